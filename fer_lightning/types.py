@@ -1,0 +1,50 @@
+"""What travels between the rooms: batches, the preprocessing contract and prediction rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
+
+__all__ = ["Batch", "Preprocessing", "prediction_columns"]
+
+
+class Batch(TypedDict):
+    """A batch of samples, as a dataset gives it and as a task receives it."""
+
+    image: Tensor
+    """uint8 ``(N, C, H, W)`` in 0..255 from the dataset; float32, normalised, once it is on the device."""
+    label: Tensor
+    """int64 ``(N,)``."""
+    index: Tensor
+    """int64 ``(N,)``: row in the samples table; groups are looked up through it."""
+    key: NotRequired[Tensor]
+    """int64 ``(N,)``: random key of each draw, a function of (seed, epoch, position); in training batches only."""
+    soft_label: NotRequired[Tensor]
+    """float32 ``(N, K)``, rows sum to 1."""
+
+
+class Preprocessing(TypedDict):
+    """What turns a face crop into the input of a network. Plain values only: it is stored in checkpoints and model folders."""
+
+    image_size: int
+    """Side of the square input, in pixels."""
+    channels: int
+    """1 (gray) or 3 (RGB)."""
+    mean: list[float]
+    """Per channel, of values in 0..1."""
+    std: list[float]
+    """Per channel, of values in 0..1."""
+    interpolation: str
+    """How images of another size are resized: ``bilinear``, with antialiasing."""
+
+
+def prediction_columns(class_names: Sequence[str]) -> list[str]:
+    """Return the fixed columns of every table of predictions, in order.
+
+    Args:
+        class_names: canonical names in label order; each gives one column ``p_<name>``.
+    """
+    head = ["file", "frame", "time_s", "face_id", "x", "y", "w", "h", "det_score", "label", "confidence", "uncertain"]
+    return [*head, *(f"p_{name}" for name in class_names), "model", "scheme"]
