@@ -1,7 +1,7 @@
 """Names, order and codes of the expressions: the only place that knows them.
 
-Everything downstream reads ``class_names`` from a :class:`LabelScheme`. A data set declares its own raw codes here and is
-mapped *by name*, so that no two sets can disagree silently about what "4" means.
+Everything downstream reads ``class_names`` from a :class:`LabelScheme`. A data set declares its own raw codes here and
+is mapped *by name*, so that no two sets can disagree silently about what "4" means.
 """
 
 from __future__ import annotations

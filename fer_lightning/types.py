@@ -26,7 +26,10 @@ class Batch(TypedDict):
 
 
 class Preprocessing(TypedDict):
-    """What turns a face crop into the input of a network. Plain values only: it is stored in checkpoints and model folders."""
+    """What turns a face crop into the input of a network.
+
+    Plain values only: it is stored in checkpoints and model folders.
+    """
 
     image_size: int
     """Side of the square input, in pixels."""

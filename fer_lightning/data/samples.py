@@ -26,7 +26,7 @@ def content_digests(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     digests = np.empty((len(images), DIGEST_BYTES), np.uint8)
     for row, image in enumerate(images):
-        digest = hashlib.blake2b(np.ascontiguousarray(image), digest_size=DIGEST_BYTES).digest()
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=DIGEST_BYTES).digest()
         digests[row] = np.frombuffer(digest, np.uint8)
     return digests
 

@@ -1,0 +1,37 @@
+# The commands of the README. `make train` and `make test` need nothing but Python 3.10-3.13 and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: train test test-slow lint format install clean
+
+train: install  ## train on drawn faces (no download), in about two minutes
+	$(BIN)/fer fit --config configs/quickstart.yaml
+
+test: install  ## the default tests, on both cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-slow: install  ## minutes of work: kill grid, real training
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: install  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(STAMP)
+
+# The virtual environment is made anew whenever what it must hold changes.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

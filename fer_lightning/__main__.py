@@ -1,0 +1,92 @@
+"""The console script ``fer``: finds the verb, and imports only what that verb needs."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from fer_lightning import __version__
+from fer_lightning.commands import COMMANDS
+from fer_lightning.errors import ConfigError, FERError
+
+__all__ = ["main"]
+
+TRAINER_VERBS = {
+    "fit": "train a classifier",
+    "validate": "evaluate a checkpoint on the validation split",
+    "test": "evaluate a checkpoint on the test split",
+    "predict": "write a checkpoint's predictions for the test split",
+}
+
+_OVERVIEW = """\
+usage: fer VERB [options]        fer VERB --help        fer --version
+
+Facial expression recognition on PyTorch Lightning.
+
+{verbs}
+
+Train on drawn faces, with nothing to download:
+  fer fit --config configs/quickstart.yaml
+Train on FER2013 and test the best checkpoint:
+  fer fit --config configs/experiment/fer2013_a.yaml --data.root PATH
+  fer test --ckpt_path runs/fer2013_a/version_0
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run ``fer``.
+
+    Args:
+        args: the command line without the program's name; that of the process if ``None``.
+
+    Returns:
+        0 done, 1 failure, 2 usage, config or data, 130 Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if args is None else args)
+    try:
+        return _dispatch(argv)
+    except FERError as error:
+        if os.environ.get("FER_DEBUG"):
+            traceback.print_exc()
+        print(f"fer: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("fer: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of our output has gone, as in `fer ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"fer_lightning {__version__}")
+        return 0
+    verb = argv[0]
+    if verb in TRAINER_VERBS:
+        from fer_lightning.cli import run_trainer_verb  # here, because it imports torch and lightning
+
+        return run_trainer_verb(verb, argv[1:])
+    if verb in COMMANDS:
+        return COMMANDS[verb].run(argv[1:])
+    known = [*TRAINER_VERBS, *COMMANDS]
+    close = difflib.get_close_matches(verb, known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    raise ConfigError(f"there is no verb '{verb}'{hint} (verbs: {', '.join(known)})")
+
+
+def _overview() -> str:
+    verbs = {**TRAINER_VERBS, **{name: command.help for name, command in COMMANDS.items()}}
+    width = max(map(len, verbs))
+    return _OVERVIEW.format(verbs="\n".join(f"  {name:<{width}}  {text}" for name, text in verbs.items())).rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

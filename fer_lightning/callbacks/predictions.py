@@ -1,0 +1,51 @@
+"""``fer predict``: a table of predictions, one row per sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from fer_lightning.callbacks.reports import gather_rows
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.errors import ConfigError
+from fer_lightning.evaluation.report import write_predictions
+
+__all__ = ["PredictionWriter"]
+
+
+class PredictionWriter(Callback):
+    """Writes ``predictions.csv``, with the columns of :func:`.prediction_columns`, into the trainer's folder."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Tensor]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See that the data can name its samples."""
+        if not isinstance(getattr(trainer, "datamodule", None), EmotionDataModule):
+            raise ConfigError("PredictionWriter needs a data module derived from EmotionDataModule")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the predictions of a batch."""
+        self._rows.append({"index": outputs["index"], "probs": outputs["logits"].softmax(dim=1)})
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file."""
+        rows, self._rows = gather_rows(self._rows), []
+        if not trainer.is_global_zero:
+            return
+        data: EmotionDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by predict(datamodule=...)
+        path = Path(trainer.default_root_dir) / "predictions.csv"
+        model = Path(str(trainer.ckpt_path)).name
+        write_predictions(path, data.class_names, rows["index"], rows["probs"], data.table.files, model)
+        print(f"predictions  {path}")

@@ -1,0 +1,48 @@
+"""The configuration of a run: a file in its folder, and a part of its checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+
+__all__ = ["CONFIG_KEY", "RunConfig"]
+
+CONFIG_KEY = "fer_config"
+"""Where a checkpoint holds the configuration of its run, as plain values."""
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` into the run's folder and the same values into its checkpoints.
+
+    A file that is there with other content stays: the new one is numbered (``config_2.yaml``). The checkpoint path is
+    left out, so that running the file again starts a run and does not resume one.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, **options: Any) -> None:
+        super().__init__(parser, config, save_to_log_dir=False, **options)
+        shown = config.clone()
+        shown["ckpt_path"] = None
+        self.text = parser.dump(shown, skip_none=False, skip_link_targets=True)
+        values = yaml.safe_load(self.text)
+        values.pop("ckpt_path", None)
+        self.values: dict[str, Any] = values
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file, on the first process only."""
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        number = 1
+        path = folder / "config.yaml"
+        while path.exists() and path.read_text(encoding="utf-8") != self.text:
+            number += 1
+            path = folder / f"config_{number}.yaml"
+        path.write_text(self.text, encoding="utf-8")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the configuration to a checkpoint."""
+        checkpoint[CONFIG_KEY] = self.values

@@ -1,0 +1,381 @@
+"""The verbs ``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with our task, data modules and callbacks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, ResumeCheckpoint, check_checkpoint
+from fer_lightning.callbacks.guard import FiniteGuard
+from fer_lightning.callbacks.precision import measure_precision
+from fer_lightning.callbacks.predictions import PredictionWriter
+from fer_lightning.callbacks.reports import EvaluationReport
+from fer_lightning.callbacks.run_config import CONFIG_KEY, RunConfig
+from fer_lightning.callbacks.step_seed import StepSeed
+from fer_lightning.commands.parsing import one_line
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.errors import CheckpointError, ConfigError, FERError
+from fer_lightning.models.task import EmotionTask
+from fer_lightning.runs import BEST, RESUME, claim_run_folder, find_checkpoint, release_if_empty, run_folder_of
+
+__all__ = ["FERCLI", "run_trainer_verb"]
+
+ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
+PLUGIN_GROUP = "fer_lightning.plugins"
+DEFAULT_ROOT = "runs"
+_EVALUATION_SECTIONS = ("model", "data", "seed_everything", "name")
+
+
+class FERCLI(LightningCLI):
+    """LightningCLI for one verb: a fixed task, a data module by class, configurable callbacks.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        args: the command line behind the verb.
+    """
+
+    def __init__(self, verb: str, args: list[str]) -> None:
+        self.verb = verb
+        self.checkpoint: Path | None = None
+        self.claimed: Path | None = None
+        super().__init__(
+            EmotionTask,
+            EmotionDataModule,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            trainer_defaults={"callbacks": [StepSeed(), FiniteGuard()], "use_distributed_sampler": False},
+            seed_everything_default=0,
+            parser_kwargs={
+                "prog": f"fer {verb}",
+                "usage": f"fer {verb} [--config FILE ...] [options]",
+                "description": None,
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
+            args=args,
+            run=False,
+            auto_configure_optimizers=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what every run has: a name, a checkpoint to start from, its callbacks, the links from data to model."""
+        parser.add_argument("--name", type=str, default="default", help="Experiment; its runs are in runs/<name>.")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str,
+            default=None,
+            help="Checkpoint: a file, a run folder, or 'best' or 'last' of the newest run of this name.",
+        )
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ResumeCheckpoint, "resume_checkpoint")
+        parser.add_lightning_class_args(EvaluationReport, "report")
+        parser.link_arguments("checkpoint.monitor", "report.monitor")
+        parser.link_arguments("checkpoint.mode", "report.mode")
+        for name in ("class_names", "num_classes", "preprocessing"):
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, with the values that a checkpoint holds below those of config files and flags.
+
+        Raises:
+            CheckpointError: if the checkpoint that is asked for is not there or damaged.
+        """
+        assert isinstance(args, list)
+        wanted, name, root = peek(args)
+        if wanted is None:
+            if self.verb != "fit" and not {"-h", "--help"} & set(args) and not _prints_config(args):
+                raise CheckpointError(
+                    f"fer {self.verb} needs --ckpt_path: a file, a run folder, or 'best' or 'last' of a --name"
+                )
+            self.config = parser.parse_args(args)
+            return
+        self.checkpoint = find_checkpoint(wanted, Path(root), name, RESUME if self.verb == "fit" else BEST)
+        check_checkpoint(self.checkpoint)
+        stored = stored_config(self.checkpoint, self.verb)
+        if any(re.match(r"(-c|--config|--trainer\.callbacks)\b", argument) for argument in args):
+            stored.get("trainer", {}).pop("callbacks", None)  # `callbacks+:` would add the same ones twice
+        with _written(stored) as base:
+            self.config = parser.parse_args(["--config", base, *args] if stored else args)
+        for line in differences(stored, yaml.safe_load(parser.dump(self.config, skip_none=False))):
+            rank_zero_only(print)(line)
+
+    @rank_zero_only
+    def _announce(self, text: str) -> None:
+        print(text)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer in the folder of the run, with the precision that suits the network and the machine."""
+        config = self.config["trainer"]
+        if config["precision"] is None and self.verb == "fit":
+            self.datamodule.prepare_data()  # bad data is named before anything is measured
+            config["precision"] = self._choose_precision(config)
+        folder = self._run_folder(config)
+        given = self.config_init["trainer"]
+        logger = given["logger"]
+        if logger is None or logger is True:
+            logger = TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False)
+        if self.verb == "predict":
+            logger = False
+            kwargs["callbacks"] = [*(given["callbacks"] or []), PredictionWriter()]
+        try:
+            return super().instantiate_trainer(
+                default_root_dir=str(folder),
+                logger=logger,
+                precision=config["precision"],
+                plugins=[*_as_list(given["plugins"]), AtomicCheckpointIO()],
+                **kwargs,
+            )
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Remove the run folder if nothing was written to it."""
+        if self.claimed is not None:
+            release_if_empty(self.claimed)
+
+    def _run_folder(self, config: Mapping[str, Any]) -> Path:
+        inherited = os.environ.get(_FOLDER_VARIABLE)
+        if inherited and _rank() != 0:
+            return Path(inherited)
+        folder = None if self.checkpoint is None else run_folder_of(self.checkpoint)
+        if folder is not None:
+            folder = folder if self.verb == "fit" else folder / self.verb
+        elif config["fast_dev_run"]:
+            folder = Path(tempfile.gettempdir())  # nothing is written
+        else:
+            root = Path(config["default_root_dir"] or DEFAULT_ROOT)
+            self.claimed = folder = claim_run_folder(root, self.config["name"])
+        os.environ[_FOLDER_VARIABLE] = str(folder)  # for the processes that the strategy starts
+        return folder
+
+    def _choose_precision(self, config: Mapping[str, Any]) -> str:
+        if _rank() != 0:
+            return os.environ.get(_PRECISION_VARIABLE, "32-true")
+        use_cuda = config["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        device = torch.device("cuda" if use_cuda else "cpu")
+        size, channels = self.datamodule.preprocessing["image_size"], self.datamodule.preprocessing["channels"]
+        rows = min(self.datamodule.batch_size, len(self.datamodule.table.rows("train")))
+        images = torch.randn(rows, channels, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+        choice = measure_precision(self.model.to(device), images, self.model.criterion)
+        self.model.to("cpu")
+        self._announce(f"precision {choice.precision}: {choice.reason}")
+        os.environ[_PRECISION_VARIABLE] = choice.precision
+        return choice.precision
+
+    def execute(self) -> None:
+        """Run the verb."""
+        checkpoint = None if self.checkpoint is None else str(self.checkpoint)
+        if self.verb == "fit":
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint)
+        elif self.verb == "predict":
+            self.trainer.predict(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, return_predictions=False)
+        else:
+            evaluate = self.trainer.validate if self.verb == "validate" else self.trainer.test
+            evaluate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False)
+
+
+_FOLDER_VARIABLE = "FER_RUN_FOLDER"
+_PRECISION_VARIABLE = "FER_PRECISION"
+
+
+def _rank() -> int:
+    return getattr(rank_zero_only, "rank", 0)  # Lightning sets it as an attribute of the function
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _prints_config(args: list[str]) -> bool:
+    return any(argument.startswith(("--print_config", "--model.help", "--data.help")) for argument in args)
+
+
+def peek(args: list[str]) -> tuple[str | None, str, str]:
+    """Read checkpoint, name and root folder off a command line and its config files, before it is parsed.
+
+    Returns:
+        ``ckpt_path`` or ``None``, ``name``, and ``trainer.default_root_dir`` with their defaults.
+    """
+    found: dict[str, Any] = {"ckpt_path": None, "name": "default", "trainer.default_root_dir": DEFAULT_ROOT}
+    pairs = iter(args)
+    for argument in pairs:
+        flag, equals, value = argument.partition("=")
+        key = "config" if flag == "-c" else flag.removeprefix("--")
+        if key not in (*found, "config"):
+            continue
+        value = value if equals else next(pairs, "")
+        if key != "config":
+            found[key] = value
+        elif Path(value).is_file():
+            found |= _peek_file(Path(value))
+    return found["ckpt_path"], found["name"], found["trainer.default_root_dir"]
+
+
+def _peek_file(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}  # the parser will say what is wrong with it
+    if not isinstance(values, dict):
+        return {}
+    if "config" in values:
+        raise ConfigError(f"{path}: a config file cannot name others with 'config'; pass several --config instead")
+    trainer = values.get("trainer")
+    root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+    found = {"ckpt_path": values.get("ckpt_path"), "name": values.get("name"), "trainer.default_root_dir": root}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
+    """Return the configuration in a checkpoint, as far as it applies to a verb; empty for a checkpoint of others.
+
+    Raises:
+        CheckpointError: if the file holds more than plain data and tensors.
+    """
+    loaded = AtomicCheckpointIO().load_checkpoint(checkpoint, map_location="cpu")
+    config = loaded.get(CONFIG_KEY)
+    if not isinstance(config, dict):
+        return {}
+    model = {**config["model"], "pretrained": False, "weights": None}  # the checkpoint has all weights
+    config = {**config, "model": model}
+    if verb == "fit":
+        return config
+    kept = {key: config[key] for key in _EVALUATION_SECTIONS if key in config}
+    return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}
+
+
+@contextmanager
+def _written(values: dict[str, Any]) -> Iterator[str]:
+    """Write values into a temporary config file and give its path."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        yaml.safe_dump(values, file)
+        file.flush()
+        yield file.name
+
+
+def differences(stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
+    """Return a line for each value of a checkpoint's configuration that this run changes."""
+    before, now = dict(_leaves(stored)), dict(_leaves(used))
+    missing = "(not set)"
+    return [
+        f"changed against the checkpoint: {key} {value} -> {now.get(key, missing)}"
+        for key, value in before.items()
+        if now.get(key, missing) != value
+    ]
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def allow_imports() -> None:
+    """Let configs import from known packages, plug-ins and the working directory, and from nowhere else."""
+    folder = Path.cwd()
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # at the end: a file here never hides an installed package
+    plugins = importlib.metadata.entry_points(group=PLUGIN_GROUP)
+    for plugin in plugins:
+        plugin.load()
+    local = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    own = [name for name in sorted(local) if name.isidentifier() and _comes_from(name, folder)]
+    allowed = [*ALLOWED_IMPORTS, *(plugin.value.partition(":")[0].partition(".")[0] for plugin in plugins), *own]
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
+
+
+def _comes_from(name: str, folder: Path) -> bool:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return found is not None and found.origin is not None and Path(found.origin).is_relative_to(folder)
+
+
+def quiet() -> None:
+    """Silence what users can do nothing about."""
+    for message in (
+        r".*isinstance\(treespec, LeafSpec\).*",
+        r".*does not have many workers.*",
+        r"Checkpoint directory .* exists and is not empty.*",
+        r".*smaller than the logging interval.*",
+        r".*`training_step` returned `None`.*",
+        r"Found \d+ module\(s\) in eval mode.*",
+        r"Be aware that when using `ckpt_path`, callbacks used to create.*",  # evaluation does not train
+        r"The dirpath has changed from.*",  # evaluation writes into a folder of its own
+    ):
+        warnings.filterwarnings("ignore", message)
+    rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    rank_zero.addFilter(lambda record: "Tip:" not in record.getMessage())
+
+
+def run_trainer_verb(verb: str, args: list[str]) -> int:
+    """Run ``fer fit``, ``validate``, ``test`` or ``predict`` and return the exit code.
+
+    Raises:
+        FERError: for whatever a user can mend.
+    """
+    quiet()
+    allow_imports()
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    try:
+        try:
+            cli = FERCLI(verb, args)
+        except ArgumentError as error:
+            raise ConfigError(readable(str(error))) from error
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise ConfigError(f"{one_line(str(error))} (FER_DEBUG=1 shows where)") from error
+        return _execute(cli)
+    finally:
+        os.environ.pop(_FOLDER_VARIABLE, None)
+        os.environ.pop(_PRECISION_VARIABLE, None)
+
+
+def _execute(cli: FERCLI) -> int:
+    try:
+        cli.execute()
+    except SystemExit:
+        if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
+            raise
+        return 128 + signal.SIGINT
+    except MisconfigurationException as error:
+        cli.release()
+        raise ConfigError(one_line(str(error))) from error
+    except FERError:
+        cli.release()
+        raise
+    return 0
+
+
+def readable(message: str, limit: int = 400) -> str:
+    """Fold a parser's message into one line, without the types that it tried in vain for an optional value."""
+    text = one_line(message)
+    text = re.sub(r" - Expected a <class 'NoneType'>.*$", "", text)
+    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ", "", text)
+    return text if len(text) <= limit else f"{text[:limit]} ..."

@@ -1,0 +1,40 @@
+"""Turn a typed function into a verb: flags, help and one-line errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jsonargparse import ArgumentError, auto_cli
+
+from fer_lightning.errors import ConfigError
+
+__all__ = ["one_line", "run_function"]
+
+
+def run_function(verb: str, functions: list[Callable[..., Any]], args: list[str]) -> int:
+    """Parse ``args`` for one function, or for sub-verbs if there are several, and call it.
+
+    A verb whose only function has another name than the verb is a sub-verb too (``fer bench train``).
+
+    Returns:
+        The function's result if it is an exit code, else 0.
+
+    Raises:
+        ConfigError: if the arguments are wrong.
+    """
+    components: Any = {function.__name__: function for function in functions}
+    if list(components) == [verb]:
+        components = functions[0]
+    try:
+        result = auto_cli(
+            components, args=args, prog=f"fer {verb}", as_positional=False, exit_on_error=False, allow_abbrev=False
+        )
+    except ArgumentError as error:
+        raise ConfigError(one_line(str(error))) from error
+    return result if isinstance(result, int) else 0
+
+
+def one_line(text: str) -> str:
+    """Fold a message of several lines into one."""
+    return " ".join(text.split())

@@ -1,0 +1,137 @@
+"""Complaints about single rows of a data set: one readable line each, raised at once or collected."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+from fer_lightning.errors import ConfigError, DataError
+
+__all__ = ["BadRows", "OnError", "appearance", "check_on_error", "excerpt", "known_kind", "one_line", "short_path"]
+
+OnError = Literal["raise", "skip"]
+"""``raise``: stop at the first bad row; ``skip``: leave bad rows out, count them and say so."""
+
+_LOG = logging.getLogger(__name__)
+_MESSAGE = 250  # characters: what still fits on two lines of a terminal
+_SHOWN = 3  # reasons in the warning
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG file"),
+    (b"\xff\xd8\xff", "a JPEG file"),
+    (b"GIF8", "a GIF file"),
+    (b"BM", "a BMP file"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"%PDF", "a PDF file"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+    (b"\xff\xfe", "UTF-16 text"),
+    (b"\xfe\xff", "UTF-16 text"),
+)
+
+
+class BadRows:
+    """What is wrong with the rows of one data set.
+
+    Args:
+        prefix: stands before each complaint: the file or folder they are about.
+        on_error: whether the first complaint is raised, or all are collected.
+
+    Attributes:
+        count: number of bad rows.
+        reasons: the first three complaints, without the prefix.
+    """
+
+    def __init__(self, prefix: str, on_error: OnError) -> None:
+        self.prefix = prefix
+        self.on_error = on_error
+        self.count = 0
+        self.reasons: list[str] = []
+
+    def add(self, place: str, error: DataError) -> None:
+        """Note a bad row.
+
+        Args:
+            place: where it is, for example ``line 7``.
+            error: what was expected and what was found.
+
+        Raises:
+            DataError: with file, place and reason, of the type of ``error``, unless bad rows are skipped.
+        """
+        reason = f"{place}: {error}"
+        if self.on_error == "raise":
+            raise type(error)(one_line(self.prefix + reason))
+        self.count += 1
+        if len(self.reasons) < _SHOWN:
+            self.reasons.append(one_line(reason, _MESSAGE - 50))
+
+    def check_share(self, total: int) -> None:
+        """Refuse a data set of which more than half is bad.
+
+        Args:
+            total: number of rows, good and bad.
+
+        Raises:
+            DataError: with the counts and the first reason.
+        """
+        if 2 * self.count > total:
+            counts = f"{self.count:,} of {total:,} rows are bad, too many to skip; the first: "
+            raise DataError(one_line(self.prefix + counts + self.reasons[0]))
+
+    def warn(self) -> None:
+        """Log how many rows were skipped and the first reasons, if there are any."""
+        if self.count:
+            reasons = "; ".join(self.reasons) + ("; ..." if self.count > len(self.reasons) else "")
+            _LOG.warning("%sskipped %s bad row(s): %s", self.prefix, f"{self.count:,}", reasons)
+
+
+def check_on_error(value: str) -> None:
+    """Check that a value is one of :data:`OnError`.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if value not in ("raise", "skip"):
+        raise ConfigError(f"on_error must be 'raise' or 'skip', not {excerpt(value)}")
+
+
+def one_line(text: str, limit: int = _MESSAGE) -> str:
+    """Return a text without line breaks and control characters, cut in the middle if longer than ``limit``."""
+    clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    if len(clean) <= limit:
+        return clean
+    head = (limit - 5) // 2
+    return f"{clean[:head]} ... {clean[-(limit - 5 - head) :]}"
+
+
+def excerpt(value: str | bytes, limit: int = 30) -> str:
+    """Return a value in quotes, shortened, as a message can show it."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    clean = one_line(text[: limit + 1], 8 * limit)
+    return f"'{clean[:limit]}...'" if len(clean) > limit else f"'{clean}'"
+
+
+def short_path(path: Path, limit: int = 100) -> str:
+    """Return a path, only its end if it is long."""
+    text = one_line(str(path), 4096)
+    return text if len(text) <= limit else f"...{text[-(limit - 3) :]}"
+
+
+def known_kind(head: bytes) -> str | None:
+    """Name the kind of a file from its first bytes, for example ``an HTML page``; ``None`` for an unknown kind."""
+    if not head:
+        return "an empty file (0 bytes)"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "an HTML page"
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            return name
+    return "binary data" if b"\0" in head else None
+
+
+def appearance(head: bytes) -> str:
+    """Say what a file looks like from its first bytes; of an unknown kind, show them."""
+    return known_kind(head) or f"something else (it starts with {excerpt(head[:24], 16)})"

@@ -1,0 +1,266 @@
+"""The base of all data modules: one road from a scan to batches on the device."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fer_lightning.data.augment import BatchAugment
+from fer_lightning.data.dataset import ArrayDataset, as_it_is
+from fer_lightning.data.samples import SPLITS, SamplesTable
+from fer_lightning.data.sampling import EpochSampler, ResumableLoader
+from fer_lightning.data.splits import drop_overlap as drop_overlapping
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.types import Batch, Preprocessing
+
+__all__ = ["EmotionDataModule"]
+
+_STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+
+
+class EmotionDataModule(LightningDataModule):
+    """Base of the data modules. A subclass gives :meth:`scan` and its defaults, nothing else.
+
+    Images stay uint8 until they are on the device; there they are scaled to 0..1, augmented (training only), brought to
+    the network's size and channels, and normalised.
+
+    Args:
+        batch_size: samples in a training batch, per device.
+        eval_batch_size: samples in a validation, test or prediction batch, per device.
+        num_workers: loader processes; 0 is fastest for images held in memory.
+        image_size: side of the network's input in pixels; ``null`` keeps the native size.
+        channels: 1 (gray) or 3 (RGB); the other kind is converted.
+        mean: per channel, or one value for all, of images in 0..1; ``null`` takes the data set's own.
+        std: like ``mean``.
+        augment: changes training batches; ``null`` for none.
+        drop_overlap: leave training images out that also stand in validation or test, pixel for pixel.
+        allow_empty_class: train although a class has no training image.
+        seed: of order and augmentation; ``null`` takes that of ``seed_everything``.
+        cache_dir: where parsed data sets are kept; ``null`` for the user's cache folder.
+    """
+
+    class_names: tuple[str, ...] = SEVEN.class_names
+    native_size: int = 48
+    native_mean: tuple[float, ...] = (0.5,)
+    native_std: tuple[float, ...] = (0.5,)
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        num_workers: int = 0,
+        image_size: int | None = None,
+        channels: int = 1,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        augment: BatchAugment | None = None,
+        drop_overlap: bool = False,
+        allow_empty_class: bool = False,
+        seed: int | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise ConfigError(f"data.{name} must be at least 1, not {value}")
+        if num_workers < 0:
+            raise ConfigError(f"data.num_workers must not be negative, not {num_workers}")
+        if channels not in (1, 3):
+            raise ConfigError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}")
+        if image_size is not None and image_size < 8:
+            raise ConfigError(f"data.image_size must be at least 8 pixels, not {image_size}")
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.image_size = self.native_size if image_size is None else image_size
+        self.channels = channels
+        self.mean = self._per_channel("mean", self.native_mean if mean is None else tuple(mean))
+        self.std = self._per_channel("std", self.native_std if std is None else tuple(std))
+        if min(self.std) <= 0:
+            raise ConfigError(f"data.std must be above 0, not {list(self.std)}")
+        self.augment = augment
+        self.drop_overlap = drop_overlap
+        self.allow_empty_class = allow_empty_class
+        self.seed = seed
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self._table: SamplesTable | None = None
+
+    def _per_channel(self, name: str, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(values) == 1:
+            return values * self.channels
+        if len(values) != self.channels:
+            raise ConfigError(f"data.{name} has {len(values)} values for {self.channels} channels")
+        return values
+
+    def scan(self) -> SamplesTable:
+        """Read the data set and return its table, splits assigned.
+
+        Raises:
+            DataError: if it is missing or malformed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define scan(), which returns the samples table")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def table(self) -> SamplesTable:
+        """The samples, read at the first use."""
+        if self._table is None:
+            table = self.scan()
+            if table.class_names != tuple(self.class_names):
+                raise DataError(
+                    f"{type(self).__name__}: scan() gave classes {', '.join(table.class_names)}, "
+                    f"class_names are {', '.join(self.class_names)}"
+                )
+            if self.drop_overlap:
+                splits, _ = drop_overlapping(table.splits, table.digests)
+                table = table.with_splits(splits)
+            self._table = table
+        return self._table
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of training samples of each class, by name."""
+        return self.table.class_counts("train")
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a network trained on this data expects of its input."""
+        return {
+            "image_size": self.image_size,
+            "channels": self.channels,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": "bilinear",
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a report must say of the data: counts, fingerprints and shared images of the splits."""
+        table = self.table
+        present = [split for split in SPLITS if len(table.rows(split))]
+        return {
+            "datamodule": type(self).__name__,
+            "sources": sorted(set(table.sources.tolist())),
+            "counts": {split: len(table.rows(split)) for split in present},
+            "fingerprints": {split: table.fingerprint(split) for split in present},
+            "overlap_with_train": {s: len(table.overlap(s, "train")) for s in present if s != "train"},
+        }
+
+    def prepare_data(self) -> None:
+        """Read the data set once, which fills the cache, and complain before anything of a run is written."""
+        if self.trainer is not None and self.trainer.state.fn is not None:
+            self._check(str(self.trainer.state.fn.value))
+        else:
+            _ = self.table
+
+    def setup(self, stage: str) -> None:
+        """Read the data set (from the cache) and check that the splits of this stage hold samples."""
+        self._check(stage)
+
+    def _check(self, stage: str) -> None:
+        for split in _STAGE_SPLITS[stage]:
+            if not len(self.table.rows(split)):
+                raise DataError(
+                    f"{type(self).__name__}: '{stage}' needs the {split} split, which holds no sample "
+                    f"(found: {self._found()})"
+                )
+        empty = [name for name, count in self.class_counts.items() if count == 0]
+        if stage == "fit" and empty and not self.allow_empty_class:
+            raise DataError(
+                f"{type(self).__name__}: no training image of {', '.join(empty)}; "
+                "add some or pass --data.allow_empty_class true"
+            )
+
+    def _found(self) -> str:
+        counts = {split: len(self.table.rows(split)) for split in SPLITS}
+        return ", ".join(f"{split} {count:,}" for split, count in counts.items() if count) or "nothing"
+
+    def _run_seed(self) -> int:
+        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        if self.trainer is None or self.trainer.world_size == 1:
+            return 0, 1
+        if self.trainer._accelerator_connector.use_distributed_sampler:
+            raise ConfigError(
+                "these data modules share the samples out themselves: pass --trainer.use_distributed_sampler false"
+            )
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _position(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 0
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Return the loader of training batches, shuffled by (seed, epoch)."""
+        rank, world = self._rank_and_world()
+        sampler = EpochSampler(self.table.rows("train"), self._run_seed(), rank, world)
+        return ResumableLoader(
+            ArrayDataset(self.table),
+            sampler,
+            self._position,
+            batch_size=self.batch_size,
+            drop_last=len(sampler) >= self.batch_size,  # a last batch of one sample would break batch norm
+            num_workers=self.num_workers,
+            collate_fn=as_it_is,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _eval_loader(self, split: str) -> DataLoader[Batch]:
+        rank, world = self._rank_and_world()
+        return DataLoader(
+            ArrayDataset(self.table),
+            sampler=self.table.rows(split)[rank::world].tolist(),  # no padding: no row counts twice
+            batch_size=self.eval_batch_size,
+            num_workers=self.num_workers,
+            collate_fn=as_it_is,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of the validation split, in table order."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of the test split, in table order."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of the test split, in table order."""
+        return self._eval_loader("test")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Turn uint8 images on the device into the network's input; training batches are augmented."""
+        images = batch["image"].float().div_(255)
+        if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
+            size = (self.image_size, self.image_size)
+            images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        if self.augment is not None and "key" in batch:
+            images = self.augment(images, batch["key"], self.augment.strength(self._progress()))
+        return {**batch, "image": self._normalise(images)}
+
+    def _progress(self) -> float:
+        if self.trainer is None or not self.trainer.max_epochs or self.trainer.max_epochs < 1:
+            return 0.0
+        return self.trainer.current_epoch / self.trainer.max_epochs
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        if images.shape[1] == 3 and self.channels == 1:
+            weights = images.new_tensor([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's convert("L")
+            images = (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+        elif images.shape[1] == 1 and self.channels == 3:
+            images = images.expand(-1, 3, -1, -1)
+        mean, std = images.new_tensor(self.mean), images.new_tensor(self.std)
+        return (images - mean[:, None, None]) / std[:, None, None]

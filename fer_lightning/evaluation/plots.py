@@ -1,0 +1,374 @@
+"""Pictures of an evaluation, in one style: functions from arrays to figures, without windows or global state."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from fer_lightning.metrics import (
+    bin_means,
+    calibration_bins,
+    class_scores,
+    expected_calibration_error,
+    wilson_interval,
+)
+
+__all__ = [
+    "COLORS",
+    "DPI",
+    "confusion_matrix_figure",
+    "curves_figure",
+    "figure_png",
+    "house_style",
+    "per_class_figure",
+    "reliability_figure",
+    "worst_mistakes_figure",
+]
+
+DPI = 150
+"""Resolution of written pictures, in dots per inch."""
+
+COLORS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "vermillion": "#D55E00",
+    "sky": "#56B4E9",
+    "purple": "#CC79A7",
+    "yellow": "#F0E442",
+    "black": "#000000",
+}
+"""Eight colours that colour-blind readers can tell apart (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/)."""
+
+SPLIT_COLORS = {"train": COLORS["blue"], "val": COLORS["vermillion"], "test": COLORS["green"]}
+DASHES = ("-", "--", ":", "-.")
+INK = "#222222"
+FAINT = "#767676"
+GRID = "#E3E3E3"
+BLANK = "#F4F4F4"
+BAR = 0.27  # width of a bar and the gap beside it, as a share of a class's room
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "font.size": 9.0,
+    "axes.titlesize": 11.0,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 8.0,
+    "axes.labelsize": 9.5,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "text.color": INK,
+    "text.parse_math": False,  # a "$" in a name is a dollar
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "hatch.linewidth": 0.5,
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.titlesize": 11.0,
+    "figure.titleweight": "bold",
+    "figure.facecolor": "white",
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw everything inside the ``with`` block in the package's style; settings of the caller come back afterwards."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file of 150 dots per inch; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    with house_style():
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _wrapped(title: str, figure: Figure) -> str:
+    """Break a headline into lines that fit a figure; bold letters of 11 points are about 0.105 inches wide."""
+    return textwrap.fill(title, max(20, int(figure.get_figwidth() / 0.105) - 4))
+
+
+def _headline(axes: Axes, title: str, subtitle: str) -> None:
+    axes.set_title(title, pad=21.0)
+    axes.annotate(subtitle, (0.5, 1.0), (0, 7), xycoords="axes fraction", textcoords="offset points", ha="center")
+
+
+def _with_support(class_names: Sequence[str], support: Sequence[int]) -> list[str]:
+    return [f"{name}\nn = {n:,}" for name, n in zip(class_names, support, strict=True)]
+
+
+def confusion_matrix_figure(matrix: NDArray[np.int64], class_names: Sequence[str], title: str) -> Figure:
+    """Draw a confusion matrix: counts and row percentages, shaded by the latter.
+
+    Args:
+        matrix: int64 ``(K, K)``, rows true, columns predicted. The row of a class without samples reads "n/a".
+        class_names: names in label order, ``(K,)``.
+        title: headline; number of samples and accuracy are added below it.
+    """
+    count, samples = len(class_names), int(matrix.sum())
+    support = matrix.sum(axis=1)
+    share = matrix / np.where(support > 0, support, 1)[:, None]
+    cell = 0.8 if count > 3 else 1.0  # inches
+    with house_style():
+        figure = Figure(figsize=(cell * count + 1.6, cell * count + 1.35), layout="constrained")
+        axes = figure.add_subplot()
+        colors = mpl.colormaps["Blues"](share)
+        colors[support == 0] = to_rgba(BLANK)
+        axes.imshow(colors)
+        for row, column in np.ndindex(count, count):
+            if support[row]:
+                ink = _ink_on(colors[row, column]) if matrix[row, column] else FAINT
+                _annotate_cell(axes, (column, row), int(matrix[row, column]), float(share[row, column]), ink)
+            else:
+                axes.text(column, row, "n/a", ha="center", va="center", color=FAINT)
+        axes.set_xticks(range(count), class_names)
+        if max(map(len, class_names)) > 10:  # wider than a cell
+            axes.set_xticks(range(count), class_names, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(count), _with_support(class_names, support.tolist()))
+        # white lines between the cells
+        axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=2.0)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("predicted", labelpad=6, weight="bold")
+        axes.set_ylabel("true", labelpad=6, weight="bold")
+        summary = f"{samples:,} samples, accuracy {matrix.trace() / samples:.1%}" if samples else "no samples"
+        shading = "; shading: share of the true class" if count > 4 else ""
+        _headline(axes, _wrapped(title, figure), summary + shading)
+    return figure
+
+
+def _annotate_cell(axes: Axes, place: tuple[int, int], samples: int, share: float, ink: str) -> None:
+    weight = "bold" if place[0] == place[1] else "normal"
+    for text, lift, size in ((f"{samples:,}", 6, 9.5), (f"{share:.1%}", -7, 7.5)):
+        axes.annotate(
+            text,
+            place,
+            (0, lift),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            color=ink,
+            weight=weight,
+            size=size,
+        )
+
+
+def _ink_on(color: NDArray[np.float64]) -> str:
+    """Return white or the dark ink, whichever has the higher contrast (WCAG 2.1, relative luminance)."""
+
+    def luminance(rgb: NDArray[np.float64]) -> float:
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    ground, dark = luminance(color[:3]), luminance(np.array(to_rgb(INK)))
+    return "white" if 1.05 / (ground + 0.05) > (ground + 0.05) / (dark + 0.05) else INK
+
+
+def per_class_figure(matrix: NDArray[np.int64], class_names: Sequence[str], title: str) -> Figure:
+    """Draw precision, recall and F1 of each class as bars; recall carries its 95 % Wilson interval.
+
+    Args:
+        matrix: int64 ``(K, K)``, rows true, columns predicted. Bars that cannot be known read "n/a".
+        class_names: names in label order, ``(K,)``.
+        title: headline.
+    """
+    scores = class_scores(torch.tensor(matrix))
+    support = scores.support.tolist()
+    recall = scores.recall.numpy()
+    ends = np.array([wilson_interval(int(matrix[k, k]), support[k]) for k in range(len(class_names))]).T
+    places = np.arange(len(class_names), dtype=np.float64)
+    with house_style():
+        figure = Figure(figsize=(max(5.6, 1.15 * len(class_names) + 1.2), 4.0), layout="constrained")
+        axes = figure.add_subplot()
+        axes.grid(axis="y")
+        _labelled_bars(axes, places - BAR, scores.precision.numpy(), COLORS["sky"], "precision")
+        _labelled_bars(axes, places, recall, COLORS["blue"], "recall", tops=ends[1])
+        _labelled_bars(axes, places + BAR, scores.f1.numpy(), COLORS["orange"], "F1")
+        axes.errorbar(
+            places,
+            recall,
+            np.abs(ends - recall),
+            fmt="none",
+            ecolor=INK,
+            elinewidth=1.0,
+            capsize=2.5,
+            label="95% interval of the recall",
+        )
+        axes.set_xticks(places, _with_support(class_names, support))
+        axes.tick_params(axis="x", length=0)
+        axes.set(xlim=(-0.6, len(class_names) - 0.4), ylim=(0.0, 1.06), ylabel="score", title=_wrapped(title, figure))
+        figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _labelled_bars(
+    axes: Axes,
+    x: NDArray[np.floating[Any]],
+    values: NDArray[np.floating[Any]],
+    color: str,
+    name: str,
+    tops: NDArray[np.float64] | None = None,
+) -> None:
+    """Draw bars with their values above them, or above ``tops`` where something else stands on the bar."""
+    axes.bar(x, np.nan_to_num(values), 0.94 * BAR, color=color, label=name)
+    for place, value, top in zip(x, values, values if tops is None else tops, strict=True):
+        known = bool(np.isfinite(value))
+        axes.annotate(
+            f"{value:.2f}" if known else "n/a",
+            (place, top if known else 0.0),
+            (0, 3),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            size=7.0,
+            color=INK if known else FAINT,
+        )
+
+
+def reliability_figure(confidence: NDArray[np.float32], correct: NDArray[np.bool_], title: str) -> Figure:
+    """Draw accuracy against confidence in 15 bins above a histogram of the confidences; the ECE stands in the title.
+
+    Args:
+        confidence: float32 ``(N,)``, probability of the predicted class.
+        correct: bool ``(N,)``, whether the predicted class is the true one.
+        title: headline.
+    """
+    sums = calibration_bins(torch.tensor(confidence), torch.tensor(correct))
+    stated, actual = (means.numpy() for means in bin_means(sums))
+    ece = expected_calibration_error(sums).item()
+    samples, bins = sums[0].numpy(), sums.shape[1]
+    centers, width = (np.arange(bins) + 0.5) / bins, 0.94 / bins
+    with house_style():
+        figure = Figure(figsize=(5.2, 5.8), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
+        upper.grid()
+        upper.bar(centers, np.nan_to_num(actual), width, color=COLORS["sky"], label="accuracy in the bin")
+        upper.bar(
+            centers,
+            np.nan_to_num(np.abs(actual - stated)),
+            width,
+            bottom=np.nan_to_num(np.minimum(actual, stated)),
+            facecolor="none",
+            edgecolor=COLORS["vermillion"],
+            linewidth=0.0,
+            hatch="//////",
+            label="gap to the mean confidence",
+        )
+        half = width / 2
+        upper.hlines(stated, centers - half, centers + half, color=COLORS["vermillion"], linewidth=1.8)
+        upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1.0, label="perfect calibration")
+        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+        upper.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="white")
+        count = f"{int(samples.sum()):,} samples, {bins} bins"
+        score = f"ECE {ece:.3f}" if samples.any() else "no ECE"
+        _headline(upper, f"{_wrapped(title, figure)}\n{score}", count)
+        lower.grid(axis="y")
+        lower.bar(centers, samples / max(1, samples.sum()), width, color=FAINT)
+        lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        lower.yaxis.set_major_locator(MaxNLocator(3))
+        lower.set(ylim=(0, None if samples.any() else 1), xlabel="confidence", ylabel="samples")
+    return figure
+
+
+def worst_mistakes_figure(
+    images: NDArray[np.uint8],
+    true_names: Sequence[str],
+    predicted_names: Sequence[str],
+    confidences: Sequence[float],
+    title: str,
+    rows: int = 4,
+    columns: int = 6,
+) -> Figure:
+    """Draw a grid of mistakes in the given order, each with "true → predicted" and the confidence.
+
+    Args:
+        images: uint8 ``(M, C, H, W)``, gray or RGB; the first ``rows * columns`` are drawn.
+        true_names: true class of each image, ``(M,)``.
+        predicted_names: predicted class of each image, ``(M,)``.
+        confidences: probability of the predicted class, ``(M,)``.
+        title: headline.
+        rows: most rows of the grid.
+        columns: most columns of the grid.
+    """
+    shown = min(len(images), rows * columns)
+    columns = max(1, min(columns, shown))
+    rows = max(1, math.ceil(shown / columns))
+    with house_style():
+        figure = Figure(figsize=(max(4.0, 1.6 * columns), 1.9 * rows + 0.5), layout="constrained")
+        figure.suptitle(_wrapped(title, figure))
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        if shown == 0:
+            grid[0, 0].text(0.5, 0.5, "no mistakes", ha="center", va="center", color=FAINT, size=11.0)
+        for place, axes in enumerate(grid.flat[:shown]):
+            image = images[place].transpose(1, 2, 0)
+            axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
+            caption = f"{true_names[place]} → {predicted_names[place]}\n{confidences[place]:.2f}"
+            axes.set_title(caption, size=8.0, weight="normal", pad=3.0)
+    return figure
+
+
+def curves_figure(history: Mapping[str, Sequence[tuple[float, float]]], title: str) -> Figure:
+    """Draw losses, and beside them all other metrics, over the epochs; the best epoch of a validation curve is marked.
+
+    Args:
+        history: (epoch, value) pairs by metric name, such as ``train_loss`` or ``val_acc``; names with ``loss`` share
+            the first panel, all others are taken as scores of which more is better. NaN leaves a gap.
+        title: headline.
+    """
+    losses = {name: points for name, points in history.items() if "loss" in name}
+    scores = {name: points for name, points in history.items() if "loss" not in name}
+    panels = [(kind, curves) for kind, curves in (("loss", losses), ("score", scores)) if curves]
+    with house_style():
+        figure = Figure(figsize=(max(1, len(panels)) * 4.8, 3.8), layout="constrained")
+        figure.suptitle(_wrapped(title, figure))
+        for place, (kind, curves) in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), place + 1)
+            _draw_curves(axes, curves, less_is_better=kind == "loss")
+            axes.set(xlabel="epoch", ylabel=kind)
+    return figure
+
+
+def _draw_curves(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], less_is_better: bool) -> None:
+    """Draw curves, coloured by split and dashed by metric, and mark the best point of those of the validation."""
+    metrics = list(dict.fromkeys(name.partition("_")[2] for name in curves))
+    for name, points in curves.items():
+        split, _, metric = name.partition("_")
+        epochs, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
+        color, dash = SPLIT_COLORS.get(split, FAINT), DASHES[metrics.index(metric) % len(DASHES)]
+        finite = np.flatnonzero(np.isfinite(values))
+        label = name
+        if split == "val" and len(finite):
+            best = finite[np.argmin(values[finite]) if less_is_better else np.argmax(values[finite])]
+            label = f"{name}, best {values[best]:.3f} in epoch {epochs[best]:g}"
+            axes.plot(epochs[best], values[best], "o", color=color, markersize=7, markeredgecolor="white", zorder=3)
+        marker = "o" if len(finite) == 1 else ""
+        axes.plot(epochs, values, color=color, linestyle=dash, marker=marker, markersize=4, label=label)
+    axes.grid()
+    axes.margins(x=0.04, y=0.12)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="white", fontsize=8.5)

@@ -1,0 +1,387 @@
+"""What an evaluation leaves behind: scores as JSON and text, tables as CSV, pictures as PNG.
+
+``summarise`` turns predictions into plain values, ``text_table`` shows them in a terminal, ``write_report`` fills a
+folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fer_lightning.emotions import scheme_of
+from fer_lightning.errors import DataError, LabelError, NonFiniteError
+from fer_lightning.evaluation.files import write_atomically
+from fer_lightning.evaluation.plots import (
+    confusion_matrix_figure,
+    figure_png,
+    per_class_figure,
+    reliability_figure,
+    worst_mistakes_figure,
+)
+from fer_lightning.metrics import (
+    CALIBRATION_BINS,
+    accuracy,
+    balanced_accuracy,
+    calibration_bins,
+    class_scores,
+    confusion_matrix,
+    expected_calibration_error,
+    macro_f1,
+    weighted_f1,
+    wilson_interval,
+)
+from fer_lightning.types import prediction_columns
+
+__all__ = [
+    "MISTAKES_SHOWN",
+    "PICTURES",
+    "EvaluationResult",
+    "summarise",
+    "text_table",
+    "worst_mistakes",
+    "write_predictions",
+    "write_report",
+]
+
+MISTAKES_SHOWN = 24
+"""Number of images in ``worst_mistakes.png``."""
+
+PICTURES = ("confusion_matrix", "per_class_scores", "reliability", "worst_mistakes")
+"""Pictures of a report, by stem."""
+
+NAME_WIDTH = 20
+"""Widest class name in the text table, in characters."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Predictions of a classifier for the samples of one split, in any order.
+
+    Attributes:
+        class_names: canonical names; the position is the label.
+        index: int64 ``(N,)``, row of each sample in its samples table.
+        target: int64 ``(N,)``, true labels.
+        probs: float32 ``(N, K)``, rows sum to 1.
+
+    Raises:
+        DataError: if shapes or types are others, or rows do not sum to 1.
+        LabelError: if a target is outside ``0..K-1``.
+        NonFiniteError: if a probability is NaN or infinite.
+    """
+
+    class_names: tuple[str, ...]
+    index: NDArray[np.int64]
+    target: NDArray[np.int64]
+    probs: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        rows, count = len(self.index), len(self.class_names)
+        wanted = {"index": ((rows,), np.int64), "target": ((rows,), np.int64), "probs": ((rows, count), np.float32)}
+        for name, (shape, dtype) in wanted.items():
+            column = getattr(self, name)
+            if column.shape != shape or column.dtype != dtype:
+                raise DataError(
+                    f"evaluation: {name} must be {np.dtype(dtype)} {shape}, not {column.dtype} {column.shape}"
+                )
+        _check_probs(self.probs)
+        wrong = np.flatnonzero((self.target < 0) | (self.target >= count))
+        if len(wrong):
+            raise LabelError(
+                f"evaluation: sample {self.index[wrong[0]]} has target {self.target[wrong[0]]}, "
+                f"expected 0..{count - 1} ({', '.join(self.class_names)})"
+            )
+
+    @property
+    def preds(self) -> NDArray[np.int64]:
+        """Predicted labels, int64 ``(N,)``."""
+        preds: NDArray[np.int64] = self.probs.argmax(axis=1)
+        return preds
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Probability of the predicted class, float32 ``(N,)``."""
+        confidence: NDArray[np.float32] = self.probs.max(axis=1)
+        return confidence
+
+    @property
+    def matrix(self) -> NDArray[np.int64]:
+        """Confusion matrix, int64 ``(K, K)``, rows true, columns predicted."""
+        counts = confusion_matrix(torch.tensor(self.target), torch.tensor(self.preds), len(self.class_names))
+        matrix: NDArray[np.int64] = counts.numpy()
+        return matrix
+
+
+def _check_probs(probs: NDArray[np.float32]) -> None:
+    broken = np.flatnonzero(~np.isfinite(probs).all(axis=1))
+    if len(broken):
+        raise NonFiniteError(f"evaluation: {len(broken)} samples have NaN or infinite probabilities")
+    # 0.01: what probabilities computed in bfloat16 are off by
+    off = np.flatnonzero(np.abs(probs.sum(axis=1) - 1.0) > 0.01)
+    if len(off):
+        raise DataError(f"evaluation: probabilities of a sample sum to {probs[off[0]].sum():g}, expected 1; not logits")
+
+
+def summarise(result: EvaluationResult, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of ``report.json``: plain values, scores to 6 significant digits, ``None`` for "n/a".
+
+    Args:
+        result: the predictions.
+        context: what the numbers depend on: ``split``, ``overlap_with_train`` (number of samples that also stand in the
+            training part), checkpoint, split fingerprint, seed, package versions, hardware, command, ... ``split`` goes
+            to the top level, all else to ``context``.
+
+    Returns:
+        ``split, n, scheme, class_names, accuracy, accuracy_ci95, balanced_accuracy, f1_macro, f1_weighted, ece``,
+        ``per_class`` (by name: ``precision, recall, recall_ci95, f1, support, predicted``), ``confusion_matrix`` (rows
+        true) and ``context``. Intervals are 95 % Wilson intervals.
+    """
+    matrix = torch.tensor(result.matrix)
+    scores = class_scores(matrix)
+    bins = calibration_bins(torch.tensor(result.confidence), torch.tensor(result.preds == result.target))
+    hits = matrix.diagonal().tolist()
+    support = scores.support.tolist()
+    per_class = {
+        name: {
+            "precision": _score(scores.precision[label]),
+            "recall": _score(scores.recall[label]),
+            "recall_ci95": [_score(end) for end in wilson_interval(hits[label], support[label])],
+            "f1": _score(scores.f1[label]),
+            "support": support[label],
+            "predicted": int(scores.predicted[label]),
+        }
+        for label, name in enumerate(result.class_names)
+    }
+    return {
+        "split": _plain(context.get("split")),
+        "n": len(result.index),
+        "scheme": scheme_of(result.class_names),
+        "class_names": list(result.class_names),
+        "accuracy": _score(accuracy(matrix)),
+        "accuracy_ci95": [_score(end) for end in wilson_interval(sum(hits), len(result.index))],
+        "balanced_accuracy": _score(balanced_accuracy(matrix)),
+        "f1_macro": _score(macro_f1(matrix)),
+        "f1_weighted": _score(weighted_f1(matrix)),
+        "ece": _score(expected_calibration_error(bins)),
+        "per_class": per_class,
+        "confusion_matrix": matrix.tolist(),
+        "context": {str(key): _plain(value) for key, value in context.items() if key != "split"},
+    }
+
+
+def _score(value: float | torch.Tensor) -> float | None:
+    """Round to 6 significant digits; ``None`` for NaN."""
+    number = float(value)
+    return None if math.isnan(number) else float(_number(number))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: NaN and infinity become ``None``, what JSON does not know becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _number(value: float | None) -> str:
+    """Return a number with 6 significant digits, nothing for what is not known."""
+    return "" if value is None else f"{value:.6g}"
+
+
+def text_table(summary: Mapping[str, Any]) -> str:
+    """Return a summary as a table for the terminal, at most 80 columns wide, in ASCII but for the names.
+
+    Args:
+        summary: from :func:`summarise`, or read back from ``report.json``.
+    """
+
+    def score(value: float | None) -> str:
+        return "n/a" if value is None else f"{value:.4f}"
+
+    names = {name: name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 3]}..." for name in summary["per_class"]}
+    width = max(len("balanced accuracy"), *map(len, names.values()))
+    rule = "-" * (width + 44)
+    lines = [
+        f"{'':{width}} {'precision':>10} {'recall':>10} {'F1':>10} {'support':>10}",
+        rule,
+        *(
+            f"{names[name]:{width}} {score(row['precision']):>10} {score(row['recall']):>10} {score(row['f1']):>10} "
+            f"{row['support']:>10,}"
+            for name, row in summary["per_class"].items()
+        ),
+        rule,
+    ]
+    low, high = summary["accuracy_ci95"]
+    interval = "" if low is None else f"95% interval {low:.4f} to {high:.4f}"
+    heading = "all samples" if summary["split"] is None else f"{summary['split']}"
+    totals = {
+        "accuracy": (summary["accuracy"], interval),
+        "balanced accuracy": (summary["balanced_accuracy"], "mean recall"),
+        "macro F1": (summary["f1_macro"], ""),
+        "weighted F1": (summary["f1_weighted"], ""),
+        "ECE": (summary["ece"], f"{CALIBRATION_BINS} bins"),
+    }
+    for name, (value, note) in totals.items():
+        lines.append(f"{name:{width}} {score(value):>10}   {note}".rstrip())
+    overlap = summary["context"].get("overlap_with_train")
+    shared = f", {overlap:,} of them also in the training part" if isinstance(overlap, int) else ""
+    return "\n".join([f"{heading}: {summary['n']:,} samples{shared}", "", *lines, ""])
+
+
+def worst_mistakes(result: EvaluationResult, count: int = MISTAKES_SHOWN) -> NDArray[np.int64]:
+    """Return the positions of the wrong predictions with the highest confidence, highest first, int64 ``(M,)``.
+
+    Args:
+        result: the predictions.
+        count: the most positions to return.
+    """
+    wrong = np.flatnonzero(result.preds != result.target)
+    # equal confidences in the order of the index, however the samples were batched
+    order = np.lexsort((result.index[wrong], -result.confidence[wrong]))
+    return wrong[order][:count]
+
+
+def _csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def write_predictions(
+    path: Path,
+    class_names: Sequence[str],
+    index: NDArray[np.int64],
+    probs: NDArray[np.float32],
+    files: Sequence[str] | NDArray[np.str_],
+    model: str,
+    target: NDArray[np.int64] | None = None,
+) -> Path:
+    """Write a table of predictions: the fixed columns, then ``index`` and, where known, ``target``.
+
+    Columns that belong to detected faces and video frames stay empty, as does ``uncertain``: no threshold applies.
+
+    Args:
+        path: CSV file to write.
+        class_names: canonical names in label order, ``(K,)``.
+        index: int64 ``(N,)``, row of each sample in its samples table.
+        probs: float32 ``(N, K)``, rows sum to 1.
+        files: file of each row of the samples table; ``files[index]`` is written.
+        model: name of the model.
+        target: int64 ``(N,)``, true labels, or ``None`` if they are not known; written by name.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        NonFiniteError: if a probability is NaN or infinite; nothing is written.
+        DataError: if rows do not sum to 1; nothing is written.
+    """
+    _check_probs(probs)
+    columns = prediction_columns(class_names)
+    header = [*columns, "index"] if target is None else [*columns, "index", "target"]
+    empty = [""] * (columns.index("label") - columns.index("file") - 1)
+    scheme = scheme_of(class_names)
+
+    preds = probs.argmax(axis=1).tolist()
+
+    def rows() -> Iterable[list[Any]]:
+        for position, (row, pred) in enumerate(zip(index.tolist(), preds, strict=True)):
+            shown = [_number(number) for number in probs[position].tolist()]
+            line = [files[row], *empty, class_names[pred], shown[pred], "", *shown, model, scheme, row]
+            yield line if target is None else [*line, class_names[target[position]]]
+
+    return write_atomically(path, _csv_text(header, rows()))
+
+
+def _json_text(summary: Mapping[str, Any]) -> str:
+    text = json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False)
+    # rows of numbers on one line; a line break never stands inside a JSON string
+    rows = re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
+    return f"{rows}\n"
+
+
+def _per_class_csv(summary: Mapping[str, Any]) -> str:
+    header = ["class", "precision", "recall", "recall_low", "recall_high", "f1", "support", "predicted"]
+    rows = []
+    for name, row in summary["per_class"].items():
+        numbers = [row["precision"], row["recall"], *row["recall_ci95"], row["f1"]]
+        rows.append([name, *map(_number, numbers), row["support"], row["predicted"]])
+    return _csv_text(header, rows)
+
+
+def write_report(
+    folder: Path,
+    result: EvaluationResult,
+    context: Mapping[str, Any],
+    files: Sequence[str] | NDArray[np.str_],
+    model: str,
+    images: NDArray[np.uint8] | None = None,
+    pictures: Sequence[str] = PICTURES,
+) -> dict[str, Path]:
+    """Fill a folder with everything about an evaluation; files of the same names are replaced, each at once.
+
+    Args:
+        folder: made if missing.
+        result: the predictions.
+        context: see :func:`summarise`.
+        files: file of each row of the samples table.
+        model: name of the model, for the table and the headlines.
+        images: uint8 ``(rows of the samples table, C, H, W)``, for the most confident mistakes.
+        pictures: which of ``PICTURES`` to draw; each costs about a third of a second.
+
+    Returns:
+        Paths by stem: ``report`` (JSON), ``per_class`` and ``predictions`` (CSV), and the pictures (PNG).
+    """
+    summary = summarise(result, context)
+    names, matrix = result.class_names, result.matrix
+    title = model if summary["split"] is None else f"{model}, {summary['split']}"
+    figures: dict[str, Callable[[], Figure]] = {
+        "confusion_matrix": lambda: confusion_matrix_figure(matrix, names, title),
+        "per_class_scores": lambda: per_class_figure(matrix, names, title),
+        "reliability": lambda: reliability_figure(result.confidence, result.preds == result.target, title),
+    }
+    if images is not None:
+        figures["worst_mistakes"] = lambda: _mistakes_figure(result, images, title)
+    predictions = folder / "predictions.csv"
+    return {
+        "report": write_atomically(folder / "report.json", _json_text(summary)),
+        "per_class": write_atomically(folder / "per_class.csv", _per_class_csv(summary)),
+        "predictions": write_predictions(
+            predictions, names, result.index, result.probs, files, model, target=result.target
+        ),
+        **{
+            stem: write_atomically(folder / f"{stem}.png", figure_png(draw()))
+            for stem, draw in figures.items()
+            if stem in pictures
+        },
+    }
+
+
+def _mistakes_figure(result: EvaluationResult, images: NDArray[np.uint8], title: str) -> Figure:
+    worst = worst_mistakes(result)
+    return worst_mistakes_figure(
+        images[result.index[worst]],
+        [result.class_names[label] for label in result.target[worst]],
+        [result.class_names[label] for label in result.preds[worst]],
+        result.confidence[worst].tolist(),
+        f"{title}: most confident mistakes, true → predicted",
+    )

@@ -1,0 +1,398 @@
+"""From a name to a backbone: a network that maps images ``(N, C, H, W)`` to features ``(N, F)``.
+
+A name is one of ours (:data:`BACKBONES`) or timm's. How wide the features are is found by running the network once:
+what networks say about themselves is not reliable (timm's VGG has 512 as ``num_features`` and returns 4096).
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import pickle
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.models.compact import CompactMobileNetV2, CompactResNet, DilatedResNet, FERNet
+
+__all__ = ["BACKBONES", "create_backbone", "feature_width", "load_weights", "pool_features"]
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "compact_resnet_418k": CompactResNet,
+    "compact_mobilenet_130k": CompactMobileNetV2,
+    "dilated_resnet": DilatedResNet,
+    "fer_a": FERNet,
+    "fer_a_fast": partial(FERNet, stem=(24, 40), stages=((40, 1), (64, 2), (96, 1))),
+    "fer_b": partial(FERNet, stem=(16, 28), stages=((28, 2), (44, 1), (60, 1))),
+    "fer_b_fast": partial(FERNet, stem=(16, 24), stages=((24, 1), (40, 1), (60, 1))),
+}
+"""Our networks by name. Each is called with ``in_channels`` and its own options, all by keyword."""
+
+HUB_TIMEOUT_S = 5.0
+"""How long to wait for the hub's first answer. Its own client asks twelve times, which took 47 s without a network."""
+
+_SET_ELSEWHERE = {
+    "in_chans": "the data's number of channels",
+    "num_classes": "the data's classes",
+    "pretrained_cfg": "a tag in the name, such as 'resnet18.a1_in1k'",
+    "pretrained_cfg_overlay": "a tag in the name, such as 'resnet18.a1_in1k'",
+    "checkpoint_path": "weights: PATH",
+    "features_only": "nothing: a backbone returns one tensor",
+}
+"""Options of ``timm.create_model`` that are not a user's to set here, and what sets them."""
+
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""What timm looks for in a repository, in this order."""
+
+_CLASSIFIERS = ("head", "fc", "classifier")
+"""How timm and torchvision call the layers behind the features."""
+
+
+def create_backbone(
+    backbone: str | nn.Module,
+    in_channels: int,
+    pretrained: bool = False,
+    weights: str | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a backbone by name, or take a module as it is.
+
+    Args:
+        backbone: a key of :data:`BACKBONES`, any name that ``timm.create_model`` knows (also with a tag, or
+            ``local-dir:PATH`` and ``hf-hub:OWNER/NAME``), or a module.
+        in_channels: 1 for gray, 3 for RGB.
+        pretrained: start from the weights that timm publishes for this name.
+        weights: a local ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt`` or ``.bin`` file to start from.
+        **options: the network's own, for example ``dropout=0.1`` for ours or ``img_size=48`` for timm's ViT.
+
+    Returns:
+        A network without classification layer: images ``(N, in_channels, H, W)`` to features ``(N, F)``.
+
+    Raises:
+        ConfigError: for an unknown name or option, or if pretrained weights do not exist or cannot be reached.
+        CheckpointError: if ``weights`` is missing, unreadable or belongs to another network.
+    """
+    if in_channels < 1:
+        raise ConfigError(f"a backbone needs at least 1 input channel, got {in_channels}")
+    if pretrained and weights is not None:
+        raise ConfigError(f"both 'pretrained: true' and 'weights: {weights}' are set: choose one to start from")
+    if isinstance(backbone, nn.Module):
+        if pretrained or options:
+            what = ", ".join([*(["pretrained"] if pretrained else []), *options])
+            kind = type(backbone).__name__
+            raise ConfigError(f"the backbone is a ready {kind}: give {what} to its own constructor instead")
+        network = backbone
+    elif backbone in BACKBONES:
+        network = _create_ours(backbone, in_channels, pretrained, options)
+    else:
+        network = _create_timm(backbone, in_channels, pretrained, options)
+    if weights is not None:
+        load_weights(network, weights)
+    return network
+
+
+def feature_width(backbone: nn.Module, in_channels: int, image_size: int) -> int:
+    """Return the number of features, found by a dry run on two black images.
+
+    Args:
+        backbone: maps images ``(N, C, H, W)`` to features ``(N, F)`` or feature maps ``(N, F, h, w)``.
+        in_channels: of the data.
+        image_size: side of the data's images in pixels.
+
+    Raises:
+        ConfigError: if the network cannot take such images or returns something else.
+    """
+    name = type(backbone).__name__
+    like = next(backbone.parameters(), torch.zeros(0))
+    images = torch.zeros(2, in_channels, image_size, image_size, device=like.device, dtype=like.dtype)
+    training = {module: module.training for module in backbone.modules()}
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            features = pool_features(backbone(images))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        raise ConfigError(
+            f"the backbone {name} cannot take images of {in_channels}x{image_size}x{image_size}: {_first_line(error)} "
+            "(change the data's image_size or channels; a network of fixed size has an option such as img_size)"
+        ) from error
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    if features.shape[0] != 2:
+        raise ConfigError(f"the backbone {name} must return one row per image, got {len(features)} for 2 images")
+    return features.shape[1]
+
+
+def pool_features(features: Tensor) -> Tensor:
+    """Return features ``(N, F)`` as they are and average feature maps ``(N, F, h, w)`` over their positions.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if not isinstance(features, Tensor):
+        raise ConfigError(f"a backbone must return a tensor (N, F) or (N, F, h, w), got a {type(features).__name__}")
+    if features.ndim == 4:
+        return features.mean(dim=(2, 3))
+    if features.ndim != 2:
+        raise ConfigError(f"a backbone must return features (N, F) or (N, F, h, w), got {tuple(features.shape)}")
+    return features
+
+
+def load_weights(backbone: nn.Module, path: str) -> None:
+    """Load a local file of weights into a backbone, all of it or nothing.
+
+    The file may be a backbone's, a classifier's or a training checkpoint's: what stands in front of the backbone's own
+    names is found and removed, its classification layer is left out, and its first convolution is adapted to another
+    number of input channels. Files of timm's published weights also fit networks of another ``img_size``.
+
+    Args:
+        backbone: receives the weights.
+        path: ``.safetensors``, or ``.pth``, ``.pt``, ``.ckpt`` or ``.bin``, which are read without running code.
+
+    Raises:
+        CheckpointError: if the file is missing, unreadable or belongs to another network.
+    """
+    weights = _adapted(_without_prefix(_read_weights(Path(path)), backbone), backbone)
+    problem = _misfit(weights, backbone)
+    # timm's own translation of older layouts and other image sizes; a convention of its modules.
+    translate = getattr(inspect.getmodule(type(backbone)), "checkpoint_filter_fn", None)
+    if problem and translate is not None:
+        # Of a layout that it does not know, the first problem is the one to report.
+        with suppress(RuntimeError, ValueError, KeyError, AttributeError, AssertionError, TypeError):
+            weights = _adapted(translate(weights, backbone), backbone)
+            problem = _misfit(weights, backbone)
+    if problem:
+        raise CheckpointError(f"'{path}' does not fit the backbone {type(backbone).__name__}: {problem}")
+    backbone.load_state_dict(weights)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        what = "a folder (give a file, or use the backbone 'local-dir:PATH')" if path.is_dir() else "missing"
+        raise CheckpointError(f"weights: '{path}' is {what}")
+    content: Any
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        elif path.suffix in {".pth", ".pt", ".ckpt", ".bin"}:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            raise CheckpointError(f"weights: '{path}' is none of .safetensors, .pth, .pt, .ckpt, .bin")
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"weights: '{path}' is damaged or holds more than tensors and plain values, which may run code when "
+            "read: save its state_dict() alone, best as .safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(f"weights: '{path}' cannot be read: {_first_line(error)}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    if not tensors:
+        raise CheckpointError(f"weights: '{path}' holds no named tensors")
+    return tensors
+
+
+def _without_prefix(weights: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Return the part of ``weights`` under the prefix that makes most names those of the backbone."""
+    own = backbone.state_dict().keys()
+    first = next(iter(own), "")
+    prefixes = {name.removesuffix(first): None for name in weights if f".{name}".endswith(f".{first}")}
+    parts = [{name.removeprefix(p): v for name, v in weights.items() if name.startswith(p)} for p in prefixes]
+    return max(parts, key=lambda part: len(own & part.keys()), default=weights)
+
+
+def _adapted(weights: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Return ``weights`` without classification layer and with the first convolution for the backbone's channels."""
+    own = backbone.state_dict()
+    config = getattr(backbone, "pretrained_cfg", None) or {}
+    classifiers = tuple(f"{name}." for name in (*_CLASSIFIERS, *_names(config.get("classifier"))))
+    kept = {name: v for name, v in weights.items() if name in own or not name.startswith(classifiers)}
+    convolutions = [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d)]
+    for conv in _names(config.get("first_conv")) or convolutions[:1]:
+        name = f"{conv}.weight"
+        if name in own and name in kept and kept[name].ndim == own[name].ndim == 4:
+            kept[name] = _adapt_channels(kept[name], own[name].shape[1])
+    return kept
+
+
+def _adapt_channels(weight: Tensor, channels: int) -> Tensor:
+    """Adapt filters ``(O, I, H, W)`` so that gray, repeated over the channels, gives the same as before.
+
+    As timm's ``adapt_input_conv``, which starts from three channels only in the oldest release we support.
+    """
+    before = weight.shape[1]
+    if before == channels:
+        return weight
+    if channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    repeats = -(-channels // before)
+    return weight.repeat(1, repeats, 1, 1)[:, :channels] * (before / channels)
+
+
+def _misfit(weights: dict[str, Tensor], backbone: nn.Module) -> str:
+    """Return what keeps ``weights`` from being exactly the backbone's, in words; empty if nothing does."""
+    own = backbone.state_dict()
+    found = {
+        "missing": [name for name in own if name not in weights and not name.endswith("num_batches_tracked")],
+        "unexpected": [name for name in weights if name not in own],
+        "of another shape": [
+            f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
+            for name in own
+            if name in weights and weights[name].shape != own[name].shape
+        ],
+    }
+    return "; ".join(f"{len(names)} {what}, first {', '.join(names[:3])}" for what, names in found.items() if names)
+
+
+def _create_ours(name: str, in_channels: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    if pretrained:
+        raise ConfigError(f"'{name}' has no published weights: set 'pretrained: false', or 'weights: PATH' for a file")
+    build = BACKBONES[name]
+    known = [option for option in inspect.signature(build).parameters if option != "in_channels"]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ConfigError(f"'{name}' has no option {_quoted(unknown)} (known: {', '.join(known)})")
+    try:
+        return build(in_channels=in_channels, **options)
+    except (TypeError, ValueError) as error:  # a value of the wrong type
+        raise ConfigError(_why_not(name, pretrained, options, error)) from error
+
+
+def _create_timm(name: str, in_channels: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    for option in options:
+        if option in _SET_ELSEWHERE:
+            raise ConfigError(f"'{option}' is not an option of a backbone: it is set by {_SET_ELSEWHERE[option]}")
+    source, place = name.split(":", 1) if ":" in name else ("", name)
+    if not source and not timm.is_model(name):
+        raise ConfigError(_unknown_name(name))
+    overlay: dict[str, Any] = {}
+    timm_name = name
+    if source == "hf-hub":
+        timm_name = _local_copy(name, place, pretrained)
+    elif not source and pretrained:
+        overlay = _published_weights(name)
+    try:
+        network: nn.Module = timm.create_model(
+            timm_name,
+            pretrained=pretrained,
+            in_chans=in_channels,
+            num_classes=0,
+            pretrained_cfg_overlay=overlay or None,
+            **options,
+        )
+    except Exception as error:  # timm, the hub's client and HTTP each have their own; all are about these arguments
+        raise ConfigError(_why_not(name, pretrained, options, error)) from error
+    return network
+
+
+def _published_weights(name: str) -> dict[str, Any]:
+    """Return where timm shall take the weights from: a copy in the cache, or nothing, if the hub can be reached."""
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # a tag that does not exist
+        tags = timm.list_pretrained(f"{name.split('.')[0]}.*")
+        raise ConfigError(f"{_first_line(error)} Known: {', '.join(tags)}") from error
+    if config is None or not config.has_weights:
+        raise ConfigError(
+            f"timm publishes no weights for '{name}': set 'pretrained: false', or 'weights: PATH' for a local file"
+        )
+    if not config.hf_hub_id:
+        return {}
+    if config.hf_hub_filename:
+        _require_hub(name, config.hf_hub_id, [config.hf_hub_filename])
+        return {}
+    cached = _require_hub(name, config.hf_hub_id, _WEIGHT_FILES)
+    # Given as a file, the hub's client is not asked whether the copy is still current.
+    return {"file": cached, "custom_load": False} if cached else {}
+
+
+def _local_copy(name: str, repository: str, pretrained: bool) -> str:
+    """Return the timm name of the cached folder of a repository, or ``name``, if the hub can be reached."""
+    config = _require_hub(name, repository, ["config.json"])
+    weights = _require_hub(name, repository, _WEIGHT_FILES) if pretrained else config
+    return name if config is None or weights is None else f"local-dir:{Path(config).parent}"
+
+
+def _require_hub(name: str, repository: str, files: Iterable[str]) -> str | None:
+    """Return the cached copy of the first of ``files`` found, ``None`` if the hub must be and can be asked."""
+    repo_id, _, revision = repository.partition("@")
+    for file in files:
+        cached = try_to_load_from_cache(repo_id, file, revision=revision or None)
+        if isinstance(cached, str):
+            return cached
+    reason = _hub_unreachable()
+    if reason is not None:
+        raise ConfigError(
+            f"cannot get '{name}': it is not in the local cache and the hub {constants.ENDPOINT} could not be reached "
+            f"({reason}); 'weights: PATH' loads a local file"
+        )
+    return None
+
+
+def _hub_unreachable() -> str | None:
+    """Return why the hub cannot be reached, or ``None`` if it answers; asks once, without repeating."""
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S).close()
+    except urllib.error.HTTPError:
+        return None  # it answered
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        # The hub's client may know a certificate that Python does not: reachable, so let it try.
+        return None if isinstance(reason, ssl.SSLError) else _first_line(reason)
+    return None
+
+
+def _unknown_name(name: str) -> str:
+    known = [*BACKBONES, *timm.list_models()]
+    close = difflib.get_close_matches(name, known, n=3)
+    proposal = f"; did you mean {_quoted(close)}?" if close else ""
+    return (
+        f"unknown backbone '{name}'{proposal} (ours: {', '.join(BACKBONES)}; timm's: a name of timm.list_models(), "
+        "hf-hub:OWNER/NAME or local-dir:PATH)"
+    )
+
+
+def _why_not(name: str, pretrained: bool, options: dict[str, Any], error: Exception) -> str:
+    """Return the message for a network that could not be built."""
+    text = _first_line(error)
+    wrong = [option for option in options if f"'{option}'" in text]
+    if isinstance(error, TypeError) and wrong:
+        return f"'{name}' has no option {_quoted(wrong)} ({text})"
+    if pretrained and not isinstance(error, TypeError):
+        return f"the pretrained weights of '{name}' could not be loaded ({text}); 'weights: PATH' loads a local file"
+    given = ", ".join(f"{option}={value!r}" for option, value in options.items()) or "no options"
+    return f"'{name}' cannot be built with {given}: {text}"
+
+
+def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the entries of a field of timm's that holds no name, one or several."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _first_line(error: object) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,200 @@
+"""Figures: what is written in them, how large they are, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from numpy.typing import NDArray
+from PIL import Image
+
+from fer_lightning.emotions import EIGHT, SEVEN
+from fer_lightning.evaluation.plots import (
+    COLORS,
+    DPI,
+    confusion_matrix_figure,
+    curves_figure,
+    figure_png,
+    per_class_figure,
+    reliability_figure,
+    worst_mistakes_figure,
+)
+
+MATRIX = np.array([[8, 1, 1], [0, 0, 0], [2, 0, 1234]])
+NAMES = ("angry", "disgust", "fear")
+
+
+def texts(figure: Figure) -> list[str]:
+    return [found.get_text() for found in figure.findobj(Text) if isinstance(found, Text) and found.get_text()]
+
+
+def decoded(figure: Figure) -> Image.Image:
+    image = Image.open(io.BytesIO(figure_png(figure)))
+    image.load()
+    return image
+
+
+def faces(count: int, channels: int = 1) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, channels, 12, 12), dtype=np.uint8)
+
+
+def every_figure() -> dict[str, Figure]:
+    confidence = np.linspace(0.2, 1.0, 50, dtype=np.float32)
+    history = {"train_loss": [(0.0, 1.5), (1.0, 1.0)], "val_loss": [(0.0, 1.4), (1.0, 1.2)], "val_acc": [(0.0, 0.4)]}
+    return {
+        "confusion": confusion_matrix_figure(MATRIX, NAMES, "title"),
+        "per class": per_class_figure(MATRIX, NAMES, "title"),
+        "reliability": reliability_figure(confidence, confidence > 0.6, "title"),
+        "mistakes": worst_mistakes_figure(faces(2), ["sad", "fear"], ["happy", "sad"], [0.9, 0.8], "title"),
+        "curves": curves_figure(history, "title"),
+    }
+
+
+FIGURES = every_figure()
+
+
+@pytest.mark.parametrize("name", list(FIGURES))
+def test_png_decodes_at_the_stated_resolution_with_its_title(name: str) -> None:
+    figure = FIGURES[name]
+    image = decoded(figure)
+    assert image.format == "PNG"
+    assert image.size == tuple(int(inches * DPI) for inches in figure.get_size_inches())
+    assert any(text.startswith("title") for text in texts(figure))
+    assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_equal_figures_give_equal_bytes() -> None:
+    first, second = (figure_png(per_class_figure(MATRIX, NAMES, "title")) for _ in range(2))
+    assert first == second
+
+
+def test_settings_of_the_caller_are_left_alone() -> None:
+    def settings() -> dict[str, object]:  # without the backend: reading it already chooses one
+        return {key: mpl.rcParams[key] for key in mpl.rcParams if not key.startswith("backend")}
+
+    before = settings()
+    for figure in every_figure().values():
+        figure_png(figure)
+    assert settings() == before
+
+
+def test_colors_are_distinct() -> None:
+    assert len(set(COLORS.values())) == 8
+
+
+def test_confusion_matrix_shows_counts_shares_support_and_axes() -> None:
+    found = texts(confusion_matrix_figure(MATRIX, NAMES, "FER2013 test"))
+    assert {"true", "predicted", *NAMES, "angry\nn = 10", "disgust\nn = 0", "fear\nn = 1,236"} <= set(found)
+    assert {"8", "80.0%", "10.0%", "1,234", "99.8%"} <= set(found)
+    assert found.count("n/a") == 3
+    assert "1,246 samples, accuracy 99.7%" in found
+
+
+def test_confusion_matrix_has_rows_true_and_columns_predicted() -> None:
+    figure = confusion_matrix_figure(np.array([[5, 3], [0, 7]]), ("sad", "fear"), "title")
+    [axes] = figure.axes
+    places = {text.get_text(): text.xy for text in axes.texts if hasattr(text, "xy")}
+    assert places["3"] == (1, 0)  # x is the column, y the row
+    assert axes.get_xlabel() == "predicted"
+    assert axes.get_ylabel() == "true"
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 10])
+def test_confusion_matrix_texts_lie_inside_the_picture(count: int) -> None:
+    names = [*EIGHT.class_names, "bewildered_and_lost", "x"][-count:]
+    figure = confusion_matrix_figure(np.full((count, count), 12345), names, "a headline of some length, test")
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches() * figure.dpi
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text.get_text() and text.get_visible():
+            box = text.get_window_extent()
+            assert -1 <= box.x0 <= box.x1 <= width + 1, text.get_text()
+            assert -1 <= box.y0 <= box.y1 <= height + 1, text.get_text()
+
+
+def test_text_in_cells_contrasts_with_the_shade() -> None:
+    figure = confusion_matrix_figure(np.array([[99, 1], [50, 50]]), ("sad", "fear"), "title")
+    inks = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert inks["99"] == "white"
+    assert inks["1"] != "white"
+
+
+def test_confusion_matrix_without_samples_says_so() -> None:
+    assert "no samples" in texts(confusion_matrix_figure(np.zeros((3, 3), np.int64), NAMES, "title"))
+
+
+def test_per_class_bars_are_the_scores() -> None:
+    figure = per_class_figure(np.array([[6, 2], [1, 1]]), ("sad", "fear"), "title")
+    [axes] = figure.axes
+    heights = [bar.get_height() for bar in axes.patches if isinstance(bar, Rectangle)]
+    np.testing.assert_allclose(heights, [6 / 7, 1 / 3, 6 / 8, 1 / 2, 12 / 15, 2 / 5])
+    found = texts(figure)
+    assert {"precision", "recall", "F1", "95% interval of the recall", "sad\nn = 8", "fear\nn = 2"} <= set(found)
+    assert {"0.86", "0.75", "0.80", "0.33", "0.50", "0.40"} <= set(found)
+
+
+def test_per_class_bars_of_an_absent_class_read_not_available() -> None:
+    assert texts(per_class_figure(MATRIX, NAMES, "title")).count("n/a") == 2  # predicted once: its precision is known
+
+
+def test_reliability_title_has_the_ece() -> None:
+    confidence = np.full(10, 0.9, np.float32)
+    figure = reliability_figure(confidence, np.arange(10) < 6, "FER2013 test")
+    assert "FER2013 test\nECE 0.300" in texts(figure)
+    assert {"accuracy", "confidence", "samples", "perfect calibration", "10 samples, 15 bins"} <= set(texts(figure))
+
+
+def test_reliability_without_samples_says_so() -> None:
+    figure = reliability_figure(np.zeros(0, np.float32), np.zeros(0, bool), "title")
+    assert "title\nno ECE" in texts(figure)
+    decoded(figure)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_worst_mistakes_are_captioned_and_limited(channels: int) -> None:
+    images = faces(8, channels)
+    figure = worst_mistakes_figure(images, ["sad"] * 8, ["fear"] * 8, [0.98] * 8, "title", rows=2, columns=3)
+    assert texts(figure).count("sad → fear\n0.98") == 6
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    np.testing.assert_array_equal(shown, images[0].transpose(1, 2, 0) if channels == 3 else images[0, 0])
+
+
+def test_worst_mistakes_without_any_says_so() -> None:
+    assert "no mistakes" in texts(worst_mistakes_figure(faces(0), [], [], [], "title"))
+
+
+def test_curves_share_panels_by_kind_and_name_the_best_epoch() -> None:
+    history = {
+        "train_loss": [(0.0, 1.5), (1.0, 1.0), (2.0, 0.7)],
+        "val_loss": [(0.0, 1.4), (1.0, 1.2), (2.0, 1.3)],
+        "val_acc": [(0.0, 0.4), (1.0, math.nan), (2.0, 0.6)],
+    }
+    figure = curves_figure(history, "title")
+    losses, scores = figure.axes
+    assert (losses.get_ylabel(), scores.get_ylabel()) == ("loss", "score")
+    found = texts(figure)
+    assert "train_loss" in found
+    assert "val_loss, best 1.200 in epoch 1" in found
+    assert "val_acc, best 0.600 in epoch 2" in found
+
+
+@pytest.mark.parametrize("history", [{}, {"val_loss": []}, {"val_loss": [(0.0, math.nan)]}, {"val_acc": [(3.0, 0.5)]}])
+def test_curves_of_hardly_any_epoch_are_drawn(history: dict[str, list[tuple[float, float]]]) -> None:
+    assert decoded(curves_figure(history, "title")).format == "PNG"
+
+
+def test_a_dollar_in_a_name_is_no_formula() -> None:
+    figure = confusion_matrix_figure(np.eye(2, dtype=np.int64), ("a$b$", "$\\frac"), "$x$")
+    assert decoded(figure).size[0] > 100
+    assert {"a$b$", "$\\frac", "$x$"} <= set(texts(figure))
+
+
+def test_the_seven_fit_without_slanting() -> None:
+    figure = confusion_matrix_figure(np.eye(7, dtype=np.int64), SEVEN.class_names, "title")
+    assert {label.get_rotation() for label in figure.axes[0].get_xticklabels()} == {0.0}

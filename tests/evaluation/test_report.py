@@ -1,0 +1,328 @@
+"""Reports: what is in the files, and that they say nothing that JSON or a reader could misunderstand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
+
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import DataError, LabelError, NonFiniteError
+from fer_lightning.evaluation.files import write_atomically
+from fer_lightning.evaluation.report import (
+    EvaluationResult,
+    summarise,
+    text_table,
+    worst_mistakes,
+    write_predictions,
+    write_report,
+)
+from fer_lightning.metrics import EmotionMetrics
+from fer_lightning.types import prediction_columns
+
+NAMES = SEVEN.class_names
+CONTEXT = {"split": "test", "seed": 3, "overlap_with_train": 12, "checkpoint": Path("runs/best.ckpt")}
+
+
+def draw(seed: int = 0, count: int = 60, absent: int | None = None) -> tuple[EvaluationResult, NDArray[np.float32]]:
+    """Return a result whose index is shuffled, and the logits it came from."""
+    generator = np.random.default_rng(seed)
+    target = generator.integers(0, 7, count)
+    if absent is not None:
+        target = np.where(target == absent, 0, target)
+    logits = generator.normal(size=(count, 7)).astype(np.float32)
+    logits[np.arange(count), target] += 1.5
+    probs: NDArray[np.float32] = torch.from_numpy(logits).softmax(dim=1).numpy()
+    return EvaluationResult(NAMES, generator.permutation(count), target, probs), logits
+
+
+def files_of(count: int) -> list[str]:
+    return [f"fer2013.csv#{row}" for row in range(count)]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluationResult]:
+    folder = tmp_path_factory.mktemp("reports") / "new" / "folder"
+    result, _ = draw()
+    images = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    write_report(folder, result, CONTEXT, files_of(60), "tiny", images)
+    return folder, result
+
+
+def test_summary_has_the_scores_of_scikit_learn() -> None:
+    result, _ = draw()
+    summary = summarise(result, CONTEXT)
+    target, preds = result.target, result.probs.argmax(axis=1)
+    assert summary["n"] == 60
+    assert summary["scheme"] == "fer7"
+    assert summary["split"] == "test"
+    assert summary["class_names"] == list(NAMES)
+    assert summary["accuracy"] == pytest.approx(float((target == preds).mean()), rel=1e-5)
+    assert summary["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(target, preds), rel=1e-5)
+    assert summary["f1_macro"] == pytest.approx(f1_score(target, preds, average="macro"), rel=1e-5)
+    assert summary["f1_weighted"] == pytest.approx(f1_score(target, preds, average="weighted"), rel=1e-5)
+    assert summary["confusion_matrix"] == sklearn_confusion_matrix(target, preds, labels=range(7)).tolist()
+    scores = precision_recall_fscore_support(target, preds, labels=range(7), zero_division=0)
+    for label, name in enumerate(NAMES):
+        row = summary["per_class"][name]
+        expected = [column[label] for column in scores]
+        assert [row["precision"], row["recall"], row["f1"], row["support"]] == pytest.approx(expected, rel=1e-5)
+        assert row["predicted"] == int((preds == label).sum())
+        assert row["recall_ci95"][0] < row["recall"] <= row["recall_ci95"][1]
+    low, high = summary["accuracy_ci95"]
+    assert low < summary["accuracy"] < high
+
+
+def test_summary_agrees_with_the_metric_of_the_training() -> None:
+    result, logits = draw(seed=5)
+    metric = EmotionMetrics(NAMES)
+    metric.update(torch.from_numpy(logits), torch.from_numpy(result.target))
+    scores, summary = metric.compute(), summarise(result, {})
+    pairs = {"acc": "accuracy", "balanced_acc": "balanced_accuracy", "f1_macro": "f1_macro", "ece": "ece"}
+    for key, name in pairs.items():
+        assert summary[name] == pytest.approx(scores[key].item(), rel=1e-5)
+
+
+def test_context_is_kept_as_plain_values() -> None:
+    context: dict[str, Any] = {
+        "split": "val",
+        "when": 1700000000.123456,
+        "loss": math.nan,
+        "counts": np.array([1, 2]),
+        "share": np.float32(0.5),
+        "versions": {"torch": torch.__version__},
+        "folder": Path("a/b"),
+        "device": torch.device("cpu"),
+        "flag": True,
+        "none": None,
+    }
+    summary = summarise(draw()[0], context)
+    assert summary["split"] == "val"
+    assert summary["context"] == {
+        "when": 1700000000.123456,
+        "loss": None,
+        "counts": [1, 2],
+        "share": 0.5,
+        "versions": {"torch": str(torch.__version__)},
+        "folder": str(Path("a/b")),
+        "device": "cpu",
+        "flag": True,
+        "none": None,
+    }
+    json.dumps(summary, allow_nan=False)
+
+
+def test_what_is_not_known_is_null_in_json(tmp_path: Path) -> None:
+    result, _ = draw(absent=1)
+    paths = write_report(tmp_path, result, {}, files_of(60), "tiny")
+    text = paths["report"].read_text(encoding="utf-8")
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    row = json.loads(text)["per_class"]["disgust"]
+    assert row["recall"] is None
+    assert row["f1"] is None
+    assert row["recall_ci95"] == [None, None]
+    assert row["support"] == 0
+    [disgust] = [line for line in read_csv(paths["per_class"]) if line["class"] == "disgust"]
+    assert (disgust["recall"], disgust["recall_low"], disgust["f1"], disgust["support"]) == ("", "", "", "0")
+    assert "worst_mistakes" not in paths
+
+
+def test_report_of_no_samples_is_written(tmp_path: Path) -> None:
+    empty = EvaluationResult(NAMES, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 7), np.float32))
+    paths = write_report(tmp_path, empty, {"split": "test"}, [], "tiny", np.zeros((0, 1, 8, 8), np.uint8))
+    summary = json.loads(paths["report"].read_text(encoding="utf-8"))
+    assert summary["n"] == 0
+    assert summary["accuracy"] is None
+    assert "n/a" in text_table(summary)
+
+
+def test_report_folder_has_these_files_and_no_others(written: tuple[Path, EvaluationResult]) -> None:
+    folder, _ = written
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "confusion_matrix.png",
+        "per_class.csv",
+        "per_class_scores.png",
+        "predictions.csv",
+        "reliability.png",
+        "report.json",
+        "worst_mistakes.png",
+    ]
+
+
+def test_report_json_is_the_summary(written: tuple[Path, EvaluationResult]) -> None:
+    folder, result = written
+    text = (folder / "report.json").read_text(encoding="utf-8")
+    assert json.loads(text) == summarise(result, CONTEXT)
+    matrix = summarise(result, {})["confusion_matrix"]
+    assert f"    {json.dumps(matrix[0])},\n    {json.dumps(matrix[1])}" in text
+
+
+def test_per_class_table_is_the_summary(written: tuple[Path, EvaluationResult]) -> None:
+    folder, result = written
+    rows = read_csv(folder / "per_class.csv")
+    assert list(rows[0]) == [
+        "class",
+        "precision",
+        "recall",
+        "recall_low",
+        "recall_high",
+        "f1",
+        "support",
+        "predicted",
+    ]
+    assert [row["class"] for row in rows] == list(NAMES)
+    for row in rows:
+        expected = summarise(result, {})["per_class"][row["class"]]
+        assert float(row["recall"]) == expected["recall"]
+        assert [float(row["recall_low"]), float(row["recall_high"])] == expected["recall_ci95"]
+        assert int(row["support"]) == expected["support"]
+
+
+def test_predictions_round_trip(written: tuple[Path, EvaluationResult]) -> None:
+    folder, result = written
+    rows = read_csv(folder / "predictions.csv")
+    assert list(rows[0]) == [*prediction_columns(NAMES), "index", "target"]
+    assert len(rows) == 60
+    assert [int(row["index"]) for row in rows] == result.index.tolist()
+    assert [row["target"] for row in rows] == [NAMES[label] for label in result.target]
+    assert [row["label"] for row in rows] == [NAMES[label] for label in result.probs.argmax(axis=1)]
+    assert [row["file"] for row in rows] == [f"fer2013.csv#{index}" for index in result.index]
+    probs = np.array([[float(row[f"p_{name}"]) for name in NAMES] for row in rows])
+    np.testing.assert_allclose(probs, result.probs, rtol=5e-6)
+    np.testing.assert_allclose([float(row["confidence"]) for row in rows], result.probs.max(axis=1), rtol=5e-6)
+    for row in rows:
+        assert {row[name] for name in ("frame", "time_s", "face_id", "x", "y", "w", "h", "det_score")} == {""}
+        assert (row["uncertain"], row["model"], row["scheme"]) == ("", "tiny", "fer7")
+
+
+def test_predictions_without_truth_have_no_target_column(tmp_path: Path) -> None:
+    probs = np.array([[0.25, 0.75]], np.float32)
+    files = np.array(["a.png", 'odd, "name".png'])
+    path = write_predictions(tmp_path / "p.csv", ("ja", "nein"), np.array([1]), probs, files, "tiny")
+    [row] = read_csv(path)
+    assert list(row) == [*prediction_columns(("ja", "nein")), "index"]
+    assert (row["file"], row["label"], row["confidence"], row["scheme"]) == (
+        'odd, "name".png',
+        "nein",
+        "0.75",
+        "custom",
+    )
+
+
+def test_predictions_that_are_not_numbers_are_not_written(tmp_path: Path) -> None:
+    probs = np.array([[0.5, np.nan]], np.float32)
+    with pytest.raises(NonFiniteError, match="1 samples have NaN"):
+        write_predictions(tmp_path / "p.csv", ("ja", "nein"), np.array([0]), probs, ["a.png"], "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stem", ["confusion_matrix", "per_class_scores", "reliability", "worst_mistakes"])
+def test_pictures_decode(written: tuple[Path, EvaluationResult], stem: str) -> None:
+    with Image.open(written[0] / f"{stem}.png") as image:
+        image.load()
+        assert image.format == "PNG"
+        assert min(image.size) > 300
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    result, _ = draw()
+    contents = []
+    for name in ("first", "second"):
+        paths = write_report(tmp_path / name, result, CONTEXT, files_of(60), "tiny")
+        contents.append({stem: path.read_bytes() for stem, path in paths.items()})
+    assert contents[0] == contents[1]
+
+
+def test_text_table_shows_every_number_within_80_columns() -> None:
+    summary = summarise(draw(absent=1)[0], CONTEXT)
+    table = text_table(summary)
+    assert max(map(len, table.splitlines())) <= 80
+    assert "test: 60 samples, 12 of them also in the training part" in table
+    for name, row in summary["per_class"].items():
+        [line] = [line for line in table.splitlines() if line.startswith(name)]
+        known = [row["precision"], row["recall"], row["f1"]]
+        assert line.split()[1:] == [*("n/a" if x is None else f"{x:.4f}" for x in known), str(row["support"])]
+    for key in ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "ece"):
+        assert f"{summary[key]:.4f}" in table
+    assert "{:.4f} to {:.4f}".format(*summary["accuracy_ci95"]) in table
+
+
+def test_text_table_of_long_names_and_large_counts_stays_narrow() -> None:
+    names = ("a_very_long_name_of_a_class_that_somebody_gave_a_folder", "b")
+    summary = summarise(
+        EvaluationResult(names, np.arange(2), np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)), {}
+    )
+    summary["per_class"]["b"]["support"] = 1_234_567
+    table = text_table(summary)
+    assert max(map(len, table.splitlines())) <= 80
+    assert "a_very_long_name_..." in table
+    assert "1,234,567" in table
+    assert table.startswith("all samples: 2 samples\n")
+
+
+def test_worst_mistakes_are_sorted_by_confidence_then_index() -> None:
+    probs = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.9, 0.1], [0.2, 0.8]], np.float32)
+    result = EvaluationResult(("sad", "fear"), np.array([9, 8, 7, 6, 5]), np.array([1, 0, 1, 1, 1]), probs)
+    assert worst_mistakes(result).tolist() == [3, 0, 1, 2]
+    assert worst_mistakes(result, 2).tolist() == [3, 0]
+
+
+def broken(**changes: Any) -> dict[str, Any]:
+    fields = {"index": np.arange(2), "target": np.array([0, 1]), "probs": np.full((2, 2), 0.5, np.float32)}
+    return {"class_names": ("sad", "fear"), **fields, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"target": np.array([0, 1, 1])}, DataError, r"target must be int64 \(2,\)"),
+        ({"target": np.array([0.0, 1.0])}, DataError, r"target must be int64"),
+        ({"probs": np.full((2, 3), 1 / 3, np.float32)}, DataError, r"probs must be float32 \(2, 2\)"),
+        ({"probs": np.full((2, 2), 0.5)}, DataError, r"not float64"),
+        ({"probs": np.array([[3, -1], [0, 1]], np.float32)}, DataError, r"sum to 2, expected 1; not logits"),
+        ({"probs": np.array([[np.nan, 1], [0, 1]], np.float32)}, NonFiniteError, r"1 samples"),
+        (
+            {"target": np.array([0, 2]), "index": np.array([4, 5])},
+            LabelError,
+            r"sample 5 has target 2, expected 0\.\.1",
+        ),
+        ({"target": np.array([-1, 0])}, LabelError, r"target -1"),
+    ],
+)
+def test_results_that_cannot_be_right_are_refused(
+    changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    EvaluationResult(**broken())
+    with pytest.raises(error, match=message):
+        EvaluationResult(**broken(**changes))
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_atomically(tmp_path / "deep" / "file.txt", "alt → neu")
+    assert path.read_text(encoding="utf-8") == "alt → neu"
+
+    def fail(descriptor: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"other")
+    assert path.read_text(encoding="utf-8") == "alt → neu"
+    assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,104 @@
+"""Parts as a user would write them: a backbone, a head, a loss and callbacks, reached by class_path alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+
+class TinyBackbone(nn.Module):
+    """Two convolutions with batch norm and dropout: everything that resuming can get wrong."""
+
+    def __init__(self, in_channels: int = 1, width: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, width, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Conv2d(width, width, 3, 2, 1),
+            nn.Flatten(),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.layers(images)
+        return features
+
+
+class CosineHead(nn.Module):
+    """Logits are scaled cosines."""
+
+    def __init__(self, in_features: int, num_classes: int, scale: float = 8.0) -> None:
+        super().__init__()
+        self.centres = nn.Linear(in_features, num_classes, bias=False)
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scale * F.linear(F.normalize(features), F.normalize(self.centres.weight))
+
+
+class PolyLoss(nn.Module):
+    """Cross-entropy with a polynomial term (Leng et al. 2022, arXiv:2204.12511)."""
+
+    def __init__(self, epsilon: float = 1.0) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        right = logits.softmax(1).gather(1, target[:, None])[:, 0]
+        return F.cross_entropy(logits, target) + self.epsilon * (1 - right).mean()
+
+
+class NaNLoss(nn.Module):
+    """Becomes NaN after some calls."""
+
+    def __init__(self, after: int = 3) -> None:
+        super().__init__()
+        self.after = after
+        self.calls = 0
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        self.calls += self.training
+        loss = F.cross_entropy(logits, target)
+        return loss * float("nan") if self.calls > self.after else loss
+
+
+class StoppedError(Exception):
+    """What :class:`StopAt` raises."""
+
+
+class StopAt(Callback):
+    """Ends the run at the batch that the environment names, with SIGKILL or an exception that nobody handles.
+
+    Not by an argument: a resumed run takes the callbacks of the stopped one from its checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.step = int(os.environ.get("FER_TEST_STOP_AT", "0"))
+        self.kill = "FER_TEST_KILL" in os.environ
+        self.seen = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.seen += 1
+        if self.seen == self.step:
+            if self.kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise StoppedError
+
+
+class Recorder(Callback):
+    """Notes which rows were trained on, in order."""
+
+    rows: ClassVar[list[list[int]]] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.rows.append(batch["index"].tolist())
