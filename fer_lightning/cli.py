@@ -19,12 +19,12 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, ResumeCheckpoint, check_checkpoint
 from fer_lightning.callbacks.guard import FiniteGuard
@@ -39,7 +39,7 @@ from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs import BEST, RESUME, claim_run_folder, find_checkpoint, release_if_empty, run_folder_of
 
-__all__ = ["FERCLI", "run_trainer_verb"]
+__all__ = ["FERCLI", "prepared", "run_trainer_verb"]
 
 ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
 PLUGIN_GROUP = "fer_lightning.plugins"
@@ -335,8 +335,9 @@ def quiet() -> None:
     rank_zero.addFilter(lambda record: "Tip:" not in record.getMessage())
 
 
-def run_trainer_verb(verb: str, args: list[str]) -> int:
-    """Run ``fer fit``, ``validate``, ``test`` or ``predict`` and return the exit code.
+@contextmanager
+def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
+    """Give the parsed and instantiated CLI of a verb; clear its run folder if an error leaves it empty.
 
     Raises:
         FERError: for whatever a user can mend.
@@ -351,25 +352,32 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
             raise ConfigError(readable(str(error))) from error
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise ConfigError(f"{one_line(str(error))} (FER_DEBUG=1 shows where)") from error
-        return _execute(cli)
+        try:
+            yield cli
+        except MisconfigurationException as error:
+            cli.release()
+            raise ConfigError(one_line(str(error))) from error
+        except FERError:
+            cli.release()
+            raise
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
         os.environ.pop(_PRECISION_VARIABLE, None)
 
 
-def _execute(cli: FERCLI) -> int:
-    try:
-        cli.execute()
-    except SystemExit:
-        if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
-            raise
-        return 128 + signal.SIGINT
-    except MisconfigurationException as error:
-        cli.release()
-        raise ConfigError(one_line(str(error))) from error
-    except FERError:
-        cli.release()
-        raise
+def run_trainer_verb(verb: str, args: list[str]) -> int:
+    """Run ``fer fit``, ``validate``, ``test`` or ``predict`` and return the exit code.
+
+    Raises:
+        FERError: for whatever a user can mend.
+    """
+    with prepared(verb, args) as cli:
+        try:
+            cli.execute()
+        except SystemExit:
+            if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
+                raise
+            return 128 + signal.SIGINT
     return 0
 
 

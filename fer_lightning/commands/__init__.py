@@ -14,25 +14,28 @@ class Command:
     """A verb of ``fer``.
 
     Attributes:
-        module: where its functions are.
+        module: where its function is.
+        function: a typed function, whose parameters become flags.
         help: one line for ``fer --help``.
-        functions: the function of the verb, or one for each sub-verb.
+        raw: the function takes the command line as it is, to pass a part of it on.
     """
 
     module: str
+    function: str
     help: str
-    functions: tuple[str, ...]
+    raw: bool = False
 
     def run(self, args: Sequence[str]) -> int:
         """Parse the arguments of the verb, call its function and return the exit code."""
+        function = getattr(import_module(self.module), self.function)
+        if self.raw:
+            return int(function(list(args)))
         from fer_lightning.commands.parsing import run_function  # here, because it imports jsonargparse
 
-        module = import_module(self.module)
-        name = self.module.rsplit(".", 1)[-1]
-        return run_function(name, [getattr(module, function) for function in self.functions], list(args))
+        return run_function(self.function, function, list(args))
 
 
 COMMANDS: dict[str, Command] = {
-    "bench": Command("fer_lightning.commands.bench", "measure where the time of training goes", ("train",)),
-    "doctor": Command("fer_lightning.commands.doctor", "name what is wrong with an installation", ("doctor",)),
+    "bench": Command("fer_lightning.commands.bench", "bench", "measure where the time of training goes", raw=True),
+    "doctor": Command("fer_lightning.commands.doctor", "doctor", "name what is wrong with an installation"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import statistics
 import tempfile
@@ -9,49 +10,83 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from fer_lightning.cli import FERCLI, allow_imports, quiet
+from fer_lightning.cli import FERCLI, prepared
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.types import Batch
 
-__all__ = ["train"]
+__all__ = ["bench", "time_training"]
 
 
-def train(
-    config: str, override: list[str] | None = None, against_loop: bool = False, steps: int = 30, rounds: int = 5
-) -> None:
+def bench(args: list[str]) -> int:
+    """Run ``fer bench train``.
+
+    Args:
+        args: the command line behind ``fer bench``.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: if the arguments are wrong.
+    """
+    parser = _Parser(prog="fer bench", description="Measure, on this machine, where the time of training goes.")
+    kinds = parser.add_subparsers(dest="kind", required=True, parser_class=_Parser)
+    timing = kinds.add_parser(
+        "train",
+        usage="fer bench train --config FILE [options of fer fit] [--against-loop] [--steps N] [--rounds N]",
+        description="Time the network alone, the data alone and the whole trainer, turn by turn.",
+        allow_abbrev=False,
+    )
+    timing.add_argument("--against-loop", "--against_loop", action="store_true", help="time a bare PyTorch loop too")
+    timing.add_argument("--steps", type=int, default=30, help="training steps in each turn (default: %(default)s)")
+    timing.add_argument("--rounds", type=int, default=5, help="turns of each kind (default: %(default)s)")
+    own, of_fit = parser.parse_known_args(args)
+    if own.steps < 2 or own.rounds < 1:
+        raise ConfigError(f"bench train needs at least 2 steps and 1 round, not {own.steps} and {own.rounds}")
+    print(time_training(of_fit, own.steps, own.rounds, own.against_loop))
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises one line instead of printing the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}")
+
+
+def time_training(of_fit: list[str], steps: int, rounds: int, against_loop: bool) -> str:
     """Time training: the network alone, the data alone, and the whole trainer.
 
     ``pure`` repeats one batch: forward, backward, optimizer step. ``data`` fetches, moves and augments batches and does
-    nothing with them. ``full`` is the trainer with everything that the config asks for. They take turns, so that a
-    machine that gets slower or faster meets all of them.
+    nothing with them. ``full`` is the trainer with everything that the config asks for, ``loop`` a bare PyTorch loop
+    over batches of the same loader. They take turns, so that a machine that gets slower or faster meets all of them.
 
     Args:
-        config: a config file as for ``fer fit``.
-        override: further arguments of ``fer fit``, for example ``[--data.batch_size, "64"]``.
-        against_loop: also time a bare PyTorch loop over the same batches.
+        of_fit: arguments of ``fer fit``.
         steps: training steps in each turn.
         rounds: turns of each kind.
+        against_loop: time the bare loop too.
+
+    Returns:
+        A table of times and ratios.
     """
-    if steps < 2 or rounds < 1:
-        raise ConfigError(f"bench train needs at least 2 steps and 1 round, not {steps} and {rounds}")
-    quiet()
-    allow_imports()
     with tempfile.TemporaryDirectory(prefix="fer_bench_") as folder:
-        arguments = ["--config", config, *(override or []), f"--trainer.default_root_dir={folder}"]
-        arguments += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-        arguments += ["--trainer.num_sanity_val_steps=0", "--trainer.limit_val_batches=0"]
-        arguments += ["--trainer.max_epochs=-1", f"--trainer.max_steps={steps * rounds * 10}"]
-        bench = _Bench(FERCLI("fit", arguments), steps)
-        timings = bench.run(rounds, against_loop)
-    print(_summary(timings, bench))
+        quiet_flags = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+        length = ["--trainer.max_epochs=-1", f"--trainer.max_steps={steps * rounds * 10}"]
+        no_validation = ["--trainer.num_sanity_val_steps=0", "--trainer.limit_val_batches=0"]
+        root = f"--trainer.default_root_dir={folder}"
+        with prepared("fit", [*of_fit, *quiet_flags, *length, *no_validation, root]) as cli:
+            measured = _Bench(cli, steps)
+            timings = measured.run(rounds, against_loop)
+    return _summary(timings, measured)
 
 
 @dataclass

@@ -12,10 +12,8 @@ from fer_lightning.errors import ConfigError
 __all__ = ["one_line", "run_function"]
 
 
-def run_function(verb: str, functions: list[Callable[..., Any]], args: list[str]) -> int:
-    """Parse ``args`` for one function, or for sub-verbs if there are several, and call it.
-
-    A verb whose only function has another name than the verb is a sub-verb too (``fer bench train``).
+def run_function(verb: str, function: Callable[..., Any], args: list[str]) -> int:
+    """Parse ``args`` for the parameters of a function and call it.
 
     Returns:
         The function's result if it is an exit code, else 0.
@@ -23,12 +21,9 @@ def run_function(verb: str, functions: list[Callable[..., Any]], args: list[str]
     Raises:
         ConfigError: if the arguments are wrong.
     """
-    components: Any = {function.__name__: function for function in functions}
-    if list(components) == [verb]:
-        components = functions[0]
     try:
         result = auto_cli(
-            components, args=args, prog=f"fer {verb}", as_positional=False, exit_on_error=False, allow_abbrev=False
+            function, args=args, prog=f"fer {verb}", as_positional=False, exit_on_error=False, allow_abbrev=False
         )
     except ArgumentError as error:
         raise ConfigError(one_line(str(error))) from error

@@ -35,8 +35,8 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "compact_mobilenet_130k": CompactMobileNetV2,
     "dilated_resnet": DilatedResNet,
     "fer_a": FERNet,
-    "fer_a_fast": partial(FERNet, stem=(24, 40), stages=((40, 1), (64, 2), (96, 1))),
-    "fer_b": partial(FERNet, stem=(16, 28), stages=((28, 2), (44, 1), (60, 1))),
+    "fer_a_fast": partial(FERNet, stages=((32, 1), (64, 2), (96, 1))),
+    "fer_b": partial(FERNet, stages=((32, 2), (48, 1), (48, 1))),
     "fer_b_fast": partial(FERNet, stem=(16, 24), stages=((24, 1), (40, 1), (60, 1))),
 }
 """Our networks by name. Each is called with ``in_channels`` and its own options, all by keyword."""

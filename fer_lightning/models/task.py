@@ -88,8 +88,6 @@ class EmotionTask(LightningModule):
         if channels_last:
             self.classifier = self.classifier.to(memory_format=torch.channels_last)
         self.channels_last = channels_last
-        side, depth = preprocessing["image_size"], preprocessing["channels"]
-        self.example_input_array = torch.zeros(1, depth, side, side)  # lets the summary count sizes and FLOPs
         self.criterion = loss()
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler

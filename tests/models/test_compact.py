@@ -20,7 +20,7 @@ FEATURES = {
     "dilated_resnet": 256,
     "fer_a": 96,
     "fer_a_fast": 96,
-    "fer_b": 60,
+    "fer_b": 48,
     "fer_b_fast": 60,
 }
 
@@ -50,9 +50,9 @@ def test_registry_is_what_these_tests_cover() -> None:
         ("compact_resnet_418k", 418_239, 418_671, 418_000),
         ("compact_mobilenet_130k", 129_791, 130_079, 130_000),
         ("dilated_resnet", 1_095_655, 1_096_231, None),
-        ("fer_a", 399_415, 399_847, 399_000),
-        ("fer_a_fast", 329_112, 329_544, 329_000),
-        ("fer_b", 126_381, 126_669, 126_000),
+        ("fer_a", 403_235, 403_523, 403_000),
+        ("fer_a_fast", 309_303, 309_591, 309_000),
+        ("fer_b", 126_427, 126_715, 126_000),
         ("fer_b_fast", 99_374, 99_662, 99_000),
     ],
 )
@@ -66,7 +66,7 @@ def test_parameters_with_a_head_for_seven_classes(name: str, gray: int, rgb: int
 
 @pytest.mark.parametrize(
     ("name", "mega_macs", "tolerance"),
-    [("fer_a", 68, 0.03), ("fer_a_fast", 47, 0.03), ("fer_b", 25, 0.03), ("fer_b_fast", 14, 0.03)],
+    [("fer_a", 59, 0.03), ("fer_a_fast", 38, 0.03), ("fer_b", 31, 0.03), ("fer_b_fast", 14, 0.03)],
 )
 def test_cost_is_that_of_the_sketch(name: str, mega_macs: float, tolerance: float) -> None:
     network = BACKBONES[name](in_channels=1).eval()
@@ -123,7 +123,7 @@ def test_a_few_steps_reduce_the_loss(name: str) -> None:
         ("compact_resnet_418k", 5, 5),
         ("compact_mobilenet_130k", 13, 6),
         ("dilated_resnet", 4, 4),
-        ("fer_a", 6, 4),
+        ("fer_a", 7, 4),
         ("fer_a_fast", 5, 4),
         ("fer_b", 5, 4),
         ("fer_b_fast", 4, 4),
