@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from fer_lightning.data import fer2013
-from fer_lightning.data.fer2013 import scan_fer2013
+from fer_lightning.data.fer2013 import FER2013DataModule, scan_fer2013
 from fer_lightning.data.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
+from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.fer2013 import EMOTIONS, csv_lines, fake_rows, unpack_real_fer2013, write_fer2013
 
 ROWS = fake_rows()
@@ -291,3 +292,23 @@ def test_the_real_data_in_all_forms(tmp_path: Path) -> None:
     assert tables[2].soft_labels is not None
     np.testing.assert_array_equal(table.soft_labels, tables[2].soft_labels[order])
     np.testing.assert_allclose(table.soft_labels[0], [3 / 10, 2 / 10, 0, 0, 1 / 10, 0, 4 / 10], rtol=1e-6)
+
+
+class TestFER2013DataModule(DataModuleContract):
+    @pytest.fixture(autouse=True)
+    def _data_on_disk(self, tmp_path: Path) -> None:
+        self.root = write_fer2013(tmp_path / "fer2013", "csv")
+
+    def make(self, **options: Any) -> FER2013DataModule:
+        return FER2013DataModule(root=str(self.root), **options)
+
+    def test_a_missing_private_test_is_told_at_test_only(self, tmp_path: Path) -> None:
+        root = write_fer2013(tmp_path / "public", "csv", counts={"Training": 70, "PublicTest": 14})
+        data = FER2013DataModule(root=str(root))
+        data.setup("fit")
+        with pytest.raises(DataError, match="'test' needs the test split"):
+            data.setup("test")
+
+    def test_usages_can_be_mapped(self) -> None:
+        counts = self.make(val="holdout", test="PublicTest+PrivateTest", holdout_fraction=0.2).describe()["counts"]
+        assert counts == {"train": 56, "val": 14, "test": 28}

@@ -7,13 +7,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from fer_lightning.data.samples import SPLITS, SamplesTable
-from fer_lightning.data.sketch import DEFAULT_COUNTS, draw_face, scan_sketch
+from fer_lightning.data.sketch import DEFAULT_COUNTS, SketchDataModule, draw_face, scan_sketch
 from fer_lightning.data.sketch_actions import ACTION_UNITS, PROTOTYPES, Actions, Dice, sample_actions
 from fer_lightning.data.sketch_features import brow_curve, eye_curves, mouth_curves
 from fer_lightning.data.sketch_head import jaw_drop
 from fer_lightning.data.sketch_person import AGE_GROUPS, SKIN_TONES, Person, sample_person
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
+from tests.contracts.datamodule import DataModuleContract
 
 REST = Actions.symmetric({})
 
@@ -285,3 +286,13 @@ def test_a_linear_classifier_reads_expressions_from_portraits() -> None:
     model = LogisticRegression(C=0.05, max_iter=200).fit(features[train], table.labels[train])
     accuracy = model.score(features[test], table.labels[test])
     assert accuracy > 0.6  # chance is 0.14
+
+
+class TestSketchDataModule(DataModuleContract):
+    def make(self, **options: Any) -> SketchDataModule:
+        return SketchDataModule(train=35, val=14, test=14, **options)
+
+    def test_colour_and_size_reach_the_drawings(self) -> None:
+        data = self.make(colour=True, size=64, channels=3)
+        assert data.table.images.shape == (63, 3, 64, 64)
+        assert data.preprocessing["image_size"] == 64

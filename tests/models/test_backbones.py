@@ -284,7 +284,7 @@ def test_a_misfit_names_the_first_keys_and_changes_nothing(tmp_path: Path) -> No
         CheckpointError, match=r"does not fit the backbone FERNet: .*unexpected, first stages"
     ) as caught:
         load_weights(network, path)
-    assert "of another shape, first stem.1.0.weight (28, 16, 3, 3) for (24, 16, 3, 3)" in str(caught.value)
+    assert "of another shape, first stem.1.0.weight (32, 16, 3, 3) for (24, 16, 3, 3)" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 

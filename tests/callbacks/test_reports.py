@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fer_lightning.callbacks.reports import EvaluationReport, gather_rows, improved
+from fer_lightning.errors import ConfigError
+from tests.helpers.cli import fer, fit
+
+
+def test_what_counts_as_better() -> None:
+    assert improved(0.1, None, "max")
+    assert not improved(float("nan"), None, "max")
+    assert improved(0.2, 0.1, "max")
+    assert not improved(0.1, 0.1, "max")
+    assert improved(0.1, 0.2, "min")
+
+
+def test_rows_are_joined_in_order_and_once() -> None:
+    rows = [
+        {"index": torch.tensor([5, 2]), "probs": torch.tensor([[0.5], [0.2]])},
+        {"index": torch.tensor([3, 2]), "probs": torch.tensor([[0.3], [0.2]])},
+    ]
+    joined = gather_rows(rows)
+    assert joined["index"].tolist() == [2, 3, 5]
+    assert np.allclose(joined["probs"][:, 0], [0.2, 0.3, 0.5])
+
+
+def test_a_bad_mode_is_named() -> None:
+    with pytest.raises(ConfigError, match="report.mode"):
+        EvaluationReport(mode="up")
+
+
+def test_a_run_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, "--report.pictures=true") == 0
+    folder = tmp_path / "tiny/version_0"
+    report = json.loads((folder / "val/report.json").read_text())
+    with (folder / "metrics.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert [row["epoch"] for row in history] == ["0", "1"]
+    best = max(float(row["val_acc"]) for row in history)
+    assert report["accuracy"] == pytest.approx(best, abs=1e-5)
+    assert {"train_loss", "train_acc", "val_loss", "val_f1_macro", "val_recall_happy", "lr"} <= set(history[0])
+    assert report["n"] == 28
+    assert report["context"]["data"]["counts"] == {"train": 84, "val": 28, "test": 28}
+    for name in ("confusion_matrix", "per_class_scores", "reliability", "worst_mistakes"):
+        assert (folder / f"val/{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "curves.png").exists()
+    out = capsys.readouterr().out
+    assert "tensorboard --logdir" in out
+    assert "macro F1" in out
+    board = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+    assert {"val_acc", "train_loss"} <= set(board.Tags()["scalars"])
+    assert {"val/confusion_matrix", "val/worst_mistakes"} <= set(board.Tags()["images"])
+
+
+def test_an_unknown_monitor_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, "--checkpoint.monitor=val_accuracy", epochs=1) == 2
+    assert "checkpoint.monitor 'val_accuracy' is not logged; logged are:" in capsys.readouterr().err
+
+
+def test_the_best_of_a_minimum_is_the_smallest(tmp_path: Path) -> None:
+    assert fit(tmp_path, "--checkpoint.monitor=val_loss", "--checkpoint.mode=min", epochs=3) == 0
+    folder = tmp_path / "tiny/version_0"
+    with (folder / "metrics.csv").open() as file:
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
+    report = json.loads((folder / "val/report.json").read_text())
+    assert report["context"]["epoch"] == int(np.argmin(losses))
+
+
+def test_the_history_goes_on_after_a_resume(tmp_path: Path) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    assert fit(tmp_path, "--ckpt_path=last", epochs=3) == 0
+    with (tmp_path / "tiny/version_0/metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+
+
+def test_evaluations_write_beside_the_checkpoint(tmp_path: Path) -> None:
+    assert fit(tmp_path) == 0
+    folder = tmp_path / "tiny/version_0"
+    config = (folder / "config.yaml").read_bytes()
+    assert fer("test", f"--ckpt_path={folder}", "--trainer.enable_progress_bar=false") == 0
+    assert json.loads((folder / "test/report.json").read_text())["split"] == "test"
+    assert (folder / "config.yaml").read_bytes() == config

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.helpers.cli import TINY, fer
+
+
+def test_every_kind_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.01", "--data.augment=BatchAugment"]
+    assert fer("bench", "train", *TINY, *options, "--steps=3", "--rounds=2", "--against-loop") == 0
+    out = capsys.readouterr().out
+    for kind in ("pure", "data", "full", "loop"):
+        assert re.search(rf"^{kind} +\d+\.\d +\d+\.\d to \d+\.\d +[\d,]+ ", out, re.MULTILINE)
+    assert re.search(r"full/pure speed \d\.\d{3}", out)
+    assert re.search(r"full/loop speed \d\.\d{3}", out)
+    assert "batch 8" in out
+
+
+@pytest.mark.parametrize("args", [["train", "--steps=1"], ["train", "--rounds=x"], [], ["test"]])
+def test_wrong_arguments_are_one_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert fer("bench", *args) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,70 @@
+"""Every YAML under configs/ is parsed, instantiated and run for one step on fake data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.cli import fer
+from tests.helpers.fer2013 import write_fer2013
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+COMPLETE = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "experiment").glob("*.yaml"))]
+HEAVY = ("vgg16",)
+ONE_STEP = [
+    "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.precision=32-true",
+    "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--data.batch_size=4",
+]  # fmt: skip
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(CONFIGS)) for path in paths]
+
+
+def run(data: Path, *arguments: str) -> int:
+    small = ["--data.train=14", "--data.val=7", "--data.test=7"] if "sketch" in str(arguments) else []
+    rooted = [] if small or "quickstart" in str(arguments) else [f"--data.root={data}"]
+    return fer("fit", *arguments, *rooted, *small, *ONE_STEP)
+
+
+@pytest.fixture(scope="module")
+def fer2013(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fer2013(tmp_path_factory.mktemp("fer2013"), "csv")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(name, marks=[pytest.mark.slow] * any(word in name for word in HEAVY)) for name in names(COMPLETE)],
+)
+def test_an_experiment_runs(config: str, fer2013: Path) -> None:
+    assert run(fer2013, f"--config={CONFIGS / config}") == 0
+
+
+@pytest.mark.parametrize("config", names(sorted((CONFIGS / "data").glob("*.yaml"))))
+def test_a_data_fragment_runs(config: str, fer2013: Path) -> None:
+    assert run(fer2013, f"--data={CONFIGS / config}", "--model.backbone=resnet10t") == 0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * any(word in name for word in HEAVY))
+        for name in names(sorted((CONFIGS / "model").glob("*.yaml")))
+    ],
+)
+def test_a_model_fragment_runs(config: str, fer2013: Path) -> None:
+    data = CONFIGS / "data" / "fer2013.yaml"
+    assert run(fer2013, f"--data={data}", f"--model={CONFIGS / config}") == 0
+
+
+@pytest.mark.parametrize("config", names(sorted((CONFIGS / "trainer").glob("*.yaml"))))
+def test_a_trainer_fragment_runs(config: str, fer2013: Path) -> None:
+    experiment = CONFIGS / "experiment" / "fer2013_b.yaml"
+    assert run(fer2013, f"--config={experiment}", f"--trainer={CONFIGS / config}") == 0
+
+
+def test_every_fragment_is_used_or_named() -> None:
+    text = "".join(path.read_text() for path in COMPLETE) + (CONFIGS / "README.md").read_text()
+    fragments = [path for room in ("data", "model", "trainer") for path in (CONFIGS / room).glob("*.yaml")]
+    assert [path.name for path in fragments if path.name not in text] == []
