@@ -25,6 +25,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, ResumeCheckpoint, check_checkpoint
 from fer_lightning.callbacks.guard import FiniteGuard
@@ -45,6 +46,14 @@ ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "tim
 PLUGIN_GROUP = "fer_lightning.plugins"
 DEFAULT_ROOT = "runs"
 _EVALUATION_SECTIONS = ("model", "data", "seed_everything", "name")
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard's event files, without the ``hparams.yaml`` beside them: the run's ``config.yaml`` says it all."""
+
+    def save(self) -> None:
+        """Flush the event file."""
+        self.experiment.flush()
 
 
 class FERCLI(LightningCLI):
@@ -134,7 +143,7 @@ class FERCLI(LightningCLI):
         given = self.config_init["trainer"]
         logger = given["logger"]
         if logger is None or logger is True:
-            logger = TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False)
+            logger = RunLogger(str(folder), name="", version="", default_hp_metric=False)
         if self.verb == "predict":
             logger = False
             kwargs["callbacks"] = [*(given["callbacks"] or []), PredictionWriter()]
@@ -374,6 +383,8 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     with prepared(verb, args) as cli:
         try:
             cli.execute()
+        except SIGTERMException:
+            return 128 + signal.SIGTERM
         except SystemExit:
             if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
                 raise

@@ -153,7 +153,9 @@ class EvaluationReport(Callback):
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
         result = EvaluationResult(tuple(data.class_names), rows["index"], rows["target"], rows["probs"])
-        context = {"split": split, **_context(trainer), "data": data.describe()}
+        description = data.describe()
+        shared = description["overlap_with_train"].get(split)
+        context = {"split": split, "overlap_with_train": shared, **_context(trainer), "data": description}
         table, drawn = data.table, pictures if self.pictures else ()
         paths = write_report(folder, result, context, table.files, _model_name(trainer), table.images, drawn)
         self._table = text_table(json.loads(paths["report"].read_text(encoding="utf-8")))
