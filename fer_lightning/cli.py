@@ -38,7 +38,7 @@ from fer_lightning.commands.parsing import one_line
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.task import EmotionTask
-from fer_lightning.runs import BEST, RESUME, claim_run_folder, find_checkpoint, release_if_empty, run_folder_of
+from fer_lightning.runs import BEST, RESUME, Claim, claim_run_folder, find_checkpoint, run_folder_of
 
 __all__ = ["FERCLI", "prepared", "run_trainer_verb"]
 
@@ -67,7 +67,7 @@ class FERCLI(LightningCLI):
     def __init__(self, verb: str, args: list[str]) -> None:
         self.verb = verb
         self.checkpoint: Path | None = None
-        self.claimed: Path | None = None
+        self.claim: Claim | None = None
         super().__init__(
             EmotionTask,
             EmotionDataModule,
@@ -156,13 +156,13 @@ class FERCLI(LightningCLI):
                 **kwargs,
             )
         except BaseException:
-            self.release()
+            self.discard()
             raise
 
-    def release(self) -> None:
-        """Remove the run folder if nothing was written to it."""
-        if self.claimed is not None:
-            release_if_empty(self.claimed)
+    def discard(self) -> None:
+        """Remove the run folder of a run that has not begun."""
+        if self.claim is not None:
+            self.claim.discard()
 
     def _run_folder(self, config: Mapping[str, Any]) -> Path:
         inherited = os.environ.get(_FOLDER_VARIABLE)
@@ -175,7 +175,8 @@ class FERCLI(LightningCLI):
             folder = Path(tempfile.gettempdir())  # nothing is written
         else:
             root = Path(config["default_root_dir"] or DEFAULT_ROOT)
-            self.claimed = folder = claim_run_folder(root, self.config["name"])
+            self.claim = claim_run_folder(root, self.config["name"])
+            folder = self.claim.folder
         os.environ[_FOLDER_VARIABLE] = str(folder)  # for the processes that the strategy starts
         return folder
 
@@ -363,11 +364,11 @@ def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
             raise ConfigError(f"{one_line(str(error))} (FER_DEBUG=1 shows where)") from error
         try:
             yield cli
-        except MisconfigurationException as error:
-            cli.release()
-            raise ConfigError(one_line(str(error))) from error
-        except FERError:
-            cli.release()
+        except (FERError, MisconfigurationException) as error:
+            if cli.trainer.global_step == 0 and not (isinstance(error, FERError) and error.exit_code == 1):
+                cli.discard()  # a user's mistake, found before the first step: nothing stays behind
+            if isinstance(error, MisconfigurationException):
+                raise ConfigError(one_line(str(error))) from error
             raise
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)

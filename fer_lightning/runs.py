@@ -8,11 +8,13 @@ TensorBoard's event files, and the report of its best validation. Evaluations of
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from fer_lightning.errors import CheckpointError, ConfigError
 
-__all__ = ["BEST", "RESUME", "claim_run_folder", "find_checkpoint", "release_if_empty", "run_folder_of"]
+__all__ = ["BEST", "RESUME", "Claim", "claim_run_folder", "find_checkpoint", "run_folder_of"]
 
 BEST = "best.ckpt"
 RESUME = "resume.ckpt"
@@ -27,12 +29,38 @@ def _versions(folder: Path) -> list[Path]:
 _NUMBER = re.compile(r"version_(\d+)")
 
 
-def claim_run_folder(root: Path, name: str) -> Path:
-    """Create the next free ``<root>/<name>/version_<k>`` and return it.
+@dataclass(frozen=True)
+class Claim:
+    """A run folder that this process has created.
+
+    Attributes:
+        folder: the folder.
+        above: the nearest folder above it that was there before, absolute.
+    """
+
+    folder: Path
+    above: Path
+
+    def discard(self) -> None:
+        """Remove the folder and what was written into it, and the folders that were created for it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        path = self.folder.absolute().parent
+        while path != self.above:
+            try:
+                path.rmdir()
+            except OSError:
+                return  # another run is in it
+            path = path.parent
+
+
+def claim_run_folder(root: Path, name: str) -> Claim:
+    """Create the next free ``<root>/<name>/version_<k>``.
 
     Raises:
         ConfigError: if the folder cannot be created.
     """
+    target = (root / name).absolute()
+    above = next(path for path in (target, *target.parents) if path.exists())
     used = _versions(root / name)
     number = int(used[-1].name.removeprefix("version_")) + 1 if used else 0
     while True:
@@ -40,22 +68,13 @@ def claim_run_folder(root: Path, name: str) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            if not folder.is_dir() and not folder.exists():
-                raise ConfigError(f"the run folder {folder} cannot be created") from None
+            if not folder.is_dir():
+                raise ConfigError(f"the run folder {folder} cannot be created: a file is in the way") from None
             number += 1  # another process was faster
         except OSError as error:
             raise ConfigError(f"the run folder {folder} cannot be created: {error.strerror}") from error
         else:
-            return folder
-
-
-def release_if_empty(folder: Path) -> None:
-    """Remove a claimed run folder, and the folders above it, as far as they are empty."""
-    for path in (folder, folder.parent, folder.parent.parent):
-        try:
-            path.rmdir()
-        except OSError:
-            return
+            return Claim(folder, above)
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:

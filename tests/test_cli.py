@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,7 +92,7 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_users_own_parts_work_by_class_path_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_shades.py").write_text(USER_CODE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [path for path in os.sys.path if path])  # type: ignore[attr-defined]
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
     config = {
         "data": {"class_path": "my_shades.TwoShades", "init_args": {"count": 32, "batch_size": 8}},
         "model": {
@@ -247,24 +249,22 @@ def test_bad_data_leaves_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFix
     assert not root.exists()
 
 
-def test_ctrl_c_exits_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_130(tmp_path: Path) -> None:
     (tmp_path / "my_interrupt.py").write_text(
         "import os, signal\nfrom lightning.pytorch import Callback\n"
         "class Press(Callback):\n"
         "    def on_train_batch_end(self, *args):\n        os.kill(os.getpid(), signal.SIGINT)\n"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    code = os.spawnvpe(
-        os.P_WAIT,
-        os.sys.executable,  # type: ignore[attr-defined]
-        ["python", "-m", "fer_lightning", "fit", "--data=SketchDataModule", "--data.train=14", "--data.val=7",
-         "--data.test=7", "--model.backbone=fer_b_fast", "--trainer.callbacks=my_interrupt.Press",
-         "--trainer.precision=32-true"],
-        dict(os.environ),
-    )  # fmt: skip
-    assert code == 128 + signal.SIGINT
+    tiny = ["--data=SketchDataModule", "--data.train=14", "--data.val=7", "--data.test=7", "--model.backbone=fer_b_fast"]
+    pressed = subprocess.run(
+        [sys.executable, "-m", "fer_lightning", "fit", *tiny, "--trainer.callbacks=my_interrupt.Press"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        timeout=200,
+        check=False,
+    )
+    assert pressed.returncode == 128 + signal.SIGINT, pressed.stderr.decode()[-2000:]
 
 
 def test_peek_reads_flags_and_files(tmp_path: Path) -> None:

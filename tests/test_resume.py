@@ -92,7 +92,7 @@ def test_resume_is_exact_after_a_kill(tmp_path: Path, workers: int) -> None:
     options += ["--trainer.max_epochs=2"]
     killed = subprocess.run(
         [sys.executable, "-m", "fer_lightning", "fit", *TINY, *options, "--name=parts", STOP],
-        env={**os.environ, "FER_TEST_STOP_AT": "16", "FER_TEST_KILL": "1"},
+        env={**os.environ, "FER_TEST_STOP_AT": "16", "FER_TEST_KILL": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         timeout=200,
         check=False,

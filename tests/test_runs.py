@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fer_lightning.errors import CheckpointError, ConfigError
-from fer_lightning.runs import BEST, RESUME, claim_run_folder, find_checkpoint, release_if_empty, run_folder_of
+from fer_lightning.runs import BEST, RESUME, claim_run_folder, find_checkpoint, run_folder_of
 
 
 def with_checkpoints(root: Path, version: int, *files: str) -> Path:
@@ -17,10 +17,10 @@ def with_checkpoints(root: Path, version: int, *files: str) -> Path:
 
 
 def test_versions_count_up_and_stay_apart(tmp_path: Path) -> None:
-    assert [claim_run_folder(tmp_path, "a").name for _ in range(3)] == ["version_0", "version_1", "version_2"]
+    assert [claim_run_folder(tmp_path, "a").folder.name for _ in range(3)] == ["version_0", "version_1", "version_2"]
     (tmp_path / "a" / "version_10").mkdir()
     (tmp_path / "a" / "version_x").mkdir()
-    assert claim_run_folder(tmp_path, "a").name == "version_11"
+    assert claim_run_folder(tmp_path, "a").folder.name == "version_11"
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
@@ -29,13 +29,18 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         claim_run_folder(tmp_path / "runs", "a")
 
 
-def test_an_empty_claim_is_given_back(tmp_path: Path) -> None:
-    release_if_empty(claim_run_folder(tmp_path / "runs", "a"))
-    assert not (tmp_path / "runs").exists()
+def test_a_discarded_claim_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim_run_folder(tmp_path / "deep" / "runs", "a").discard()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").mkdir()
+    claim_run_folder(tmp_path / "runs", "a").discard()
+    assert list((tmp_path / "runs").iterdir()) == []
     kept = claim_run_folder(tmp_path / "runs", "a")
-    (kept / "file").touch()
-    release_if_empty(kept)
-    assert kept.exists()
+    claim_run_folder(tmp_path / "runs", "a").discard()
+    assert list((tmp_path / "runs" / "a").iterdir()) == [kept.folder]
+    monkeypatch.chdir(tmp_path)
+    claim_run_folder(Path("relative"), "a").discard()
+    assert not Path("relative").exists()
 
 
 def test_last_and_best_take_the_newest_run_that_has_one(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ class EvaluationReport(Callback):
         self.best: float | None = None
         self.history: list[dict[str, float]] = []
         self._rows: list[dict[str, Tensor]] = []
-        self._best_rows: Rows = {}
+        self._best: tuple[Rows, dict[str, Any]] | None = None
+        self._rate = 0.0
         self._table = ""
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,27 +136,24 @@ class EvaluationReport(Callback):
                 raise ConfigError(f"checkpoint.monitor '{self.monitor}' is not logged; logged are: {known}")
             if not improved(float(value), self.best, self.mode):
                 return
-            self.best, self._best_rows = float(value), rows
+            self.best, self._best = float(value), (rows, _context(trainer, "val"))
             # the other pictures take seconds: they are drawn once, at the end
-            self._write(trainer, rows, "val", folder / "val", PICTURES[:1])
+            self._write(trainer, folder / "val", *self._best, pictures=PICTURES[:1])
             return
-        self._write(trainer, rows, "val", folder)
+        self._write(trainer, folder, rows, _context(trainer, "val"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report of the test."""
         rows, self._rows = gather_rows(self._rows), []
-        self._write(trainer, rows, "test", Path(trainer.default_root_dir))
+        self._write(trainer, Path(trainer.default_root_dir), rows, _context(trainer, "test"))
 
     def _write(
-        self, trainer: Trainer, rows: Rows, split: str, folder: Path, pictures: Sequence[str] = PICTURES
+        self, trainer: Trainer, folder: Path, rows: Rows, context: dict[str, Any], pictures: Sequence[str] = PICTURES
     ) -> None:
         data = _datamodule(trainer)
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
         result = EvaluationResult(tuple(data.class_names), rows["index"], rows["target"], rows["probs"])
-        description = data.describe()
-        shared = description["overlap_with_train"].get(split)
-        context = {"split": split, "overlap_with_train": shared, **_context(trainer), "data": description}
         table, drawn = data.table, pictures if self.pictures else ()
         paths = write_report(folder, result, context, table.files, _model_name(trainer), table.images, drawn)
         self._table = text_table(json.loads(paths["report"].read_text(encoding="utf-8")))
@@ -163,13 +161,20 @@ class EvaluationReport(Callback):
             if isinstance(logger, TensorBoardLogger):
                 for name in drawn:
                     pixels = np.asarray(Image.open(paths[name]).convert("RGB"))
-                    logger.experiment.add_image(f"{split}/{name}", pixels, trainer.global_step, dataformats="HWC")
+                    logger.experiment.add_image(
+                        f"{context['split']}/{name}", pixels, trainer.global_step, dataformats="HWC"
+                    )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the learning rate: a plateau schedule may change it before the epoch's row is written."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add a row of metrics, and draw the curves."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        row = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), "lr": rate, **values}
+        row = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), "lr": self._rate, **values}
         self.history = [*(past for past in self.history if past["epoch"] < row["epoch"]), row]
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
@@ -181,8 +186,8 @@ class EvaluationReport(Callback):
         if not trainer.is_global_zero or is_rehearsal(trainer) or not self._table:
             return
         folder = Path(trainer.default_root_dir)
-        if self._best_rows:
-            self._write(trainer, self._best_rows, "val", folder / "val")
+        if self._best is not None:
+            self._write(trainer, folder / "val", *self._best)
         if self.pictures and self.history:
             write_atomically(
                 folder / "curves.png", figure_png(curves_figure(_curves(self.history), _model_name(trainer)))
@@ -210,10 +215,13 @@ def _model_name(trainer: Trainer) -> str:
     return backbone if isinstance(backbone, str) else str(backbone.get("class_path", type(backbone).__name__))
 
 
-def _context(trainer: Trainer) -> dict[str, Any]:
+def _context(trainer: Trainer, split: str) -> dict[str, Any]:
     """Return what one must know to repeat an evaluation."""
     packages = ("fer_lightning", "torch", "lightning", "timm", "torchmetrics", "numpy")
+    data = _datamodule(trainer).describe()
     return {
+        "split": split,
+        "overlap_with_train": data["overlap_with_train"].get(split),
         "epoch": trainer.current_epoch,
         "step": trainer.global_step,
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
@@ -225,6 +233,7 @@ def _context(trainer: Trainer) -> dict[str, Any]:
         "command": " ".join(Path(part).name if i == 0 else part for i, part in enumerate(sys.argv)),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
+        "data": data,
     }
 
 
