@@ -255,7 +255,13 @@ def test_ctrl_c_exits_130(tmp_path: Path) -> None:
         "class Press(Callback):\n"
         "    def on_train_batch_end(self, *args):\n        os.kill(os.getpid(), signal.SIGINT)\n"
     )
-    tiny = ["--data=SketchDataModule", "--data.train=14", "--data.val=7", "--data.test=7", "--model.backbone=fer_b_fast"]
+    tiny = [
+        "--data=SketchDataModule",
+        "--data.train=14",
+        "--data.val=7",
+        "--data.test=7",
+        "--model.backbone=fer_b_fast",
+    ]
     pressed = subprocess.run(
         [sys.executable, "-m", "fer_lightning", "fit", *tiny, "--trainer.callbacks=my_interrupt.Press"],
         cwd=tmp_path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -222,19 +223,28 @@ def _context(trainer: Trainer, split: str) -> dict[str, Any]:
     return {
         "split": split,
         "overlap_with_train": data["overlap_with_train"].get(split),
-        "epoch": trainer.current_epoch,
-        "step": trainer.global_step,
+        **({"epoch": trainer.current_epoch, "step": trainer.global_step} if trainer.state.fn == "fit" else {}),
+        "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
         "model": _model_name(trainer),
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
         "precision": trainer.precision,
         "devices": f"{trainer.world_size} x {trainer.strategy.root_device.type}",
-        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "hardware": _hardware(),
         "command": " ".join(Path(part).name if i == 0 else part for i, part in enumerate(sys.argv)),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
         "data": data,
     }
+
+
+def _hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def _history_csv(history: list[dict[str, float]]) -> str:
