@@ -32,20 +32,19 @@ from fer_lightning.callbacks.guard import FiniteGuard
 from fer_lightning.callbacks.precision import measure_precision
 from fer_lightning.callbacks.predictions import PredictionWriter
 from fer_lightning.callbacks.reports import EvaluationReport
-from fer_lightning.callbacks.run_config import CONFIG_KEY, RunConfig
+from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
 from fer_lightning.commands.parsing import one_line
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs import BEST, RESUME, Claim, claim_run_folder, find_checkpoint, run_folder_of
+from fer_lightning.stored_config import DEFAULT_ROOT, as_file, differences, peek, stored_config
 
 __all__ = ["FERCLI", "prepared", "run_trainer_verb"]
 
 ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
 PLUGIN_GROUP = "fer_lightning.plugins"
-DEFAULT_ROOT = "runs"
-_EVALUATION_SECTIONS = ("model", "data", "seed_everything", "name")
 
 
 class RunLogger(TensorBoardLogger):
@@ -124,7 +123,7 @@ class FERCLI(LightningCLI):
         stored = stored_config(self.checkpoint, self.verb)
         if any(re.match(r"(-c|--config|--trainer\.callbacks)\b", argument) for argument in args):
             stored.get("trainer", {}).pop("callbacks", None)  # `callbacks+:` would add the same ones twice
-        with _written(stored) as base:
+        with as_file(stored) as base:
             self.config = parser.parse_args(["--config", base, *args] if stored else args)
         for line in differences(stored, yaml.safe_load(parser.dump(self.config, skip_none=False))):
             rank_zero_only(print)(line)
@@ -222,88 +221,6 @@ def _as_list(value: Any) -> list[Any]:
 
 def _prints_config(args: list[str]) -> bool:
     return any(argument.startswith(("--print_config", "--model.help", "--data.help")) for argument in args)
-
-
-def peek(args: list[str]) -> tuple[str | None, str, str]:
-    """Read checkpoint, name and root folder off a command line and its config files, before it is parsed.
-
-    Returns:
-        ``ckpt_path`` or ``None``, ``name``, and ``trainer.default_root_dir`` with their defaults.
-    """
-    found: dict[str, Any] = {"ckpt_path": None, "name": "default", "trainer.default_root_dir": DEFAULT_ROOT}
-    pairs = iter(args)
-    for argument in pairs:
-        flag, equals, value = argument.partition("=")
-        key = "config" if flag == "-c" else flag.removeprefix("--")
-        if key not in (*found, "config"):
-            continue
-        value = value if equals else next(pairs, "")
-        if key != "config":
-            found[key] = value
-        elif Path(value).is_file():
-            found |= _peek_file(Path(value))
-    return found["ckpt_path"], found["name"], found["trainer.default_root_dir"]
-
-
-def _peek_file(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return {}  # the parser will say what is wrong with it
-    if not isinstance(values, dict):
-        return {}
-    if "config" in values:
-        raise ConfigError(f"{path}: a config file cannot name others with 'config'; pass several --config instead")
-    trainer = values.get("trainer")
-    root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
-    found = {"ckpt_path": values.get("ckpt_path"), "name": values.get("name"), "trainer.default_root_dir": root}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
-    """Return the configuration in a checkpoint, as far as it applies to a verb; empty for a checkpoint of others.
-
-    Raises:
-        CheckpointError: if the file holds more than plain data and tensors.
-    """
-    loaded = AtomicCheckpointIO().load_checkpoint(checkpoint, map_location="cpu")
-    config = loaded.get(CONFIG_KEY)
-    if not isinstance(config, dict):
-        return {}
-    model = {**config["model"], "pretrained": False, "weights": None}  # the checkpoint has all weights
-    config = {**config, "model": model}
-    if verb == "fit":
-        return config
-    kept = {key: config[key] for key in _EVALUATION_SECTIONS if key in config}
-    return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}
-
-
-@contextmanager
-def _written(values: dict[str, Any]) -> Iterator[str]:
-    """Write values into a temporary config file and give its path."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-        yaml.safe_dump(values, file)
-        file.flush()
-        yield file.name
-
-
-def differences(stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
-    """Return a line for each value of a checkpoint's configuration that this run changes."""
-    before, now = dict(_leaves(stored)), dict(_leaves(used))
-    missing = "(not set)"
-    return [
-        f"changed against the checkpoint: {key} {value} -> {now.get(key, missing)}"
-        for key, value in before.items()
-        if now.get(key, missing) != value
-    ]
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def allow_imports() -> None:

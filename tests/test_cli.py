@@ -11,8 +11,7 @@ import pytest
 import torch
 import yaml
 
-from fer_lightning.cli import differences, peek, readable
-from fer_lightning.errors import ConfigError
+from fer_lightning.cli import readable
 from tests.helpers.cli import TINY, fer, fit, weights, written_config
 
 NO_BAR = "--trainer.enable_progress_bar=false"
@@ -271,26 +270,6 @@ def test_ctrl_c_exits_130(tmp_path: Path) -> None:
         check=False,
     )
     assert pressed.returncode == 128 + signal.SIGINT, pressed.stderr.decode()[-2000:]
-
-
-def test_peek_reads_flags_and_files(tmp_path: Path) -> None:
-    config = tmp_path / "c.yaml"
-    config.write_text("name: a\nckpt_path: best\ntrainer: {default_root_dir: r}\n")
-    assert peek([]) == (None, "default", "runs")
-    assert peek(["--config", str(config)]) == ("best", "a", "r")
-    assert peek([f"-c={config}", "--name", "b", "--ckpt_path=last"]) == ("last", "b", "r")
-    config.write_text("config: x.yaml\n")
-    with pytest.raises(ConfigError, match="several --config"):
-        peek(["--config", str(config)])
-
-
-def test_differences_are_told_leaf_by_leaf() -> None:
-    stored = {"model": {"a": 1, "b": {"c": [1, 2]}}, "name": "x"}
-    used = {"model": {"a": 1, "b": {"c": [1]}, "new": 3}, "name": "y"}
-    assert differences(stored, used) == [
-        "changed against the checkpoint: model.b.c [1, 2] -> [1]",
-        "changed against the checkpoint: name x -> y",
-    ]
 
 
 def test_messages_are_folded_and_cut() -> None:

@@ -23,6 +23,7 @@ LAYERS = {
     "callbacks": 5,
     "inference": 6,
     "runs": 7,
+    "stored_config": 7,
     "commands": 8,
     "cli": 8,
     "__main__": 9,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError, LabelError, NonFiniteError
-from fer_lightning.evaluation.files import write_atomically
 from fer_lightning.evaluation.report import (
     EvaluationResult,
     summarise,
@@ -312,17 +310,3 @@ def test_results_that_cannot_be_right_are_refused(
     EvaluationResult(**broken())
     with pytest.raises(error, match=message):
         EvaluationResult(**broken(**changes))
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_atomically(tmp_path / "deep" / "file.txt", "alt → neu")
-    assert path.read_text(encoding="utf-8") == "alt → neu"
-
-    def fail(descriptor: int) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, b"other")
-    assert path.read_text(encoding="utf-8") == "alt → neu"
-    assert list(path.parent.iterdir()) == [path]
