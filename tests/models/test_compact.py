@@ -68,7 +68,7 @@ def test_parameters_with_a_head_for_seven_classes(name: str, gray: int, rgb: int
     ("name", "mega_macs", "tolerance"),
     [("fer_a", 59, 0.03), ("fer_a_fast", 38, 0.03), ("fer_b", 31, 0.03), ("fer_b_fast", 14, 0.03)],
 )
-def test_cost_is_that_of_the_sketch(name: str, mega_macs: float, tolerance: float) -> None:
+def test_cost_is_as_documented(name: str, mega_macs: float, tolerance: float) -> None:
     network = BACKBONES[name](in_channels=1).eval()
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
