@@ -27,14 +27,14 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, ResumeCheckpoint, check_checkpoint
+from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, ResumeCheckpoint
 from fer_lightning.callbacks.guard import FiniteGuard
 from fer_lightning.callbacks.precision import measure_precision
 from fer_lightning.callbacks.predictions import PredictionWriter
 from fer_lightning.callbacks.reports import EvaluationReport
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
-from fer_lightning.commands.parsing import one_line
+from fer_lightning.commands.parsing import folded
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.task import EmotionTask
@@ -119,7 +119,6 @@ class FERCLI(LightningCLI):
             self.config = parser.parse_args(args)
             return
         self.checkpoint = find_checkpoint(wanted, Path(root), name, RESUME if self.verb == "fit" else BEST)
-        check_checkpoint(self.checkpoint)
         stored = stored_config(self.checkpoint, self.verb)
         if any(re.match(r"(-c|--config|--trainer\.callbacks)\b", argument) for argument in args):
             stored.get("trainer", {}).pop("callbacks", None)  # `callbacks+:` would add the same ones twice
@@ -278,14 +277,14 @@ def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
         except ArgumentError as error:
             raise ConfigError(readable(str(error))) from error
         except (MisconfigurationException, TypeError, ValueError) as error:
-            raise ConfigError(f"{one_line(str(error))} (FER_DEBUG=1 shows where)") from error
+            raise ConfigError(f"{folded(str(error))} (FER_DEBUG=1 shows where)") from error
         try:
             yield cli
         except (FERError, MisconfigurationException) as error:
             if cli.trainer.global_step == 0 and not (isinstance(error, FERError) and error.exit_code == 1):
                 cli.discard()  # a user's mistake, found before the first step: nothing stays behind
             if isinstance(error, MisconfigurationException):
-                raise ConfigError(one_line(str(error))) from error
+                raise ConfigError(folded(str(error))) from error
             raise
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
@@ -312,7 +311,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
 
 def readable(message: str, limit: int = 400) -> str:
     """Fold a parser's message into one line, without the types that it tried in vain for an optional value."""
-    text = one_line(message)
+    text = folded(message)
     text = re.sub(r" - Expected a <class 'NoneType'>.*$", "", text)
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ", "", text)
     return text if len(text) <= limit else f"{text[:limit]} ..."

@@ -8,9 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from fer_lightning.callbacks.reports import gather_rows
-from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.errors import ConfigError
+from fer_lightning.callbacks.reports import datamodule_of, gather_rows
 from fer_lightning.evaluation.report import write_predictions
 
 __all__ = ["PredictionWriter"]
@@ -24,8 +22,7 @@ class PredictionWriter(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that the data can name its samples."""
-        if not isinstance(getattr(trainer, "datamodule", None), EmotionDataModule):
-            raise ConfigError("PredictionWriter needs a data module derived from EmotionDataModule")
+        datamodule_of(trainer)
 
     def on_predict_batch_end(
         self,
@@ -44,7 +41,7 @@ class PredictionWriter(Callback):
         rows, self._rows = gather_rows(self._rows), []
         if not trainer.is_global_zero:
             return
-        data: EmotionDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by predict(datamodule=...)
+        data = datamodule_of(trainer)
         path = Path(trainer.default_root_dir) / "predictions.csv"
         model = Path(str(trainer.ckpt_path)).name
         write_predictions(path, data.class_names, rows["index"], rows["probs"], data.table.files, model)

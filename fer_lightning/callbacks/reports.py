@@ -29,7 +29,7 @@ from fer_lightning.evaluation.files import write_atomically
 from fer_lightning.evaluation.plots import curves_figure, figure_png
 from fer_lightning.evaluation.report import PICTURES, EvaluationResult, text_table, write_report
 
-__all__ = ["EvaluationReport", "gather_rows", "improved"]
+__all__ = ["EvaluationReport", "datamodule_of", "gather_rows", "improved"]
 
 Rows = dict[str, NDArray[Any]]
 """Predictions by column: ``index``, ``probs`` and, where known, ``target``."""
@@ -96,10 +96,6 @@ class EvaluationReport(Callback):
         """Go on from a checkpoint."""
         self.best, self.history, self._table = state_dict["best"], state_dict["history"], state_dict["table"]
 
-    def _collect(self, outputs: Any) -> None:
-        probs = outputs["logits"].float().softmax(dim=1)
-        self._rows.append({"index": outputs["index"], "target": outputs["label"], "probs": probs})
-
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -110,19 +106,10 @@ class EvaluationReport(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the predictions of a batch."""
-        self._collect(outputs)
+        probs = outputs["logits"].float().softmax(dim=1)
+        self._rows.append({"index": outputs["index"], "target": outputs["label"], "probs": probs})
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the predictions of a batch."""
-        self._collect(outputs)
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report if this validation is the best so far, or the only one."""
@@ -151,7 +138,7 @@ class EvaluationReport(Callback):
     def _write(
         self, trainer: Trainer, folder: Path, rows: Rows, context: dict[str, Any], pictures: Sequence[str] = PICTURES
     ) -> None:
-        data = _datamodule(trainer)
+        data = datamodule_of(trainer)
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
         result = EvaluationResult(tuple(data.class_names), rows["index"], rows["target"], rows["probs"])
@@ -204,10 +191,15 @@ class EvaluationReport(Callback):
             print(f"\n{self._table}\n\nreport       {Path(trainer.default_root_dir) / 'report.json'}")
 
 
-def _datamodule(trainer: Trainer) -> EmotionDataModule:
+def datamodule_of(trainer: Trainer) -> EmotionDataModule:
+    """Return the data module of a run, which can name its samples.
+
+    Raises:
+        ConfigError: if it is none of ours.
+    """
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, EmotionDataModule):
-        raise ConfigError("EvaluationReport needs a data module derived from EmotionDataModule")
+        raise ConfigError("reports and predictions need a data module derived from EmotionDataModule")
     return data
 
 
@@ -219,7 +211,7 @@ def _model_name(trainer: Trainer) -> str:
 def _context(trainer: Trainer, split: str) -> dict[str, Any]:
     """Return what one must know to repeat an evaluation."""
     packages = ("fer_lightning", "torch", "lightning", "timm", "torchmetrics", "numpy")
-    data = _datamodule(trainer).describe()
+    data = datamodule_of(trainer).describe()
     return {
         "split": split,
         "overlap_with_train": data["overlap_with_train"].get(split),

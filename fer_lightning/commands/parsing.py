@@ -9,7 +9,7 @@ from jsonargparse import ArgumentError, auto_cli
 
 from fer_lightning.errors import ConfigError
 
-__all__ = ["one_line", "run_function"]
+__all__ = ["folded", "run_function"]
 
 
 def run_function(verb: str, function: Callable[..., Any], args: list[str]) -> int:
@@ -26,10 +26,10 @@ def run_function(verb: str, function: Callable[..., Any], args: list[str]) -> in
             function, args=args, prog=f"fer {verb}", as_positional=False, exit_on_error=False, allow_abbrev=False
         )
     except ArgumentError as error:
-        raise ConfigError(one_line(str(error))) from error
+        raise ConfigError(folded(str(error))) from error
     return result if isinstance(result, int) else 0
 
 
-def one_line(text: str) -> str:
+def folded(text: str) -> str:
     """Fold a message of several lines into one."""
     return " ".join(text.split())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fer_lightning.commands import Command
-from fer_lightning.commands.parsing import one_line, run_function
+from fer_lightning.commands.parsing import folded, run_function
 from fer_lightning.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ def test_flags_come_from_the_signature() -> None:
 
 
 @pytest.mark.parametrize("args", [[], ["--rows", "three"], ["--rows=1", "--nam=b"], ["--rows=1", "extra"]])
-def test_wrong_flags_are_one_line(args: list[str]) -> None:
+def test_wrong_flags_are_folded(args: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         run_function("count", count, args)
     assert "\n" not in str(caught.value)
@@ -41,4 +41,4 @@ def length(args: list[str]) -> int:
 
 
 def test_folding() -> None:
-    assert one_line(" a\n\n  b ") == "a b"
+    assert folded(" a\n\n  b ") == "a b"
