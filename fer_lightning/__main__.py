@@ -52,7 +52,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except FERError as error:
         if os.environ.get("FER_DEBUG"):
             traceback.print_exc()
-        print(f"fer: error: {error}", file=sys.stderr)
+        print(f"fer: error: {_told(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("fer: interrupted", file=sys.stderr)
@@ -80,6 +80,14 @@ def _dispatch(argv: list[str]) -> int:
     close = difflib.get_close_matches(verb, known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     raise ConfigError(f"there is no verb '{verb}'{hint} (verbs: {', '.join(known)})")
+
+
+def _told(error: FERError) -> str:
+    """Return the message of an error; of one from a loader process, what it said there, without torch's traceback."""
+    lines = str(error).strip().splitlines()
+    if len(lines) > 1 and lines[0].startswith("Caught ") and " worker process " in lines[0]:
+        return lines[-1].partition(": ")[2]
+    return str(error)
 
 
 def _overview() -> str:

@@ -41,7 +41,7 @@ from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs import BEST, RESUME, Claim, claim_run_folder, find_checkpoint, run_folder_of
 from fer_lightning.stored_config import DEFAULT_ROOT, as_file, differences, peek, stored_config
 
-__all__ = ["FERCLI", "prepared", "run_trainer_verb"]
+__all__ = ["FERCLI", "prepare_parsing", "prepared", "readable", "run_trainer_verb", "told_by_us"]
 
 ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
 PLUGIN_GROUP = "fer_lightning.plugins"
@@ -261,6 +261,13 @@ def quiet() -> None:
     rank_zero.addFilter(lambda record: "Tip:" not in record.getMessage())
 
 
+def prepare_parsing() -> None:
+    """Do what must be done once before a command line with classes in it is parsed."""
+    quiet()
+    allow_imports()
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+
 @contextmanager
 def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
     """Give the parsed and instantiated CLI of a verb; clear its run folder if an error leaves it empty.
@@ -268,15 +275,16 @@ def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
     Raises:
         FERError: for whatever a user can mend.
     """
-    quiet()
-    allow_imports()
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    prepare_parsing()
     try:
         try:
             cli = FERCLI(verb, args)
         except ArgumentError as error:
             raise ConfigError(readable(str(error))) from error
         except (MisconfigurationException, TypeError, ValueError) as error:
+            told = told_by_us(error)
+            if told is not None:
+                raise told from error
             raise ConfigError(f"{folded(str(error))} (FER_DEBUG=1 shows where)") from error
         try:
             yield cli
@@ -289,6 +297,13 @@ def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
         os.environ.pop(_PRECISION_VARIABLE, None)
+
+
+def told_by_us(error: BaseException | None) -> FERError | None:
+    """Return the error of ours that lies behind another: the parser wraps what constructors raise."""
+    while error is not None and not isinstance(error, FERError):
+        error = error.__cause__
+    return error
 
 
 def run_trainer_verb(verb: str, args: list[str]) -> int:

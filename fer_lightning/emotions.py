@@ -7,20 +7,27 @@ is mapped *by name*, so that no two sets can disagree silently about what "4" me
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fer_lightning.errors import LabelError
+from fer_lightning.errors import ConfigError, LabelError
 
 __all__ = [
+    "AFFECTNET_CODES",
+    "CKPLUS_CODES",
     "EIGHT",
     "FER2013_CODES",
     "FERPLUS_COLUMNS",
+    "RAFDB_CODES",
     "SCHEMES",
     "SEVEN",
     "SYNONYMS",
     "LabelScheme",
     "canonical",
+    "read_names",
     "scheme_of",
 ]
 
@@ -89,6 +96,26 @@ FERPLUS_COLUMNS: tuple[str, ...] = (
 )
 """Vote columns of fer2013new.csv (Barsoum et al. 2016, arXiv:1608.01041); NF means "not a face"."""
 
+AFFECTNET_CODES: dict[int, str] = dict(
+    enumerate(("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt"))
+)
+"""``expression`` of AffectNet (Mollahosseini et al. 2019, arXiv:1708.03985); 8 none, 9 uncertain and 10 no-face are not
+expressions."""
+
+RAFDB_CODES: dict[int, str] = {
+    1: "surprise", 2: "fear", 3: "disgust", 4: "happy", 5: "sad", 6: "angry", 7: "neutral",
+}  # fmt: skip
+"""RAF-DB, basic expressions (Li and Deng 2019, doi:10.1109/TIP.2018.2868382)."""
+
+CKPLUS_CODES: dict[int, str] = dict(
+    enumerate(("neutral", "angry", "contempt", "disgust", "fear", "happy", "sad", "surprise"))
+)
+"""CK+ (Lucey et al. 2010, doi:10.1109/CVPRW.2010.5543262)."""
+
+
+_SHOWN = 12  # names in a proposal
+_YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # not texts: YAML 1.1
+
 
 def canonical(name: str) -> str:
     """Map any known name of an expression to the canonical one.
@@ -116,3 +143,92 @@ def scheme_of(class_names: Sequence[str]) -> str:
         if scheme.class_names == tuple(class_names):
             return scheme.name
     return "custom"
+
+
+def read_names(
+    names: Iterable[str],
+    where: str,
+    mapping: Mapping[str, str | None] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Give each class name of a data set its label.
+
+    Args:
+        names: as they stand in the data: folder names, a label column.
+        where: what they come from, for messages.
+        mapping: other meanings of names, ``None`` (or an empty text) to leave a class out; case does not matter.
+        class_names: the classes to use; ``None`` takes the seven, and the eight if contempt is among the names.
+
+    Returns:
+        The class names, and the label of each name, -1 for those left out.
+
+    Raises:
+        ConfigError: if ``class_names`` are not two or more, or one stands twice.
+        LabelError: if names are unknown; the message lists them and proposes a mapping.
+    """
+    wanted = {_key(name): value for name, value in ({} if mapping is None else mapping).items()}
+    own = _own_classes(class_names)
+    meant: dict[str, str | None] = {}
+    unknown: list[str] = []
+    for name in dict.fromkeys(names):
+        target = wanted.get(_key(name), name)
+        if target is None or not target.strip():
+            meant[name] = None
+            continue
+        try:
+            meant[name] = own[_key(target)] if _key(target) in own else canonical(target)
+        except LabelError as error:
+            if target != name:
+                raise LabelError(f"data.mapping of '{name}': {error}") from None
+            unknown.append(name)
+    if class_names is None:
+        class_names = EIGHT.class_names if "contempt" in meant.values() else SEVEN.class_names
+    outside = [name for name, value in meant.items() if value is not None and value not in class_names]
+    if unknown or outside:
+        raise LabelError(_unknown_names(where, unknown, outside, class_names))
+    labels = {name: -1 if value is None else list(class_names).index(value) for name, value in meant.items()}
+    return tuple(class_names), labels
+
+
+def _own_classes(class_names: Sequence[str] | None) -> dict[str, str]:
+    """Return the classes that a user has named, by what counts of their names."""
+    if class_names is None:
+        return {}
+    own = {_key(name): name for name in class_names}
+    if len(own) < len(class_names) or len(own) < 2:
+        raise ConfigError(f"data.class_names must be two different names or more, not {', '.join(class_names)}")
+    return own
+
+
+def _key(name: str) -> str:
+    return str(name).strip().lower()  # YAML reads the key of {1: angry} as a number
+
+
+def _unknown_names(where: str, unknown: Sequence[str], outside: Sequence[str], class_names: Sequence[str]) -> str:
+    names = [*unknown, *outside]
+    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    proposal = ", ".join(f"{_yaml_key(name)}: {_guess(name, class_names) or 'null'}" for name in names[:_SHOWN])
+    what = "unknown class names" if unknown else "classes outside the label scheme"
+    return (
+        f"{where}: {what} {shown}{more} (known: {', '.join(class_names)}); "
+        f"pass --data.mapping {shlex.quote(f'{{{proposal}}}')} after checking it (null leaves a class out), "
+        "or --data.class_names '[...]' for classes of your own"
+    )
+
+
+def _yaml_key(name: str) -> str:
+    """Return a name as a key of YAML, in quotes where it would be read as something else."""
+    is_plain = re.fullmatch(r"[A-Za-z][\w -]*\w|[A-Za-z]", name) and name.lower() not in _YAML_WORDS
+    return name if is_plain else json.dumps(name, ensure_ascii=False)
+
+
+def _guess(name: str, class_names: Sequence[str]) -> str | None:
+    """Guess what a name may mean: a known name inside it, or one spelled nearly so."""
+    known = {**{key: key for key in class_names}, **{k: v for k, v in SYNONYMS.items() if v in class_names}}
+    key = _key(name)
+    inside = [value for word, value in known.items() if len(word) > 2 and word in key]
+    if inside:
+        return inside[0]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    return known[close[0]] if close else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.cli import fer
-from tests.helpers.fer2013 import write_fer2013
+from tests.helpers.sets import write_set
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 COMPLETE = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "experiment").glob("*.yaml"))]
@@ -22,28 +22,28 @@ def names(paths: list[Path]) -> list[str]:
     return [str(path.relative_to(CONFIGS)) for path in paths]
 
 
-def run(data: Path, *arguments: str) -> int:
-    small = ["--data.train=14", "--data.val=7", "--data.test=7"] if "sketch" in str(arguments) else []
-    rooted = [] if small or "quickstart" in str(arguments) else [f"--data.root={data}"]
-    return fer("fit", *arguments, *rooted, *small, *ONE_STEP)
+def run(data: list[str], *arguments: str) -> int:
+    return fer("fit", *arguments, *data, *ONE_STEP)
 
 
 @pytest.fixture(scope="module")
-def fer2013(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_fer2013(tmp_path_factory.mktemp("fer2013"), "csv")
+def fer2013(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return write_set("fer2013", tmp_path_factory.mktemp("fer2013"))
 
 
 @pytest.mark.parametrize(
     "config",
     [pytest.param(name, marks=[pytest.mark.slow] * any(word in name for word in HEAVY)) for name in names(COMPLETE)],
 )
-def test_an_experiment_runs(config: str, fer2013: Path) -> None:
-    assert run(fer2013, f"--config={CONFIGS / config}") == 0
+def test_an_experiment_runs(config: str, tmp_path: Path) -> None:
+    data = write_set(Path(config).stem.partition("_")[0], tmp_path)
+    assert run(data, f"--config={CONFIGS / config}") == 0
 
 
 @pytest.mark.parametrize("config", names(sorted((CONFIGS / "data").glob("*.yaml"))))
-def test_a_data_fragment_runs(config: str, fer2013: Path) -> None:
-    assert run(fer2013, f"--data={CONFIGS / config}", "--model.backbone=resnet10t") == 0
+def test_a_data_fragment_runs(config: str, tmp_path: Path) -> None:
+    data = write_set(Path(config).stem, tmp_path)
+    assert run(data, f"--data={CONFIGS / config}", "--model.backbone=resnet10t") == 0
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_a_data_fragment_runs(config: str, fer2013: Path) -> None:
         for name in names(sorted((CONFIGS / "model").glob("*.yaml")))
     ],
 )
-def test_a_model_fragment_runs(config: str, fer2013: Path) -> None:
+def test_a_model_fragment_runs(config: str, fer2013: list[str]) -> None:
     data = CONFIGS / "data" / "fer2013.yaml"
     assert run(fer2013, f"--data={data}", f"--model={CONFIGS / config}") == 0
 
 
 @pytest.mark.parametrize("config", names(sorted((CONFIGS / "trainer").glob("*.yaml"))))
-def test_a_trainer_fragment_runs(config: str, fer2013: Path) -> None:
+def test_a_trainer_fragment_runs(config: str, fer2013: list[str]) -> None:
     experiment = CONFIGS / "experiment" / "fer2013_b.yaml"
     assert run(fer2013, f"--config={experiment}", f"--trainer={CONFIGS / config}") == 0
 

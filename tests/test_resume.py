@@ -54,8 +54,9 @@ def test_resume_is_exact_wherever_it_stopped(tmp_path: Path, step: int) -> None:
         ("--trainer.accumulate_grad_batches=2",),
         ("--trainer.precision=bf16-mixed",),
         EMA,
+        ("--data.balance=weighted", "--data.class_multipliers={disgust: 3}", "--data.transform=strong"),
     ],
-    ids=["cosine", "plateau", "accumulation", "bf16", "ema"],
+    ids=["cosine", "plateau", "accumulation", "bf16", "ema", "balance"],
 )
 def test_resume_is_exact_with(tmp_path: Path, options: tuple[str, ...]) -> None:
     stopped_and_resumed(tmp_path, STEPS + 5, *options)

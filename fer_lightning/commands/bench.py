@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -17,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from fer_lightning.cli import FERCLI, prepared
+from fer_lightning.commands.bench_storage import bench_storage
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.task import EmotionTask
@@ -26,7 +28,7 @@ __all__ = ["bench", "time_training"]
 
 
 def bench(args: list[str]) -> int:
-    """Run ``fer bench train``.
+    """Run ``fer bench train`` or ``fer bench storage``.
 
     Args:
         args: the command line behind ``fer bench``.
@@ -48,7 +50,21 @@ def bench(args: list[str]) -> int:
     timing.add_argument("--against-loop", "--against_loop", action="store_true", help="time a bare PyTorch loop too")
     timing.add_argument("--steps", type=int, default=30, help="training steps in each turn (default: %(default)s)")
     timing.add_argument("--rounds", type=int, default=5, help="turns of each kind (default: %(default)s)")
+    storage = kinds.add_parser(
+        "storage",
+        description="Lay generated images out as folders, Arrow and shards, and measure speed and memory of reading.",
+        allow_abbrev=False,
+    )
+    storage.add_argument("--images", type=int, default=200_000, help="number of images (default: %(default)s)")
+    storage.add_argument("--size", type=int, default=112, help="side in pixels (default: %(default)s)")
+    storage.add_argument(
+        "--folder", type=Path, default=None, help="where to lay them out (default: the temporary folder)"
+    )
     own, of_fit = parser.parse_known_args(args)
+    if own.kind == "storage":
+        if of_fit:
+            raise ConfigError(f"fer bench storage: unrecognized arguments: {' '.join(of_fit)}")
+        return bench_storage(own.images, own.size, own.folder)
     if own.steps < 2 or own.rounds < 1:
         raise ConfigError(f"bench train needs at least 2 steps and 1 round, not {own.steps} and {own.rounds}")
     print(time_training(of_fit, own.steps, own.rounds, own.against_loop))
@@ -207,6 +223,7 @@ def _summary(timings: _Timings, bench: _Bench) -> str:
             medians[name] = statistics.median(values)
             spread = f"{min(values) * 1e3:.1f} to {max(values) * 1e3:.1f}"
             lines.append(f"{name:6}{medians[name] * 1e3:10.1f}{spread:>20}{size / medians[name]:12,.0f}  {text}")
+    lines.append(f"data/pure speed {_ratio(timings.pure, timings.data)}")
     lines.append(f"full/pure speed {_ratio(timings.pure, timings.full)}")
     if timings.loop:
         lines.append(f"full/loop speed {_ratio(timings.loop, timings.full)}")

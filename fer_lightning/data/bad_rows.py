@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from fer_lightning.errors import ConfigError, DataError
 
-__all__ = ["BadRows", "OnError", "appearance", "check_on_error", "excerpt", "known_kind", "one_line", "short_path"]
+__all__ = [
+    "BadRows",
+    "OnError",
+    "appearance",
+    "check_on_error",
+    "excerpt",
+    "known_kind",
+    "one_line",
+    "reason_counts",
+    "reasons_text",
+    "short_path",
+    "warn_left_out",
+]
 
 OnError = Literal["raise", "skip"]
 """``raise``: stop at the first bad row; ``skip``: leave bad rows out, count them and say so."""
 
 _LOG = logging.getLogger(__name__)
 _MESSAGE = 250  # characters: what still fits on two lines of a terminal
-_SHOWN = 3  # reasons in the warning
+_SHOWN = 3  # reasons that are told
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG file"),
@@ -43,6 +58,7 @@ class BadRows:
     Attributes:
         count: number of bad rows.
         reasons: the first three complaints, without the prefix.
+        places: (place, reason) of each bad row.
     """
 
     def __init__(self, prefix: str, on_error: OnError) -> None:
@@ -50,6 +66,7 @@ class BadRows:
         self.on_error = on_error
         self.count = 0
         self.reasons: list[str] = []
+        self.places: list[tuple[str, str]] = []
 
     def add(self, place: str, error: DataError) -> None:
         """Note a bad row.
@@ -61,12 +78,16 @@ class BadRows:
         Raises:
             DataError: with file, place and reason, of the type of ``error``, unless bad rows are skipped.
         """
-        reason = f"{place}: {error}"
         if self.on_error == "raise":
-            raise type(error)(one_line(self.prefix + reason))
+            raise type(error)(one_line(f"{self.prefix}{place}: {error}"))
+        self.note(place, one_line(str(error)))
+
+    def note(self, place: str, reason: str) -> None:
+        """Note a bad row that is left out."""
         self.count += 1
+        self.places.append((place, reason))
         if len(self.reasons) < _SHOWN:
-            self.reasons.append(one_line(reason, _MESSAGE - 50))
+            self.reasons.append(one_line(f"{place}: {reason}", _MESSAGE - 50))
 
     def check_share(self, total: int) -> None:
         """Refuse a data set of which more than half is bad.
@@ -86,6 +107,29 @@ class BadRows:
         if self.count:
             reasons = "; ".join(self.reasons) + ("; ..." if self.count > len(self.reasons) else "")
             _LOG.warning("%sskipped %s bad row(s): %s", self.prefix, f"{self.count:,}", reasons)
+
+
+def reason_counts(left_out: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Return how often each reason occurs, the most frequent first; numbers in them do not make reasons different."""
+    texts: dict[str, Counter[str]] = {}
+    for _, reason in left_out:
+        texts.setdefault(re.sub(r"\d+", "#", reason), Counter())[reason] += 1
+    counts = {next(iter(found)) if len(found) == 1 else kind: found.total() for kind, found in texts.items()}
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def reasons_text(left_out: Iterable[tuple[str, str]]) -> str:
+    """Return the three most frequent reasons with their counts, and how many more there are, on one line."""
+    reasons = [f"{count:,} {reason}" for reason, count in reason_counts(left_out).items()]
+    rest = len(reasons) - _SHOWN
+    more = f"; and {rest} more reason{'' if rest == 1 else 's'}" if rest > 0 else ""
+    return one_line("; ".join(reasons[:_SHOWN]), 400) + more
+
+
+def warn_left_out(where: str, left_out: Sequence[tuple[str, str]]) -> None:
+    """Log how many rows a data set has that are not used, and why."""
+    if left_out:
+        _LOG.warning("%s: left out %s row(s): %s", where, f"{len(left_out):,}", reasons_text(left_out))
 
 
 def check_on_error(value: str) -> None:

@@ -6,17 +6,24 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fer_lightning.data.augment import BatchAugment
-from fer_lightning.data.dataset import ArrayDataset, as_it_is
+from fer_lightning.data.bad_rows import reason_counts
+from fer_lightning.data.balance import cap_classes, draws_per_class, parse_balance
+from fer_lightning.data.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
+from fer_lightning.data.images import is_in_memory
+from fer_lightning.data.manifest_file import rows_to_keep
 from fer_lightning.data.samples import SPLITS, SamplesTable
-from fer_lightning.data.sampling import EpochSampler, ResumableLoader
+from fer_lightning.data.sampling import EpochSampler, QuotaSampler, ResumableLoader
 from fer_lightning.data.splits import drop_overlap as drop_overlapping
+from fer_lightning.data.transforms import SampleTransform, named_transform
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.types import Batch, Preprocessing
@@ -35,12 +42,21 @@ class EmotionDataModule(LightningDataModule):
     Args:
         batch_size: samples in a training batch, per device.
         eval_batch_size: samples in a validation, test or prediction batch, per device.
-        num_workers: loader processes; 0 is fastest for images held in memory.
+        num_workers: loader processes; ``null`` chooses: none for images held in memory, else one for each core that is
+            left, at most eight.
         image_size: side of the network's input in pixels; ``null`` keeps the native size.
-        channels: 1 (gray) or 3 (RGB); the other kind is converted.
+        channels: 1 (gray) or 3 (RGB); the other kind is converted; ``null`` keeps the native ones.
         mean: per channel, or one value for all, of images in 0..1; ``null`` takes the data set's own.
         std: like ``mean``.
-        augment: changes training batches; ``null`` for none.
+        transform: changes each training image on the CPU, by albumentations: ``none``, ``light``, ``strong``,
+            ``thesis_initial``, ``thesis_enhanced``, or a list of transforms by class_path.
+        augment: changes training batches on the device; ``null`` for none.
+        balance: what an epoch draws: ``none`` (each image once), ``cap:<n>`` (at most n images of a class),
+            ``oversample`` (each class as often as the largest), ``weighted`` (as many images as ever, of all classes
+            equally many).
+        class_multipliers: how many times as often a class is drawn, by name, such as ``{disgust: 3, fear: 2}``.
+        per_class: train on a subset: so many images of each class, chosen by ``seed``.
+        keep: table (CSV with a column ``path``) of the only rows to use, as ``fer data dedupe`` writes it.
         drop_overlap: leave training images out that also stand in validation or test, pixel for pixel.
         allow_empty_class: train although a class has no training image.
         seed: of order and augmentation; ``null`` takes that of ``seed_everything``.
@@ -49,6 +65,7 @@ class EmotionDataModule(LightningDataModule):
 
     class_names: tuple[str, ...] = SEVEN.class_names
     native_size: int = 48
+    native_channels: int = 1
     native_mean: tuple[float, ...] = (0.5,)
     native_std: tuple[float, ...] = (0.5,)
 
@@ -56,12 +73,17 @@ class EmotionDataModule(LightningDataModule):
         self,
         batch_size: int = 128,
         eval_batch_size: int = 512,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         image_size: int | None = None,
-        channels: int = 1,
+        channels: int | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        transform: str | list[dict] = "none",  # type: ignore[type-arg]  # bare: the parser must not build the specs
         augment: BatchAugment | None = None,
+        balance: str = "none",
+        class_multipliers: dict[str, float] | None = None,
+        per_class: int | None = None,
+        keep: str | None = None,
         drop_overlap: bool = False,
         allow_empty_class: bool = False,
         seed: int | None = None,
@@ -71,9 +93,11 @@ class EmotionDataModule(LightningDataModule):
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise ConfigError(f"data.{name} must be at least 1, not {value}")
-        if num_workers < 0:
+        if num_workers is not None and num_workers < 0:
             raise ConfigError(f"data.num_workers must not be negative, not {num_workers}")
-        if channels not in (1, 3):
+        if per_class is not None and per_class < 1:
+            raise ConfigError(f"data.per_class must be at least 1, not {per_class}")
+        if channels not in (1, 3, None):
             raise ConfigError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}")
         if image_size is not None and image_size < 8:
             raise ConfigError(f"data.image_size must be at least 8 pixels, not {image_size}")
@@ -81,17 +105,28 @@ class EmotionDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.image_size = self.native_size if image_size is None else image_size
-        self.channels = channels
-        self.mean = self._per_channel("mean", self.native_mean if mean is None else tuple(mean))
-        self.std = self._per_channel("std", self.native_std if std is None else tuple(std))
+        self.channels = self.native_channels if channels is None else channels
+        self.mean = self._native(self.native_mean) if mean is None else self._per_channel("mean", tuple(mean))
+        self.std = self._native(self.native_std) if std is None else self._per_channel("std", tuple(std))
         if min(self.std) <= 0:
             raise ConfigError(f"data.std must be above 0, not {list(self.std)}")
+        self.transform = named_transform(transform) if isinstance(transform, str) else SampleTransform(transform)
         self.augment = augment
+        self.balance = parse_balance(balance)
+        self.class_multipliers = class_multipliers
+        self.per_class = per_class
+        self.keep = None if keep is None else Path(keep)
         self.drop_overlap = drop_overlap
         self.allow_empty_class = allow_empty_class
         self.seed = seed
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._table: SamplesTable | None = None
+
+    def _native(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the data set's own statistics for as many channels as the network gets."""
+        if self.channels == 1:
+            return (sum(values) / len(values),)
+        return values if len(values) == self.channels else values * self.channels
 
     def _per_channel(self, name: str, values: tuple[float, ...]) -> tuple[float, ...]:
         if len(values) == 1:
@@ -123,11 +158,24 @@ class EmotionDataModule(LightningDataModule):
                     f"{type(self).__name__}: scan() gave classes {', '.join(table.class_names)}, "
                     f"class_names are {', '.join(self.class_names)}"
                 )
-            if self.drop_overlap:
-                splits, _ = drop_overlapping(table.splits, table.digests)
-                table = table.with_splits(splits)
-            self._table = table
+            self._table = self._narrowed(table)
         return self._table
+
+    def _narrowed(self, table: SamplesTable) -> SamplesTable:
+        """Take rows out of the splits, as the options ask."""
+        if self.keep is not None:
+            table = table.with_splits(np.where(rows_to_keep(self.keep, table.files), table.splits, ""))
+        if self.drop_overlap:
+            splits, _ = drop_overlapping(table.splits, table.digests)
+            table = table.with_splits(splits)
+        for most in (self.balance.limit, self.per_class):
+            if most is not None:
+                rows = table.rows("train")
+                kept = cap_classes(table.labels[rows], table.digests[rows], most, self._run_seed())
+                splits = table.splits.copy()
+                splits[rows[~kept]] = ""
+                table = table.with_splits(splits)
+        return table
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -153,6 +201,9 @@ class EmotionDataModule(LightningDataModule):
             "datamodule": type(self).__name__,
             "sources": sorted(set(table.sources.tolist())),
             "counts": {split: len(table.rows(split)) for split in present},
+            "by_source": _counts_by(table.sources, table, present),
+            **({"by_kind": _counts_by(table.groups["kind"], table, present)} if "kind" in table.groups else {}),
+            "left_out": _reasons(table.left_out),
             "fingerprints": {split: table.fingerprint(split) for split in present},
             "overlap_with_train": {s: len(table.overlap(s, "train")) for s in present if s != "train"},
         }
@@ -175,12 +226,26 @@ class EmotionDataModule(LightningDataModule):
                     f"{type(self).__name__}: '{stage}' needs the {split} split, which holds no sample "
                     f"(found: {self._found()})"
                 )
+        if stage == "fit" and self.transform is not None:
+            self.transform.check(self.table.images.shape[1], self.table.images.shape[2])
         empty = [name for name, count in self.class_counts.items() if count == 0]
         if stage == "fit" and empty and not self.allow_empty_class:
             raise DataError(
                 f"{type(self).__name__}: no training image of {', '.join(empty)}; "
                 "add some or pass --data.allow_empty_class true"
             )
+        if stage == "fit":
+            self._quotas()  # a wrong multiplier is told before anything is written
+
+    def _quotas(self) -> list[int] | None:
+        """Return how often each class is drawn in an epoch, or ``None`` where every image is drawn once.
+
+        Raises:
+            ConfigError: for a multiplier that cannot be.
+        """
+        if not self.balance.resamples and not self.class_multipliers:
+            return None
+        return list(draws_per_class(self.class_counts, self.balance, self.class_multipliers).values())
 
     def _found(self) -> str:
         counts = {split: len(self.table.rows(split)) for split in SPLITS}
@@ -206,27 +271,41 @@ class EmotionDataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of training batches, shuffled by (seed, epoch)."""
         rank, world = self._rank_and_world()
-        sampler = EpochSampler(self.table.rows("train"), self._run_seed(), rank, world)
+        sampler = self._sampler(rank, world)
         return ResumableLoader(
-            ArrayDataset(self.table),
+            TableDataset(self.table, self.transform),
             sampler,
             self._position,
             batch_size=self.batch_size,
             drop_last=len(sampler) >= self.batch_size,  # a last batch of one sample would break batch norm
-            num_workers=self.num_workers,
-            collate_fn=as_it_is,
-            pin_memory=torch.cuda.is_available(),
+            **self._loader_options(self.transform is not None),
         )
+
+    def _sampler(self, rank: int, world: int) -> EpochSampler:
+        rows = self.table.rows("train")
+        quotas = self._quotas()
+        if quotas is None:
+            return EpochSampler(rows, self._run_seed(), rank, world)
+        return QuotaSampler(rows, self.table.labels[rows], quotas, self._run_seed(), rank, world)
+
+    def _loader_options(self, transformed: bool = False) -> dict[str, Any]:
+        workers = self.num_workers
+        if workers is None:
+            workers = 0 if is_in_memory(self.table.images) and not transformed else spare_cores()
+        return {
+            "num_workers": workers,
+            "worker_init_fn": quiet_worker if workers else None,
+            "collate_fn": as_it_is,
+            "pin_memory": torch.cuda.is_available(),
+        }
 
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
         rank, world = self._rank_and_world()
         return DataLoader(
-            ArrayDataset(self.table),
+            TableDataset(self.table),
             sampler=self.table.rows(split)[rank::world].tolist(),  # no padding: no row counts twice
             batch_size=self.eval_batch_size,
-            num_workers=self.num_workers,
-            collate_fn=as_it_is,
-            pin_memory=torch.cuda.is_available(),
+            **self._loader_options(),
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -264,3 +343,20 @@ class EmotionDataModule(LightningDataModule):
             images = images.expand(-1, 3, -1, -1)
         mean, std = images.new_tensor(self.mean), images.new_tensor(self.std)
         return (images - mean[:, None, None]) / std[:, None, None]
+
+
+def _counts_by(column: NDArray[np.str_], table: SamplesTable, splits: list[str]) -> dict[str, dict[str, int]]:
+    """Return the number of rows of each value of a column, by split."""
+    return {
+        str(value): {split: int(np.count_nonzero((column == value) & (table.splits == split))) for split in splits}
+        for value in np.unique(column)
+    }
+
+
+def _reasons(left_out: tuple[tuple[str, str], ...], shown: int = 5) -> dict[str, Any]:
+    """Return how many rows are not in the table, why, and the first of them."""
+    return {
+        "count": len(left_out),
+        "by_reason": reason_counts(left_out),
+        "first": [f"{place}: {reason}" for place, reason in left_out[:shown]],
+    }

@@ -19,34 +19,23 @@ Licence:
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.bad_rows import BadRows, OnError, check_on_error, excerpt, one_line, short_path
-from fer_lightning.data.cache import cached_arrays, file_digest, listing_digest
+from fer_lightning.data.bad_rows import OnError, check_on_error, excerpt, one_line
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.fer2013_csv import has_fer2013_header, read_csv_rows
-from fer_lightning.data.fer2013_folder import read_folder_rows, top_folders
+from fer_lightning.data.fer2013_layout import Layout, find_layout, read_layout
 from fer_lightning.data.fer2013_rows import USAGES, Fer2013Rows, usage_code
-from fer_lightning.data.ferplus import find_votes
-from fer_lightning.data.ferplus import soft_labels as ferplus_soft_labels
+from fer_lightning.data.ferplus_votes import aligned_votes, votes_to_soft_labels
 from fer_lightning.data.samples import SPLITS, SamplesTable
 from fer_lightning.data.splits import grouped_stratified_holdout
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 
-__all__ = ["FER2013DataModule", "scan_fer2013"]
-
-_LOG = logging.getLogger(__name__)
-_CACHE_FORMAT = 1  # raise it whenever the same files would be read into other arrays
-_CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+__all__ = ["FER2013DataModule", "UsageSplits", "read_fer2013", "scan_fer2013"]
 
 
 def scan_fer2013(
@@ -83,31 +72,72 @@ def scan_fer2013(
         DataError: if the data set is missing, ambiguous or malformed; the message names file and line.
         LabelError: for an unknown emotion code or class folder.
     """
-    check_on_error(on_error)
-    parts = _split_usages(train, val, test)
-    holdout = _is_holdout(val)
-    if holdout and not (parts["train"] and 0 < holdout_fraction < 1):
-        wanted = "a usage to train on and a holdout_fraction above 0 and below 1"
-        raise ConfigError(f"val 'holdout' needs {wanted}, not train {excerpt(train)} and {holdout_fraction:g}")
-    try:
-        layout = _find_layout(Path(root).expanduser())
-        rows = _read(layout, on_error, None if cache_dir is None else Path(cache_dir))
-        soft = _read_soft_labels(layout, rows) if soft_labels else None
-    except OSError as error:
-        raise DataError(one_line(f"{error.filename or root}: cannot be read ({error.strerror or error})")) from None
-    splits = _assign(rows.usages, parts)
-    if holdout:
-        _hold_out(rows, splits, holdout_fraction, split_seed)
+    usages = UsageSplits(train, val, test, holdout_fraction, split_seed)
+    layout, rows = read_fer2013(root, on_error, cache_dir)
+    soft = votes_to_soft_labels(aligned_votes(rows, layout), rows.labels) if soft_labels else None
     return SamplesTable(
         class_names=SEVEN.class_names,
         images=rows.images[:, None],
         labels=rows.labels,
-        splits=splits,
+        splits=usages.assign(rows),
         sources=np.array([f"fer2013/{usage}" for usage in USAGES])[rows.usages],
         files=layout.files(rows),
         digests=rows.digests,
         soft_labels=soft,
+        left_out=rows.left_out,
     )
+
+
+def read_fer2013(
+    root: str | Path, on_error: OnError = "raise", cache_dir: str | Path | None = None
+) -> tuple[Layout, Fer2013Rows]:
+    """Find the data set and read its rows.
+
+    Args:
+        root: folder of the data set, or its CSV file.
+        on_error: what to do with a bad row.
+        cache_dir: where the parsed images are kept; ``None`` for the user's cache folder.
+
+    Raises:
+        DataError: if the data set is missing, ambiguous or malformed; the message names file and line.
+        LabelError: for an unknown emotion code or class folder.
+    """
+    check_on_error(on_error)
+    try:
+        layout = find_layout(Path(root).expanduser())
+        return layout, read_layout(layout, on_error, None if cache_dir is None else Path(cache_dir))
+    except OSError as error:
+        raise DataError(one_line(f"{error.filename or root}: cannot be read ({error.strerror or error})")) from None
+
+
+class UsageSplits:
+    """Which official parts serve which split.
+
+    Args:
+        train: usage to train on, several joined by ``+``, or ``none``.
+        val: the same for validation, or ``holdout``: a part of the training rows.
+        test: the same for testing.
+        holdout_fraction: share of the training rows that ``holdout`` takes.
+        split_seed: chooses which rows ``holdout`` takes.
+
+    Raises:
+        ConfigError: for an unknown usage, one that serves two splits, or a wrong fraction.
+    """
+
+    def __init__(self, train: str, val: str, test: str, holdout_fraction: float, split_seed: int) -> None:
+        self.parts = _split_usages(train, val, test)
+        self.fraction = holdout_fraction if _is_holdout(val) else None
+        self.seed = split_seed
+        if self.fraction is not None and not (self.parts["train"] and 0 < holdout_fraction < 1):
+            wanted = "a usage to train on and a holdout_fraction above 0 and below 1"
+            raise ConfigError(f"val 'holdout' needs {wanted}, not train {excerpt(train)} and {holdout_fraction:g}")
+
+    def assign(self, rows: Fer2013Rows) -> NDArray[np.str_]:
+        """Return the split of each row, ``(N,)``."""
+        splits = _assign(rows.usages, self.parts)
+        if self.fraction is not None:
+            _hold_out(rows, splits, self.fraction, self.seed)
+        return splits
 
 
 def _is_holdout(val: str) -> bool:
@@ -162,95 +192,6 @@ def _hold_out(rows: Fer2013Rows, splits: NDArray[np.str_], fraction: float, seed
     chosen = np.flatnonzero(splits == "train")
     held = grouped_stratified_holdout(rows.labels[chosen], rows.digests[chosen], fraction, seed)
     splits[chosen[held]] = "val"
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where the data set is and how it is laid out: one file, or a folder of images."""
-
-    path: Path
-    is_csv: bool
-
-    @property
-    def prefix(self) -> str:
-        """What stands before each complaint about a row."""
-        return f"{short_path(self.path)}, " if self.is_csv else f"{short_path(self.path)}{os.sep}"
-
-    @property
-    def votes_folders(self) -> list[Path]:
-        """Where the file of FER+ votes may be, in this order."""
-        folder = self.path.parent if self.is_csv else self.path
-        return [folder, folder.resolve().parent]
-
-    def digest(self) -> str:
-        """Digest of the content, or of names, sizes and times of a folder's files."""
-        if self.is_csv:
-            return file_digest(self.path)
-        return "-".join(f"{top.name}-{listing_digest(top)}" for top in top_folders(self.path))
-
-    def files(self, rows: Fer2013Rows) -> NDArray[np.str_]:
-        """Name of each row, ``(N,)``."""
-        if not self.is_csv:
-            return rows.places
-        return np.char.add(f"{self.path.name}#", rows.places)
-
-
-def _find_layout(root: Path) -> _Layout:
-    if root.is_file():
-        return _Layout(root, is_csv=True)
-    looked_for = f"{' or '.join(_CSV_NAMES)} (or a CSV with the columns emotion, pixels, Usage), or train/<emotion>/"
-    if not root.is_dir():
-        raise DataError(one_line(f"{short_path(root)} does not exist; expected a folder with {looked_for}"))
-    tables = [
-        path
-        for path in sorted(root.iterdir())
-        if path.is_file() and (path.name in _CSV_NAMES or (path.suffix.lower() == ".csv" and has_fer2013_header(path)))
-    ]
-    tops = top_folders(root)
-    found = [*(path.name for path in tables), *(f"{path.name}/" for path in tops)]
-    if len(tables) > 1 or (tables and tops):
-        raise DataError(
-            one_line(
-                f"{short_path(root)} holds FER2013 more than once ({', '.join(found)}): name the CSV, or remove one"
-            )
-        )
-    if not found:
-        present = sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir())
-        shown = one_line(", ".join(present[:6]), 60) + (", ..." if len(present) > 6 else "")
-        raise DataError(one_line(f"{short_path(root, 70)}: expected {looked_for}; found {shown or 'nothing'}"))
-    return _Layout(tables[0], is_csv=True) if tables else _Layout(root, is_csv=False)
-
-
-def _read(layout: _Layout, on_error: OnError, cache_dir: Path | None) -> Fer2013Rows:
-    """Return the rows from the cache or from the files, and say again what is wrong with them."""
-    read: Callable[[Path, OnError], Fer2013Rows] = read_csv_rows if layout.is_csv else read_folder_rows
-    form = "csv" if layout.is_csv else "folder"
-    key = f"fer2013-{form}-v{_CACHE_FORMAT}-{on_error}-{layout.digest()}"
-    rows = Fer2013Rows(**cached_arrays(key, lambda: read(layout.path, on_error).arrays(), cache_dir))
-    bad = BadRows(layout.prefix, on_error)
-    bad.count, bad.reasons = int(rows.bad_count), rows.bad_reasons.tolist()
-    bad.warn()
-    if not layout.is_csv:
-        _warn_of_guessed_usages(layout.path, rows)
-    return rows
-
-
-def _warn_of_guessed_usages(root: Path, rows: Fer2013Rows) -> None:
-    prefixes = tuple(f"{usage}_" for usage in USAGES)
-    guessed = sum(not place.rpartition("/")[2].startswith(prefixes) for place in rows.places.tolist())
-    if guessed:
-        _LOG.warning(
-            "%s: the names of %s of %s images do not begin with %s: their official part is not known; "
-            "train/ is taken for Training, validation/ for PublicTest, test/ for PrivateTest",
-            short_path(root),
-            f"{guessed:,}",
-            f"{len(rows.places):,}",
-            ", ".join(prefixes),
-        )
-
-
-def _read_soft_labels(layout: _Layout, rows: Fer2013Rows) -> NDArray[np.float32]:
-    return ferplus_soft_labels(rows, layout.path, find_votes(layout.votes_folders), whole_file=layout.is_csv)
 
 
 class FER2013DataModule(EmotionDataModule):

@@ -6,14 +6,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
-from fer_lightning.data.bad_rows import BadRows, OnError, appearance, known_kind, one_line, short_path
+from fer_lightning.data.bad_rows import BadRows, OnError, one_line, short_path
+from fer_lightning.data.decode import IMAGE_SUFFIXES, decode, inside
 from fer_lightning.data.fer2013_rows import SIDE, USAGES, Fer2013Rows
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError, LabelError
@@ -31,8 +30,6 @@ TOP_FOLDERS = {
 
 _WITHOUT_PREFIX = {"train": "Training", "validation": "PublicTest", "val": "PublicTest", "valid": "PublicTest"}
 _WITHOUT_PREFIX["test"] = "PrivateTest"
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm"}
-_IMAGE_KINDS = ("a PNG file", "a JPEG file", "a GIF file", "a BMP file")
 _PREFIXED = re.compile(rf"({'|'.join(USAGES)})_(\d{{1,12}})?")
 
 
@@ -73,7 +70,7 @@ def read_folder_rows(root: Path, on_error: OnError = "raise") -> Fer2013Rows:
     rows: list[tuple[int, int, int, str]] = []
     for file in tqdm(files, unit="image", desc=root.name, disable=None, leave=False):
         try:
-            images.append(_decode(root / file.place))
+            images.append(_read_image(root / file.place))
         except DataError as error:
             bad.add(file.place, error)
         else:
@@ -87,7 +84,7 @@ def _list_files(root: Path, bad: BadRows) -> list[_ImageFile]:
         for entry in _sorted_entries(top):
             if entry.is_dir():
                 files += _list_class(root, top.name, entry, bad)
-            elif Path(entry.name).suffix.lower() in _SUFFIXES:
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                 bad.add(f"{top.name}/{entry.name}", DataError(f"expected images in {top.name}/<emotion>/ only"))
     return files
 
@@ -107,9 +104,12 @@ def _list_class(root: Path, top: str, folder: os.DirEntry[str], bad: BadRows) ->
         place = f"{top}/{folder.name}/{entry.name}"
         if entry.is_dir():
             bad.add(place, DataError("expected an image, found a folder"))
-        elif Path(entry.name).suffix.lower() in _SUFFIXES:
+        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
             if not entry.is_file():
                 bad.add(place, DataError("expected an image, found no regular file (a broken link?)"))
+                continue
+            if entry.is_symlink() and not inside(root, Path(entry.path)):
+                bad.add(place, DataError(f"expected an image, found a link that leads out of {root.name}/"))
                 continue
             usage, number = _usage_and_number(root, place, top)
             files.append(_ImageFile(place, label, USAGES.index(usage), number))
@@ -132,39 +132,13 @@ def _usage_and_number(root: Path, place: str, top: str) -> tuple[str, int]:
     return usage, -1 if number is None else int(number)
 
 
-def _decode(path: Path) -> NDArray[np.uint8]:
+def _read_image(path: Path) -> NDArray[np.uint8]:
     """Return an image as gray uint8 ``(48, 48)``.
 
     Raises:
         DataError: if it cannot be decoded or has another size; the message says what the file looks like.
     """
-    try:
-        with path.open("rb") as handle:
-            head = handle.read(64)
-            handle.seek(0)
-            return _decode_open(handle, head)
-    except OSError as error:
-        raise DataError(f"expected an image, found a file that cannot be read ({error.strerror or error})") from None
-
-
-def _decode_open(handle: BinaryIO, head: bytes) -> NDArray[np.uint8]:
-    try:
-        with Image.open(handle) as image:
-            if image.size != (SIDE, SIDE):  # read from the header, before anything is decoded
-                raise DataError(f"expected {SIDE}x{SIDE} pixels, found {image.width}x{image.height}")
-            return _to_gray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        kind = known_kind(head)
-        if kind in _IMAGE_KINDS:
-            raise DataError(f"expected an image, found {kind} that is damaged or cut off ({error})") from None
-        raise DataError(f"expected an image, found {appearance(head)}") from None
-
-
-def _to_gray(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the first frame as gray uint8 ``(H, W)``; transparent parts are laid on mid gray."""
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip them to white
-        return np.round(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
-    return np.array(image.convert("L"), np.uint8)
+    image = decode(path, channels=1)[:, :, 0]
+    if image.shape != (SIDE, SIDE):
+        raise DataError(f"expected {SIDE}x{SIDE} pixels, found {image.shape[1]}x{image.shape[0]}")
+    return image

@@ -41,8 +41,8 @@ class Fer2013Rows:
         places: ``(N,)`` strings: line of the CSV, or path relative to the root.
         digests: uint8 ``(N, 16)``: content hash of each image.
         total: int64 ``()``: number of rows, good and bad.
-        bad_count: int64 ``()``: number of bad rows, left out.
-        bad_reasons: ``(R,)`` strings: the first complaints.
+        bad_places: ``(B,)`` strings: line or path of each bad row, left out.
+        bad_reasons: ``(B,)`` strings: what is wrong with it.
     """
 
     images: NDArray[np.uint8]
@@ -52,7 +52,7 @@ class Fer2013Rows:
     places: NDArray[np.str_]
     digests: NDArray[np.uint8]
     total: NDArray[np.int64]
-    bad_count: NDArray[np.int64]
+    bad_places: NDArray[np.str_]
     bad_reasons: NDArray[np.str_]
 
     @classmethod
@@ -74,10 +74,15 @@ class Fer2013Rows:
             places=np.array([row[3] for row in rows], np.str_),
             digests=content_digests(stacked),
             total=np.array(len(rows) + bad.count, np.int64),
-            bad_count=np.array(bad.count, np.int64),
-            bad_reasons=np.array(bad.reasons, np.str_),
+            bad_places=np.array([place for place, _ in bad.places], np.str_),
+            bad_reasons=np.array([reason for _, reason in bad.places], np.str_),
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the fields by name."""
         return dict(vars(self))
+
+    @property
+    def left_out(self) -> tuple[tuple[str, str], ...]:
+        """(place, reason) of each bad row."""
+        return tuple(zip(self.bad_places.tolist(), self.bad_reasons.tolist(), strict=True))

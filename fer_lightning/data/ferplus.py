@@ -1,195 +1,204 @@
-"""FER+: ten human votes for each row of FER2013, as soft labels.
+"""FER+: the images of FER2013 with labels from ten people each, eight classes.
 
-``fer2013new.csv`` (Barsoum et al. 2016, arXiv:1608.01041, MIT licence, github.com/microsoft/FERPlus) has one line per
-row of ``fer2013.csv``, in the same order: usage, image name and the number of votes for each of ten columns.
+Source:
+    Barsoum et al. 2016, "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
+    Distribution", arXiv:1608.01041, github.com/microsoft/FERPlus.
+Layout:
+    FER2013 in any of its layouts (see :mod:`.fer2013`), with ``fer2013new.csv`` beside it.
+Classes:
+    the seven and contempt. Votes for "unknown" and "not a face" are no classes: rows on which they win are left out.
+Splits:
+    those of FER2013: Training, PublicTest, PrivateTest.
+Licence:
+    votes MIT; images as FER2013.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.bad_rows import excerpt, one_line, short_path
-from fer_lightning.data.fer2013_rows import USAGES, Fer2013Rows, usage_code
-from fer_lightning.emotions import FERPLUS_COLUMNS, SEVEN, canonical
-from fer_lightning.errors import DataError
+from fer_lightning.data.bad_rows import OnError, short_path, warn_left_out
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.fer2013 import FER2013DataModule, UsageSplits, read_fer2013
+from fer_lightning.data.fer2013_rows import USAGES
+from fer_lightning.data.ferplus_votes import aligned_votes
+from fer_lightning.data.samples import SamplesTable
+from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS, canonical
+from fer_lightning.errors import ConfigError, DataError
 
-__all__ = ["VOTES_FILE", "find_votes", "read_votes", "soft_labels", "votes_to_soft_labels"]
+__all__ = ["FERPlusDataModule", "Target", "Ties", "VotedLabels", "label_votes"]
 
-VOTES_FILE = "fer2013new.csv"
+Target = Literal["majority", "soft", "multi"]
+"""What the votes become: the winner; the distribution; every expression with a share of the votes, equally."""
+Ties = Literal["drop", "fer2013", "first"]
+"""Two winners: leave the row out; take FER2013's label if it is one of them (else leave the row out); the first."""
 
-_NO_EXPRESSION = ("unknown", "NF")
-_NAMES = "soft labels need names <Usage>_<row of fer2013.csv>"
-_AGREEMENT = 0.35  # the most voted class is the label in 64 % of all rows; in shuffled rows it is in 18 %
-_AGREEMENT_ROWS = 200  # fewer rows tell nothing
+_REASONS = {"unknown": "most votes say unknown", "NF": "most votes say not a face"}
 
 
-def find_votes(folders: Sequence[Path]) -> Path:
-    """Return the first file of votes in some folders.
+@dataclass(frozen=True)
+class VotedLabels:
+    """What the votes say of each row.
 
-    Raises:
-        DataError: if there is none; the message says where it was looked for.
+    Attributes:
+        labels: int64 ``(N,)``: the winner, -1 for rows to leave out.
+        soft_labels: float32 ``(N, 8)``, rows sum to 1; zero for rows to leave out.
+        reasons: ``(N,)`` strings: why a row is left out, ``""`` for the others.
     """
-    for folder in folders:
-        if (folder / VOTES_FILE).is_file():
-            return folder / VOTES_FILE
-    places = " and ".join(short_path(folder, 60) for folder in dict.fromkeys(folders))
-    raise DataError(
-        one_line(f"soft labels need the FER+ votes: no {VOTES_FILE} in {places} (see github.com/microsoft/FERPlus)")
-    )
+
+    labels: NDArray[np.int64]
+    soft_labels: NDArray[np.float32]
+    reasons: NDArray[np.str_]
 
 
-def read_votes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Read a file of votes.
-
-    Returns:
-        The usages int64 ``(M,)``, as positions in :data:`.USAGES`, and the votes int64 ``(M, 10)``, columns in the
-        order of :data:`.FERPLUS_COLUMNS`.
-
-    Raises:
-        DataError: if the file is malformed; the message names the line.
-    """
-    usages: list[int] = []
-    votes: list[list[int]] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
-            wanted = ("usage", *(name.lower() for name in FERPLUS_COLUMNS))
-            missing = [name for name in wanted if name not in header]
-            if missing:
-                raise DataError(f"line 1: expected the columns of FER+, found no '{missing[0]}'")
-            usage_at, *votes_at = (header.index(name) for name in wanted)
-            for fields in reader:
-                if not fields:
-                    continue
-                if len(fields) != len(header):
-                    raise DataError(f"line {reader.line_num}: expected {len(header)} columns, found {len(fields)}")
-                usages.append(_usage(fields[usage_at], reader.line_num))
-                votes.append([_vote(fields[at], reader.line_num) for at in votes_at])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(one_line(f"{short_path(path)}: expected UTF-8 text in CSV form ({error})")) from None
-    except DataError as error:
-        raise DataError(one_line(f"{short_path(path)}, {error}")) from None
-    return np.array(usages, np.int64), np.array(votes, np.int64).reshape(-1, len(FERPLUS_COLUMNS))
-
-
-def _usage(text: str, line: int) -> int:
-    usage = usage_code(text)
-    if usage is None:
-        raise DataError(f"line {line}: unknown usage {excerpt(text)}, expected one of {', '.join(USAGES)}")
-    return usage
-
-
-def _vote(text: str, line: int) -> int:
-    clean = text.strip()
-    if not (clean.isascii() and clean.isdigit()) or len(clean) > 6:
-        raise DataError(f"line {line}: expected a number of votes, found {excerpt(text)}")
-    return int(clean)
-
-
-def votes_to_soft_labels(votes: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Turn votes into distributions over the seven expressions.
-
-    Votes for contempt, unknown and "not a face" are dropped. Rows that nothing remains of get their label.
+def label_votes(
+    votes: NDArray[np.int64],
+    target: Target = "majority",
+    *,
+    ties: Ties = "drop",
+    fer2013_labels: NDArray[np.int64] | None = None,
+    single_votes: bool = False,
+    share: float = 0.3,
+) -> VotedLabels:
+    """Turn votes into labels.
 
     Args:
         votes: int64 ``(N, 10)``, columns in the order of :data:`.FERPLUS_COLUMNS`.
-        labels: int64 ``(N,)`` in 0..6.
-
-    Returns:
-        float32 ``(N, 7)``, rows sum to 1.
-    """
-    soft = _votes_of_seven(votes)
-    empty = np.flatnonzero(soft.sum(axis=1) == 0)
-    soft[empty, labels[empty]] = 1.0
-    soft /= soft.sum(axis=1, keepdims=True)
-    return soft.astype(np.float32)
-
-
-def _votes_of_seven(votes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the votes for the seven expressions, float64 ``(N, 7)``."""
-    counts = np.zeros((len(votes), len(SEVEN.class_names)), np.float64)
-    for column, name in enumerate(FERPLUS_COLUMNS):
-        if name not in _NO_EXPRESSION and canonical(name) in SEVEN.class_names:
-            counts[:, SEVEN.index(name)] += votes[:, column]
-    return counts
-
-
-def soft_labels(rows: Fer2013Rows, data: Path, votes_file: Path, whole_file: bool) -> NDArray[np.float32]:
-    """Return the soft labels of a data set, aligned by the number of each row in the original file.
-
-    Args:
-        rows: the data set.
-        data: its file or folder, for messages.
-        votes_file: the votes.
-        whole_file: whether the data set is one file, which must have as many rows as the votes; otherwise it is a
-            folder whose file names give the numbers.
-
-    Returns:
-        float32 ``(N, 7)``, rows sum to 1.
+        target: ``majority``, ``soft`` or ``multi``; the soft labels differ, the winner is the same.
+        ties: what to do where two classes win.
+        fer2013_labels: int64 ``(N,)`` in 0..6, for ``ties="fer2013"``.
+        single_votes: count votes that only one person gave; Barsoum et al. drop them as noise.
+        share: for ``multi``: share of the votes from which an expression counts (0.3 in Barsoum et al.).
 
     Raises:
-        DataError: if the two do not belong together: in number, in a row's usage, or because votes and labels
-            hardly ever agree.
+        ConfigError: for an unknown policy or a share outside 0..1.
     """
-    usages, votes = read_votes(votes_file)
-    votes_name, data_name = short_path(votes_file, 70), short_path(data, 70)
-    if whole_file and int(rows.total) != len(votes):
-        raise DataError(
-            one_line(f"{data_name} has {int(rows.total):,} rows, {votes_name} has {len(votes):,}: expected the same")
+    if target not in ("majority", "soft", "multi"):
+        raise ConfigError(f"data.target must be majority, soft or multi, not '{target}'")
+    if ties not in ("drop", "fer2013", "first"):
+        raise ConfigError(f"data.ties must be drop, fer2013 or first, not '{ties}'")
+    if not 0 < share <= 1:
+        raise ConfigError(f"data.share must be above 0 and at most 1, not {share:g}")
+    counted = votes if single_votes else np.where(votes > 1, votes, 0)
+    columns = [name for name in FERPLUS_COLUMNS if name not in _REASONS]
+    order = [next(c for c, raw in enumerate(FERPLUS_COLUMNS) if raw in columns and canonical(raw) == name)
+             for name in EIGHT.class_names]  # fmt: skip
+    expressions = counted[:, order]
+    reasons = np.full(len(votes), "", "<U40")
+    labels = expressions.argmax(axis=1)
+    best = expressions.max(axis=1, initial=0)
+    winners = expressions == best[:, None]
+    tied = np.flatnonzero(winners.sum(axis=1) > 1)
+    if ties == "drop":
+        reasons[tied] = "the votes are tied"
+    elif ties == "fer2013":
+        if fer2013_labels is None:
+            raise ConfigError("data.ties fer2013 needs FER2013's labels")
+        among = winners[tied, fer2013_labels[tied]]
+        labels[tied[among]] = fer2013_labels[tied[among]]
+        reasons[tied[~among]] = "the votes are tied"
+    others = counted[:, [FERPLUS_COLUMNS.index(name) for name in _REASONS]]
+    lost = others.max(axis=1) >= np.maximum(best, 1)
+    reasons[lost] = np.array(list(_REASONS.values()))[others.argmax(axis=1)][lost]
+    reasons[best == 0] = np.where(reasons[best == 0] == "", "no votes for an expression", reasons[best == 0])
+    soft = _soft(expressions, labels, target, share)
+    out = reasons != ""
+    return VotedLabels(np.where(out, -1, labels), np.where(out[:, None], 0, soft).astype(np.float32), reasons)
+
+
+def _soft(
+    expressions: NDArray[np.int64], labels: NDArray[np.int64], target: Target, share: float
+) -> NDArray[np.float64]:
+    winner = np.eye(expressions.shape[1])[labels]
+    total = np.maximum(expressions.sum(axis=1, keepdims=True), 1)
+    if target == "soft":
+        soft = expressions / total
+    elif target == "multi":
+        soft = (expressions / total >= share).astype(np.float64)
+        soft = np.maximum(soft, winner)
+    else:
+        soft = winner
+    sums = soft.sum(axis=1, keepdims=True)
+    return np.where(sums > 0, soft / np.maximum(sums, 1e-9), winner)
+
+
+class FERPlusDataModule(EmotionDataModule):
+    """FER2013's images with the labels of FER+; what it is: see this module.
+
+    Args:
+        root: FER2013 in any layout, with ``fer2013new.csv`` beside it.
+        target: ``majority`` (the winner), ``soft`` (the distribution of the votes) or ``multi`` (every expression with
+            ``share`` of the votes, equally).
+        ties: rows with two winners: ``drop``, ``fer2013`` (FER2013's label decides) or ``first``.
+        single_votes: count votes that only one person gave.
+        share: for ``multi``.
+        train: usage to train on: ``Training``, ``PublicTest``, ``PrivateTest``, several joined by ``+``.
+        val: the same for validation, or ``holdout`` for a part of the training rows.
+        test: the same for testing.
+        holdout_fraction: share of the training rows that ``holdout`` takes.
+        split_seed: chooses which rows ``holdout`` takes.
+        on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and counts them.
+        **options: of :class:`.EmotionDataModule`.
+    """
+
+    class_names = EIGHT.class_names
+    native_mean = FER2013DataModule.native_mean
+    native_std = FER2013DataModule.native_std
+
+    def __init__(
+        self,
+        root: str,
+        target: Target = "majority",
+        ties: Ties = "drop",
+        single_votes: bool = False,
+        share: float = 0.3,
+        train: str = "Training",
+        val: str = "PublicTest",
+        test: str = "PrivateTest",
+        holdout_fraction: float = 0.1,
+        split_seed: int = 0,
+        on_error: OnError = "raise",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.target: Target = target
+        self.ties: Ties = ties
+        self.single_votes = single_votes
+        self.share = share
+        self.usages = UsageSplits(train, val, test, holdout_fraction, split_seed)
+        self.on_error: OnError = on_error
+
+    def scan(self) -> SamplesTable:
+        """Read images and votes; rows without a label of their own are left out and counted."""
+        layout, rows = read_fer2013(self.root, self.on_error, self.cache_dir)
+        voted = label_votes(
+            aligned_votes(rows, layout),
+            self.target,
+            ties=self.ties,
+            fer2013_labels=rows.labels,
+            single_votes=self.single_votes,
+            share=self.share,
         )
-    if not whole_file:
-        _check_range(rows, votes_name, len(votes))
-    wrong = np.flatnonzero(usages[rows.numbers] != rows.usages)
-    if len(wrong):
-        row = wrong[0]
-        where = f"{data_name}, line {rows.places[row]}" if whole_file else str(rows.places[row])
-        raise DataError(
-            one_line(
-                f"{where}: {USAGES[rows.usages[row]]}, but row {rows.numbers[row]} of {votes_name} is "
-                f"{USAGES[usages[rows.numbers[row]]]}: the rows are not in the same order"
-            )
-        )
-    _check_unique(rows)
-    chosen = votes[rows.numbers]
-    soft = votes_to_soft_labels(chosen, rows.labels)
-    _check_agreement(chosen, rows.labels, f"{data_name} and {votes_name}")
-    return soft
-
-
-def _check_range(rows: Fer2013Rows, votes_name: str, count: int) -> None:
-    """Check that the numbers in the names of files can be rows of the original file."""
-    outside = np.flatnonzero((rows.numbers < 0) | (rows.numbers >= count))
-    if len(outside):
-        number = rows.numbers[outside[0]]
-        found = "no number in the name" if number < 0 else f"{number} is no row of {votes_name} ({count:,} rows)"
-        raise DataError(one_line(f"{rows.places[outside[0]]}: {found}; {_NAMES}"))
-
-
-def _check_unique(rows: Fer2013Rows) -> None:
-    order = np.argsort(rows.numbers, kind="stable")
-    again = np.flatnonzero(np.diff(rows.numbers[order]) == 0)
-    if len(again):
-        first, second = rows.places[order[again[0]]], rows.places[order[again[0] + 1]]
-        raise DataError(one_line(f"{second}: the same row number as {first}; {_NAMES}"))
-
-
-def _check_agreement(votes: NDArray[np.int64], labels: NDArray[np.int64], names: str) -> None:
-    """Check that votes and labels are about the same images: their order may differ although the usages agree."""
-    counts = _votes_of_seven(votes)
-    voted = counts.sum(axis=1) > 0
-    if np.count_nonzero(voted) < _AGREEMENT_ROWS:
-        return
-    share = float(np.mean(counts[voted].argmax(axis=1) == labels[voted]))
-    if share < _AGREEMENT:
-        raise DataError(
-            one_line(
-                f"{names}: only {share:.0%} of the labels have the most votes, expected about 64 %: "
-                "the rows are not in the same order"
-            )
+        keep = np.flatnonzero(voted.labels >= 0)
+        if not len(keep):
+            raise DataError(f"{self.root}: no row has votes for an expression")
+        files = layout.files(rows)
+        out = np.flatnonzero(voted.labels < 0)
+        told = [*rows.left_out, *((str(files[row]), str(voted.reasons[row])) for row in out)]
+        warn_left_out(f"FER+ of {short_path(layout.path)}", told)
+        return SamplesTable(
+            class_names=EIGHT.class_names,
+            images=rows.images[keep][:, None],
+            labels=voted.labels[keep],
+            splits=self.usages.assign(rows)[keep],
+            sources=np.array([f"fer2013/{usage}" for usage in USAGES])[rows.usages[keep]],
+            files=files[keep],
+            digests=rows.digests[keep],
+            soft_labels=None if self.target == "majority" else voted.soft_labels[keep],
+            left_out=tuple(told),
         )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_lightning.data.images import ConcatImages, ImageArray, SubsetImages, is_in_memory
 from fer_lightning.emotions import scheme_of
 from fer_lightning.errors import DataError, LabelError
 
-__all__ = ["DIGEST_BYTES", "SPLITS", "SamplesTable", "content_digests"]
+__all__ = ["DIGEST_BYTES", "SPLITS", "SamplesTable", "concatenate", "content_digests"]
 
 SPLITS = ("train", "val", "test")
 DIGEST_BYTES = 16
@@ -39,18 +43,25 @@ class SamplesTable:
 
     Attributes:
         class_names: canonical names; the position is the label.
-        images: uint8 ``(N, C, H, W)``, held in memory.
+        images: uint8 ``(N, C, H, W)``: an array in memory, or anything that reads like one (see :mod:`.images`).
         labels: int64 ``(N,)``.
         splits: ``(N,)`` strings: ``train``, ``val``, ``test``, or ``""`` for rows that no split uses.
         sources: ``(N,)`` strings: where a row comes from, for example ``fer2013/Training``.
         files: ``(N,)`` strings: file of each row, with ``#<row>`` where a file holds many.
-        digests: uint8 ``(N, 16)``: content hash of each image.
+        digests: uint8 ``(N, 16)``: hash of each image's decoded pixels, at the size in which it is stored.
         soft_labels: float32 ``(N, K)`` whose rows sum to 1, or ``None``.
-        groups: further columns by name, ``(N,)`` each: ``gender``, ``skin_type``, ``age_group``, ``subject``, ...
+        groups: further columns by name, ``(N,)`` each: ``kind`` (real, web, synthetic), ``subject``, ``gender``,
+            ``skin_type``, ``age_group``, ``parent`` (file of the image that a synthetic one was made from),
+            ``valence``, ``arousal``, ``width`` and ``height`` (pixels of the file), ... Unknown is ``""`` in a column
+            of strings, NaN in one of numbers.
+        thumbnails: uint8 ``(N, S, S)``: small gray copies by which near-duplicates are found (see
+            :mod:`.near_duplicates`), or ``None`` where they have not been made.
+        left_out: (place, reason) of rows that the data set has and the table has not.
+        root: folder that ``files`` are relative to, or ``None`` where they name no files of their own.
     """
 
     class_names: tuple[str, ...]
-    images: NDArray[np.uint8]
+    images: ImageArray
     labels: NDArray[np.int64]
     splits: NDArray[np.str_]
     sources: NDArray[np.str_]
@@ -58,22 +69,26 @@ class SamplesTable:
     digests: NDArray[np.uint8]
     soft_labels: NDArray[np.float32] | None = None
     groups: dict[str, NDArray[Any]] = field(default_factory=dict)
+    thumbnails: NDArray[np.uint8] | None = None
+    root: Path | None = None
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         rows = len(self.labels)
-        columns = {
+        columns: dict[str, Sized] = {
             "images": self.images,
             "splits": self.splits,
             "sources": self.sources,
             "files": self.files,
             "digests": self.digests,
             **({} if self.soft_labels is None else {"soft_labels": self.soft_labels}),
+            **({} if self.thumbnails is None else {"thumbnails": self.thumbnails}),
             **self.groups,
         }
         for name, column in columns.items():
             if len(column) != rows:
                 raise DataError(f"samples table: column '{name}' has {len(column)} rows, labels have {rows}")
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+        if self.images.dtype != np.uint8 or len(self.images.shape) != 4:
             raise DataError(
                 f"samples table: images must be uint8 (N, C, H, W), not {self.images.dtype} {self.images.shape}"
             )
@@ -117,6 +132,28 @@ class SamplesTable:
         """Return the same rows assigned to other splits."""
         return replace(self, splits=splits)
 
+    def with_left_out(self, left_out: tuple[tuple[str, str], ...]) -> SamplesTable:
+        """Return the same rows with another account of what is not among them."""
+        return replace(self, left_out=left_out)
+
+    def select(self, rows: NDArray[np.int64]) -> SamplesTable:
+        """Return a table of some rows, in the order given; a row may stand in it more than once."""
+        images = self.images
+        return SamplesTable(
+            class_names=self.class_names,
+            images=images[rows] if is_in_memory(images) else SubsetImages(images, rows),
+            labels=self.labels[rows],
+            splits=self.splits[rows],
+            sources=self.sources[rows],
+            files=self.files[rows],
+            digests=self.digests[rows],
+            soft_labels=None if self.soft_labels is None else self.soft_labels[rows],
+            groups={name: column[rows] for name, column in self.groups.items()},
+            thumbnails=None if self.thumbnails is None else self.thumbnails[rows],
+            root=self.root,
+            left_out=self.left_out,
+        )
+
     def fingerprint(self, split: str) -> str:
         """Return a hash of what a split contains: its sorted content hashes and labels, 16 hexadecimal digits.
 
@@ -132,3 +169,56 @@ class SamplesTable:
         rows = self.rows(first)
         others = {bytes(self.digests[row]) for row in self.rows(second)}
         return np.array([row for row in rows if bytes(self.digests[row]) in others], np.int64)
+
+
+def concatenate(tables: Sequence[SamplesTable]) -> SamplesTable:
+    """Return the rows of several tables in one.
+
+    Columns that only some tables have are filled with ``""`` or NaN, missing soft labels with the labels; thumbnails
+    are kept if all tables have them. All must have the same classes and images of one shape.
+
+    Raises:
+        DataError: if they have not, or there is none.
+    """
+    if not tables:
+        raise DataError("samples table: nothing to put together")
+    first = tables[0]
+    for table in tables[1:]:
+        if table.class_names != first.class_names:
+            raise DataError(
+                f"samples table: classes {', '.join(table.class_names)} and {', '.join(first.class_names)} do not go "
+                "together"
+            )
+        if table.images.shape[1:] != first.images.shape[1:]:
+            raise DataError(
+                f"samples table: images {table.images.shape[1:]} and {first.images.shape[1:]} do not go together"
+            )
+    images = [table.images for table in tables]
+    eye = np.eye(len(first.class_names), dtype=np.float32)
+    soft = [eye[table.labels] if table.soft_labels is None else table.soft_labels for table in tables]
+    thumbnails = [table.thumbnails for table in tables if table.thumbnails is not None]
+    return SamplesTable(
+        class_names=first.class_names,
+        images=np.concatenate(images) if all(map(is_in_memory, images)) else ConcatImages(images),  # type: ignore[arg-type]  # all are numpy arrays
+        labels=np.concatenate([table.labels for table in tables]),
+        splits=np.concatenate([table.splits for table in tables]),
+        sources=np.concatenate([table.sources for table in tables]),
+        files=np.concatenate([table.files for table in tables]),
+        digests=np.concatenate([table.digests for table in tables]),
+        soft_labels=np.concatenate(soft) if any(table.soft_labels is not None for table in tables) else None,
+        groups={name: _column(tables, name) for name in dict.fromkeys(n for table in tables for n in table.groups)},
+        thumbnails=np.concatenate(thumbnails) if len(thumbnails) == len(tables) else None,
+        root=first.root if all(table.root == first.root for table in tables) else None,
+        left_out=tuple(entry for table in tables for entry in table.left_out),
+    )
+
+
+def _column(tables: Sequence[SamplesTable], name: str) -> NDArray[Any]:
+    present = [table.groups[name] for table in tables if name in table.groups]
+    if all(column.dtype.kind in "fiu" for column in present):
+        missing: Any = math.nan
+    else:
+        missing = ""
+        present = [column.astype(np.str_) for column in present]
+    parts = iter(present)
+    return np.concatenate([next(parts) if name in t.groups else np.full(len(t), missing) for t in tables])

@@ -6,7 +6,7 @@ iterated, and the sampler starts there: nothing of its own needs to be saved, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fer_lightning.data.randomness import draw_keys
+from fer_lightning.errors import ConfigError
 from fer_lightning.types import Batch
 
-__all__ = ["Draw", "EpochSampler", "ResumableLoader"]
+__all__ = ["Draw", "EpochSampler", "QuotaSampler", "ResumableLoader"]
 
 Draw = tuple[int, int]
 """Row of the samples table and random key of one draw."""
@@ -49,8 +50,7 @@ class EpochSampler(Sampler[Draw]):
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows of an epoch in the order of their slots, for all processes together."""
-        generator = torch.Generator().manual_seed(abs(self.seed) * 1_000_003 + epoch)
-        order = self.drawn_rows[torch.randperm(len(self.drawn_rows), generator=generator).numpy()]
+        order = self.drawn_rows[_permutation(len(self.drawn_rows), self.seed, epoch)]
         return np.resize(order, len(self) * self.world)
 
     def start_at(self, epoch: int, skip: int) -> None:
@@ -63,6 +63,79 @@ class EpochSampler(Sampler[Draw]):
         slots = np.arange(self.rank + self.skip * self.world, len(order), self.world)
         keys = draw_keys(self.seed, self.epoch, slots)
         return zip(order[slots].tolist(), keys.tolist(), strict=True)
+
+
+def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    generator = torch.Generator().manual_seed(abs(seed) * 1_000_003 + epoch)
+    order: NDArray[np.int64] = torch.randperm(count, generator=generator).numpy()
+    return order
+
+
+class QuotaSampler(EpochSampler):
+    """A given number of draws of each class per epoch, in an order that is a pure function of (seed, epoch, quotas).
+
+    The rows of a class are shuffled once into a deck that lies in a circle. An epoch takes as many cards as the quota
+    says, from where the epoch before it stopped: in an epoch each row is drawn ``quota / n`` times, rounded down or up.
+    Who is rounded up goes round in turn: while the quotas stay, the same holds over any number of epochs. The draws of
+    all classes are then shuffled together.
+
+    Args:
+        rows: int64 ``(N,)``: rows of the samples table to draw from.
+        labels: int64 ``(N,)``: label of each of these rows.
+        quotas: draws of each class in an epoch, ``(K,)`` whole numbers in label order.
+        seed: seed of the run, the same on every process.
+        rank: number of this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        quotas: Sequence[int] | NDArray[np.int64],
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        super().__init__(rows, seed, rank, world)
+        shuffled = _permutation(len(rows), seed, -1)  # as an epoch before the first
+        shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
+        counts = np.bincount(labels, minlength=len(quotas))
+        self._decks = np.split(rows[shuffled], np.cumsum(counts)[:-1])
+        self.set_quotas(quotas)
+
+    def set_quotas(self, quotas: Sequence[int] | NDArray[np.int64]) -> None:
+        """Choose the draws of each class, ``(K,)``, from the next iteration on.
+
+        Another sum is another number of batches, which a trainer reads once, before its first epoch.
+
+        Raises:
+            ConfigError: if there is not one quota for each class, one is negative, all are 0, or a class without rows
+                has one.
+        """
+        chosen = np.array(quotas, np.int64)
+        if len(chosen) != len(self._decks):
+            raise ConfigError(f"sampler: {len(chosen)} quotas for {len(self._decks)} classes")
+        if chosen.min() < 0 or not chosen.any():
+            raise ConfigError(f"sampler: the quotas must be 0 or more and not all 0, not {chosen.tolist()}")
+        for label, deck in enumerate(self._decks):
+            if chosen[label] and not len(deck):
+                raise ConfigError(f"sampler: {chosen[label]} draws of class {label}, which has no rows")
+        self._quotas = chosen
+
+    def __len__(self) -> int:
+        return -(-int(self._quotas.sum()) // self.world)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the rows of an epoch in the order of their slots, for all processes together."""
+        drawn = np.concatenate(
+            [
+                deck[(epoch * quota + np.arange(quota)) % len(deck)]
+                for deck, quota in zip(self._decks, self._quotas.tolist(), strict=True)
+                if quota
+            ]
+        )
+        return np.resize(drawn[_permutation(len(drawn), self.seed, epoch)], len(self) * self.world)
 
 
 class ResumableLoader(DataLoader[Batch]):

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.drawing.actions import Dice, sample_actions
+from fer_lightning.data.drawing.features import feature_strokes, occluder_strokes, soft_strokes
+from fer_lightning.data.drawing.head import back_strokes, front_strokes, head_strokes
+from fer_lightning.data.drawing.person import sample_person
+from fer_lightning.data.drawing.rendering import render, sample_shot
 from fer_lightning.data.samples import SPLITS, SamplesTable, content_digests
-from fer_lightning.data.sketch_actions import Dice, sample_actions
-from fer_lightning.data.sketch_drawing import render, sample_shot
-from fer_lightning.data.sketch_features import feature_strokes, occluder_strokes, soft_strokes
-from fer_lightning.data.sketch_head import back_strokes, front_strokes, head_strokes
-from fer_lightning.data.sketch_person import sample_person
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, LabelError
 

@@ -21,6 +21,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from fer_lightning.data.images import ImageArray
 from fer_lightning.emotions import scheme_of
 from fer_lightning.errors import DataError, LabelError, NonFiniteError
 from fer_lightning.evaluation.files import write_atomically
@@ -334,7 +335,7 @@ def write_report(
     context: Mapping[str, Any],
     files: Sequence[str] | NDArray[np.str_],
     model: str,
-    images: NDArray[np.uint8] | None = None,
+    images: ImageArray | None = None,
     pictures: Sequence[str] = PICTURES,
 ) -> dict[str, Path]:
     """Fill a folder with everything about an evaluation; files of the same names are replaced, each at once.
@@ -376,7 +377,7 @@ def write_report(
     }
 
 
-def _mistakes_figure(result: EvaluationResult, images: NDArray[np.uint8], title: str) -> Figure:
+def _mistakes_figure(result: EvaluationResult, images: ImageArray, title: str) -> Figure:
     worst = worst_mistakes(result)
     return worst_mistakes_figure(
         images[result.index[worst]],

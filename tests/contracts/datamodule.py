@@ -99,7 +99,8 @@ class DataModuleContract:
             ({"channels": 2}, "data.channels must be 1"),
             ({"num_workers": -1}, "data.num_workers"),
             ({"image_size": 4}, "data.image_size"),
-            ({"mean": [0.1, 0.2]}, "data.mean has 2 values for 1 channels"),
+            ({"channels": 1, "mean": [0.1, 0.2]}, "data.mean has 2 values for 1 channels"),
+            ({"channels": 3, "std": [0.1, 0.2]}, "data.std has 2 values for 3 channels"),
             ({"std": [0.0]}, "data.std must be above 0"),
         ],
     )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,12 @@ import torch
 
 from fer_lightning.data.augment import BatchAugment
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.dataset import spare_cores
+from fer_lightning.data.images import SubsetImages
 from fer_lightning.data.samples import SamplesTable, content_digests
-from fer_lightning.errors import DataError
+from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract
-from tests.helpers.data import StripesDataModule, stripes_table
+from tests.helpers.data import StripesDataModule, pixels, stripes_table
 
 
 class TestStripes(DataModuleContract):
@@ -61,7 +65,7 @@ def test_other_classes_than_announced_are_refused() -> None:
 
 def test_shared_images_can_be_dropped_from_training() -> None:
     table = stripes_table({"train": 14, "val": 7})
-    images = table.images.copy()
+    images = pixels(table).copy()
     images[table.rows("val")[0]] = images[table.rows("train")[0]]
     table = replace(table, images=images, digests=content_digests(images))
     assert Fixed(table).describe()["overlap_with_train"] == {"val": 1}
@@ -94,3 +98,140 @@ def test_normalisation_and_gray_follow_their_formulas() -> None:
 
 def test_a_set_smaller_than_a_batch_is_still_trained_on() -> None:
     assert len(StripesDataModule(train=14, batch_size=64).train_dataloader()) == 1
+
+
+UNEQUAL = {"angry": 20, "disgust": 2, "fear": 8, "happy": 30, "sad": 10, "surprise": 12, "neutral": 18}
+
+
+def unequal_table() -> SamplesTable:
+    """Return 100 training rows of unequal classes and 14 validation rows."""
+    table = stripes_table({"train": 7 * 30, "val": 14})
+    counts = list(UNEQUAL.values())
+    rows = [np.flatnonzero((table.labels == label) & (table.splits == "train"))[:n] for label, n in enumerate(counts)]
+    return table.select(np.concatenate([*rows, table.rows("val")]))
+
+
+def drawn(data: EmotionDataModule, epoch: int = 0) -> Counter[str]:
+    """Return how often an epoch draws each class."""
+    data._position = lambda: (epoch, 0)  # type: ignore[method-assign]
+    labels = torch.cat([batch["label"] for batch in data.train_dataloader()]).tolist()
+    return Counter(data.class_names[label] for label in labels)
+
+
+def test_every_image_once_by_default() -> None:
+    assert drawn(Fixed(unequal_table(), batch_size=1)) == UNEQUAL
+
+
+def test_cap_takes_at_most_so_many_of_a_class() -> None:
+    data = Fixed(unequal_table(), batch_size=1, balance="cap:10", seed=1)
+    expected = {name: min(count, 10) for name, count in UNEQUAL.items()}
+    assert data.class_counts == drawn(data) == expected
+    assert len(data.table.rows("val")) == 14
+    assert data.describe()["counts"]["train"] == sum(expected.values())
+    other = Fixed(unequal_table(), balance="cap:10", seed=2).describe()["fingerprints"]["train"]
+    assert other != data.describe()["fingerprints"]["train"]
+    assert drawn(data, epoch=1) == expected
+
+
+def test_oversampling_draws_every_class_like_the_largest() -> None:
+    data = Fixed(unequal_table(), batch_size=1, balance="oversample")
+    assert drawn(data) == dict.fromkeys(UNEQUAL, 30)
+    assert data.class_counts == UNEQUAL  # what there is, not what is drawn
+
+
+def test_weighted_draws_all_alike_in_an_epoch_of_the_same_length() -> None:
+    counts = drawn(Fixed(unequal_table(), batch_size=1, balance="weighted"))
+    assert sum(counts.values()) == 100
+    assert set(counts.values()) == {14, 15}
+
+
+def test_multipliers_draw_classes_more_often() -> None:
+    data = Fixed(unequal_table(), batch_size=1, class_multipliers={"disgust": 3, "anger": 0.5, "happy": 0})
+    assert drawn(data) == Counter({**UNEQUAL, "disgust": 6, "angry": 10, "happy": 0})
+    both = Fixed(unequal_table(), batch_size=1, balance="oversample", class_multipliers={"fear": 2})
+    assert drawn(both) == {**dict.fromkeys(UNEQUAL, 30), "fear": 60}
+
+
+def test_a_subset_has_so_many_images_of_each_class() -> None:
+    data = Fixed(unequal_table(), batch_size=1, per_class=8, seed=0)
+    assert drawn(data) == {name: min(count, 8) for name, count in UNEQUAL.items()}
+    smaller = Fixed(unequal_table(), per_class=4, seed=0)
+    assert set(smaller.table.files[smaller.table.rows("train")]) < set(data.table.files[data.table.rows("train")])
+    narrow = Fixed(unequal_table(), balance="cap:5", per_class=8)
+    assert max(narrow.class_counts.values()) == 5
+
+
+def test_only_the_rows_of_a_table_are_kept(tmp_path: Path) -> None:
+    table = unequal_table()
+    path = tmp_path / "keep.csv"
+    path.write_text("path\n" + "\n".join(table.files[::2]) + "\n")
+    data = Fixed(table, keep=str(path))
+    assert np.array_equal(data.table.splits != "", np.arange(len(table)) % 2 == 0)
+    assert len(data.table) == len(table)  # rows keep their numbers
+    path.write_text("path\nstripes/99999\n")
+    with pytest.raises(DataError, match="1 of 1 paths are not in the data set, the first: 'stripes/99999'"):
+        _ = Fixed(table, keep=str(path)).table
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"balance": "cap"}, "unknown balance 'cap'"),
+        ({"balance": "cap:0"}, "unknown balance 'cap:0'"),
+        ({"per_class": 0}, "data.per_class must be at least 1, not 0"),
+        ({"transform": "wild"}, "there is no transform preset 'wild'"),
+        ({"transform": []}, "transforms must be a list"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        StripesDataModule(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"class_multipliers": {"hapy": 2}}, "'hapy' is none of the classes .*did you mean 'happy'"),
+        ({"class_multipliers": {"angry": 2, "anger": 3}}, "are the same class"),
+        ({"class_multipliers": {"sad": -1}}, "must be a number of at least 0"),
+        ({"class_multipliers": dict.fromkeys(UNEQUAL, 0.0)}, "no training image is left to draw"),
+        ({"transform": [{"class_path": "RandomCrop", "init_args": {"height": 8, "width": 8}}]}, "size must stay"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_training(options: dict[str, Any], message: str) -> None:
+    data = Fixed(unequal_table(), **options)
+    data.setup("validate")
+    with pytest.raises(ConfigError, match=message):
+        data.setup("fit")
+
+
+def test_processes_are_started_where_they_are_worth_it() -> None:
+    assert StripesDataModule().train_dataloader().num_workers == 0
+    transformed = StripesDataModule(transform="light")
+    assert transformed.train_dataloader().num_workers == spare_cores() >= 1
+    assert transformed.val_dataloader().num_workers == 0
+    table = unequal_table()
+    lazy = Fixed(replace(table, images=SubsetImages(table.images, np.arange(len(table)))))
+    assert lazy.train_dataloader().num_workers == lazy.val_dataloader().num_workers == spare_cores()
+    assert StripesDataModule(transform="light", num_workers=0).train_dataloader().num_workers == 0
+
+
+def test_channels_may_be_those_of_the_data() -> None:
+    assert StripesDataModule().channels == 1
+    assert StripesDataModule(channels=3).preprocessing["mean"] == [0.5] * 3
+
+
+def test_rows_that_are_not_there_are_described() -> None:
+    table = replace(
+        unequal_table(),
+        left_out=(("a.png", "12 pixels"), ("b.png", "15 pixels"), ("c.png", "blank")),
+        groups={"kind": np.where(np.arange(114) % 2, "real", "web")},
+    )
+    description = Fixed(table).describe()
+    assert description["left_out"] == {
+        "count": 3,
+        "by_reason": {"# pixels": 2, "blank": 1},
+        "first": ["a.png: 12 pixels", "b.png: 15 pixels", "c.png: blank"],
+    }
+    assert description["by_kind"] == {"real": {"train": 50, "val": 7}, "web": {"train": 50, "val": 7}}
+    assert description["by_source"] == {"stripes": {"train": 100, "val": 14}}

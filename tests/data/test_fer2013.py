@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_lightning.data import fer2013
+from fer_lightning.data import fer2013_layout
 from fer_lightning.data.fer2013 import FER2013DataModule, scan_fer2013
 from fer_lightning.data.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract
+from tests.helpers.data import pixels
 from tests.helpers.fer2013 import EMOTIONS, csv_lines, fake_rows, unpack_real_fer2013, write_fer2013
 
 ROWS = fake_rows()
@@ -45,7 +46,7 @@ def test_a_csv_is_read_as_it_was_written(tmp_path: Path, form: str, how: str) ->
     name = {"csv": "fer2013.csv", "icml": "icml_face_data.csv"}[form]
     table = scan_fer2013(tmp_path if how == "folder" else tmp_path / name)
     assert table.class_names == SEVEN.class_names
-    np.testing.assert_array_equal(table.images[:, 0], ROWS.images)
+    np.testing.assert_array_equal(pixels(table)[:, 0], ROWS.images)
     assert table.labels.tolist() == ROWS.labels.tolist()
     assert table.sources.tolist() == [f"fer2013/{usage}" for usage in ROWS.usages]
     assert table.files.tolist() == [f"{name}#{line}" for line in range(2, 100)]
@@ -60,7 +61,7 @@ def test_all_forms_give_the_same_samples(tmp_path: Path) -> None:
         assert len({table.fingerprint(split) for table in tables}) == 1
     folder = tables[2]
     assert folder.images.shape == (98, 1, 48, 48)
-    np.testing.assert_array_equal(folder.images[in_file_order(folder), 0], ROWS.images)
+    np.testing.assert_array_equal(pixels(folder)[in_file_order(folder), 0], ROWS.images)
     assert folder.files[0].startswith("test/angry/P")
     assert folder.files.tolist() == sorted(folder.files.tolist())
 
@@ -129,13 +130,13 @@ def test_other_modes_become_gray(tmp_path: Path, mode: str) -> None:
         suffix = "tif" if mode == "CMYK" else "png"
         Image.fromarray(gray).convert("RGB").convert(mode).save(folder / f"Training_0.{suffix}")
     table = scan_fer2013(tmp_path)
-    np.testing.assert_array_equal(table.images[0, 0], gray)
+    np.testing.assert_array_equal(pixels(table)[0, 0], gray)
 
 
 def test_what_is_transparent_lies_on_mid_gray(tmp_path: Path) -> None:
     (tmp_path / "train" / "fear").mkdir(parents=True)
     Image.new("LA", (48, 48), (255, 0)).save(tmp_path / "train" / "fear" / "Training_0.png")
-    assert np.unique(scan_fer2013(tmp_path).images).tolist() == [128]
+    assert np.unique(pixels(scan_fer2013(tmp_path))).tolist() == [128]
 
 
 def test_usages_are_mapped_as_asked(tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_the_second_start_reads_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
     def read(*_: object) -> None:
         raise AssertionError("parsed again")
 
-    monkeypatch.setattr(fer2013, f"read_{form}_rows", read)
+    monkeypatch.setattr(fer2013_layout, f"read_{form}_rows", read)
     second = scan_fer2013(tmp_path, val="holdout")
     assert second.files.tolist() == first.files.tolist()
     np.testing.assert_array_equal(second.images, first.images)

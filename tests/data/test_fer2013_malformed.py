@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -186,6 +187,12 @@ def make_broken_link(root: Path) -> None:
     (folder(root) / "train" / "fear" / "Training_99.png").symlink_to(root / "nowhere.png")
 
 
+def make_link_out(root: Path) -> None:
+    outside = root.parent / f"{root.name}_outside.png"
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(outside)
+    (folder(root) / "train" / "fear" / "Training_99.png").symlink_to(outside)
+
+
 def make_pipe(root: Path) -> None:
     os.mkfifo(folder(root) / "train" / "fear" / "Training_99.png")
 
@@ -217,6 +224,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "image: cut header": (write_first(png()[:20]), CUT_PNG),
     "image: flipped bits": (write_first(png()[:200] + b"\xff" * 50 + png()[250:]), CUT_PNG),
     "image: another size": (write_first(png((64, 32))), "expected 48x48 pixels, found 64x32"),
+    "image: link out": (make_link_out, "Training_99.png: expected an image, found a link that leads out of"),
     "image: link to nowhere": (make_broken_link, "Training_99.png: expected an image, found no regular file"),
     "image: pipe": (make_pipe, "Training_99.png: expected an image, found no regular file"),
     "image: name of two lines": (make_newline_name, r"train/fear/a\nb.png: expected an image, found an empty file"),

@@ -1,164 +1,133 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from fer_lightning.data.fer2013 import scan_fer2013
-from fer_lightning.data.ferplus import read_votes, votes_to_soft_labels
-from fer_lightning.errors import DataError
-from tests.helpers.fer2013 import VOTE_COLUMNS, csv_lines, fake_rows, write_fer2013
-
-ROWS = fake_rows()
-LABEL_COLUMNS = [4, 5, 6, 1, 3, 2, 0]  # of the votes, in the order of the labels
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FER_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.ferplus import FERPlusDataModule, label_votes
+from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS
+from fer_lightning.errors import ConfigError, DataError
+from tests.contracts.datamodule import DataModuleContract
+from tests.helpers.fer2013 import unpack_real_fer2013, write_fer2013
 
 
-def expected_soft_labels() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    soft = np.zeros((len(ROWS.labels), 7))
-    for row, votes in enumerate(ROWS.votes.tolist()):
-        kept = [votes[column] for column in LABEL_COLUMNS]
-        soft[row] = [count / sum(kept) for count in kept] if sum(kept) else np.eye(7)[ROWS.labels[row]]
-    return soft
+def votes(**counts: int) -> NDArray[np.int64]:
+    """Return one row of votes, by column name."""
+    return np.array([[counts.get(name, 0) for name in FERPLUS_COLUMNS]], np.int64)
 
 
-@pytest.mark.parametrize("form", ["csv", "icml"])
-def test_votes_become_soft_labels(tmp_path: Path, form: str) -> None:
-    write_fer2013(write_fer2013(tmp_path, form), "ferplus")
-    table = scan_fer2013(tmp_path, soft_labels=True)
-    assert table.soft_labels is not None
-    assert table.soft_labels.dtype == np.float32
-    np.testing.assert_allclose(table.soft_labels, expected_soft_labels(), rtol=1e-6)
+def name_of(label: int) -> str:
+    return "left out" if label < 0 else EIGHT.class_names[label]
 
 
-@pytest.mark.parametrize("where", [".", ".."])
-def test_a_folder_is_aligned_by_the_numbers_in_its_names(tmp_path: Path, where: str) -> None:
-    root = write_fer2013(tmp_path / "fer", "folder")
-    write_fer2013(root / where, "ferplus")
-    table = scan_fer2013(root, soft_labels=True)
-    assert table.soft_labels is not None
-    numbers = [int(Path(name).stem.split("_")[1]) for name in table.files.tolist()]
-    np.testing.assert_allclose(table.soft_labels, expected_soft_labels()[numbers], rtol=1e-6)
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ferplus")
+    write_fer2013(folder, "csv")
+    return write_fer2013(folder, "ferplus")
 
 
-def test_a_folder_may_hold_a_part_of_the_rows(tmp_path: Path) -> None:
-    root = write_fer2013(write_fer2013(tmp_path, "folder"), "ferplus")
-    shutil.rmtree(root / "test")
-    table = scan_fer2013(root, soft_labels=True)
-    assert len(table) == 70
+class TestFERPlus(DataModuleContract):
+    @pytest.fixture(autouse=True)
+    def _root(self, root: Path) -> None:
+        self.root = root
 
-
-def test_skipped_rows_do_not_shift_the_votes(tmp_path: Path) -> None:
-    lines = csv_lines(ROWS)
-    lines[5] = "9" + lines[5][1:]
-    lines.insert(3, "")
-    (tmp_path / "fer2013.csv").write_text("\n".join(lines))
-    write_fer2013(tmp_path, "ferplus")
-    table = scan_fer2013(tmp_path, soft_labels=True, on_error="skip")
-    assert table.soft_labels is not None
-    np.testing.assert_allclose(table.soft_labels, np.delete(expected_soft_labels(), 4, axis=0), rtol=1e-6)
-
-
-def test_column_order_and_bom_do_not_matter(tmp_path: Path) -> None:
-    write_fer2013(tmp_path, "ferplus")
-    usages, votes = read_votes(tmp_path / "fer2013new.csv")
-    lines = [line.split(",") for line in (tmp_path / "fer2013new.csv").read_text().splitlines()]
-    text = "\r\n".join(",".join(reversed(fields)) for fields in lines)
-    (tmp_path / "fer2013new.csv").write_bytes(("\ufeff" + text).encode())
-    again = read_votes(tmp_path / "fer2013new.csv")
-    np.testing.assert_array_equal(again[0], usages)
-    np.testing.assert_array_equal(again[1], votes)
-    np.testing.assert_array_equal(votes, ROWS.votes)
-
-
-def test_votes_for_no_expression_are_dropped() -> None:
-    votes = np.array([[1, 0, 0, 0, 3, 0, 0, 4, 1, 1], [0, 0, 0, 0, 0, 0, 0, 9, 1, 0]])
-    soft = votes_to_soft_labels(votes, np.array([0, 5]))
-    assert soft.tolist() == [[0.75, 0, 0, 0, 0, 0, 0.25], [0, 0, 0, 0, 0, 1, 0]]
-
-
-def refuse(root: Path, *parts: str) -> None:
-    with pytest.raises(DataError) as caught:
-        scan_fer2013(root, soft_labels=True)
-    message = str(caught.value)
-    assert message.isprintable()
-    assert len(message) <= 250
-    for part in parts:
-        assert part in message
-
-
-def test_missing_votes_are_refused_with_the_places(tmp_path: Path) -> None:
-    root = write_fer2013(tmp_path / "fer", "csv")
-    with pytest.raises(DataError, match=f"no fer2013new.csv in .*/fer and .*{tmp_path.name} "):
-        scan_fer2013(root, soft_labels=True)
-
-
-def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
-    write_fer2013(tmp_path, "csv")
-    write_fer2013(tmp_path, "ferplus", {"Training": 70, "PublicTest": 14})
-    refuse(tmp_path, "fer2013.csv has 98 rows", "fer2013new.csv has 84")
-
-
-def test_another_order_of_usages_is_refused(tmp_path: Path) -> None:
-    write_fer2013(tmp_path, "csv")
-    write_fer2013(tmp_path, "ferplus", {"PublicTest": 14, "Training": 70, "PrivateTest": 14})
-    refuse(tmp_path, "fer2013.csv, line 2: Training, but row 0 of", "is PublicTest")
-
-
-def test_another_order_within_a_usage_is_refused(tmp_path: Path) -> None:
-    write_fer2013(tmp_path, "csv", {"Training": 500})
-    write_fer2013(tmp_path, "ferplus", {"Training": 500}, seed=3)
-    refuse(tmp_path, "fer2013.csv and", "of the labels have the most votes", "not in the same order")
+    def make(self, **options: Any) -> EmotionDataModule:
+        return FERPlusDataModule(str(self.root), **{"channels": 1, "allow_empty_class": True, **options})
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("row", "options", "expected"),
     [
-        ("Training_88305.png", "88305 is no row of"),
-        ("Training_80.png", "train/fear/Training_80.png: Training, but row 80 of"),
-        ("Training_x.png", "train/fear/Training_x.png: no number in the name"),
-        ("photo.png", "train/fear/photo.png: no number in the name"),
+        (votes(happiness=7, neutral=3), {}, "happy"),
+        (votes(contempt=6, sadness=4), {}, "contempt"),
+        (votes(anger=5, fear=5), {}, "left out"),
+        (votes(anger=5, fear=5), {"ties": "first"}, "angry"),
+        (votes(anger=5, fear=5), {"ties": "fer2013", "fer2013_labels": np.array([2])}, "fear"),
+        (votes(anger=5, fear=5), {"ties": "fer2013", "fer2013_labels": np.array([3])}, "left out"),
+        (votes(unknown=5, happiness=4), {}, "left out"),
+        (votes(unknown=5, happiness=5), {}, "left out"),
+        (votes(NF=9, happiness=1), {}, "left out"),
+        (votes(sadness=1, fear=1, neutral=2), {}, "neutral"),
+        (votes(sadness=1), {}, "left out"),
+        (votes(sadness=1), {"single_votes": True}, "sad"),
+        (votes(), {}, "left out"),
     ],
 )
-def test_numbers_that_are_no_rows_are_refused(tmp_path: Path, name: str, message: str) -> None:
-    root = write_fer2013(write_fer2013(tmp_path, "folder"), "ferplus")
-    image = sorted((root / "train" / "fear").iterdir())[0]
-    image.rename(image.with_name(name))
-    refuse(root, message, name)
+def test_the_winner_follows_the_policy(row: NDArray[np.int64], options: dict[str, Any], expected: str) -> None:
+    assert name_of(int(label_votes(row, **options).labels[0])) == expected
 
 
-def test_a_number_that_occurs_twice_is_refused(tmp_path: Path) -> None:
-    root = write_fer2013(write_fer2013(tmp_path, "folder"), "ferplus")
-    image = sorted((root / "train" / "fear").iterdir())[0]
-    shutil.copy(image, root / "train" / "happy" / image.name)
-    refuse(root, f"train/happy/{image.name}: the same row number as train/fear/{image.name}")
+def test_reasons_tell_unknown_from_not_a_face_and_ties() -> None:
+    rows = np.concatenate([votes(unknown=6, fear=4), votes(NF=6, fear=4), votes(fear=5, sadness=5), votes(fear=9)])
+    voted = label_votes(rows)
+    assert voted.reasons.tolist() == ["most votes say unknown", "most votes say not a face", "the votes are tied", ""]
+    assert (voted.soft_labels[:3] == 0).all()
 
 
-HEADER = f"Usage,Image name,{','.join(VOTE_COLUMNS)}\n".encode()
+def test_soft_labels_are_the_distribution_without_single_votes() -> None:
+    row = votes(happiness=6, neutral=3, fear=1)
+    soft = label_votes(row, "soft").soft_labels[0]
+    assert soft[EIGHT.index("happy")] == pytest.approx(6 / 9)
+    assert soft[EIGHT.index("neutral")] == pytest.approx(3 / 9)
+    assert soft.sum() == pytest.approx(1)
+    counted = label_votes(row, "soft", single_votes=True).soft_labels[0]
+    assert counted[EIGHT.index("fear")] == pytest.approx(0.1)
+
+
+def test_multi_shares_between_those_with_enough_votes() -> None:
+    soft = label_votes(votes(anger=4, disgust=3, sadness=3), "multi", share=0.3, ties="first").soft_labels[0]
+    assert soft[EIGHT.index("angry")] == soft[EIGHT.index("disgust")] == pytest.approx(1 / 3)
+    alone = label_votes(votes(anger=8, disgust=2), "multi").soft_labels[0]
+    assert alone[EIGHT.index("angry")] == 1
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("options", "message"),
     [
-        (b"", "line 1: expected the columns of FER+, found no 'usage'"),
-        (HEADER.replace(b",contempt", b""), "line 1: expected the columns of FER+, found no 'contempt'"),
-        (HEADER + b"Training,a.png,1,2\n", "line 2: expected 12 columns, found 4"),
-        (HEADER + b"Train,a.png,1,0,0,0,0,0,0,0,0,0\n", "line 2: unknown usage 'Train'"),
-        (HEADER + b"Training,a.png,1,0,0,0,-1,0,0,0,0,0\n", "line 2: expected a number of votes, found '-1'"),
-        (HEADER + b"Training,a.png,1,0,0,0,many,0,0,0,0,0\n", "line 2: expected a number of votes, found 'many'"),
-        (HEADER + b"Training,a.png,1,0,0,0,99999999999999999999,0,0,0,0,0\n", "found '99999999999999999999'"),
-        (HEADER + b"Training,\xe9.png,1,0,0,0,0,0,0,0,0,0\n", "expected UTF-8 text in CSV form"),
-        (HEADER + b'Training,"a.png,1,0,0,0,0,0,0,0,0,0\n', "expected UTF-8 text in CSV form"),
-        (HEADER + b"\0\0\0\0", "expected "),
+        ({"target": "best"}, "data.target must be majority, soft or multi"),
+        ({"ties": "random"}, "data.ties must be drop, fer2013 or first"),
+        ({"share": 0.0}, "data.share"),
+        ({"ties": "fer2013"}, "needs FER2013's labels"),
     ],
 )
-def test_malformed_votes_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_unknown_policies_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        label_votes(votes(anger=5, fear=5), **options)
+
+
+def test_rows_without_a_label_are_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = FERPlusDataModule(str(root))
+    described = data.describe()
+    assert described["left_out"]["count"] + len(data.table) == 98
+    assert described["left_out"]["by_reason"]["most votes say unknown"] >= 3  # the first row of each usage
+    assert "left out" in caplog.text
+    assert data.table.soft_labels is None
+
+
+def test_soft_targets_reach_the_batches(root: Path) -> None:
+    data = FERPlusDataModule(str(root), target="soft", batch_size=8)
+    batch = next(iter(data.train_dataloader()))
+    assert batch["soft_label"].shape == (8, 8)
+    assert (batch["soft_label"].argmax(dim=1) == batch["label"]).all()
+
+
+def test_the_votes_must_be_there(tmp_path: Path) -> None:
     write_fer2013(tmp_path, "csv")
-    (tmp_path / "fer2013new.csv").write_bytes(content)
-    refuse(tmp_path, "fer2013new.csv", message)
+    with pytest.raises(DataError, match=r"no fer2013new.csv in"):
+        _ = FERPlusDataModule(str(tmp_path)).table
+
+
+@pytest.mark.slow
+def test_the_real_votes_leave_what_is_known(tmp_path: Path) -> None:
+    unpack_real_fer2013(tmp_path, "csv")
+    unpack_real_fer2013(tmp_path, "ferplus")
+    data = FERPlusDataModule(str(tmp_path))
+    counts = data.table.class_counts("train")
+    assert sum(counts.values()) > 24_000  # Barsoum et al. keep about 25,000 of 28,709
+    assert max(counts, key=counts.__getitem__) == "neutral"
+    assert data.describe()["left_out"]["by_reason"]["most votes say not a face"] > 100

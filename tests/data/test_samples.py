@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_lightning.data.samples import SamplesTable, content_digests
+from fer_lightning.data.images import ConcatImages, ResizedImages, SubsetImages
+from fer_lightning.data.samples import SamplesTable, concatenate, content_digests
 from fer_lightning.errors import DataError, LabelError
-from tests.helpers.data import stripes_table
+from tests.helpers.data import pixels, stripes_table
 
 COUNTS = {"train": 21, "val": 14, "test": 7}
 
@@ -45,7 +46,7 @@ def test_fingerprint_knows_content_not_order(table: SamplesTable) -> None:
 
 
 def test_overlap_finds_identical_images(table: SamplesTable) -> None:
-    images = table.images.copy()
+    images = pixels(table).copy()
     train, val = table.rows("train"), table.rows("val")
     images[val[3]] = images[train[5]]
     changed = replace(table, images=images, digests=content_digests(images))
@@ -71,3 +72,69 @@ def test_a_wrong_column_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         replace(table, **{column: value})
+
+
+def test_some_rows_keep_all_columns(table: SamplesTable) -> None:
+    ages = np.arange(42)
+    full = replace(
+        table, soft_labels=np.eye(7, dtype=np.float32)[table.labels], groups={"age": ages},
+        thumbnails=table.images[np.arange(42)][:, 0], left_out=(("a", "bad"),),
+    )  # fmt: skip
+    rows = np.array([40, 3, 3], np.int64)
+    some = full.select(rows)
+    assert np.array_equal(some.images[np.arange(3)], full.images[rows])
+    for name in ("labels", "splits", "sources", "files", "digests", "soft_labels", "thumbnails"):
+        assert np.array_equal(getattr(some, name), getattr(full, name)[rows]), name
+    assert some.groups["age"].tolist() == [40, 3, 3]
+    assert some.left_out == (("a", "bad"),)
+    assert some.fingerprint("train") != full.fingerprint("train")
+
+
+def test_images_that_are_not_in_memory_stay_where_they_are(table: SamplesTable) -> None:
+    lazy = replace(table, images=ResizedImages(table.images, 8, 3))
+    rows = np.array([5, 1], np.int64)
+    some = lazy.select(rows)
+    assert isinstance(some.images, SubsetImages)
+    assert np.array_equal(some.images[np.array([1])], lazy.images[np.array([1])])
+    both = concatenate([lazy, some])
+    assert isinstance(both.images, ConcatImages)
+    assert np.array_equal(both.images[np.array([42, 43, 5])], lazy.images[np.array([5, 1, 5])])
+
+
+def test_tables_are_put_together(table: SamplesTable) -> None:
+    count = len(table)
+    soft = np.full((count, 7), 1 / 7, np.float32)
+    first = replace(table, groups={"subject": np.full(count, "p1"), "age": np.arange(count)})
+    second = replace(table, soft_labels=soft, groups={"valence": np.ones(count)}, left_out=(("b", "bad"),))
+    both = concatenate([first, second])
+    assert isinstance(both.images, np.ndarray)
+    assert np.array_equal(both.images, np.concatenate([table.images, table.images]))
+    assert both.groups["subject"].tolist() == ["p1"] * count + [""] * count
+    assert np.isnan(both.groups["age"][count:]).all()
+    assert both.groups["age"][:count].tolist() == list(range(count))
+    assert np.isnan(both.groups["valence"][:count]).all()
+    assert both.soft_labels is not None
+    assert np.array_equal(both.soft_labels[:count], np.eye(7)[table.labels])
+    assert np.array_equal(both.soft_labels[count:], soft)
+    assert both.thumbnails is None
+    assert both.left_out == (("b", "bad"),)
+    small = replace(table, thumbnails=table.images[np.arange(42)][:, 0])
+    assert len(concatenate([small, small]).thumbnails) == 2 * count  # type: ignore[arg-type]
+    mixed = concatenate([first, replace(table, groups={"age": np.full(count, "old")})])
+    assert mixed.groups["age"][[1, count]].tolist() == ["1", "old"]
+
+
+def test_tables_that_do_not_go_together_are_refused(table: SamplesTable) -> None:
+    with pytest.raises(DataError, match="nothing to put together"):
+        concatenate([])
+    with pytest.raises(DataError, match="classes a, b, c, d, e, f, g and angry, .* do not go together"):
+        concatenate([table, replace(table, class_names=tuple("abcdefg"))])
+    with pytest.raises(DataError, match=r"images \(3, 8, 8\) and \(1, 16, 16\) do not go together"):
+        concatenate([table, replace(table, images=ResizedImages(table.images, 8, 3))])
+
+
+def test_thumbnails_are_a_column_too(table: SamplesTable) -> None:
+    with pytest.raises(DataError, match="column 'thumbnails' has 3 rows, labels have 42"):
+        replace(table, thumbnails=np.zeros((3, 4, 4), np.uint8))
+    with pytest.raises(DataError, match="column 'age' has 2 rows"):
+        replace(table, groups={"age": np.zeros(2)})

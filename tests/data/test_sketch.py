@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from fer_lightning.data.drawing.actions import ACTION_UNITS, PROTOTYPES, Actions, Dice, sample_actions
+from fer_lightning.data.drawing.features import brow_curve, eye_curves, mouth_curves
+from fer_lightning.data.drawing.head import jaw_drop
+from fer_lightning.data.drawing.person import AGE_GROUPS, SKIN_TONES, Person, sample_person
 from fer_lightning.data.samples import SPLITS, SamplesTable
 from fer_lightning.data.sketch import DEFAULT_COUNTS, SketchDataModule, draw_face, scan_sketch
-from fer_lightning.data.sketch_actions import ACTION_UNITS, PROTOTYPES, Actions, Dice, sample_actions
-from fer_lightning.data.sketch_features import brow_curve, eye_curves, mouth_curves
-from fer_lightning.data.sketch_head import jaw_drop
-from fer_lightning.data.sketch_person import AGE_GROUPS, SKIN_TONES, Person, sample_person
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 from tests.contracts.datamodule import DataModuleContract
+from tests.helpers.data import pixels
 
 REST = Actions.symmetric({})
 
@@ -235,7 +236,7 @@ def test_the_seed_decides_everything(table: SamplesTable) -> None:
 
 def test_a_smaller_table_is_the_beginning_of_a_larger_one(table: SamplesTable) -> None:
     small = scan_sketch(counts={"train": 21})
-    assert np.array_equal(small.images, table.images[:21])
+    assert np.array_equal(pixels(small), pixels(table)[:21])
     assert np.array_equal(small.files, table.files[:21])
     assert np.array_equal(small.groups["skin_tone"], table.groups["skin_tone"][:21])
 
@@ -245,7 +246,7 @@ def test_class_ratio_makes_an_expression_rare_and_draws_no_new_people(table: Sam
     assert rare.class_counts("train") == {name: 1 if name == "disgust" else 10 for name in SEVEN.class_names}
     rows = {file: row for row, file in enumerate(table.files)}
     for row, file in enumerate(rare.files):
-        assert np.array_equal(rare.images[row], table.images[rows[file]])
+        assert np.array_equal(pixels(rare)[row], pixels(table)[rows[file]])
 
 
 def test_class_ratio_may_leave_an_expression_out() -> None:
@@ -279,8 +280,8 @@ def test_a_bad_argument_of_the_scan_is_named_in_one_line(arguments: dict[str, An
 
 def test_a_linear_classifier_reads_expressions_from_portraits() -> None:
     table = scan_sketch(counts={"train": 700, "test": 210}, difficulty=0.3)
-    pixels = table.images[:, 0].astype(np.float32).reshape(len(table), 48, 48)
-    halved = pixels.reshape(len(table), 24, 2, 24, 2).mean(axis=(2, 4))[:, 4:, 3:21].reshape(len(table), -1)
+    gray = pixels(table)[:, 0].astype(np.float32).reshape(len(table), 48, 48)
+    halved = gray.reshape(len(table), 24, 2, 24, 2).mean(axis=(2, 4))[:, 4:, 3:21].reshape(len(table), -1)
     features = (halved - halved.mean(axis=1, keepdims=True)) / halved.std(axis=1, keepdims=True)
     train, test = table.rows("train"), table.rows("test")
     model = LogisticRegression(C=0.05, max_iter=200).fit(features[train], table.labels[train])

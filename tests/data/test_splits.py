@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fer_lightning.data.splits import drop_overlap, grouped_stratified_holdout
+from fer_lightning.data.splits import (
+    complete_splits,
+    drop_overlap,
+    group_digests,
+    grouped_holdout,
+    grouped_stratified_holdout,
+    missing_splits,
+)
 from fer_lightning.errors import ConfigError, DataError
 
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=300)
@@ -123,3 +132,136 @@ def test_overlap_with_one_split_only() -> None:
         "val",
         "",
     ]
+
+
+def test_a_group_is_named_by_its_smallest_content() -> None:
+    digests = np.array([[9, 9], [0, 7], [0, 8], [5, 0], [9, 9]], np.uint8)
+    component = array([0, 1, 0, 1, 0])
+    assert group_digests(digests, component).tolist() == [[0, 8], [0, 7], [0, 8], [0, 7], [0, 8]]
+    assert group_digests(digests[:0], component[:0]).shape == (0, 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 255)), min_size=1, max_size=60), SEEDS)
+@settings(max_examples=50, deadline=None)
+def test_names_of_groups_follow_the_rows(rows: list[tuple[int, int]], seed: int) -> None:
+    component = array([number for number, _ in rows])
+    digests = np.array([[number, value] for number, value in rows], np.uint8)
+    names = group_digests(digests, component)
+    for row, number in enumerate(component):
+        assert tuple(names[row]) == min(tuple(digest) for digest in digests[component == number].tolist())
+    order = np.random.default_rng(seed).permutation(len(rows))
+    assert np.array_equal(group_digests(digests[order], component[order]), names[order])
+
+
+def test_at_most_what_is_wanted_is_chosen() -> None:
+    labels = array([0, 0, 0, 0, 1, 1, 1])
+    held = grouped_holdout(labels, np.array(list("abcdxxy")), [3, 1], 0)
+    assert np.bincount(labels[held]).tolist() == [3, 1]
+    assert held[6]  # "x" has two rows of a class that wants one
+    assert grouped_holdout(labels, np.arange(7), [0, 0], 0).sum() == 0
+
+
+PARTS = st.lists(st.sampled_from(["", "train", "train", "train", "val", "test"]), min_size=1, max_size=120)
+
+
+@given(PARTS, st.integers(1, 40), st.floats(0, 0.9), st.floats(0, 0.9), SEEDS)
+@settings(max_examples=150, deadline=None)
+def test_parts_that_are_made_share_no_group_with_any_other(
+    given_parts: list[str], number_of_groups: int, val: float, test: float, seed: int
+) -> None:
+    splits = np.array(given_parts, "<U5")
+    groups = np.random.default_rng(seed).integers(0, number_of_groups, len(splits))
+    labels = np.arange(len(splits), dtype=np.int64) % 3
+    made = missing_splits(splits, val, test)
+    changed = complete_splits(splits, labels, groups, val_fraction=val, test_fraction=test, seed=seed)
+    for split in made:
+        others = np.isin(changed, [part for part in ("train", "val", "test") if part != split])
+        assert not set(groups[changed == split]) & set(groups[others])
+    before = np.where((splits == "").all(), "train", splits)
+    moved = before != changed
+    assert set(before[moved]) <= {"train"}
+    assert set(changed[moved]) <= set(made)
+    order = np.random.default_rng(seed).permutation(len(splits))
+    again = complete_splits(
+        splits[order], labels[order], groups[order], val_fraction=val, test_fraction=test, seed=seed
+    )
+    assert again.tolist() == changed[order].tolist()
+
+
+def test_without_splits_all_rows_are_shared_out() -> None:
+    splits, labels = np.full(700, ""), np.arange(700, dtype=np.int64) % 7
+    changed = complete_splits(splits, labels, np.arange(700), val_fraction=0.2, test_fraction=0.1)
+    counts = {part: np.bincount(labels[changed == part]).tolist() for part in ("train", "val", "test")}
+    assert counts == {"train": [72] * 7, "val": [18] * 7, "test": [10] * 7}
+    other = complete_splits(splits, labels, np.arange(700), val_fraction=0.2, test_fraction=0.1, seed=1)
+    assert (other == "test").sum() == 70
+    assert other.tolist() != changed.tolist()
+    assert set(complete_splits(splits, labels, np.arange(700), val_fraction=0)) == {"train"}
+
+
+def test_official_parts_stay_and_their_twins_are_not_taken() -> None:
+    splits = np.array(["train"] * 40 + ["test"] * 10)
+    labels, groups = np.zeros(50, np.int64), np.arange(50)
+    groups[:10] = groups[40:]  # ten training rows also stand in the official test part
+    changed = complete_splits(splits, labels, groups, val_fraction=0.5, test_fraction=0.5, test_per_class=5)
+    assert changed[40:].tolist() == ["test"] * 10
+    assert changed[:10].tolist() == ["train"] * 10
+    assert (changed == "val").sum() == 15
+
+
+def test_so_many_test_rows_of_each_class_are_taken() -> None:
+    labels = np.repeat([0, 1, 3], [30, 12, 8]).astype(np.int64)
+    changed = complete_splits(np.full(50, ""), labels, np.arange(50) // 2, test_per_class=4, val_fraction=0.25)
+    assert np.bincount(labels[changed == "test"]).tolist() == [4, 4, 0, 4]
+    assert np.bincount(labels[changed == "val"]).tolist() == [6, 2]  # four of class 3 are left, in pairs
+
+
+def test_groups_of_several_classes_do_not_block_an_exact_number() -> None:
+    labels = array([0, 1, 1, 0, 1, 0, 0, 1, 0, 1])
+    groups = np.array(list("aaabcdefgh"))  # with "a" in it, two of each need exactly one more of class 0
+    for seed in range(20):
+        changed = complete_splits(np.full(10, ""), labels, groups, test_per_class=2, val_fraction=0, seed=seed)
+        assert np.bincount(labels[changed == "test"]).tolist() == [2, 2]
+
+
+@given(st.integers(1, 30), SEEDS)
+@settings(max_examples=80, deadline=None)
+def test_an_exact_number_is_met_whatever_the_groups(number_of_groups: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, groups = rng.integers(0, 4, 300), rng.integers(0, number_of_groups + 10, 300)
+    contents = rng.integers(0, 256, (300, 16), dtype=np.uint8)
+    options: dict[str, Any] = {"test_per_class": 9, "val_fraction": 0.2, "seed": seed}
+    changed = complete_splits(np.full(300, ""), labels, groups, digests=contents, **options)
+    assert np.bincount(labels[changed == "test"]).tolist() == [9] * 4
+    assert np.bincount(labels[changed == "train"], minlength=4).min() > 0
+    parts = [set(groups[changed == part]) for part in ("train", "val", "test")]
+    assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
+    assert set(groups[changed == ""]) <= parts[2]  # only what is linked to a test row is in no part
+    order = rng.permutation(300)
+    again = complete_splits(np.full(300, ""), labels[order], groups[order], digests=contents[order], **options)
+    assert again.tolist() == changed[order].tolist()
+
+
+def test_too_many_test_rows_are_refused() -> None:
+    labels = array([0] * 9 + [1] * 4)
+    for count in (4, 40):
+        with pytest.raises(
+            DataError, match=f"test_per_class {count}: (sad has 4|happy has 9) images, and some must stay"
+        ):
+            complete_splits(np.full(13, ""), labels, np.arange(13), test_per_class=count, class_names=["happy", "sad"])
+    with pytest.raises(DataError, match="class 0 has 9 images, and some must stay for training that are not linked"):
+        complete_splits(np.full(13, ""), labels, np.repeat([0, 1], [9, 4]), test_per_class=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"val_fraction": 1.0}, "data.val_fraction must be at least 0 and below 1, not 1"),
+        ({"val_fraction": float("nan")}, "data.val_fraction must be at least 0 and below 1, not nan"),
+        ({"test_fraction": -0.1}, "data.test_fraction must be at least 0 and below 1, not -0.1"),
+        ({"test_per_class": 0}, "data.test_per_class must be at least 1, not 0"),
+    ],
+)
+def test_wrong_shares_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        complete_splits(np.array(["train", "val", "test"]), array([0, 0, 0]), np.arange(3), **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.samples import SamplesTable, content_digests
@@ -32,6 +33,11 @@ def stripes_table(counts: dict[str, int], seed: int = 0, soft: bool = False) -> 
         digests=content_digests(images),
         soft_labels=np.eye(7, dtype=np.float32)[labels] if soft else None,
     )
+
+
+def pixels(table: SamplesTable) -> NDArray[np.uint8]:
+    """Return all images of a table, wherever they are."""
+    return table.images[np.arange(len(table))]
 
 
 class StripesDataModule(EmotionDataModule):

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.sketch_actions import Dice
+from fer_lightning.data.drawing.actions import Dice
 
 __all__ = ["RGB", "Points", "Shot", "Stroke", "blob", "curve", "fill", "line", "mix", "render", "sample_shot"]
 

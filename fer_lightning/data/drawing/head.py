@@ -1,12 +1,12 @@
-"""The head: its outline, hair, scarf, beard and glasses, as strokes. What moves stands in ``sketch_features``."""
+"""The head: its outline, hair, scarf, beard and glasses, as strokes. What moves stands in ``features``."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from fer_lightning.data.sketch_actions import Actions, Dice
-from fer_lightning.data.sketch_drawing import Points, Stroke, blob, curve, fill, line
-from fer_lightning.data.sketch_person import Person
+from fer_lightning.data.drawing.actions import Actions, Dice
+from fer_lightning.data.drawing.person import Person
+from fer_lightning.data.drawing.rendering import Points, Stroke, blob, curve, fill, line
 
 __all__ = ["back_strokes", "front_strokes", "head_strokes", "jaw_drop"]
 

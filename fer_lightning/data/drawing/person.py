@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fer_lightning.data.sketch_actions import Dice
-from fer_lightning.data.sketch_drawing import RGB, mix
+from fer_lightning.data.drawing.actions import Dice
+from fer_lightning.data.drawing.rendering import RGB, mix
 
 __all__ = ["AGE_GROUPS", "SKIN_TONES", "Person", "sample_person"]
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer_lightning.data.sketch_actions import Actions, Dice
-from fer_lightning.data.sketch_drawing import Points, Stroke, blob, curve, fill, line
-from fer_lightning.data.sketch_head import jaw_drop
-from fer_lightning.data.sketch_person import Person
+from fer_lightning.data.drawing.actions import Actions, Dice
+from fer_lightning.data.drawing.head import jaw_drop
+from fer_lightning.data.drawing.person import Person
+from fer_lightning.data.drawing.rendering import Points, Stroke, blob, curve, fill, line
 
 __all__ = [
     "EyeCurves",

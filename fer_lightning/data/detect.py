@@ -1,0 +1,115 @@
+"""Which data module reads what lies at a path, told from its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from fer_lightning.data.affectnet import is_affectnet
+from fer_lightning.data.archives import is_archive, open_root
+from fer_lightning.data.bad_rows import one_line, short_path
+from fer_lightning.data.ck_plus import is_ck_plus
+from fer_lightning.data.fer2013_csv import has_fer2013_header
+from fer_lightning.data.fer2013_folder import top_folders
+from fer_lightning.data.fer2013_rows import USAGES
+from fer_lightning.data.image_folder import SPLIT_NAMES
+from fer_lightning.data.manifest_file import has_manifest_header
+from fer_lightning.data.raf_db import is_raf_db
+from fer_lightning.data.storage.description import METADATA, read_metadata
+from fer_lightning.emotions import EIGHT, SYNONYMS
+from fer_lightning.errors import DataError
+
+__all__ = ["detect_datamodule"]
+
+_TABLES = (".csv", ".tsv", ".parquet")
+_STORED = {"arrow": "ArrowDataModule", "shards": "ShardsDataModule", "folders": "ManifestDataModule"}
+_UNPACKING = ("ImageFolderDataModule", "AffectNetDataModule", "RAFDBDataModule", "CKPlusDataModule")
+
+
+def detect_datamodule(path: Path) -> tuple[str, Path]:
+    """Return the data module that reads what lies at a path, and its ``root``.
+
+    Archives are unpacked into the cache to look inside.
+
+    Args:
+        path: a folder, a table or an archive.
+
+    Raises:
+        DataError: if nothing known lies there.
+    """
+    try:
+        if path.is_dir():
+            return _detect_folder(path)
+        if path.is_file():
+            return _detect_archive(path) if is_archive(path) else (_detect_table(path), path)
+    except OSError as error:
+        raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
+    raise DataError(one_line(f"{short_path(path)} does not exist; expected a folder, a table or an archive"))
+
+
+def _detect_folder(folder: Path) -> tuple[str, Path]:
+    if (folder / METADATA).is_file():
+        stored = read_metadata(folder, tuple(_STORED))
+        return _STORED[stored.format], folder / "manifest.csv" if stored.format == "folders" else folder
+    if any(has_fer2013_header(table) for table in sorted(folder.glob("*.csv"))) or _has_usage_names(folder):
+        return "FER2013DataModule", folder
+    manifest = _manifest_in(folder)
+    if manifest is not None:
+        return "ManifestDataModule", manifest
+    for name, matches in (
+        ("AffectNetDataModule", is_affectnet),
+        ("RAFDBDataModule", is_raf_db),
+        ("CKPlusDataModule", is_ck_plus),
+    ):
+        if matches(folder):
+            return name, folder
+    return "ImageFolderDataModule", folder
+
+
+def _detect_archive(path: Path) -> tuple[str, Path]:
+    name, root = detect_datamodule(open_root(path))
+    return name, path if name in _UNPACKING else root
+
+
+def _detect_table(path: Path) -> str:
+    if path.suffix.lower() == ".parquet":
+        return "ManifestDataModule" if has_manifest_header(path) else "ArrowDataModule"
+    if has_fer2013_header(path):
+        return "FER2013DataModule"
+    if has_manifest_header(path):
+        return "ManifestDataModule"
+    expected = "a folder, an archive (.zip, .tar), or a table with the columns emotion, pixels, Usage or path, label"
+    raise DataError(one_line(f"{short_path(path)}: not a data set that is known; expected {expected}"))
+
+
+def _manifest_in(folder: Path) -> Path | None:
+    """Return the manifest that a folder holds; ``manifest.csv`` goes before class folders, other names after them.
+
+    Raises:
+        DataError: if there are several, none of that name, and no class folders.
+    """
+    entries = sorted(folder.iterdir())
+    tables = [path for path in entries if path.suffix.lower() in _TABLES and has_manifest_header(path)]
+    for table in tables:
+        if table.stem.lower() == "manifest":
+            return table
+    known = {*EIGHT.class_names, *SYNONYMS, *SPLIT_NAMES}
+    if not tables or any(path.name.lower() in known and path.is_dir() for path in entries):
+        return None
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise DataError(one_line(f"{short_path(folder)} holds several manifests ({names}): name one of them"))
+    return tables[0]
+
+
+def _has_usage_names(root: Path) -> bool:
+    """Tell whether a tree is FER2013's: its files are named after the official parts."""
+    prefixes = tuple(f"{usage}_" for usage in USAGES)
+    return any(name.startswith(prefixes) for top in top_folders(root) for name in _first_names(top))
+
+
+def _first_names(top: Path) -> Iterator[str]:
+    for folder in sorted(top.iterdir()):
+        if folder.is_dir():
+            yield from (path.name for path in islice(folder.iterdir(), 3))

@@ -1,0 +1,133 @@
+"""The base of the data modules that read image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_lightning.data.archives import open_root
+from fer_lightning.data.bad_rows import OnError, short_path, warn_left_out
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.decode import MAX_PIXELS
+from fer_lightning.data.listing import Listing, Small, linked_groups, read_listing
+from fer_lightning.data.samples import SamplesTable
+from fer_lightning.data.splits import complete_splits, missing_splits
+from fer_lightning.errors import DataError
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "FilesDataModule"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""What most published weights of timm and torchvision were trained with."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class FilesDataModule(EmotionDataModule):
+    """Base of the data modules that read image files. A subclass gives :meth:`list_files` and its own arguments.
+
+    Files are decoded once when the set is first used, to find broken ones and equal ones, and again whenever they are
+    needed: memory stays flat. A data set's own splits stay as they are; those it lacks are made, stratified by class,
+    and no subject, no image and no near-duplicate stands in two of them.
+
+    Args:
+        on_error: ``raise`` stops at the first bad file; ``skip`` leaves bad files out and counts them.
+        min_side: least side of an image, pixels.
+        small: what happens to smaller ones: ``reject`` or ``upscale`` (marked in the column ``upscaled``).
+        val_fraction: share of the training images for validation, where the set has no validation split.
+        test_fraction: share of the images for testing, where it has no test split.
+        test_per_class: so many test images of each class instead; linked images that would be too many are not used.
+        split_seed: chooses which.
+        near_duplicates: keep near-duplicates together when splits are made.
+        max_pixels: larger images are bad.
+        allow_outside: accept paths and links that lead out of the data set's folder.
+        **options: of :class:`.EmotionDataModule`.
+    """
+
+    native_size = 224
+    native_channels = 3
+    native_mean: tuple[float, ...] = IMAGENET_MEAN
+    native_std: tuple[float, ...] = IMAGENET_STD
+
+    def __init__(
+        self,
+        on_error: OnError = "raise",
+        min_side: int = 0,
+        small: Small = "reject",
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.0,
+        test_per_class: int | None = None,
+        split_seed: int = 0,
+        near_duplicates: bool = True,
+        max_pixels: int = MAX_PIXELS,
+        allow_outside: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.on_error: OnError = on_error
+        self.min_side = min_side
+        self.small: Small = small
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.test_per_class = test_per_class
+        self.split_seed = split_seed
+        self.near_duplicates = near_duplicates
+        self.max_pixels = max_pixels
+        self.allow_outside = allow_outside
+
+    def list_files(self) -> Listing:
+        """Return the files of the data set, without opening them.
+
+        Raises:
+            DataError: if it is missing or malformed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define list_files(), which returns the listing")
+
+    def scan(self) -> SamplesTable:
+        """Look at the files and complete the splits."""
+        return self.completed(self.read(self.list_files()))
+
+    def read(self, listing: Listing) -> SamplesTable:
+        """Look at the files of a listing, with this module's rules."""
+        return read_listing(
+            listing,
+            size=self.image_size,
+            channels=self.channels,
+            on_error=self.on_error,
+            min_side=self.min_side,
+            small=self.small,
+            max_pixels=self.max_pixels,
+            allow_outside=self.allow_outside,
+            cache_dir=self.cache_dir,
+        )
+
+    def completed(self, table: SamplesTable) -> SamplesTable:
+        """Add the splits that the data set does not bring along."""
+        made = missing_splits(table.splits, self.val_fraction, self.test_fraction, self.test_per_class)
+        groups = linked_groups(table, near=self.near_duplicates, cache_dir=self.cache_dir) if made else table.digests
+        splits = complete_splits(
+            table.splits,
+            table.labels,
+            groups,
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+            test_per_class=self.test_per_class,
+            seed=self.split_seed,
+            class_names=table.class_names,
+            digests=table.digests,
+        )
+        unused = np.flatnonzero((splits == "") & ((table.splits == "train") | (table.splits == "").all()))
+        told = tuple((str(table.files[row]), "linked to a test image, but one too many") for row in unused.tolist())
+        warn_left_out(type(self).__name__, told)
+        return table.with_splits(splits).with_left_out((*table.left_out, *told))
+
+    def opened(self, root: str) -> Path:
+        """Return the folder of a data set; an archive is unpacked into the cache first.
+
+        Raises:
+            DataError: if it does not exist.
+        """
+        folder = open_root(Path(root).expanduser(), self.cache_dir)
+        if not folder.exists():
+            raise DataError(f"{short_path(folder)} does not exist; expected a folder, or a .zip or .tar of it")
+        return folder

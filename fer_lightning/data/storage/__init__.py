@@ -1,0 +1,1 @@
+"""How sets are converted: written as Arrow, shards, folders, Parquet or pixel CSV, and described."""

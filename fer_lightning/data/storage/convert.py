@@ -1,0 +1,323 @@
+"""Any data set converted once: to Arrow, Parquet, shards, folders of images, or FER2013's CSV.
+
+Images are read in chunks, so that memory stays flat however many there are. Everything is written into a hidden folder
+beside the destination and renamed at the end: under its own name a set is complete or not there at all. What a killed
+process leaves there is removed by a later conversion to the same name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fer_lightning.data.bad_rows import one_line, short_path
+from fer_lightning.data.images import ImageArray, ResizedImages
+from fer_lightning.data.samples import DIGEST_BYTES, SPLITS, SamplesTable
+from fer_lightning.data.storage.description import METADATA, StoredSet, describe_files
+from fer_lightning.data.storage.encoding import SUFFIXES, Encoder, Encoding, chunks_of, encoded_chunks
+from fer_lightning.data.storage.pixel_csv import check_pixel_csv, write_pixel_csv
+from fer_lightning.data.storage.writers import (
+    ArrowSetWriter,
+    FolderSetWriter,
+    ParquetSetWriter,
+    SetWriter,
+    ShardSetWriter,
+)
+from fer_lightning.errors import ConfigError, DataError, FERError
+
+__all__ = ["Format", "check_target", "convert"]
+
+Format = Literal["arrow", "shards", "folders", "parquet", "csv"]
+
+_FILES: dict[str, str] = {"parquet": ".parquet", "csv": ".csv"}  # formats that are one file
+_MEASURED = 10_000  # training images that mean and deviation are taken from
+_STALE = 24 * 3600  # seconds without a change after which a half set is nobody's
+
+
+def convert(
+    table: SamplesTable,
+    out: Path,
+    to: Format,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    encoding: Encoding = "jpeg",
+    quality: int = 92,
+    num_workers: int | None = None,
+    description: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a table's images and columns in another form.
+
+    Args:
+        table: what to convert.
+        out: folder to write, which must not exist or be empty; for ``parquet`` and ``csv`` the file.
+        to: the form.
+        size: side of the stored images, pixels; ``None`` keeps it.
+        channels: 1 (gray) or 3 (RGB); ``None`` keeps them, for ``csv`` makes them gray.
+        encoding: how images are stored; ``png`` keeps every pixel. ``csv`` holds plain numbers.
+        quality: of JPEG and WebP, 1..100.
+        num_workers: encoding threads; ``None`` for one for each core.
+        description: what the data module says of the source, kept with the set.
+
+    Returns:
+        What was written: path, format, images, left_out (rows that the form has no place for), bytes, counts,
+        fingerprints.
+
+    Raises:
+        ConfigError: for an argument that cannot be, or a destination that is in use.
+        DataError: if an image cannot be read.
+        MissingExtraError: if the form needs a package that is not installed.
+        FERError: if the destination cannot be written, for example because the disk is full.
+    """
+    if to not in get_args(Format):
+        raise ConfigError(f"to must be one of {', '.join(get_args(Format))}, not '{to}'")
+    encoder = Encoder(encoding, quality)
+    images = _resized(table.images, size, 1 if to == "csv" and channels is None else channels)
+    if to == "csv":
+        check_pixel_csv(table, images.shape[1])
+    if not len(table):
+        raise DataError("there is nothing to convert: the samples table is empty")
+    target = check_target(out, to)
+    try:
+        with _part_beside(target) as part:
+            writing = _Writing(table, images, encoder, to, num_workers, description or {})
+            stored, left_out = writing.write(part)
+            _publish(part, target)
+    except OSError as error:
+        raise FERError(one_line(f"{short_path(target)}: cannot be written ({error.strerror or error})")) from error
+    return {
+        "path": str(target),
+        "format": to,
+        "images": stored.images,
+        "left_out": left_out,
+        "bytes": _size_of(target),
+        "counts": {split: sum(by_class.values()) for split, by_class in stored.counts.items()},
+        "fingerprints": stored.fingerprints,
+    }
+
+
+def check_target(out: Path, to: Format) -> Path:
+    """Return the destination, absolute, after checking that nothing is there.
+
+    Args:
+        out: folder or file to write.
+        to: the form.
+
+    Raises:
+        ConfigError: if something is, or the name does not suit the form.
+    """
+    target = Path(os.path.realpath(out.expanduser()))
+    suffix = _FILES.get(to)
+    if suffix is not None and target.suffix.lower() != suffix:
+        raise ConfigError(one_line(f"{short_path(out)}: {to} is one file; give a name that ends in {suffix}"))
+    if suffix is not None and target.exists():
+        raise ConfigError(one_line(f"{short_path(out)}: exists already; remove it or choose another name"))
+    if target.exists() and not target.is_dir():
+        raise ConfigError(one_line(f"{short_path(out)}: expected a folder to write into, found a file"))
+    if target.is_dir() and any(target.iterdir()):
+        raise ConfigError(one_line(f"{short_path(out)}: exists and is not empty; remove it or choose another folder"))
+    return target
+
+
+class _Writing:
+    """One conversion."""
+
+    def __init__(
+        self,
+        table: SamplesTable,
+        images: ImageArray,
+        encoder: Encoder,
+        to: Format,
+        num_workers: int | None,
+        description: dict[str, Any],
+    ) -> None:
+        self.table = table
+        self.images = images
+        self.encoder = encoder
+        self.to = to
+        self.num_workers = num_workers
+        self.description = description
+
+    def write(self, part: Path) -> tuple[StoredSet, int]:
+        """Write everything; return the description and the number of rows left out.
+
+        Args:
+            part: an empty folder, or, for a format of one file, its path.
+        """
+        if self.to == "csv":
+            digests, written = write_pixel_csv(part, self.table, self.images)
+            _flush(part)
+            used = self.table.select(np.flatnonzero(self.table.splits != ""))
+            kept = digests[self.table.splits != ""]
+            return self._description(used, kept, "pixels", {}), len(self.table) - written
+        writer = self._writer(part)
+        with contextlib.closing(writer):
+            digests = self._encode(writer)
+            files = writer.finish(digests)
+            if isinstance(writer, ParquetSetWriter):
+                stored = self._description(self.table, digests, self.encoder.encoding, {})
+                writer.describe(stored.to_json())
+        if part.is_dir():
+            stored = self._description(self.table, digests, self.encoder.encoding, describe_files(part, files))
+            (part / METADATA).write_text(stored.to_json(), encoding="utf-8")
+            _flush(part / METADATA)
+        else:
+            _flush(part)
+        return stored, 0
+
+    def _writer(self, part: Path) -> SetWriter:
+        if self.to == "parquet":
+            return ParquetSetWriter(part, self.table)
+        part.mkdir()
+        if self.to == "arrow":
+            return ArrowSetWriter(part, self.table)
+        if self.to == "shards":
+            return ShardSetWriter(part, self.table)
+        return FolderSetWriter(part, self.table, SUFFIXES[self.encoder.encoding])
+
+    def _encode(self, writer: SetWriter) -> NDArray[np.uint8]:
+        digests = np.empty((len(self.table), DIGEST_BYTES), np.uint8)
+        order = writer.order(self.table)
+        with tqdm(total=len(order), desc=f"writing {self.to}", unit="image", disable=None, leave=False) as bar:
+            chunks = encoded_chunks(self.images, order, self.encoder, self.num_workers)
+            with contextlib.closing(chunks):  # type: ignore[type-var]  # a generator
+                for chunk in chunks:
+                    writer.add(chunk)
+                    digests[chunk.rows] = chunk.digests
+                    bar.update(len(chunk.rows))
+        return digests
+
+    def _description(
+        self, table: SamplesTable, digests: NDArray[np.uint8], encoding: str, files: dict[str, dict[str, Any]]
+    ) -> StoredSet:
+        as_stored = replace(table, digests=digests)
+        present = [split for split in (*SPLITS, "") if len(table.rows(split))]
+        mean, std = _statistics(self.images, self.table.rows("train"))
+        return StoredSet(
+            format=self.to,
+            class_names=table.class_names,
+            scheme=table.scheme,
+            size=self.images.shape[2],
+            channels=self.images.shape[1],
+            encoding=encoding,
+            quality=self.encoder.quality,
+            images=len(table),
+            counts={split: table.class_counts(split) for split in present},
+            fingerprints={split: as_stored.fingerprint(split) for split in present if split},
+            mean=mean,
+            std=std,
+            groups=tuple(table.groups),
+            files=files,
+            source=self.description,
+        )
+
+
+def _resized(images: ImageArray, size: int | None, channels: int | None) -> ImageArray:
+    if size is not None and size < 8:
+        raise ConfigError(f"size must be at least 8 pixels, not {size}")
+    if channels not in (None, 1, 3):
+        raise ConfigError(f"channels must be 1 (gray) or 3 (RGB), not {channels}")
+    new_channels = images.shape[1] if channels is None else channels
+    new_size = images.shape[2] if size is None else size
+    if (new_channels, new_size) == (images.shape[1], images.shape[2]):
+        return images
+    return ResizedImages(images, new_size, new_channels)
+
+
+def _statistics(images: ImageArray, rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of training images in 0..1, per channel; one half each if there is none."""
+    channels = images.shape[1]
+    if not len(rows):
+        return (0.5,) * channels, (0.5,) * channels
+    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MEASURED)).astype(np.int64)]
+    counts = np.zeros((channels, 256), np.int64)
+    for part in chunks_of(chosen, images.shape[1:]):
+        pixels = images[part]
+        for channel in range(channels):
+            counts[channel] += np.bincount(pixels[:, channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ values
+    deviation = np.sqrt(np.maximum(shares @ values**2 - mean**2, 0))
+    deviation = np.where(deviation > 0, deviation, 1.0)  # images of one colour cannot be scaled
+    return tuple(np.round(mean, 6).tolist()), tuple(np.round(deviation, 6).tolist())
+
+
+@contextlib.contextmanager
+def _part_beside(target: Path) -> Iterator[Path]:
+    """Give a hidden name beside the destination, and remove what stands there afterwards."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale_parts(target)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        yield part
+    finally:
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
+
+
+def _remove_stale_parts(target: Path) -> None:
+    """Remove what conversions to this destination have left that were killed."""
+    named = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{12}\.part")
+    with contextlib.suppress(OSError):  # another process may have removed it, and the folder may not be listed
+        for part in [path for path in target.parent.iterdir() if named.fullmatch(path.name)]:
+            if time.time() - _last_change(part) > _STALE:
+                _remove(part)
+
+
+def _last_change(part: Path) -> float:
+    """Return when a file, or anything in a folder, was changed last: a folder alone knows of its own entries only."""
+    inside = (Path(folder, name) for folder, folders, files in os.walk(part) for name in (*folders, *files))
+    return max(path.lstat().st_mtime for path in (part, *inside))
+
+
+def _publish(part: Path, target: Path) -> None:
+    """Rename; an empty folder of that name is replaced.
+
+    Raises:
+        ConfigError: if something came to stand there meanwhile.
+    """
+    taken = ConfigError(one_line(f"{short_path(target)}: was made by somebody else meanwhile"))
+    if part.is_file() and target.exists():
+        raise taken  # renaming would overwrite it
+    try:
+        part.rename(target)  # a folder takes the place of an empty one
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise taken from None
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _size_of(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(Path(folder, name).stat().st_size for folder, _, names in os.walk(path) for name in names)

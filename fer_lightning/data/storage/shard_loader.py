@@ -1,0 +1,327 @@
+"""Reading litdata shards: images by row, and batches of training in the order of the shards."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fer_lightning.data.bad_rows import one_line
+from fer_lightning.data.cache import default_cache_dir, file_digest
+from fer_lightning.data.images import to_picture, to_planes
+from fer_lightning.data.randomness import draw_keys
+from fer_lightning.data.storage.description import METADATA, StoredSet, need, parse_metadata
+from fer_lightning.data.storage.encoded_images import EncodedImages
+from fer_lightning.data.storage.writers import INDEX, SHARD_HEAD, UNUSED, quiet_litdata
+from fer_lightning.data.transforms import SampleTransform
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.types import Batch
+
+__all__ = ["ShardAddress", "ShardBatches", "ShardImages", "ShardLoader"]
+
+
+class ShardAddress:
+    """Where a set of shards lies: a folder, or an address that litdata can download from.
+
+    Args:
+        root: a folder, ``file://...``, ``s3://...``, ``gs://...``, ``azure://...``, ``r2://...``, or ``local:<folder>``
+            for a slow disk whose files are copied to the cache like downloads.
+        cache_dir: where downloads are kept; ``None`` for the user's cache folder.
+        max_cache_size: of all downloads, such as ``100GB``; ``None`` for three quarters of the free disk.
+    """
+
+    def __init__(self, root: str, cache_dir: Path | None = None, max_cache_size: str | None = None) -> None:
+        plain = root.removeprefix("file://")
+        self.is_remote = "://" in plain or plain.startswith("local:")
+        self.root = plain.rstrip("/") if self.is_remote else str(Path(plain).expanduser())
+        self.max_cache_size = max_cache_size
+        self._cache_dir = cache_dir
+
+    @property
+    def folder(self) -> Path:
+        """The folder, where the set is not to be downloaded."""
+        return Path(self.root)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where downloads are kept.
+
+        Raises:
+            ConfigError: if there is no place.
+        """
+        folder = default_cache_dir() if self._cache_dir is None else self._cache_dir.expanduser()
+        if folder is None:
+            raise ConfigError("there is no home folder to keep downloads in: pass --data.cache_dir")
+        return folder / "shards" / hashlib.blake2b(self.root.encode(), digest_size=8).hexdigest()
+
+    def description(self) -> StoredSet:
+        """Download and return what the set says of itself.
+
+        Raises:
+            DataError: if it cannot be had.
+        """
+        path = self._downloaded(METADATA, METADATA)
+        try:
+            stored = parse_metadata(path.read_bytes(), f"{self.root}/{METADATA}")
+        finally:
+            path.unlink(missing_ok=True)
+        if stored.format != "shards":
+            raise DataError(one_line(f"{self.root}: expected a set of shards, found one of format '{stored.format}'"))
+        return stored
+
+    def index(self, stored: StoredSet) -> Path:
+        """Return the downloaded file of columns; it is downloaded once for each content.
+
+        Raises:
+            DataError: if it cannot be had, or is another one than the description says.
+        """
+        expected = stored.files.get(INDEX, {}).get("blake2b")
+        path = self.cache_dir / f"{expected}.parquet"
+        if not path.exists():
+            part = self._downloaded(INDEX, path.name)
+            part.replace(path)
+        if file_digest(path) != expected:
+            path.unlink()
+            raise DataError(one_line(f"{self.root}/{INDEX}: its checksum is wrong: it is damaged or changed"))
+        return path
+
+    def _downloaded(self, name: str, local: str) -> Path:
+        quiet_litdata()
+        downloader = need("litdata.streaming.downloader")
+        folder = self.cache_dir
+        part = folder / f"{local}.{uuid.uuid4().hex[:12]}.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            downloader.get_downloader(self.root, str(folder), []).download_file(f"{self.root}/{name}", str(part))
+            part.stat()
+        except Exception as error:  # each object store fails in its own way; each means the same here
+            part.unlink(missing_ok=True)
+            raise DataError(
+                one_line(
+                    f"{self.root}/{name}: cannot be fetched ({type(error).__name__}: {error}); is the address right?"
+                )
+            ) from None
+        finally:
+            with contextlib.suppress(OSError):
+                Path(f"{part}.lock").unlink(missing_ok=True)
+        return part
+
+    def open(self, split: str, **options: Any) -> Any:
+        """Return litdata's ``StreamingDataset`` of the shards of a split; samples are (row, encoded image).
+
+        Raises:
+            DataError: if they cannot be had.
+        """
+        quiet_litdata()
+        streaming = need("litdata.streaming")
+        place = f"{self.root}/{split or UNUSED}"
+        if self.is_remote:
+            options["cache_dir"] = str(self.cache_dir)
+        try:
+            return streaming.StreamingDataset(
+                place,
+                max_cache_size=self.max_cache_size,
+                transform=split_sample,
+                batch_decode=0,  # to read one image is to read one, not its 255 neighbours as well
+                item_shuffle_window=0,  # all images of a shard are shuffled together
+                **options,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(one_line(f"{place}: cannot be opened ({error})")) from None
+
+
+class ShardImages(EncodedImages):
+    """Images in shards, found by their row.
+
+    Neighbours are read fast; to read all over the place, each time from another shard, is slow.
+
+    Args:
+        address: where the shards are.
+        stored: description of the set.
+        splits: ``(N,)`` strings: split of each row, as the set was written.
+        positions: int64 ``(N,)``: place of each row among those of its split.
+    """
+
+    def __init__(
+        self, address: ShardAddress, stored: StoredSet, splits: NDArray[np.str_], positions: NDArray[np.int64]
+    ) -> None:
+        super().__init__(one_line(address.root, 100), stored.images, stored.channels, stored.size)
+        self.address = address
+        self.splits = splits
+        self.positions = positions
+
+    def _open(self) -> dict[str, Any]:
+        return {}
+
+    def _dataset(self, split: str) -> Any:
+        datasets = self.opened
+        if split not in datasets:
+            datasets[split] = self.address.open(split)
+            _ = datasets[split][0:0]  # from here on whole shards are downloaded, not the bytes of one image at a time
+        return datasets[split]
+
+    def encoded(self, rows: NDArray[np.int64]) -> list[bytes]:
+        """Return the encoded files of some rows."""
+        files = []
+        for row in rows.tolist():
+            dataset = self._dataset(str(self.splits[row]))
+            try:
+                found, content = dataset[int(self.positions[row])]
+            except (OSError, ValueError, IndexError) as error:
+                raise DataError(one_line(f"{self.place}, row {row}: cannot be read ({error})")) from None
+            if found != row:
+                raise DataError(f"{self.place}: expected row {row} in its shard, found row {found}; convert it again")
+            files.append(content)
+        return files
+
+
+def split_sample(sample: bytes | memoryview) -> tuple[int, bytes]:
+    """Return the row and the encoded image of a sample, copied: it may lie in a mapped file that is soon closed."""
+    return int(SHARD_HEAD.unpack_from(sample)[0]), bytes(sample[SHARD_HEAD.size :])
+
+
+class ShardBatches:
+    """Turns samples of shards into a batch.
+
+    Args:
+        images: decodes them.
+        labels: int64 ``(N,)``.
+        soft_labels: float32 ``(N, K)`` or ``None``.
+        transform: changes each image given its key.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        images: ShardImages,
+        labels: NDArray[np.int64],
+        soft_labels: NDArray[np.float32] | None,
+        transform: SampleTransform | None,
+        seed: int,
+    ) -> None:
+        self.images = images
+        self.labels = labels
+        self.soft_labels = soft_labels
+        self.transform = transform
+        self.seed = seed
+        self.epoch = 0
+
+    def __call__(self, samples: list[tuple[int, bytes]]) -> Batch:
+        """Return the batch of (row, encoded image); the key of a draw is made of seed, epoch and row."""
+        rows = np.array([row for row, _ in samples], np.int64)
+        keys = draw_keys(self.seed, self.epoch, rows)
+        images = np.empty((len(samples), *self.images.shape[1:]), np.uint8)
+        for position, (row, content) in enumerate(samples):
+            image = self.images.decoded(content, row)
+            if self.transform is not None:
+                image = to_planes(self.transform(to_picture(image), int(keys[position])))
+            images[position] = image
+        batch: Batch = {
+            "image": torch.from_numpy(images),
+            "label": torch.from_numpy(self.labels[rows]),
+            "index": torch.from_numpy(rows),
+            "key": torch.from_numpy(keys.copy()),
+        }
+        if self.soft_labels is not None:
+            batch["soft_label"] = torch.from_numpy(self.soft_labels[rows])
+        return batch
+
+
+class ShardLoader:
+    """A training loader over shards that starts where the trainer stands.
+
+    litdata chooses the order: a function of seed, epoch, and the numbers of processes, workers and samples in a batch.
+    ``__iter__`` is a generator: nothing is fetched before the first batch is asked for, which is after Lightning has
+    restored its counters.
+
+    Args:
+        address: where the shards are.
+        batches: turns samples into batches.
+        count: number of training samples.
+        position: returns (epoch, number of batches of it already processed).
+        batch_size: samples in a batch.
+        world: number of processes.
+        **options: further arguments of :class:`torch.utils.data.DataLoader`.
+    """
+
+    def __init__(
+        self,
+        address: ShardAddress,
+        batches: ShardBatches,
+        count: int,
+        position: Callable[[], tuple[int, int]],
+        batch_size: int,
+        world: int,
+        **options: Any,
+    ) -> None:
+        if world > 1 and count < batch_size * world:
+            raise ConfigError(
+                f"{count:,} training samples do not give each of {world} processes a batch of {batch_size}: "
+                "use smaller batches or fewer processes"
+            )
+        self.address = address
+        self.batches = batches
+        self.batch_size = batch_size
+        self.num_workers = int(options["num_workers"])
+        self.drop_last = count >= batch_size  # a last batch of one sample would break batch norm
+        self._position = position
+        self._options = options
+        self._layout = {"num_workers": max(1, self.num_workers), "batch_size": batch_size, "processes": world}
+        self._resumed: dict[str, Any] = {}
+        self._length: int | None = None
+
+    def __len__(self) -> int:
+        if self._length is None:
+            self._length = len(self._streaming(0))
+        return self._length
+
+    def _streaming(self, epoch: int) -> Any:
+        """Return litdata's loader, about to begin an epoch."""
+        seed = abs(self.batches.seed) % 2**32
+        dataset = self.address.open("train", shuffle=True, drop_last=self.drop_last, seed=seed)
+        self.batches.epoch = epoch
+        loader = need("litdata.streaming").StreamingDataLoader(
+            dataset, batch_size=self.batch_size, **{**self._options, "collate_fn": self.batches}
+        )
+        dataset.set_epoch(epoch + 1)  # litdata counts from 1
+        loader.current_epoch = epoch
+        return loader
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, done = self._position()
+        if done >= len(self):
+            return
+        loader = self._streaming(epoch)
+        if done:
+            self._check_layout()
+            state = loader.state_dict()
+            samples = done * self.batch_size
+            state["dataset"] |= {"num_samples_yielded": samples, "sample_in_epoch": samples * self._layout["processes"]}
+            state |= {"current_epoch": epoch + 1, "num_samples_yielded": samples}
+            state["latest_worker_idx"] = (done - 1) % self._layout["num_workers"]
+            loader.load_state_dict(state)
+        yield from loader
+
+    def _check_layout(self) -> None:
+        for name, now in self._layout.items():
+            before = self._resumed.get(name, now)
+            if before != now:
+                raise ConfigError(
+                    f"shards are read in an order that depends on the number of {name}: it was {before} and is {now}; "
+                    f"within an epoch resume with {before}, or resume from the end of an epoch"
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the order depends on; the position is in the trainer's counters."""
+        return dict(self._layout)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+        self._resumed = dict(state)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.hybrid import HybridDataModule, HybridSource
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import ConfigError
+from tests.contracts.datamodule import DataModuleContract
+from tests.helpers.data import StripesDataModule
+
+
+def face(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
+    """Return a smooth random picture ``(side, side, 3)``: two of them are never near-duplicates."""
+    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def write_tree(root: Path, per_class: int, seed: int, side: int = 64) -> Path:
+    """Write ``<root>/<emotion>/<n>.png``."""
+    rng = np.random.default_rng(seed)
+    for name in SEVEN.class_names:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(per_class):
+            Image.fromarray(face(rng, side)).save(root / name / f"{number}.png")
+    return root
+
+
+def write_manifest(root: Path, per_class: int, seed: int) -> Path:
+    """Write ``<root>/web.csv`` and its images, three to a subject."""
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    lines = ["path,label,kind,subject,gender,age_group"]
+    for row in range(7 * per_class):
+        Image.fromarray(face(rng, 80)).save(root / f"{row}.jpg", quality=95)
+        lines.append(f"{row}.jpg,{SEVEN.class_names[row % 7]},,s{row // 3},{'fm'[row % 2]},adult")
+    (root / "web.csv").write_text("\n".join(lines))
+    return root / "web.csv"
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("hybrid")
+    return {"studio": str(write_tree(root / "studio", 6, 1)), "web": str(write_manifest(root / "web", 6, 2))}
+
+
+def make(sources: dict[str, str], **options: Any) -> HybridDataModule:
+    kinds = {"studio": "real", "web": "web"}
+    named = {name: HybridSource(path=path, kind=kinds[name]) for name, path in sources.items()}
+    return HybridDataModule(named, **{"image_size": 32, "num_workers": 0, **options})
+
+
+class TestHybrid(DataModuleContract):
+    @pytest.fixture(autouse=True)
+    def _sources(self, sources: dict[str, str]) -> None:
+        self.sources = sources
+
+    def make(self, **options: Any) -> EmotionDataModule:
+        return make(self.sources, **{"channels": 1, **options})
+
+
+def test_every_row_says_where_it_comes_from(sources: dict[str, str]) -> None:
+    described = make(sources).describe()
+    assert {name: sum(counts.values()) for name, counts in described["by_source"].items()} == {"studio": 42, "web": 42}
+    assert {name: sum(counts.values()) for name, counts in described["by_kind"].items()} == {"real": 42, "web": 42}
+    table = make(sources).table
+    assert table.files[0].startswith("studio/")
+    assert set(table.groups["subject"][table.sources == "web"]) == {f"web/s{number}" for number in range(14)}
+    assert table.images.shape == (84, 3, 32, 32)
+
+
+def test_the_native_size_is_256(sources: dict[str, str]) -> None:
+    data = make(sources, image_size=None)
+    assert data.image_size == 256
+    assert data.table.images[np.array([0])].shape == (1, 3, 256, 256)
+
+
+def test_no_subject_and_no_image_stands_in_two_splits(sources: dict[str, str], tmp_path: Path) -> None:
+    copy = tmp_path / "copies"
+    for number, file in enumerate(sorted(Path(sources["studio"]).rglob("*.png"))):
+        target = copy / file.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:  # recompressed: a near-duplicate, not the same pixels
+            image.resize((96, 96)).save(target / f"copy{number}.jpg", quality=80)
+    named = {name: HybridSource(path=path) for name, path in sources.items()}
+    named["copies"] = HybridSource(path=str(copy), kind="web")
+    for seed in range(3):
+        table = HybridDataModule(named, image_size=32, test_fraction=0.2, split_seed=seed).table
+        assert all(len(table.rows(split)) > 5 for split in ("train", "val", "test"))
+        studio, copies = np.flatnonzero(table.sources == "studio"), np.flatnonzero(table.sources == "copies")
+        order = sorted(range(len(studio)), key=lambda row: table.files[studio[row]])
+        copied = sorted(copies, key=lambda row: int(str(table.files[row]).split("copy")[1].removesuffix(".jpg")))
+        assert [table.splits[studio[row]] for row in order] == [table.splits[row] for row in copied]
+        subjects = table.groups["subject"]
+        for subject in np.unique(subjects[subjects != ""]):
+            assert len(set(table.splits[subjects == subject])) == 1
+
+
+def test_the_same_seed_gives_the_same_split_elsewhere(sources: dict[str, str], tmp_path: Path) -> None:
+    again = {"studio": str(write_tree(tmp_path / "a", 6, 1)), "web": str(write_manifest(tmp_path / "b", 6, 2))}
+    first, second = make(sources), make(dict(reversed(again.items())))
+    one = dict(zip(first.table.files.tolist(), first.table.splits.tolist(), strict=True))
+    two = dict(zip(second.table.files.tolist(), second.table.splits.tolist(), strict=True))
+    assert one == two
+    other = make(sources, split_seed=1).table
+    assert other.splits.tolist() != first.table.splits.tolist()
+
+
+def test_a_balanced_test_part_has_so_many_of_each_class(sources: dict[str, str]) -> None:
+    table = make({"studio": sources["studio"]}, test_per_class=2).table
+    assert set(table.class_counts("test").values()) == {2}
+    assert len(table.rows("val")) > 0
+
+
+def test_a_source_can_be_left_out_for_testing(sources: dict[str, str], tmp_path: Path) -> None:
+    mixed = write_tree(tmp_path / "mixed", 3, 5)
+    leaked = sorted(Path(sources["studio"]).rglob("*.png"))[0]
+    (mixed / "happy" / "leaked.png").write_bytes(leaked.read_bytes())
+    named = {"studio": HybridSource(path=sources["studio"]), "mixed": HybridSource(path=str(mixed))}
+    data = HybridDataModule(named, image_size=32, leave_out="studio")
+    table = data.table
+    assert set(table.splits[table.sources == "studio"]) == {"test"}
+    assert "test" not in set(table.splits[table.sources == "mixed"])
+    assert table.splits[table.files.tolist().index("mixed/happy/leaked.png")] == ""
+    assert data.describe()["left_out"]["by_reason"] == {"also in 'studio', which is left out": 1}
+
+
+def test_another_data_module_can_be_a_source(sources: dict[str, str]) -> None:
+    named = {"stripes": HybridSource(data=StripesDataModule(), kind="synthetic"), "web": HybridSource(sources["web"])}
+    data = HybridDataModule(named, image_size=32)
+    assert data.describe()["by_kind"]["synthetic"]["train"] > 80
+    assert data.table.images[np.array([0, len(data.table) - 1])].shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize("small", ["reject", "upscale"])
+def test_small_images_are_rejected_or_marked(sources: dict[str, str], tmp_path: Path, small: Any) -> None:
+    mixed = write_tree(tmp_path / "mixed", 2, 7, side=90)
+    Image.fromarray(face(np.random.default_rng(8), 50)).save(mixed / "sad" / "tiny.png")
+    named = {"mixed": HybridSource(str(mixed)), "stripes": HybridSource(data=StripesDataModule())}
+    named["web"] = HybridSource(sources["web"])
+    data = HybridDataModule(named, image_size=32, min_side=70, small=small)
+    if small == "reject":
+        assert set(data.table.sources) == {"mixed", "web"}
+        assert data.describe()["left_out"]["count"] == 141
+        assert "50x50 pixels, below the least side of 70" in str(data.describe()["left_out"]["first"])
+    else:
+        upscaled = data.table.groups["upscaled"]
+        assert set(upscaled[data.table.sources == "stripes"]) == {"yes"}
+        assert set(upscaled[data.table.sources == "web"]) == {"no"}
+        assert data.table.files[(data.table.sources == "mixed") & (upscaled == "yes")] == ["mixed/sad/tiny.png"]
+
+
+def test_rows_of_other_classes_are_left_out(sources: dict[str, str]) -> None:
+    data = make(sources, class_names=["happy", "sad"])
+    assert data.class_names == ("happy", "sad")
+    assert len(data.table) == 24
+    assert data.describe()["left_out"]["count"] == 60
+
+
+@pytest.mark.parametrize(
+    ("named", "options", "message"),
+    [
+        ({}, {}, "names no source"),
+        ({"a": HybridSource()}, {}, "data.sources.a: expected either a path or a data module"),
+        ({"a": HybridSource(path="x", kind="fake")}, {}, "kind must be one of real, web, synthetic, not 'fake'"),
+        ({"a": HybridSource(path="x")}, {"leave_out": "b"}, "there is no source 'b'"),
+    ],
+)
+def test_bad_sources_are_named(named: dict[str, HybridSource], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        HybridDataModule(named, **options)
