@@ -31,6 +31,7 @@ from fer_lightning.types import Batch, Preprocessing
 __all__ = ["EmotionDataModule"]
 
 _STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+_EVAL_PIXELS = 2_000_000  # in a batch: the largest activation of VGG16, 64 channels at full size, then takes 512 MB
 
 
 class EmotionDataModule(LightningDataModule):
@@ -41,7 +42,8 @@ class EmotionDataModule(LightningDataModule):
 
     Args:
         batch_size: samples in a training batch, per device.
-        eval_batch_size: samples in a validation, test or prediction batch, per device.
+        eval_batch_size: samples in a validation, test or prediction batch, per device; ``null`` chooses: two million
+            pixels or so, 16 to 512 samples.
         num_workers: loader processes; ``null`` chooses: none for images held in memory, else one for each core that is
             left, at most eight.
         image_size: side of the network's input in pixels; ``null`` keeps the native size.
@@ -72,7 +74,7 @@ class EmotionDataModule(LightningDataModule):
     def __init__(
         self,
         batch_size: int = 128,
-        eval_batch_size: int = 512,
+        eval_batch_size: int | None = None,
         num_workers: int | None = None,
         image_size: int | None = None,
         channels: int | None = None,
@@ -91,7 +93,7 @@ class EmotionDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ConfigError(f"data.{name} must be at least 1, not {value}")
         if num_workers is not None and num_workers < 0:
             raise ConfigError(f"data.num_workers must not be negative, not {num_workers}")
@@ -102,9 +104,10 @@ class EmotionDataModule(LightningDataModule):
         if image_size is not None and image_size < 8:
             raise ConfigError(f"data.image_size must be at least 8 pixels, not {image_size}")
         self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.image_size = self.native_size if image_size is None else image_size
+        suited = min(512, max(16, _EVAL_PIXELS // self.image_size**2))
+        self.eval_batch_size = suited if eval_batch_size is None else eval_batch_size
         self.channels = self.native_channels if channels is None else channels
         self.mean = self._native(self.native_mean) if mean is None else self._per_channel("mean", tuple(mean))
         self.std = self._native(self.native_std) if std is None else self._per_channel("std", tuple(std))

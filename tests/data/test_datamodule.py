@@ -96,6 +96,12 @@ def test_normalisation_and_gray_follow_their_formulas() -> None:
     assert float(gray[0, 0, 0, 0]) == pytest.approx(0.587)
 
 
+@pytest.mark.parametrize(("size", "expected"), [(32, 512), (48, 512), (96, 217), (224, 39), (512, 16)])
+def test_large_images_are_evaluated_in_smaller_batches(size: int, expected: int) -> None:
+    assert StripesDataModule(image_size=size).eval_batch_size == expected
+    assert StripesDataModule(image_size=size, eval_batch_size=7).eval_batch_size == 7
+
+
 def test_a_set_smaller_than_a_batch_is_still_trained_on() -> None:
     assert len(StripesDataModule(train=14, batch_size=64).train_dataloader()) == 1
 
