@@ -11,6 +11,7 @@ from fer_lightning.data.ferplus import FERPlusDataModule
 from fer_lightning.data.hybrid import HybridDataModule, HybridSource
 from fer_lightning.data.image_folder import ImageFolderDataModule
 from fer_lightning.data.manifest import ManifestDataModule
+from fer_lightning.data.mixing import BatchMix
 from fer_lightning.data.raf_db import RAFDBDataModule
 from fer_lightning.data.samples import SamplesTable
 from fer_lightning.data.shards import ShardsDataModule
@@ -21,6 +22,7 @@ __all__ = [
     "ArrowDataModule",
     "BalancedFER2013DataModule",
     "BatchAugment",
+    "BatchMix",
     "CKPlusDataModule",
     "EmotionDataModule",
     "FER2013DataModule",

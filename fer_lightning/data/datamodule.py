@@ -20,6 +20,7 @@ from fer_lightning.data.balance import cap_classes, draws_per_class, parse_balan
 from fer_lightning.data.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
 from fer_lightning.data.images import is_in_memory
 from fer_lightning.data.manifest_file import rows_to_keep
+from fer_lightning.data.mixing import BatchMix
 from fer_lightning.data.samples import SPLITS, SamplesTable
 from fer_lightning.data.sampling import EpochSampler, QuotaSampler, ResumableLoader
 from fer_lightning.data.splits import drop_overlap as drop_overlapping
@@ -37,8 +38,8 @@ _EVAL_PIXELS = 2_000_000  # in a batch: the largest activation of VGG16, 64 chan
 class EmotionDataModule(LightningDataModule):
     """Base of the data modules. A subclass gives :meth:`scan` and its defaults, nothing else.
 
-    Images stay uint8 until they are on the device; there they are scaled to 0..1, augmented (training only), brought to
-    the network's size and channels, and normalised.
+    Images stay uint8 until they are on the device; there they are scaled to 0..1, brought to the network's size,
+    augmented and mixed (training only), brought to its channels, and normalised.
 
     Args:
         batch_size: samples in a training batch, per device.
@@ -53,6 +54,7 @@ class EmotionDataModule(LightningDataModule):
         transform: changes each training image on the CPU, by albumentations: ``none``, ``light``, ``strong``,
             ``thesis_initial``, ``thesis_enhanced``, or a list of transforms by class_path.
         augment: changes training batches on the device; ``null`` for none.
+        mix: mixes the samples of a training batch after that (mixup, cutmix); ``null`` for none.
         balance: what an epoch draws: ``none`` (each image once), ``cap:<n>`` (at most n images of a class),
             ``oversample`` (each class as often as the largest), ``weighted`` (as many images as ever, of all classes
             equally many).
@@ -82,6 +84,7 @@ class EmotionDataModule(LightningDataModule):
         std: list[float] | None = None,
         transform: str | list[dict] = "none",  # type: ignore[type-arg]  # bare: the parser must not build the specs
         augment: BatchAugment | None = None,
+        mix: BatchMix | None = None,
         balance: str = "none",
         class_multipliers: dict[str, float] | None = None,
         per_class: int | None = None,
@@ -115,6 +118,7 @@ class EmotionDataModule(LightningDataModule):
             raise ConfigError(f"data.std must be above 0, not {list(self.std)}")
         self.transform = named_transform(transform) if isinstance(transform, str) else SampleTransform(transform)
         self.augment = augment
+        self.mix = mix
         self.balance = parse_balance(balance)
         self.class_multipliers = class_multipliers
         self.per_class = per_class
@@ -324,14 +328,17 @@ class EmotionDataModule(LightningDataModule):
         return self._eval_loader("test")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Turn uint8 images on the device into the network's input; training batches are augmented."""
+        """Turn uint8 images on the device into the network's input; training batches are augmented and mixed."""
         images = batch["image"].float().div_(255)
         if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
             size = (self.image_size, self.image_size)
             images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         if self.augment is not None and "key" in batch:
             images = self.augment(images, batch["key"], self.augment.strength(self._progress()))
-        return {**batch, "image": self._normalise(images)}
+        batch = {**batch, "image": images}
+        if self.mix is not None and "key" in batch and self.mix.active(self._progress()):
+            batch = self.mix(batch, self.num_classes)  # normalising is linear: here it is the same, on fewer channels
+        return {**batch, "image": self._normalise(batch["image"])}
 
     def _progress(self) -> float:
         if self.trainer is None or not self.trainer.max_epochs or self.trainer.max_epochs < 1:

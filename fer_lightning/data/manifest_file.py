@@ -114,6 +114,9 @@ def _read_csv(path: Path, required: tuple[str, ...]) -> ManifestFile:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{short_path(path)}: expected UTF-8 text ({one_line(str(error))})") from None
+    zero = text.find("\0")
+    if zero >= 0:  # what csv does about it depends on the version of Python
+        raise DataError(f"{short_path(path)}, line {text.count(chr(10), 0, zero) + 1}: found a zero byte in the text")
     first = text.split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

@@ -264,6 +264,9 @@ def _exactly(
     order = sorted(np.flatnonzero(held).tolist(), key=lambda row: _order_key(seed, contents[row].tobytes()))
     for label in np.flatnonzero(wanted).tolist():
         spare[[row for row in order if labels[row] == label][:count]] = False
+    for rows in _members(groups).values():
+        if spare[rows].all():  # nothing of this group is tested on after all
+            held[rows] = spare[rows] = False
     return held & ~spare, spare
 
 

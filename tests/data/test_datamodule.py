@@ -13,6 +13,7 @@ from fer_lightning.data.augment import BatchAugment
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.dataset import spare_cores
 from fer_lightning.data.images import SubsetImages
+from fer_lightning.data.mixing import BatchMix
 from fer_lightning.data.samples import SamplesTable, content_digests
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract
@@ -82,6 +83,24 @@ def test_augmentation_touches_training_batches_only() -> None:
         data.on_after_batch_transfer(train, 0)["image"], plain.on_after_batch_transfer(train, 0)["image"]
     )
     assert torch.equal(data.on_after_batch_transfer(val, 0)["image"], plain.on_after_batch_transfer(val, 0)["image"])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mixing_touches_training_batches_only(channels: int) -> None:
+    options: dict[str, Any] = {"batch_size": 8, "channels": channels, "augment": BatchAugment()}
+    mix = BatchMix(mixup=1.0, cutmix=1.0)
+    data, plain = StripesDataModule(mix=mix, **options), StripesDataModule(**options)
+    train, val = next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))
+    mixed, unmixed = data.on_after_batch_transfer(train, 0), plain.on_after_batch_transfer(train, 0)
+    expected = mix(unmixed, data.num_classes)  # of normalised images: the same
+    assert torch.allclose(mixed["image"], expected["image"], atol=1e-5)
+    assert not torch.allclose(mixed["image"], unmixed["image"], atol=0.1)
+    assert torch.equal(mixed["soft_label"], expected["soft_label"])
+    assert mixed["soft_label"].shape == (8, 7)
+    assert "soft_label" not in unmixed
+    evaluated = data.on_after_batch_transfer(val, 0)
+    assert torch.equal(evaluated["image"], plain.on_after_batch_transfer(val, 0)["image"])
+    assert "soft_label" not in evaluated
 
 
 def test_normalisation_and_gray_follow_their_formulas() -> None:
