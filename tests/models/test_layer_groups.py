@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models._manipulate import group_parameters
+from torch import Tensor, nn
+
+from fer_lightning.errors import ConfigError
+from fer_lightning.models import BACKBONES
+from fer_lightning.models.layer_groups import layer_groups
+from tests.helpers.parts import TinyBackbone
+
+TIMM = {  # name: groups, first parameter of the lowest, last of the highest
+    "vgg16": (14, "features.0.weight", "pre_logits.fc2.bias"),
+    "resnet18": (5, "conv1.weight", "layer4.1.bn2.bias"),
+    "mobilenetv2_100": (8, "conv_stem.weight", "bn2.bias"),
+    "efficientnet_b0": (8, "conv_stem.weight", "bn2.bias"),
+    "vit_tiny_patch16_224": (13, "cls_token", "norm.bias"),
+}
+
+
+def timm_network(name: str) -> nn.Module:
+    with torch.device("meta"):  # names and shapes alone
+        network: nn.Module = timm.create_model(name, num_classes=0)
+    return network
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_timm_networks_have_timms_groups(name: str) -> None:
+    network = timm_network(name)
+    found = layer_groups(network)
+    count, first, last = TIMM[name]
+    assert (len(found), found[0].parameters[0], found[-1].parameters[-1]) == (count, first, last)
+    matcher: Any = network.group_matcher
+    theirs = group_parameters(network, matcher(coarse=True))
+    assert [set(group.parameters) for group in found] == [set(names) for names in theirs.values()]
+
+
+@pytest.mark.parametrize("name", [*TIMM, *BACKBONES])
+def test_every_tensor_is_in_one_group(name: str) -> None:
+    network = BACKBONES[name]() if name in BACKBONES else timm_network(name)
+    found = layer_groups(network)
+    parameters = [parameter for group in found for parameter in group.parameters]
+    buffers = [buffer for group in found for buffer in group.buffers]
+    assert sorted(parameters) == sorted(name for name, _ in network.named_parameters())
+    assert sorted(buffers) == sorted(name for name, _ in network.named_buffers())
+    home = {name: index for index, group in enumerate(found) for name in (*group.parameters, *group.buffers)}
+    for name in buffers:  # running statistics are where the gains of their norm are
+        if name.endswith("running_mean"):
+            assert home[name] == home[name.replace("running_mean", "weight")]
+
+
+def test_ours_have_a_stem_and_one_group_per_block() -> None:
+    found = layer_groups(BACKBONES["compact_resnet_418k"]())
+    assert [group.parameters[0].rpartition(".conv")[0] for group in found[1:]] == [f"blocks.{n}.0" for n in range(4)]
+    assert all(name.startswith("stem") for name in found[0].parameters)
+
+
+def test_a_plain_module_has_one_group_per_child() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    assert [group.parameters[0] for group in layer_groups(network)] == ["0.weight", "2.0.weight"]
+    assert layer_groups(network)[1].buffers == ("2.1.running_mean", "2.1.running_var", "2.1.num_batches_tracked")
+
+
+def test_a_wrapping_child_is_looked_into() -> None:
+    groups = layer_groups(TinyBackbone())
+    assert [group.parameters[0] for group in groups] == ["layers.0.weight", "layers.1.weight", "layers.4.weight"]
+
+
+def test_norm_without_gains_joins_the_layer_before_it() -> None:
+    norm = nn.BatchNorm2d(4, affine=False)
+    network = nn.Sequential(nn.BatchNorm2d(1, affine=False), nn.Conv2d(1, 4, 3), norm, nn.Conv2d(4, 4, 3))
+    found = layer_groups(network)
+    assert [group.parameters[0] for group in found] == ["1.weight", "3.weight"]
+    assert {name.partition(".")[0] for name in found[0].buffers} == {"0", "2"}
+    assert found[1].buffers == ()
+
+
+class Tied(nn.Module):
+    """Two layers of the same weight and a token of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(4))
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.second(self.first(x + self.token))
+        return out
+
+
+def test_tied_parameters_count_once_and_own_ones_are_at_the_input() -> None:
+    found = [group.parameters for group in layer_groups(Tied())]
+    assert found == [("token", "first.weight", "first.bias"), ("second.bias",)]
+
+
+def test_a_module_without_parameters_has_no_groups() -> None:
+    with pytest.raises(ConfigError, match="Flatten has no parameters"):
+        layer_groups(nn.Flatten())
