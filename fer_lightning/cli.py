@@ -186,6 +186,7 @@ class FERCLI(LightningCLI):
         size, channels = self.datamodule.preprocessing["image_size"], self.datamodule.preprocessing["channels"]
         rows = min(self.datamodule.batch_size, len(self.datamodule.table.rows("train")))
         images = torch.randn(rows, channels, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+        self.model.take_class_counts(self.datamodule)
         choice = measure_precision(self.model.to(device), images, self.model.criterion)
         self.model.to("cpu")
         self._announce(f"precision {choice.precision}: {choice.reason}")

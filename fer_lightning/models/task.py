@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fer_lightning.errors import ConfigError
+from fer_lightning.losses import TakesClassCounts, TakesClassNames, TakesEpoch
 from fer_lightning.metrics import EmotionMetrics
 from fer_lightning.models.classifier import build_classifier
 from fer_lightning.models.heads import LinearHead
@@ -89,6 +90,8 @@ class EmotionTask(LightningModule):
             self.classifier = self.classifier.to(memory_format=torch.channels_last)
         self.channels_last = channels_last
         self.criterion = loss()
+        if isinstance(self.criterion, TakesClassNames):
+            self.criterion.set_class_names(self.class_names)
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.monitor = monitor
@@ -96,6 +99,28 @@ class EmotionTask(LightningModule):
         self.metrics = nn.ModuleDict({f"{split}_metrics": EmotionMetrics(class_names) for split in _SPLITS})
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Hand the class counts of the training data to a loss that depends on them."""
+        if stage == "fit":
+            self.take_class_counts(getattr(self.trainer, "datamodule", None))
+
+    def take_class_counts(self, data: object) -> None:
+        """Hand the ``class_counts`` of a data module to a loss that depends on them; do nothing for other losses.
+
+        Raises:
+            ConfigError: if there is no such data and the loss cannot do without.
+        """
+        if not isinstance(self.criterion, TakesClassCounts):
+            return
+        counts = getattr(data, "class_counts", None)
+        if counts is not None:
+            self.criterion.set_class_counts(counts)
+        elif getattr(self.criterion, "lacks_class_counts", True):
+            raise ConfigError(
+                f"{type(self.criterion).__name__} needs the training samples of each class, and there is no data "
+                "module with class_counts: train with one, or call set_class_counts of the loss first"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, K)`` of normalised images ``(N, C, H, W)``."""
@@ -137,8 +162,10 @@ class EmotionTask(LightningModule):
         return {"logits": self(batch["image"]).float(), "index": batch["index"]}
 
     def on_train_epoch_start(self) -> None:
-        """Forget the metrics of an epoch that was left before its end."""
+        """Forget the metrics of an epoch that was left before its end; tell the loss which epoch begins."""
         self._metrics("train").reset()
+        if isinstance(self.criterion, TakesEpoch):
+            self.criterion.set_epoch(self.current_epoch)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the metrics of the training batches once the epoch's last one is done, before validation."""
@@ -196,11 +223,16 @@ class EmotionTask(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of other classes; restore a plateau schedule.
+        """Refuse weights of other classes; restore a plateau schedule and the epoch of the loss.
 
         Raises:
             ConfigError: if the checkpoint's classes are not those of the data.
         """
+        if isinstance(self.criterion, TakesEpoch) and "epoch" in checkpoint:
+            self.criterion.set_epoch(checkpoint["epoch"])  # a run resumed inside an epoch does not start it again
+        state, own = checkpoint.get("state_dict", {}), self.state_dict().keys()
+        for name in [name for name in state if name.startswith("criterion.") and name not in own]:
+            del state[name]  # of another loss, which was exchanged for this one
         stored = checkpoint.get("fer_task")
         if stored is None:
             return

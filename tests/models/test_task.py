@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
+from torch.utils.data import DataLoader
 
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
+from fer_lightning.losses import FocalLoss, LogitAdjustedLoss
 from fer_lightning.models.task import EmotionTask
 from tests.helpers.cli import fit
+from tests.helpers.data import StripesDataModule
 from tests.helpers.parts import CosineHead, PolyLoss, TinyBackbone
 
 PREPROCESSING: Any = {"image_size": 16, "channels": 1, "mean": [0.5], "std": [0.5], "interpolation": "bilinear"}
@@ -82,3 +88,68 @@ def test_plateau_watches_the_named_metric(tmp_path: Path, capsys: pytest.Capture
     assert [float(row.split(",")[2]) for row in history[1:]] == pytest.approx([0.1, 0.01, 0.001])
     assert fit(tmp_path, *options, "--model.optimizer.lr=0.1", "--model.monitor=val_los") == 2
     assert "model.monitor 'val_los' is not logged" in capsys.readouterr().err
+
+
+class NotingLoss(nn.CrossEntropyLoss):
+    """A loss of a user's own that notes what the task tells it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Any] = []
+
+    def set_class_counts(self, counts: Mapping[str, int]) -> None:
+        self.told.append(dict(counts))
+
+    def set_epoch(self, epoch: int) -> None:
+        self.told.append(epoch)
+
+
+def trainer(epochs: int = 2, **options: Any) -> Trainer:
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    return Trainer(accelerator="cpu", max_epochs=epochs, use_distributed_sampler=False, **{**quiet, **options})
+
+
+def test_a_loss_is_told_the_counts_once_and_each_epoch() -> None:
+    built = task(loss=NotingLoss)
+    trainer().fit(built, datamodule=StripesDataModule(train=20, batch_size=8))
+    counts = dict(zip(SEVEN.class_names, [3, 3, 3, 3, 3, 3, 2], strict=True))
+    assert built.criterion.told == [counts, 0, 1]
+
+
+def test_a_loss_is_told_the_epoch_of_a_checkpoint() -> None:
+    built = task(loss=NotingLoss)
+    built.on_load_checkpoint({"epoch": 7})
+    assert built.criterion.told == [7]
+
+
+def test_without_class_counts_a_loss_that_needs_them_is_refused() -> None:
+    data = StripesDataModule(batch_size=8)
+    ready_made: Any = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    batches = DataLoader(ready_made, batch_size=None)
+    needing: list[type[nn.Module]] = [LogitAdjustedLoss, NotingLoss]
+    for loss in needing:
+        with pytest.raises(ConfigError, match=f"{loss.__name__} needs the training samples.*there is no data module"):
+            trainer().fit(task(loss=loss), batches)
+    by_hand = task(loss=LogitAdjustedLoss)
+    by_hand.take_class_counts(data)
+    for ready in (task(), task(loss=FocalLoss), by_hand):
+        fitting = trainer(1)
+        fitting.fit(ready, batches)
+        assert fitting.global_step == len(batches)
+
+
+def test_averaged_weights_leave_the_counts_alone() -> None:
+    built = task(loss=LogitAdjustedLoss)
+    trainer(3, callbacks=[EMAWeightAveraging(decay=0.9)]).fit(built, datamodule=StripesDataModule(train=301))
+    assert built.state_dict()["criterion.class_counts"].tolist() == [43] * 7
+
+
+def test_the_state_of_an_exchanged_loss_is_dropped() -> None:
+    state = {name: value.clone() for name, value in task(loss=LogitAdjustedLoss).state_dict().items()}
+    plain = task()
+    checkpoint = {"state_dict": state}
+    plain.on_load_checkpoint(checkpoint)
+    plain.load_state_dict(checkpoint["state_dict"])
+    assert "criterion.class_counts" not in checkpoint["state_dict"]
