@@ -12,7 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, ResumeCheckpoint
+from fer_lightning.callbacks.graceful_stop import GracefulStop, Stopped, stopping_at_once
 from fer_lightning.callbacks.guard import FiniteGuard
 from fer_lightning.callbacks.precision import measure_precision
 from fer_lightning.callbacks.predictions import PredictionWriter
@@ -38,7 +39,16 @@ from fer_lightning.commands.parsing import folded
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.task import EmotionTask
-from fer_lightning.runs import BEST, RESUME, Claim, claim_run_folder, find_checkpoint, run_folder_of
+from fer_lightning.runs import (
+    BEST,
+    RESUME,
+    Claim,
+    RunLock,
+    claim_run_folder,
+    find_checkpoint,
+    lock_run_folder,
+    run_folder_of,
+)
 from fer_lightning.stored_config import DEFAULT_ROOT, as_file, differences, peek, stored_config
 
 __all__ = ["FERCLI", "prepare_parsing", "prepared", "readable", "run_trainer_verb", "told_by_us"]
@@ -67,12 +77,14 @@ class FERCLI(LightningCLI):
         self.verb = verb
         self.checkpoint: Path | None = None
         self.claim: Claim | None = None
+        self.lock: RunLock | None = None
+        self.stop = GracefulStop()
         super().__init__(
             EmotionTask,
             EmotionDataModule,
             subclass_mode_data=True,
             save_config_callback=RunConfig,
-            trainer_defaults={"callbacks": [StepSeed(), FiniteGuard()], "use_distributed_sampler": False},
+            trainer_defaults={"callbacks": [StepSeed(), FiniteGuard(), self.stop], "use_distributed_sampler": False},
             seed_everything_default=0,
             parser_kwargs={
                 "prog": f"fer {verb}",
@@ -146,6 +158,8 @@ class FERCLI(LightningCLI):
             logger = False
             kwargs["callbacks"] = [*(given["callbacks"] or []), PredictionWriter()]
         try:
+            if self.verb == "fit" and not config["fast_dev_run"] and _rank() == 0:
+                self._take_lock(folder)
             return super().instantiate_trainer(
                 default_root_dir=str(folder),
                 logger=logger,
@@ -155,7 +169,18 @@ class FERCLI(LightningCLI):
             )
         except BaseException:
             self.discard()
+            self.unlock()
             raise
+
+    def _take_lock(self, folder: Path) -> None:
+        self.lock = lock_run_folder(folder)
+        if (gone := self.lock.took_over) is not None:
+            self._announce(f"took over {folder} from process {gone.pid} of this machine, which is gone")
+
+    def unlock(self) -> None:
+        """Let others write into the run folder."""
+        if self.lock is not None:
+            self.lock.release()
 
     def discard(self) -> None:
         """Remove the run folder of a run that has not begun."""
@@ -295,6 +320,12 @@ def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
             if isinstance(error, MisconfigurationException):
                 raise ConfigError(folded(str(error))) from error
             raise
+        except Stopped:
+            if cli.trainer.global_step == 0:
+                cli.discard()
+            raise
+        finally:
+            cli.unlock()
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
         os.environ.pop(_PRECISION_VARIABLE, None)
@@ -313,16 +344,32 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     Raises:
         FERError: for whatever a user can mend.
     """
-    with prepared(verb, args) as cli:
-        try:
-            cli.execute()
-        except SIGTERMException:
-            return 128 + signal.SIGTERM
-        except SystemExit:
-            if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
-                raise
-            return 128 + signal.SIGINT
-    return 0
+    started_by_us = _FOLDER_VARIABLE in os.environ
+    try:
+        with stopping_at_once() if verb == "fit" else nullcontext(), prepared(verb, args) as cli:
+            signum = _execute(cli)
+    except Stopped as stop:
+        signum = stop.signum
+    # The first process speaks for those it started: Lightning takes a code of theirs for a crash and kills it.
+    return 128 + signum if signum and not started_by_us else 0
+
+
+def _execute(cli: FERCLI) -> int:
+    """Run the verb and return the number of the signal that ended it, 0 for none."""
+    try:
+        cli.execute()
+    except SIGTERMException:
+        return signal.SIGTERM
+    except Stopped as stop:
+        launcher = cli.trainer.strategy.launcher
+        if launcher is not None and not stop.agreed:
+            launcher.kill(signal.SIGKILL)  # the others wait for this process
+        raise
+    except SystemExit:
+        if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
+            raise
+        return signal.SIGINT
+    return cli.stop.signum
 
 
 def readable(message: str, limit: int = 400) -> str:

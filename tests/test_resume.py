@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from fer_lightning.runs import LOCK
 from tests.helpers.cli import TINY, fer, fit, same_weights
 from tests.helpers.parts import Recorder, StoppedError
 
@@ -16,6 +19,11 @@ STEPS = 10  # batches of 8 in an epoch of 84
 AUGMENT = ["--data.augment=BatchAugment", "--resume_checkpoint.every_n_steps=2"]
 MOMENTUM = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.05", "--model.optimizer.momentum=0.9"]
 EMA = ["--trainer.callbacks=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"]
+UNFREEZING = [
+    "--trainer.callbacks+=fer_lightning.callbacks.unfreezing.GradualUnfreezing",
+    "--trainer.callbacks.every=1",
+    "--trainer.callbacks.backbone_lr_factor=0.5",
+]
 STOP = "--trainer.callbacks+=tests.helpers.parts.StopAt"
 
 
@@ -55,8 +63,10 @@ def test_resume_is_exact_wherever_it_stopped(tmp_path: Path, step: int) -> None:
         ("--trainer.precision=bf16-mixed",),
         EMA,
         ("--data.balance=weighted", "--data.class_multipliers={disgust: 3}", "--data.transform=strong"),
+        ("--data.mix=BatchMix", "--data.mix.cutmix=1.0"),
+        (*UNFREEZING, "--model.lr_scheduler=WarmupCosine", *MOMENTUM),
     ],
-    ids=["cosine", "plateau", "accumulation", "bf16", "ema", "balance"],
+    ids=["cosine", "plateau", "accumulation", "bf16", "ema", "balance", "mix", "unfreezing"],
 )
 def test_resume_is_exact_with(tmp_path: Path, options: tuple[str, ...]) -> None:
     stopped_and_resumed(tmp_path, STEPS + 5, *options)
@@ -101,4 +111,58 @@ def test_resume_is_exact_after_a_kill(tmp_path: Path, workers: int) -> None:
     assert killed.returncode == -9, killed.stderr.decode()[-2000:]
     assert fer("fit", *TINY, *options, "--name=whole") == 0
     assert fer("fit", *TINY, *options, "--name=parts", "--ckpt_path=last") == 0
+    assert identical(tmp_path)
+
+
+SIGNAL = "--trainer.callbacks+=tests.callbacks.test_graceful_stop.SignalAt"
+
+
+def run_alone(options: list[str], plan: dict[str, object]) -> int:
+    """Train in a process group of its own, with signals sent on the way, and return the exit code."""
+    trained = subprocess.run(
+        [sys.executable, "-m", "fer_lightning", "fit", *TINY, *options, SIGNAL],
+        env={**os.environ, "FER_TEST_SIGNALS": json.dumps(plan), "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # may be ignored where tests run
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=200,
+        check=False,
+    )
+    return trained.returncode
+
+
+@pytest.mark.parametrize(
+    ("signum", "workers", "options"),
+    [
+        (signal.SIGTERM, 2, ("--trainer.accumulate_grad_batches=2",)),
+        pytest.param(signal.SIGINT, 2, (), marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 0, (), marks=pytest.mark.slow),
+        (signal.SIGINT, 0, ("--trainer.accumulate_grad_batches=2",)),
+        pytest.param(signal.SIGUSR1, 2, tuple(EMA), marks=pytest.mark.slow),
+    ],
+)
+def test_resume_is_exact_after_a_signal_to_the_group(
+    tmp_path: Path, signum: int, workers: int, options: tuple[str, ...]
+) -> None:
+    arguments = [*AUGMENT[:1], "--resume_checkpoint.every_n_steps=0", *MOMENTUM, *options]
+    arguments += [f"--data.num_workers={workers}", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=2"]
+    parts = [*arguments, "--name=parts"]
+    assert run_alone(parts, {"group": True, str(STEPS + 3): [signum]}) == 128 + signum
+    assert not (tmp_path / "parts/version_0" / LOCK).exists()
+    assert fer("fit", *TINY, *arguments, "--name=whole") == 0
+    assert fer("fit", *TINY, *parts, "--ckpt_path=last") == 0
+    assert identical(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [[0], [1], [0, 1]])
+def test_resume_is_exact_on_two_processes_after_a_signal_to_some(tmp_path: Path, ranks: list[int]) -> None:
+    arguments = [*AUGMENT[:1], "--resume_checkpoint.every_n_steps=0", *MOMENTUM, "--trainer.max_epochs=2"]
+    arguments += ["--trainer.devices=2", "--trainer.strategy=ddp", f"--trainer.default_root_dir={tmp_path}"]
+    parts = [*arguments, "--name=parts"]
+    assert run_alone(parts, {"ranks": ranks, "8": [signal.SIGTERM]}) == 143
+    assert not (tmp_path / "parts/version_0" / LOCK).exists()
+    assert run_alone([*arguments, "--name=whole"], {}) == 0
+    assert run_alone([*parts, "--ckpt_path=last"], {}) == 0
     assert identical(tmp_path)

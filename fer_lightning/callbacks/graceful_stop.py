@@ -1,0 +1,329 @@
+"""Stopping without a loss: signals end a run where it can go on exactly, errors leave what there was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch.utils.data import DataLoader
+
+from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_folder, is_rehearsal
+from fer_lightning.errors import NonFiniteError
+
+__all__ = ["FER_KEY", "GracefulStop", "Stopped", "may_stop_after", "stopping_at_once"]
+
+FER_KEY = "fer"
+"""Where a checkpoint says what it is worth: ``exact`` is false in a dump of an interrupted step."""
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+
+
+class Stopped(SystemExit):
+    """A signal has ended the run; the exit code is 128 + the signal's number.
+
+    Args:
+        signum: number of the signal.
+        agreed: whether all processes of the run end here together.
+    """
+
+    def __init__(self, signum: int, agreed: bool = True) -> None:
+        super().__init__(128 + signum)
+        self.signum = signum
+        self.agreed = agreed
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Stopped` meanwhile, so that what was begun is cleared away.
+
+    This is for the time before and after training. Outside the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own = os.getpid()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a loader's process, which has nothing to clear away
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
+        raise Stopped(signum, agreed=False)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def may_stop_after(batch: int, accumulate: int, epoch_ends: bool, validates: bool) -> bool:
+    """Tell whether a run that stops after a batch can go on exactly.
+
+    Not inside an accumulation window, whose gradients are in no checkpoint; and not before the validation or the end of
+    an epoch that follows the batch, which a resumed run would leave out.
+
+    Args:
+        batch: number of batches of the epoch that are done, from 1.
+        accumulate: batches in an optimizer step.
+        epoch_ends: whether the epoch ends with this batch.
+        validates: whether a validation comes next.
+    """
+    return batch % accumulate == 0 and not epoch_ends and not validates
+
+
+class _LoaderStart:
+    """First work of a loader's process: to outlive one SIGTERM, and every Ctrl-C.
+
+    A signal to the whole group reaches the loader's processes too, and the run still needs their batches; torch's own
+    handler would end them. The second SIGTERM is obeyed: the loader itself sends it to a process that hangs.
+
+    Args:
+        then: what the loader was told to do there.
+    """
+
+    def __init__(self, then: Callable[[int], None] | None) -> None:
+        self.then = then
+
+    def __call__(self, worker: int) -> None:
+        signal.signal(signal.SIGTERM, _once)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, "SIGUSR1"):
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        if self.then is not None:
+            self.then(worker)
+
+
+def _once(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signum, signal.SIG_DFL)
+
+
+def _harden(loaders: Any) -> None:
+    """Let the future processes of loaders outlive a signal to the group."""
+    for loader in loaders if isinstance(loaders, list) else [loaders]:
+        if (
+            isinstance(loader, DataLoader)
+            and loader.num_workers
+            and not isinstance(loader.worker_init_fn, _LoaderStart)
+        ):
+            loader.worker_init_fn = _LoaderStart(loader.worker_init_fn)
+
+
+class GracefulStop(Checkpoint):
+    """Ends a run that is told to stop where it can be resumed exactly, and dumps its state at an error.
+
+    SIGTERM, SIGUSR1 and the first Ctrl-C, to any of the processes, only set a flag; the processes agree on it after
+    each batch. At the next batch that :func:`may_stop_after` allows, or at the end of the epoch,
+    ``checkpoints/resume.ckpt`` is written and the run ends with the exit code 143, 138 or 130. A second Ctrl-C ends it
+    at once. Lightning's own handler talks to the other processes from inside the handler, which can hang.
+
+    Where Lightning requeues SLURM jobs itself, the signal for that (SIGUSR1) is left to it.
+
+    An error in training leaves ``checkpoints/dump.ckpt``, marked inexact: half a step may be in it. ``--ckpt_path
+    last`` never takes it. After a non-finite loss there is none, because the state is not worth keeping.
+
+    It is a :class:`~lightning.pytorch.callbacks.Checkpoint` so that Lightning calls it behind all callbacks whose state
+    belongs into the checkpoint; among the checkpoint callbacks it must be the last.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._flag = 0
+        self._presses = 0
+        self._owner = os.getpid()
+        self._speaks = True
+        self._trained = False
+        self._saved = False
+        self._installed = False
+        self._previous: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget an earlier run of the same trainer."""
+        self.signum = self._flag = self._presses = 0
+        self._installed = self._trained = self._saved = False
+        self._previous = {}
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:
+            return  # a loader's process that is just starting
+        if signum == signal.SIGINT:
+            self._presses += 1
+            if self._presses > 1:
+                raise KeyboardInterrupt
+            if self._speaks:  # not print: its buffer may be in use at this very moment
+                os.write(2, b"\nstopping after this batch; Ctrl-C again to stop at once\n")
+        self._flag = max(self._flag, signum)
+
+    def install(self, trainer: Trainer) -> None:
+        """Take over the signals, unless that is done or this is a rehearsal or not the main thread."""
+        in_main = threading.current_thread() is threading.main_thread()
+        if self._installed or is_rehearsal(trainer) or not in_main:
+            return
+        self._installed, self._owner, self._speaks = True, os.getpid(), trainer.is_global_zero
+        left = _requeue_signal(trainer)
+        for signum in _SIGNALS:
+            if signum != left and signal.getsignal(signum) is not signal.SIG_IGN:  # ignored on purpose stays so
+                self._previous[signum] = signal.signal(signum, self._handle)
+        if left is not None:
+            self._say(f"SLURM requeues this job: {signal.Signals(left).name} is left to Lightning")
+
+    def restore(self) -> None:
+        """Give the signals back, where they are still ours."""
+        for signum, handler in self._previous.items():
+            if signal.getsignal(signum) == self._handle:
+                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        self._installed, self._previous = False, {}
+
+    def _say(self, text: str) -> None:
+        if self._speaks:
+            print(f"fer: {text}", file=sys.stderr)
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over from Lightning's handlers, which are in place by now."""
+        self.install(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over, and stop if that was asked for in the meantime: nothing has changed yet.
+
+        Raises:
+            Stopped: if a signal has come.
+        """
+        self.install(trainer)
+        if self._installed:
+            _harden(trainer.train_dataloader)
+            _harden(trainer.val_dataloaders)
+        if self._agreed(trainer)[0]:
+            self._stop(trainer)
+
+    def _agreed(self, trainer: Trainer, blocked: bool = False) -> tuple[int, bool]:
+        """Return the signal that came to any process, 0 for none, and whether any process cannot stop here."""
+        if trainer.world_size == 1:
+            self.signum = self._flag
+            return self._flag, blocked
+        state = torch.tensor([self._flag, int(blocked)], device=trainer.strategy.root_device)
+        flag, stays = trainer.strategy.reduce(state, reduce_op="max").tolist()
+        self.signum = int(flag)
+        return self.signum, bool(stays)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the checkpoint if the run is to stop and may stop here."""
+        self._trained = True
+        loop = trainer.fit_loop.epoch_loop
+        fetcher = trainer.fit_loop._data_fetcher
+        assert fetcher is not None  # a batch has been fetched
+        possible = may_stop_after(
+            batch_idx + 1,
+            trainer.accumulate_grad_batches,
+            loop._is_training_done or trainer.should_stop,
+            loop._should_check_val_fx(fetcher),
+        )
+        signum, blocked = self._agreed(trainer, not possible)
+        if signum and not blocked:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know the validation loaders from now on, where no sanity check has made them before training."""
+        if self._installed:
+            _harden(trainer.val_dataloaders)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoint if the run is to stop: the epoch and its validation are done."""
+        if self._agreed(trainer)[0]:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if not is_rehearsal(trainer):
+            trainer.save_checkpoint(checkpoint_folder(trainer) / "resume.ckpt", weights_only=False)
+            self._saved = True
+
+    # The run ends at the hook that follows the writing one: what was logged in between is then in the event files.
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """End the run if its checkpoint is written.
+
+        Raises:
+            Stopped: if so.
+        """
+        if self._saved:
+            self._stop(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the run if its checkpoint is written.
+
+        Raises:
+            Stopped: if so.
+        """
+        if self._saved:
+            self._stop(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        file = checkpoint_folder(trainer) / "resume.ckpt"
+        where = f"after {trainer.global_step} steps; go on with --ckpt_path {file}"
+        told = where if file.exists() else "before the first step"
+        self._say(f"stopped by {signal.Signals(self.signum).name} {told}")
+        raise Stopped(self.signum)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the signal that came too late to stop anything: ``signum`` is what the program exits with."""
+        if self._agreed(trainer)[0]:
+            self._say(f"{signal.Signals(self.signum).name} came when training was done: the run is complete")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back; after an error Lightning does."""
+        self.restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Dump the state at an error; where that fails, the error is still the one that is told."""
+        if not self._trained or not isinstance(exception, Exception) or isinstance(exception, NonFiniteError):
+            return
+        rank = trainer.global_rank
+        path = checkpoint_folder(trainer) / (f"dump_rank{rank}.ckpt" if rank else "dump.ckpt")
+        try:
+            told = _dump(trainer, path, exception)
+        except Exception as error:
+            reason = (str(error) or repr(error)).splitlines()[0]
+            told = f"the state at the error could not be kept: {reason}"
+        print(f"fer: {told}", file=sys.stderr)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Say so if a run goes on from a dump."""
+        if checkpoint.get(FER_KEY, {}).get("exact", True) is False and trainer.is_global_zero:
+            print("fer: this checkpoint is the dump of an error: going on from it is not exact", file=sys.stderr)
+
+
+def _requeue_signal(trainer: Trainer) -> int | None:
+    """Return the signal at which Lightning requeues a SLURM job, ``None`` if it does not."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+        return None
+    return None if environment.requeue_signal is None else int(environment.requeue_signal)
+
+
+def _dump(trainer: Trainer, path: Path, exception: Exception) -> str:
+    """Write a checkpoint that is marked inexact and return what to say of it.
+
+    Not by ``trainer.save_checkpoint``, which waits for the other processes: they may know of no error.
+    """
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+        strategy = type(trainer.strategy).__name__
+        return f"the state at the error is not kept: with {strategy} its parts lie on several devices"
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    checkpoint[FER_KEY] = {**checkpoint.get(FER_KEY, {}), "exact": False, "error": repr(exception)[:500]}
+    AtomicCheckpointIO().save_checkpoint(checkpoint, path)
+    resume = checkpoint_folder(trainer) / "resume.ckpt"
+    kept = f"the last exact checkpoint is {resume}" if resume.exists() else "there is no exact checkpoint yet"
+    return f"the state at the error is in {path}, which is not exact; {kept}"

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO
+from fer_lightning.callbacks.graceful_stop import GracefulStop, Stopped, _LoaderStart, may_stop_after, stopping_at_once
+from fer_lightning.runs import LOCK, find_checkpoint
+from tests.helpers.cli import fer, fit, same_weights
+from tests.helpers.parts import StoppedError
+
+STEPS = 10  # batches of 8 in an epoch of 84
+NEVER = "--resume_checkpoint.every_n_steps=0"
+SIGNAL = "--trainer.callbacks+=tests.callbacks.test_graceful_stop.SignalAt"
+STOP = "--trainer.callbacks+=tests.helpers.parts.StopAt"
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class SignalAt(Callback):
+    """Sends signals to this process, or to its whole group, where the environment says: ``{place: [signal, ...]}``.
+
+    A place is a number of batches begun, ``validation``, ``sanity`` or ``end``. With ``group`` the whole process group
+    gets the signal; with ``ranks`` only these processes send it.
+    """
+
+    def __init__(self) -> None:
+        plan: dict[str, Any] = json.loads(os.environ.get("FER_TEST_SIGNALS", "{}"))
+        self.ranks = plan.pop("ranks", None)
+        self.group = plan.pop("group", False)
+        self.plan: dict[str, list[int]] = plan
+        self.seen = 0
+
+    def _send(self, trainer: Trainer, place: str) -> None:
+        if self.ranks is not None and trainer.global_rank not in self.ranks:
+            return
+        for signum in self.plan.pop(place, []):
+            if self.group:
+                os.killpg(os.getpgid(0), signum)
+            else:
+                signal.raise_signal(signum)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.seen += 1
+        self._send(trainer, str(self.seen))
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._send(trainer, "sanity" if trainer.sanity_checking else "validation")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._send(trainer, "end")
+
+
+def signalled(root: Path, plan: dict[str, Any], *options: str, name: str = "tiny", epochs: int = 2) -> int:
+    """Train with signals sent on the way and return the exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_TEST_SIGNALS", json.dumps(plan))
+        return fit(root, *options, SIGNAL, name=name, epochs=epochs)
+
+
+def state(root: Path, file: str = "resume.ckpt", name: str = "tiny") -> dict[str, Any]:
+    """Return a checkpoint of the only run of a name."""
+    return AtomicCheckpointIO().load_checkpoint(root / name / "version_0/checkpoints" / file)
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "epoch_ends", "validates", "expected"),
+    [
+        (3, 1, False, False, True),
+        (3, 2, False, False, False),
+        (4, 2, False, False, True),
+        (4, 2, True, False, False),
+        (4, 2, False, True, False),
+    ],
+)
+def test_where_a_run_may_stop(batch: int, accumulate: int, epoch_ends: bool, validates: bool, expected: bool) -> None:
+    assert may_stop_after(batch, accumulate, epoch_ends, validates) is expected
+
+
+@pytest.mark.parametrize(
+    ("signum", "code", "name"),
+    [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGUSR1, 138, "SIGUSR1"), (signal.SIGINT, 130, "SIGINT")],
+)
+def test_a_signal_ends_the_run_after_its_batch(
+    tmp_path: Path, signum: int, code: int, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(number) for number in HANDLED]
+    assert signalled(tmp_path, {"13": [signum]}, NEVER) == code
+    assert [signal.getsignal(number) for number in HANDLED] == before
+    assert state(tmp_path)["global_step"] == 13
+    errors = capfd.readouterr().err
+    assert f"stopped by {name} after 13 steps; go on with --ckpt_path {tmp_path}" in errors
+    assert ("stopping after this batch; Ctrl-C again to stop at once" in errors) is (signum == signal.SIGINT)
+    folder = tmp_path / "tiny/version_0"
+    assert not (folder / LOCK).exists()
+    assert not (folder / "checkpoints/dump.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "stops_at"),
+    [
+        ("1", (), 1),
+        ("3", ("--trainer.accumulate_grad_batches=2",), 2),  # after batch 4
+        (str(STEPS), (), STEPS),
+        ("5", ("--trainer.val_check_interval=5",), 6),  # the validation behind batch 5 is not left out
+        ("validation", (), STEPS),
+        (str(2 * STEPS), (), 2 * STEPS),
+    ],
+    ids=["first", "accumulation", "last", "before validation", "in validation", "very last"],
+)
+def test_it_stops_only_where_going_on_is_exact(
+    tmp_path: Path, place: str, options: tuple[str, ...], stops_at: int
+) -> None:
+    assert fit(tmp_path, NEVER, *options, name="whole") == 0
+    assert signalled(tmp_path, {place: [signal.SIGTERM]}, NEVER, *options) == 143
+    assert state(tmp_path)["global_step"] == stops_at
+    assert fit(tmp_path, NEVER, *options, "--ckpt_path=last") == 0
+    for file in ("resume.ckpt", "best.ckpt"):
+        folders = [tmp_path / name / "version_0/checkpoints" / file for name in ("whole", "tiny")]
+        assert same_weights(*folders)
+
+
+def test_the_second_ctrl_c_ends_the_run_at_once(tmp_path: Path) -> None:
+    assert signalled(tmp_path, {"13": [signal.SIGINT, signal.SIGINT]}, NEVER) == 130
+    assert state(tmp_path)["global_step"] == STEPS  # the end of the first epoch
+    assert not (tmp_path / "tiny/version_0/checkpoints/dump.ckpt").exists()
+
+
+def test_a_signal_before_the_first_batch_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert signalled(tmp_path, {"sanity": [signal.SIGTERM]}) == 143
+    assert "stopped by SIGTERM before the first step" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_when_all_is_done_is_told_and_nothing_is_lost(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert signalled(tmp_path, {"end": [signal.SIGTERM]}, epochs=1) == 143
+    assert "the run is complete" in capfd.readouterr().err
+    assert state(tmp_path)["global_step"] == STEPS
+
+
+def test_a_rehearsal_and_other_threads_keep_their_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    class Look(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            seen.append(any(getattr(signal.getsignal(s), "__name__", "") == "_handle" for s in HANDLED))
+
+    def run(**options: Any) -> None:
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+        trainer = Trainer(callbacks=[Look(), GracefulStop()], **quiet, **options)  # type: ignore[arg-type]
+        monkeypatch.setattr(trainer, "save_checkpoint", lambda *_, **__: None)
+        trainer.fit(BoringModel())
+
+    run(fast_dev_run=True)
+    other = threading.Thread(target=run, kwargs={"max_steps": 1})
+    other.start()
+    other.join()
+    run(max_steps=1)
+    assert seen == [False, False, True]
+
+
+def test_evaluation_keeps_its_handlers(tmp_path: Path) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    folder = tmp_path / "tiny/version_0"
+    (folder / LOCK).write_text("held by nobody: evaluation does not look")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GracefulStop, "install", lambda *_: pytest.fail("installed"))
+        assert fer("validate", f"--ckpt_path={folder}", "--trainer.enable_progress_bar=false") == 0
+
+
+def handlers(environment: object, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Return which signals are taken over in a cluster environment."""
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", devices=1)
+    monkeypatch.setattr(trainer._accelerator_connector, "cluster_environment", environment)
+    stop = GracefulStop()
+    stop.install(trainer)
+    taken: set[int] = {number for number in HANDLED if signal.getsignal(number) == stop._handle}
+    stop.restore()
+    return taken
+
+
+def test_the_signal_of_slurm_requeueing_is_left_to_lightning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(number) for number in HANDLED]
+    assert handlers(LightningEnvironment(), monkeypatch) == set(HANDLED)
+    assert handlers(SLURMEnvironment(auto_requeue=False), monkeypatch) == set(HANDLED)
+    assert "SLURM" not in capsys.readouterr().err
+    assert handlers(SLURMEnvironment(), monkeypatch) == {signal.SIGTERM, signal.SIGINT}
+    assert "SIGUSR1 is left to Lightning" in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in HANDLED] == before
+
+
+def test_a_signal_that_is_ignored_on_purpose_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert handlers(LightningEnvironment(), monkeypatch) == {signal.SIGTERM, signal.SIGUSR1}
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_outside_training_sigterm_clears_away_and_ends() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped) as stopped, stopping_at_once():
+        signal.raise_signal(signal.SIGTERM)
+    assert stopped.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Run something in a forked process, as loaders do, and return how it ended."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_loaders_process_survives_a_signal_to_the_group_but_not_the_loader() -> None:
+    def told(*signals: int) -> Callable[[], None]:
+        def work() -> None:
+            _LoaderStart(None)(0)
+            for signum in signals:
+                os.kill(os.getpid(), signum)
+
+        return work
+
+    assert forked(told(signal.SIGTERM, signal.SIGINT, signal.SIGINT, signal.SIGUSR1)) == 0
+    assert forked(told(signal.SIGTERM, signal.SIGTERM)) == -signal.SIGTERM
+
+
+def crash(root: Path, *options: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_TEST_STOP_AT", "13")
+        with pytest.raises(StoppedError):
+            fit(root, *options, STOP)
+
+
+def test_an_error_leaves_a_dump_that_last_never_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crash(tmp_path, NEVER)
+    folder = tmp_path / "tiny/version_0/checkpoints"
+    assert f"the state at the error is in {folder}/dump.ckpt, which is not exact" in capsys.readouterr().err
+    dump = state(tmp_path, "dump.ckpt")
+    assert dump["fer"]["exact"] is False
+    assert "StoppedError" in dump["fer"]["error"]
+    assert dump["global_step"] == 13
+    assert state(tmp_path).get("fer", {}).get("exact", True) is True
+    assert find_checkpoint("last", tmp_path, "tiny", "resume.ckpt") == folder / "resume.ckpt"
+    (folder / "resume.ckpt").unlink()
+    assert fit(tmp_path, "--ckpt_path=last") == 2  # not even where nothing else is left
+    assert fit(tmp_path, f"--ckpt_path={folder}/dump.ckpt") == 0
+    assert "going on from it is not exact" in capsys.readouterr().err
+
+
+def test_an_error_before_the_first_batch_leaves_no_dump(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BoringModel, "training_step", lambda *_: 1 / 0)
+        trainer = Trainer(callbacks=[GracefulStop()], default_root_dir=tmp_path, logger=False, accelerator="cpu")
+        with pytest.raises(ZeroDivisionError):
+            trainer.fit(BoringModel())
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64")])
+def test_a_dump_that_fails_does_not_hide_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    save = torch.save
+
+    def full(checkpoint: dict[str, Any], file: Any) -> None:
+        if not checkpoint.get("fer", {}).get("exact", True):
+            raise error
+        save(checkpoint, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    crash(tmp_path)
+    told = capsys.readouterr().err
+    assert "the state at the error could not be kept: cannot write checkpoint" in told
+    assert not (tmp_path / "tiny/version_0/checkpoints/dump.ckpt").exists()
+    assert state(tmp_path)["global_step"] == STEPS
+
+
+def test_a_non_finite_loss_leaves_no_dump(tmp_path: Path) -> None:
+    assert fit(tmp_path, "--model.loss=tests.helpers.parts.NaNLoss", "--model.loss.after=13") == 1
+    assert not (tmp_path / "tiny/version_0/checkpoints/dump.ckpt").exists()
