@@ -309,7 +309,7 @@ def test_every_option_is_read_from_the_command_line(tmp_path: Path) -> None:
         "small": "upscale", "val_fraction": 0.3, "test_fraction": 0.1, "test_per_class": 1, "split_seed": 3,
         "near_duplicates": "false", "max_pixels": 10000, "allow_outside": "true", "batch_size": 4,
         "num_workers": "null", "image_size": 16, "channels": 1, "mean": "[0.5]", "std": "[0.25]",
-        "transform": transforms, "augment": "BatchAugment", "balance": "oversample",
+        "transform": transforms, "augment": "BatchAugment", "mix": "BatchMix", "balance": "oversample",
         "class_multipliers": "{disgust: 2, anger: 1.5}", "per_class": 5, "keep": keep,
         "drop_overlap": "true", "allow_empty_class": "true", "seed": 4, "cache_dir": tmp_path / "cache",
     }  # fmt: skip
