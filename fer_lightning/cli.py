@@ -377,4 +377,5 @@ def readable(message: str, limit: int = 400) -> str:
     text = folded(message)
     text = re.sub(r" - Expected a <class 'NoneType'>.*$", "", text)
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ", "", text)
+    text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", text)
     return text if len(text) <= limit else f"{text[:limit]} ..."

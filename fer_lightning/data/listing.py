@@ -93,9 +93,7 @@ def read_listing(
     if min_side < 0:
         raise ConfigError(f"data.min_side must not be negative, not {min_side}")
     if not len(listing.paths):
-        told = [f"{count:,} {reason}" for reason, count in reason_counts(listing.left_out).items()]
-        more = f" (left out: {'; '.join(told)})" if told else ""
-        raise DataError(one_line(f"{short_path(listing.root)}: expected images, found none{more}"))
+        raise _no_image(listing)
     index = index_images(
         listing.root,
         listing.paths,
@@ -120,6 +118,12 @@ def read_listing(
     marks = too_small if small == "upscale" and min_side > 0 else None
     table = _table(listing, index, images, marks)
     return (table if keep.all() else table.select(np.flatnonzero(keep))).with_left_out(tuple(left_out))
+
+
+def _no_image(listing: Listing) -> DataError:
+    told = [f"{count:,} {reason}" for reason, count in reason_counts(listing.left_out).items()]
+    more = f" (left out: {'; '.join(told)})" if told else ""
+    return DataError(one_line(f"{short_path(listing.root)}: expected images, found none{more}"))
 
 
 def _bad_files(listing: Listing, index: ImageIndex, on_error: OnError) -> list[tuple[str, str]]:

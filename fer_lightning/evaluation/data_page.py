@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -46,7 +44,7 @@ from fer_lightning.evaluation.data_statistics import (
     split_summary,
     subject_summary,
 )
-from fer_lightning.evaluation.files import write_atomically
+from fer_lightning.evaluation.files import csv_text, write_atomically
 from fer_lightning.evaluation.plots import figure_png
 
 __all__ = ["SCHEMA", "inspect_table"]
@@ -77,11 +75,7 @@ class _Output:
         self.shown.append((section, f"pictures/{stem}.png", shows))
 
     def table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        self.tables[name] = buffer.getvalue()
+        self.tables[name] = csv_text(header, rows)
 
     def write(self, folder: Path, report: dict[str, Any]) -> None:
         """Write everything, and remove what an earlier inspection left there and this one has not."""

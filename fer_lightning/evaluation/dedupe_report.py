@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from fer_lightning.data.dedupe import Cleaning, Duplicates
 from fer_lightning.data.manifest_file import manifest_text
 from fer_lightning.data.samples import SPLITS, SamplesTable
 from fer_lightning.evaluation.data_plots import pairs_figure
-from fer_lightning.evaluation.files import write_atomically
+from fer_lightning.evaluation.files import csv_text, write_atomically
 from fer_lightning.evaluation.plots import figure_png
 
 __all__ = ["dedupe_summary", "dedupe_text", "write_dedupe_report"]
@@ -62,10 +60,10 @@ def write_dedupe_report(
     kept = table.select(np.flatnonzero(cleaning.keep))
     files: dict[str, str | bytes] = {
         "dedupe.json": json.dumps(summary, indent=2, ensure_ascii=False) + "\n",
-        "duplicates.csv": _csv(
+        "duplicates.csv": csv_text(
             ("group", "file", "split", "label", "kept", "reason"), _members(table, duplicates, cleaning)
         ),
-        "removed.csv": _csv(("file", "split", "label", "reason"), _removed(table, cleaning)),
+        "removed.csv": csv_text(("file", "split", "label", "reason"), _removed(table, cleaning)),
         "manifest.csv": manifest_text(kept, kept.files),
     }
     shown = _shown_pairs(table, duplicates)
@@ -167,14 +165,6 @@ def _removed(table: SamplesTable, cleaning: Cleaning) -> list[tuple[Any, ...]]:
 
 def _row(table: SamplesTable, row: int) -> tuple[str, str, str]:
     return str(table.files[row]), str(table.splits[row]), table.class_names[table.labels[row]]
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def _shown_pairs(table: SamplesTable, duplicates: Duplicates) -> dict[str, NDArray[np.int64]]:

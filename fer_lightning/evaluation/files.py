@@ -1,11 +1,15 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and the text of tables."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["write_atomically"]
+__all__ = ["csv_text", "write_atomically"]
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
@@ -30,3 +34,12 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as CSV text with a header, lines ended by a line feed."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()

@@ -6,8 +6,6 @@ folder.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
@@ -24,7 +22,7 @@ from numpy.typing import NDArray
 from fer_lightning.data.images import ImageArray
 from fer_lightning.emotions import scheme_of
 from fer_lightning.errors import DataError, LabelError, NonFiniteError
-from fer_lightning.evaluation.files import write_atomically
+from fer_lightning.evaluation.files import csv_text, write_atomically
 from fer_lightning.evaluation.plots import (
     confusion_matrix_figure,
     figure_png,
@@ -259,14 +257,6 @@ def worst_mistakes(result: EvaluationResult, count: int = MISTAKES_SHOWN) -> NDA
     return wrong[order][:count]
 
 
-def _csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
 def write_predictions(
     path: Path,
     class_names: Sequence[str],
@@ -310,7 +300,7 @@ def write_predictions(
             line = [files[row], *empty, class_names[pred], shown[pred], "", *shown, model, scheme, row]
             yield line if target is None else [*line, class_names[target[position]]]
 
-    return write_atomically(path, _csv_text(header, rows()))
+    return write_atomically(path, csv_text(header, rows()))
 
 
 def _json_text(summary: Mapping[str, Any]) -> str:
@@ -326,7 +316,7 @@ def _per_class_csv(summary: Mapping[str, Any]) -> str:
     for name, row in summary["per_class"].items():
         numbers = [row["precision"], row["recall"], *row["recall_ci95"], row["f1"]]
         rows.append([name, *map(_number, numbers), row["support"], row["predicted"]])
-    return _csv_text(header, rows)
+    return csv_text(header, rows)
 
 
 def write_report(
