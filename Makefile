@@ -30,7 +30,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,large,explain]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,large,explain,tune,track,hf]"
 	touch $(STAMP)
 
 clean:

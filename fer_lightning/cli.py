@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import logging
 import os
 import re
 import signal
-import sys
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,7 +13,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, set_parsing_settings
+from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -35,10 +30,10 @@ from fer_lightning.callbacks.predictions import PredictionWriter
 from fer_lightning.callbacks.reports import EvaluationReport
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
-from fer_lightning.commands.parsing import folded
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.task import EmotionTask
+from fer_lightning.parsing import folded, prepare_parsing, readable, told_by_us
 from fer_lightning.runs import (
     BEST,
     RESUME,
@@ -51,10 +46,7 @@ from fer_lightning.runs import (
 )
 from fer_lightning.stored_config import DEFAULT_ROOT, as_file, differences, peek, stored_config
 
-__all__ = ["FERCLI", "prepare_parsing", "prepared", "readable", "run_trainer_verb", "told_by_us"]
-
-ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
-PLUGIN_GROUP = "fer_lightning.plugins"
+__all__ = ["FERCLI", "prepared", "run_trainer_verb"]
 
 
 class RunLogger(TensorBoardLogger):
@@ -248,52 +240,6 @@ def _prints_config(args: list[str]) -> bool:
     return any(argument.startswith(("--print_config", "--model.help", "--data.help")) for argument in args)
 
 
-def allow_imports() -> None:
-    """Let configs import from known packages, plug-ins and the working directory, and from nowhere else."""
-    folder = Path.cwd()
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))  # at the end: a file here never hides an installed package
-    plugins = importlib.metadata.entry_points(group=PLUGIN_GROUP)
-    for plugin in plugins:
-        plugin.load()
-    local = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
-    own = [name for name in sorted(local) if name.isidentifier() and _comes_from(name, folder)]
-    allowed = [*ALLOWED_IMPORTS, *(plugin.value.partition(":")[0].partition(".")[0] for plugin in plugins), *own]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
-
-
-def _comes_from(name: str, folder: Path) -> bool:
-    try:
-        found = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return False
-    return found is not None and found.origin is not None and Path(found.origin).is_relative_to(folder)
-
-
-def quiet() -> None:
-    """Silence what users can do nothing about."""
-    for message in (
-        r".*isinstance\(treespec, LeafSpec\).*",
-        r".*does not have many workers.*",
-        r"Checkpoint directory .* exists and is not empty.*",
-        r".*smaller than the logging interval.*",
-        r".*`training_step` returned `None`.*",
-        r"Found \d+ module\(s\) in eval mode.*",
-        r"Be aware that when using `ckpt_path`, callbacks used to create.*",  # evaluation does not train
-        r"The dirpath has changed from.*",  # evaluation writes into a folder of its own
-    ):
-        warnings.filterwarnings("ignore", message)
-    rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    rank_zero.addFilter(lambda record: "Tip:" not in record.getMessage())
-
-
-def prepare_parsing() -> None:
-    """Do what must be done once before a command line with classes in it is parsed."""
-    quiet()
-    allow_imports()
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
-
 @contextmanager
 def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
     """Give the parsed and instantiated CLI of a verb; clear its run folder if an error leaves it empty.
@@ -331,13 +277,6 @@ def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
         os.environ.pop(_PRECISION_VARIABLE, None)
 
 
-def told_by_us(error: BaseException | None) -> FERError | None:
-    """Return the error of ours that lies behind another: the parser wraps what constructors raise."""
-    while error is not None and not isinstance(error, FERError):
-        error = error.__cause__
-    return error
-
-
 def run_trainer_verb(verb: str, args: list[str]) -> int:
     """Run ``fer fit``, ``validate``, ``test`` or ``predict`` and return the exit code.
 
@@ -370,12 +309,3 @@ def _execute(cli: FERCLI) -> int:
             raise
         return signal.SIGINT
     return cli.stop.signum
-
-
-def readable(message: str, limit: int = 400) -> str:
-    """Fold a parser's message into one line, without the types that it tried in vain for an optional value."""
-    text = folded(message)
-    text = re.sub(r" - Expected a <class 'NoneType'>.*$", "", text)
-    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ", "", text)
-    text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", text)
-    return text if len(text) <= limit else f"{text[:limit]} ..."

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from fer_lightning.cli import readable
+from fer_lightning.parsing import readable
 from tests.helpers.cli import TINY, fer, fit, weights, written_config
 
 NO_BAR = "--trainer.enable_progress_bar=false"

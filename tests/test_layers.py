@@ -25,6 +25,7 @@ LAYERS = {
     "inference": 7,
     "runs": 8,
     "stored_config": 8,
+    "parsing": 8,
     "commands": 9,
     "cli": 9,
     "__main__": 10,

@@ -13,8 +13,6 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 import fer_lightning.data as data_wing
-from fer_lightning.cli import prepare_parsing, readable
-from fer_lightning.commands.parsing import folded
 from fer_lightning.data.bad_rows import one_line, short_path
 from fer_lightning.data.balanced import BalancedFER2013DataModule
 from fer_lightning.data.datamodule import EmotionDataModule
@@ -28,6 +26,7 @@ from fer_lightning.data.synthesis import Recipe, synthesise, with_kinds
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.evaluation.data_page import inspect_table
 from fer_lightning.evaluation.dedupe_report import dedupe_text, write_dedupe_report
+from fer_lightning.parsing import folded, prepare_parsing, readable
 
 __all__ = ["balance", "convert", "dedupe", "inspect", "run_verb"]
 

@@ -8,8 +8,9 @@ from typing import Any
 from jsonargparse import ArgumentError, auto_cli
 
 from fer_lightning.errors import ConfigError
+from fer_lightning.parsing import folded
 
-__all__ = ["folded", "run_function"]
+__all__ = ["run_function"]
 
 
 def run_function(verb: str, function: Callable[..., Any], args: list[str]) -> int:
@@ -28,8 +29,3 @@ def run_function(verb: str, function: Callable[..., Any], args: list[str]) -> in
     except ArgumentError as error:
         raise ConfigError(folded(str(error))) from error
     return result if isinstance(result, int) else 0
-
-
-def folded(text: str) -> str:
-    """Fold a message of several lines into one."""
-    return " ".join(text.split())

@@ -10,12 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fer_lightning.data.augment import BatchAugment
-from fer_lightning.data.bad_rows import reason_counts
 from fer_lightning.data.balance import cap_classes, draws_per_class, parse_balance
 from fer_lightning.data.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
 from fer_lightning.data.images import is_in_memory
@@ -24,6 +22,7 @@ from fer_lightning.data.mixing import BatchMix
 from fer_lightning.data.samples import SPLITS, SamplesTable
 from fer_lightning.data.sampling import EpochSampler, QuotaSampler, ResumableLoader
 from fer_lightning.data.splits import drop_overlap as drop_overlapping
+from fer_lightning.data.summary import summarise
 from fer_lightning.data.transforms import SampleTransform, named_transform
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
@@ -202,18 +201,7 @@ class EmotionDataModule(LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """Return what a report must say of the data: counts, fingerprints and shared images of the splits."""
-        table = self.table
-        present = [split for split in SPLITS if len(table.rows(split))]
-        return {
-            "datamodule": type(self).__name__,
-            "sources": sorted(set(table.sources.tolist())),
-            "counts": {split: len(table.rows(split)) for split in present},
-            "by_source": _counts_by(table.sources, table, present),
-            **({"by_kind": _counts_by(table.groups["kind"], table, present)} if "kind" in table.groups else {}),
-            "left_out": _reasons(table.left_out),
-            "fingerprints": {split: table.fingerprint(split) for split in present},
-            "overlap_with_train": {s: len(table.overlap(s, "train")) for s in present if s != "train"},
-        }
+        return {"datamodule": type(self).__name__, **summarise(self.table)}
 
     def prepare_data(self) -> None:
         """Read the data set once, which fills the cache, and complain before anything of a run is written."""
@@ -353,20 +341,3 @@ class EmotionDataModule(LightningDataModule):
             images = images.expand(-1, 3, -1, -1)
         mean, std = images.new_tensor(self.mean), images.new_tensor(self.std)
         return (images - mean[:, None, None]) / std[:, None, None]
-
-
-def _counts_by(column: NDArray[np.str_], table: SamplesTable, splits: list[str]) -> dict[str, dict[str, int]]:
-    """Return the number of rows of each value of a column, by split."""
-    return {
-        str(value): {split: int(np.count_nonzero((column == value) & (table.splits == split))) for split in splits}
-        for value in np.unique(column)
-    }
-
-
-def _reasons(left_out: tuple[tuple[str, str], ...], shown: int = 5) -> dict[str, Any]:
-    """Return how many rows are not in the table, why, and the first of them."""
-    return {
-        "count": len(left_out),
-        "by_reason": reason_counts(left_out),
-        "first": [f"{place}: {reason}" for place, reason in left_out[:shown]],
-    }

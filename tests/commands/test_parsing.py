@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from fer_lightning.commands import Command
-from fer_lightning.commands.parsing import folded, run_function
+from fer_lightning.commands.parsing import run_function
 from fer_lightning.errors import ConfigError
+from fer_lightning.parsing import folded
 
 
 def count(rows: int, name: str = "a") -> int:

@@ -1,0 +1,88 @@
+"""What every parser of ours needs: which imports a config may ask for, silence, and errors in one readable line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+
+from jsonargparse import set_parsing_settings
+
+from fer_lightning.errors import FERError
+
+__all__ = ["folded", "prepare_parsing", "readable", "told_by_us"]
+
+ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
+PLUGIN_GROUP = "fer_lightning.plugins"
+
+
+def prepare_parsing() -> None:
+    """Do what must be done once before a command line with classes in it is parsed."""
+    quiet()
+    allow_imports()
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+
+def allow_imports() -> None:
+    """Let configs import from known packages, plug-ins and the working directory, and from nowhere else."""
+    folder = Path.cwd()
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # at the end: a file here never hides an installed package
+    plugins = importlib.metadata.entry_points(group=PLUGIN_GROUP)
+    for plugin in plugins:
+        plugin.load()
+    local = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    own = [name for name in sorted(local) if name.isidentifier() and _comes_from(name, folder)]
+    allowed = [*ALLOWED_IMPORTS, *(plugin.value.partition(":")[0].partition(".")[0] for plugin in plugins), *own]
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
+
+
+def _comes_from(name: str, folder: Path) -> bool:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return found is not None and found.origin is not None and Path(found.origin).is_relative_to(folder)
+
+
+def quiet() -> None:
+    """Silence what users can do nothing about."""
+    for message in (
+        r".*isinstance\(treespec, LeafSpec\).*",
+        r".*does not have many workers.*",
+        r"Checkpoint directory .* exists and is not empty.*",
+        r".*smaller than the logging interval.*",
+        r".*`training_step` returned `None`.*",
+        r"Found \d+ module\(s\) in eval mode.*",
+        r"Be aware that when using `ckpt_path`, callbacks used to create.*",  # evaluation does not train
+        r"The dirpath has changed from.*",  # evaluation writes into a folder of its own
+    ):
+        warnings.filterwarnings("ignore", message)
+    rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    rank_zero.addFilter(lambda record: "Tip:" not in record.getMessage())
+
+
+def told_by_us(error: BaseException | None) -> FERError | None:
+    """Return the error of ours that lies behind another: the parser wraps what constructors raise."""
+    while error is not None and not isinstance(error, FERError):
+        error = error.__cause__
+    return error
+
+
+def folded(text: str) -> str:
+    """Fold a message of several lines into one."""
+    return " ".join(text.split())
+
+
+def readable(message: str, limit: int = 400) -> str:
+    """Fold a parser's message into one line, without the types that it tried in vain for an optional value."""
+    text = folded(message)
+    text = re.sub(r" - Expected a <class 'NoneType'>.*$", "", text)
+    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ", "", text)
+    text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", text)
+    return text if len(text) <= limit else f"{text[:limit]} ..."
