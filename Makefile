@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: train test test-slow lint format install clean
+.PHONY: train test test-slow test-recipes lint format install clean
 
 train: install  ## train on drawn faces (no download), in about two minutes
 	$(BIN)/fer fit --config configs/quickstart.yaml
@@ -14,6 +14,9 @@ test: install  ## the default tests, on both cores
 
 test-slow: install  ## minutes of work: kill grid, real training
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-recipes: install  ## two epochs of every complete config, on real faces; prints a table
+	$(BIN)/python -m pytest -m "slow and not gpu" tests/test_recipes.py
 
 lint: install  ## style and types
 	$(BIN)/ruff check .

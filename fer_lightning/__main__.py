@@ -52,7 +52,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except FERError as error:
         if os.environ.get("FER_DEBUG"):
             traceback.print_exc()
-        print(f"fer: error: {_told(error)}", file=sys.stderr)
+        if not (error.process and error.everywhere):
+            where = f"process {error.process}: " if error.process else ""
+            print(f"fer: error: {where}{_told(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("fer: interrupted", file=sys.stderr)

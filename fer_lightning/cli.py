@@ -7,7 +7,8 @@ import re
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,28 @@ from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, ResumeCheckpoint
-from fer_lightning.callbacks.graceful_stop import GracefulStop, Stopped, stopping_at_once
+from fer_lightning.callbacks.changed_options import ChangedOptions
+from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.callbacks.global_batch import GlobalBatch
+from fer_lightning.callbacks.graceful_stop import GracefulStop, Stopped, exit_code, stopping_at_once
 from fer_lightning.callbacks.guard import FiniteGuard
+from fer_lightning.callbacks.lineage import Lineage, data_changes
 from fer_lightning.callbacks.precision import measure_precision
 from fer_lightning.callbacks.predictions import PredictionWriter
-from fer_lightning.callbacks.reports import EvaluationReport
+from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
+from fer_lightning.config_changes import changes_for, differences, goes_on_in
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.parsing import folded, prepare_parsing, readable, told_by_us
+from fer_lightning.peers import Peers, check_world, find_peers
+from fer_lightning.run_arguments import add_run_arguments
 from fer_lightning.runs import (
     BEST,
     RESUME,
@@ -44,17 +50,10 @@ from fer_lightning.runs import (
     lock_run_folder,
     run_folder_of,
 )
-from fer_lightning.stored_config import DEFAULT_ROOT, as_file, differences, peek, stored_config
+from fer_lightning.stored_config import DEFAULT_ROOT, as_file, newest_exact, peek, stored_config
+from fer_lightning.tracking import RunLogger, start_tracking
 
 __all__ = ["FERCLI", "prepared", "run_trainer_verb"]
-
-
-class RunLogger(TensorBoardLogger):
-    """TensorBoard's event files, without the ``hparams.yaml`` beside them: the run's ``config.yaml`` says it all."""
-
-    def save(self) -> None:
-        """Flush the event file."""
-        self.experiment.flush()
 
 
 class FERCLI(LightningCLI):
@@ -63,20 +62,27 @@ class FERCLI(LightningCLI):
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         args: the command line behind the verb.
+        peers: the processes that were started together with this one, if any.
     """
 
-    def __init__(self, verb: str, args: list[str]) -> None:
+    def __init__(self, verb: str, args: list[str], peers: Peers | None = None) -> None:
         self.verb = verb
+        self.peers = peers
         self.checkpoint: Path | None = None
         self.claim: Claim | None = None
         self.lock: RunLock | None = None
         self.stop = GracefulStop()
+        self.lineage = Lineage()
+        self.changed = ChangedOptions()
         super().__init__(
             EmotionTask,
             EmotionDataModule,
             subclass_mode_data=True,
             save_config_callback=RunConfig,
-            trainer_defaults={"callbacks": [StepSeed(), FiniteGuard(), self.stop], "use_distributed_sampler": False},
+            trainer_defaults={
+                "callbacks": [StepSeed(), FiniteGuard(), GlobalBatch(), self.lineage, self.changed, self.stop],
+                "use_distributed_sampler": False,
+            },
             seed_everything_default=0,
             parser_kwargs={
                 "prog": f"fer {verb}",
@@ -92,20 +98,7 @@ class FERCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what every run has: a name, a checkpoint to start from, its callbacks, the links from data to model."""
-        parser.add_argument("--name", type=str, default="default", help="Experiment; its runs are in runs/<name>.")
-        parser.add_argument(
-            "--ckpt_path",
-            type=str,
-            default=None,
-            help="Checkpoint: a file, a run folder, or 'best' or 'last' of the newest run of this name.",
-        )
-        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(ResumeCheckpoint, "resume_checkpoint")
-        parser.add_lightning_class_args(EvaluationReport, "report")
-        parser.link_arguments("checkpoint.monitor", "report.monitor")
-        parser.link_arguments("checkpoint.mode", "report.mode")
-        for name in ("class_names", "num_classes", "preprocessing"):
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        add_run_arguments(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, with the values that a checkpoint holds below those of config files and flags.
@@ -123,13 +116,27 @@ class FERCLI(LightningCLI):
             self.config = parser.parse_args(args)
             return
         self.checkpoint = find_checkpoint(wanted, Path(root), name, RESUME if self.verb == "fit" else BEST)
-        stored = stored_config(self.checkpoint, self.verb)
+        try:
+            stored = stored_config(self.checkpoint, self.verb)
+        except CheckpointError as error:
+            if wanted != "last" or self.verb != "fit":
+                raise
+            self.checkpoint = newest_exact(self.checkpoint, error)
+            stored = stored_config(self.checkpoint, self.verb)
+        before = deepcopy(stored)
         if any(re.match(r"(-c|--config|--trainer\.callbacks)\b", argument) for argument in args):
             stored.get("trainer", {}).pop("callbacks", None)  # `callbacks+:` would add the same ones twice
         with as_file(stored) as base:
             self.config = parser.parse_args(["--config", base, *args] if stored else args)
-        for line in differences(stored, yaml.safe_load(parser.dump(self.config, skip_none=False))):
-            rank_zero_only(print)(line)
+        if stored:
+            self._compare(parser, before)
+
+    def _compare(self, parser: LightningArgumentParser, stored: dict[str, Any]) -> None:
+        """Find and tell how the run differs from its checkpoint."""
+        used = yaml.safe_load(parser.dump(self.config, skip_none=False, skip_link_targets=True))
+        self.lineage.changes = self.changed.changes = changes = changes_for(self.verb, stored, used)
+        for line in differences(changes, self.verb):
+            self._announce(line)
 
     @rank_zero_only
     def _announce(self, text: str) -> None:
@@ -138,10 +145,7 @@ class FERCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer in the folder of the run, with the precision that suits the network and the machine."""
         config = self.config["trainer"]
-        if config["precision"] is None and self.verb == "fit":
-            self.datamodule.prepare_data()  # bad data is named before anything is measured
-            config["precision"] = self._choose_precision(config)
-        folder = self._run_folder(config)
+        folder = self._follow(config) if self.peers is not None and self.peers.rank else self._lead(config)
         given = self.config_init["trainer"]
         logger = given["logger"]
         if logger is None or logger is True:
@@ -150,19 +154,54 @@ class FERCLI(LightningCLI):
             logger = False
             kwargs["callbacks"] = [*(given["callbacks"] or []), PredictionWriter()]
         try:
+            self.stop.limit(given["max_time"])
             if self.verb == "fit" and not config["fast_dev_run"] and _rank() == 0:
                 self._take_lock(folder)
-            return super().instantiate_trainer(
+            if self.peers is not None and self.peers.rank == 0:
+                self.peers.tell({"folder": str(folder), "precision": config["precision"]})
+            trainer = super().instantiate_trainer(
                 default_root_dir=str(folder),
                 logger=logger,
                 precision=config["precision"],
-                plugins=[*_as_list(given["plugins"]), AtomicCheckpointIO()],
+                plugins=[*_as_list(given["plugins"]), AtomicCheckpointIO(attempts=3)],
+                max_time=None,
                 **kwargs,
             )
+            check_world(trainer, self.peers)
+            if self.verb == "fit" and not config["fast_dev_run"]:
+                self._record(trainer, folder)
+            return trainer
         except BaseException:
             self.discard()
             self.unlock()
             raise
+
+    def _record(self, trainer: Trainer, folder: Path) -> None:
+        """Tell the lineage where the run stands, and track it if that is asked for."""
+        self.lineage.allow_changed_data = self.config["allow_changed_data"]
+        self.lineage.branched = self.checkpoint is not None and run_folder_of(self.checkpoint) != folder
+        if _rank() == 0:
+            wanted, name = self.config["mlflow"], self.config["name"]
+            tracking = start_tracking(wanted, folder, self._root(), name, self.config["mlflow_checkpoints"])
+            if tracking is not None:
+                self.lineage.mlflow = tracking.attach(trainer)
+
+    def _root(self) -> Path:
+        return Path(self.config["trainer"]["default_root_dir"] or DEFAULT_ROOT)
+
+    def _lead(self, config: Any) -> Path:
+        """Choose precision and run folder, for all processes."""
+        if config["precision"] is None and self.verb == "fit":
+            self.datamodule.prepare_data()  # bad data is named before anything is measured
+            config["precision"] = self._choose_precision(config)
+        return self._run_folder(config)
+
+    def _follow(self, config: Any) -> Path:
+        """Take the precision and the run folder that process 0 has chosen."""
+        assert self.peers is not None  # the caller has looked
+        word = self.peers.hear()
+        config["precision"] = word["precision"]
+        return Path(word["folder"])
 
     def _take_lock(self, folder: Path) -> None:
         self.lock = lock_run_folder(folder)
@@ -183,17 +222,26 @@ class FERCLI(LightningCLI):
         inherited = os.environ.get(_FOLDER_VARIABLE)
         if inherited and _rank() != 0:
             return Path(inherited)
-        folder = None if self.checkpoint is None else run_folder_of(self.checkpoint)
-        if folder is not None:
-            folder = folder if self.verb == "fit" else folder / self.verb
-        elif config["fast_dev_run"]:
+        folder = before = None if self.checkpoint is None else run_folder_of(self.checkpoint)
+        why = ""
+        if self.verb == "fit":
+            folder, why = goes_on_in(before, self.lineage.changes, self._root(), self._has_same_data())
+        elif before is not None:
+            folder = before / self.verb
+        if folder is None and config["fast_dev_run"]:
             folder = Path(tempfile.gettempdir())  # nothing is written
-        else:
-            root = Path(config["default_root_dir"] or DEFAULT_ROOT)
-            self.claim = claim_run_folder(root, self.config["name"])
+        elif folder is None:
+            self.claim = claim_run_folder(self._root(), self.config["name"])
             folder = self.claim.folder
+            if before is not None:
+                self._announce(f"goes on as a new run in {folder}, because {why}; {before} stays as it is")
         os.environ[_FOLDER_VARIABLE] = str(folder)  # for the processes that the strategy starts
         return folder
+
+    def _has_same_data(self) -> bool:
+        if self.checkpoint is None or not self.config["allow_changed_data"]:
+            return True  # a difference will be refused
+        return not data_changes(stored_data(self.checkpoint), self.datamodule.describe(), ("train", "val"))
 
     def _choose_precision(self, config: Mapping[str, Any]) -> str:
         if _rank() != 0:
@@ -240,6 +288,38 @@ def _prints_config(args: list[str]) -> bool:
     return any(argument.startswith(("--print_config", "--model.help", "--data.help")) for argument in args)
 
 
+def _made(verb: str, args: list[str], peers: Peers | None) -> FERCLI:
+    try:
+        return FERCLI(verb, args, peers)
+    except ArgumentError as error:
+        raise ConfigError(readable(str(error))) from error
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        told = told_by_us(error)
+        if told is not None:
+            raise told from error
+        raise ConfigError(f"{folded(str(error))} (FER_DEBUG=1 shows where)") from error
+
+
+def _made_together(verb: str, args: list[str], peers: Peers) -> FERCLI:
+    """Return the CLI if it could be made in all processes; what is wrong in any is said once."""
+    try:
+        cli = _made(verb, args, peers)
+    except FERError as error:
+        peers.settle(error)
+        raise
+    except Exception as error:
+        with suppress(SystemExit):
+            peers.settle(error)
+        raise  # a bug: its traceback is wanted
+    try:
+        peers.settle()
+    except BaseException:
+        cli.discard()
+        cli.unlock()
+        raise
+    return cli
+
+
 @contextmanager
 def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
     """Give the parsed and instantiated CLI of a verb; clear its run folder if an error leaves it empty.
@@ -248,26 +328,20 @@ def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
         FERError: for whatever a user can mend.
     """
     prepare_parsing()
+    peers = find_peers()
     try:
-        try:
-            cli = FERCLI(verb, args)
-        except ArgumentError as error:
-            raise ConfigError(readable(str(error))) from error
-        except (MisconfigurationException, TypeError, ValueError) as error:
-            told = told_by_us(error)
-            if told is not None:
-                raise told from error
-            raise ConfigError(f"{folded(str(error))} (FER_DEBUG=1 shows where)") from error
+        cli = _made(verb, args, peers) if peers is None else _made_together(verb, args, peers)
         try:
             yield cli
         except (FERError, MisconfigurationException) as error:
-            if cli.trainer.global_step == 0 and not (isinstance(error, FERError) and error.exit_code == 1):
+            begun = cli.trainer.global_step > cli.lineage.first_step
+            if not begun and not (isinstance(error, FERError) and error.exit_code == 1):
                 cli.discard()  # a user's mistake, found before the first step: nothing stays behind
             if isinstance(error, MisconfigurationException):
                 raise ConfigError(folded(str(error))) from error
             raise
         except Stopped:
-            if cli.trainer.global_step == 0:
+            if cli.trainer.global_step <= cli.lineage.first_step:
                 cli.discard()
             raise
         finally:
@@ -289,8 +363,11 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
             signum = _execute(cli)
     except Stopped as stop:
         signum = stop.signum
+    except FERError as error:
+        error.process = _rank()
+        raise
     # The first process speaks for those it started: Lightning takes a code of theirs for a crash and kills it.
-    return 128 + signum if signum and not started_by_us else 0
+    return 0 if started_by_us else exit_code(signum)
 
 
 def _execute(cli: FERCLI) -> int:

@@ -14,6 +14,7 @@ __all__ = [
     "LabelError",
     "MissingExtraError",
     "NonFiniteError",
+    "StorageError",
 ]
 
 
@@ -22,9 +23,13 @@ class FERError(Exception):
 
     Attributes:
         exit_code: what the ``fer`` program exits with (1 failure; 2 usage, config or data).
+        everywhere: all processes of a run raise it alike, and the first one speaks for all.
+        process: number of the process that raised it.
     """
 
     exit_code: int = 1
+    everywhere: bool = False
+    process: int = 0
 
 
 class ConfigError(FERError):
@@ -49,6 +54,12 @@ class CheckpointError(FERError):
     exit_code = 2
 
 
+class StorageError(CheckpointError):
+    """A checkpoint cannot be written: the disk is full or refuses. The previous one is whole."""
+
+    exit_code = 1
+
+
 class MissingExtraError(FERError):
     """An optional package is not installed. The message gives the ``pip install`` line."""
 
@@ -57,3 +68,5 @@ class MissingExtraError(FERError):
 
 class NonFiniteError(FERError):
     """A loss or a logit is NaN or infinite."""
+
+    everywhere = True

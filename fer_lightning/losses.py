@@ -150,8 +150,8 @@ class LogitAdjustedLoss(CountedLoss):
     its frequency, and its plain logits are then those of a world where all classes are equally frequent. With ``tau``
     1 it is the balanced softmax (Ren et al. 2020, arXiv:2007.10740). A class without samples counts as one sample.
 
-    The shares are those of the training images, not of what an epoch draws: with ``data.balance`` or
-    ``data.class_multipliers`` as well, classes are adjusted for twice.
+    The shares are those in which ``data.balance`` and ``data.class_multipliers`` draw the classes. Under the callback
+    ``ClassFocus``, which changes them, take ``model.prior_correction`` instead.
 
     Args:
         tau: strength of the adjustment; 0 is plain cross-entropy.

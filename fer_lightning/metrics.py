@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -24,6 +25,7 @@ __all__ = [
     "CALIBRATION_BINS",
     "ClassScores",
     "EmotionMetrics",
+    "MeanLoss",
     "accuracy",
     "balanced_accuracy",
     "bin_means",
@@ -31,7 +33,9 @@ __all__ = [
     "class_scores",
     "confusion_matrix",
     "expected_calibration_error",
+    "load_sums",
     "macro_f1",
+    "saved_sums",
     "weighted_f1",
     "wilson_interval",
 ]
@@ -293,3 +297,57 @@ class EmotionMetrics(Metric):
                 f"{non_finite} samples have NaN or infinite logits, so no score can be trusted: the training diverged "
                 "or the images are not finite; lower the learning rate, clip gradients, or use bf16 or 32-bit precision"
             )
+
+
+class MeanLoss(Metric):
+    """Mean of a loss over the samples of an epoch, of all processes.
+
+    torchmetrics' own mean either looks for NaN, which waits for the device, or forgets the weights. Summed in whole
+    numbers, so that the order of the sums, which a stop or another number of processes changes, does not show.
+
+    Attributes:
+        total: int64 scalar, sum of the losses in units of ``2**-30``.
+        samples: int64 scalar.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    total: Tensor
+    samples: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("samples", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, samples: int) -> None:
+        """Add the mean loss of a batch, scalar, and the number of its samples."""
+        self.total += (loss.detach().float() * samples * CONFIDENCE_SCALE).long()  # scaling by 2**30 is exact
+        self.samples += samples
+
+    def compute(self) -> Tensor:
+        """Return the mean, float32 scalar; NaN without samples."""
+        return (self.total.double() / CONFIDENCE_SCALE / self.samples).float()
+
+
+def saved_sums(metrics: Sequence[EmotionMetrics | MeanLoss], alone: bool) -> list[dict[str, Tensor]]:
+    """Return what metrics have summed up so far, for a checkpoint inside an epoch.
+
+    Args:
+        metrics: their states are sums.
+        alone: leave out what other processes have summed up, because they do not take part.
+    """
+    sums = [{name: getattr(metric, name).clone() for name in metric.metric_state} for metric in metrics]
+    if not alone and dist.is_available() and dist.is_initialized():
+        for value in (value for states in sums for value in states.values()):
+            dist.all_reduce(value)
+    return [{name: value.cpu() for name, value in states.items()} for states in sums]
+
+
+def load_sums(metrics: Sequence[EmotionMetrics | MeanLoss], sums: list[dict[str, Tensor]]) -> None:
+    """Go on with sums of a checkpoint. They are those of all processes: one takes them, the others start at 0."""
+    for metric, states in zip(metrics, sums, strict=True):
+        for name, value in states.items():
+            getattr(metric, name).copy_(value)

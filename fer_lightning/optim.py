@@ -1,8 +1,14 @@
-"""Parameter groups and learning-rate schedules that know the length of the run."""
+"""Parameter groups, shares of the learning rate, and schedules that know the length of the run.
+
+Any optimizer and schedule of torch takes their place by class_path: ``MultiStepLR``, ``CosineAnnealingWarmRestarts``
+and the like move once an epoch, ``ReduceLROnPlateau`` after each validation. Those of ours move at every step.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -10,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fer_lightning.errors import ConfigError
 
-__all__ = ["StepSchedule", "WarmupCosine", "parameter_groups"]
+__all__ = ["OneCycle", "ScaledRates", "StepSchedule", "WarmupCosine", "parameter_groups"]
 
 
 def parameter_groups(module: nn.Module, decay_norm_and_bias: bool = False) -> list[dict[str, object]]:
@@ -31,13 +37,67 @@ def parameter_groups(module: nn.Module, decay_norm_and_bias: bool = False) -> li
     return [group for group in groups if group["params"]]
 
 
+class ScaledRates:
+    """An optimizer factory that gives some parameters a share of the learning rate.
+
+    Args:
+        make: the factory to call.
+        factors: the share for each parameter, by identity; 1 for those that are not among them.
+    """
+
+    def __init__(self, make: Callable[[Iterable[Any]], Optimizer], factors: Mapping[nn.Parameter, float]) -> None:
+        self.make = make
+        self.factors = factors
+        self.rates: list[float] = []
+
+    def __call__(self, parameters: Iterable[Any]) -> Optimizer:
+        """Make the optimizer, with each group of ``parameters`` split into one group per share."""
+        given = list(parameters)
+        groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+        split: list[dict[str, Any]] = []
+        for group in groups:
+            shares: dict[float, list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                shares.setdefault(self.factors.get(parameter, 1.0), []).append(parameter)
+            # The full rate first: what shows one rate for the run shows that of the first group.
+            for share in sorted(shares, reverse=True):
+                split.append({**group, "params": shares[share], "lr_factor": share})
+        optimizer = self.make(split)
+        for made in optimizer.param_groups:
+            made["lr"] *= made.get("lr_factor", 1.0)
+        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
+        return optimizer
+
+    def check(self, optimizer: Optimizer) -> None:
+        """Look whether the schedule kept the shares.
+
+        Raises:
+            ConfigError: if the schedule set rates of its own.
+        """
+        first = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+        kept = [start / rate for start, rate in zip(first, self.rates, strict=True) if rate > 0]
+        if any(not math.isclose(ratio, kept[0], rel_tol=1e-6) for ratio in kept):
+            raise ConfigError(
+                "the schedule sets the learning rates itself (as OneCycleLR and CyclicLR do), and the shares of "
+                "backbone_lr_factor and layer_lr_decay are lost: set both to 1 or choose another model.lr_scheduler "
+                "(OneCycle keeps them)"
+            )
+
+
 class StepSchedule(LRScheduler):
     """Base of schedules that move at every optimizer step and need to know how many there will be.
 
-    The task calls :meth:`plan` once the trainer knows the number of steps.
+    The task calls :meth:`plan` once the trainer knows the number of steps. A run that is resumed with another length
+    goes on where the schedule of that length stands at its step.
     """
 
     total_steps: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes in training; the length of the run is planned anew."""
+        state: dict[str, Any] = super().state_dict()
+        state.pop("total_steps", None)
+        return state
 
     def plan(self, total_steps: float) -> None:
         """Set the number of optimizer steps of the whole run and start at the first one.
@@ -90,3 +150,73 @@ class WarmupCosine(StepSchedule):
             return self.start + (1 - self.start) * progress / self.warmup
         turned = (progress - self.warmup) / (1 - self.warmup)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * turned))
+
+
+class OneCycle(StepSchedule):
+    """Up to the highest rate and far down again, momentum the other way round (Smith 2018, arXiv:1803.09820).
+
+    As ``torch.optim.lr_scheduler.OneCycleLR``, whose defaults these are, but with the length of the run, the highest
+    rate and the shares of the parameter groups taken from the run and the optimizer.
+
+    Args:
+        optimizer: the optimizer whose rates are set; its ``lr`` is the highest rate.
+        peak: share of the run after which the rate is highest, above 0 and below 1.
+        start: first rate as a share of the highest.
+        final: last rate as a share of the highest.
+        momentum: lowest and highest momentum (or first beta of Adam); the optimizer has to use one. ``null`` leaves it
+            as it is.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        peak: float = 0.3,
+        start: float = 0.04,
+        final: float = 4e-6,
+        momentum: tuple[float, float] | None = (0.85, 0.95),
+    ) -> None:
+        if not 0 < peak < 1:
+            raise ConfigError(f"OneCycle: peak is a share of the run between 0 and 1, not {peak}")
+        if momentum is not None:
+            if not 0 <= momentum[0] <= momentum[1] < 1:
+                raise ConfigError(f"OneCycle: momentum must be two ascending values in 0..1, not {tuple(momentum)}")
+            if any("betas" not in group and not group.get("momentum") for group in optimizer.param_groups):
+                raise ConfigError(
+                    f"OneCycle: {type(optimizer).__name__} uses no momentum: give it one, or set momentum: null"
+                )
+        self.peak = peak
+        self.start = start
+        self.final = final
+        self.momentum = momentum
+        super().__init__(optimizer)
+
+    def factor(self, progress: float) -> float:
+        """Return the multiplier of the base learning rate at ``progress`` in 0..1."""
+        if progress < self.peak:
+            return _eased(self.start, 1.0, progress / self.peak)
+        return _eased(1.0, self.final, (progress - self.peak) / (1 - self.peak))
+
+    def momentum_at(self, progress: float) -> float | None:
+        """Return the momentum at ``progress`` in 0..1, ``None`` if it is left alone."""
+        if self.momentum is None:
+            return None
+        low, high = self.momentum
+        if progress < self.peak:
+            return _eased(high, low, progress / self.peak)
+        return _eased(low, high, (progress - self.peak) / (1 - self.peak))
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Return the learning rate of each group and set its momentum, as torch's own does."""
+        if self.total_steps is not None:
+            momentum = self.momentum_at(min(1.0, self.last_epoch / self.total_steps))
+            for group in self.optimizer.param_groups if momentum is not None else []:
+                if "betas" in group:
+                    group["betas"] = (momentum, *group["betas"][1:])
+                else:
+                    group["momentum"] = momentum
+        return super().get_lr()
+
+
+def _eased(first: float, last: float, share: float) -> float:
+    """Return the value between two, along half a cosine."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * share))

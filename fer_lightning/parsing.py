@@ -61,6 +61,7 @@ def quiet() -> None:
         r"Found \d+ module\(s\) in eval mode.*",
         r"Be aware that when using `ckpt_path`, callbacks used to create.*",  # evaluation does not train
         r"The dirpath has changed from.*",  # evaluation writes into a folder of its own
+        r"It is recommended to use `self\.log\('(train|val|test|focus)_.*sync_dist=True.*",  # computed of all processes
     ):
         warnings.filterwarnings("ignore", message)
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")

@@ -17,7 +17,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.errors import CheckpointError, ConfigError, FERError
+from fer_lightning.lineage import read_lineage
 
 __all__ = [
     "BEST",
@@ -30,6 +31,8 @@ __all__ = [
     "find_checkpoint",
     "lock_run_folder",
     "run_folder_of",
+    "run_folders",
+    "run_status",
 ]
 
 BEST = "best.ckpt"
@@ -185,6 +188,34 @@ def _born(pid: int) -> str:
         return f"{boot}/{Path(f'/proc/{pid}/stat').read_text(errors='replace').rpartition(')')[2].split()[19]}"
     except (OSError, IndexError):
         return ""
+
+
+def run_folders(root: Path) -> list[Path]:
+    """Return all folders ``version_<k>`` under a folder, by name and version; none inside another."""
+    found = []
+    for place, names, _ in os.walk(root):
+        versions = [name for name in names if _NUMBER.fullmatch(name)]
+        found += [Path(place, name) for name in versions]
+        names[:] = [name for name in names if name not in versions and not name.startswith(".")]
+    return sorted(found, key=lambda path: (path.parent, int(path.name.removeprefix("version_"))))
+
+
+def run_status(folder: Path) -> str:
+    """Return how a run stands, by its ``lineage.json`` and its lock.
+
+    Returns:
+        ``finished``, ``stopped`` (by a signal), ``failed`` (by an error), ``incomplete`` (``max_time`` was up),
+        ``killed`` (it ended without a word), ``running``, or ``unknown`` where nothing tells.
+    """
+    try:
+        nodes, holder = read_lineage(folder), _read_lock(folder / LOCK, attempts=1)
+    except FERError:
+        return "unknown"
+    if holder is not None and not holder.is_gone:
+        return "running"
+    if nodes and nodes[-1].status != "running":
+        return nodes[-1].status
+    return "killed" if nodes or holder is not None else "unknown"
 
 
 @dataclass(frozen=True)

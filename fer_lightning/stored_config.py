@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 
-from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO
+from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.callbacks.checkpoints import FER_KEY
 from fer_lightning.callbacks.run_config import CONFIG_KEY
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import CheckpointError, ConfigError
 
-__all__ = ["DEFAULT_ROOT", "as_file", "differences", "peek", "stored_config"]
+__all__ = ["DEFAULT_ROOT", "as_file", "newest_exact", "peek", "stored_config"]
 
 DEFAULT_ROOT = "runs"
 _EVALUATION_SECTIONS = ("model", "data", "seed_everything", "name")
@@ -69,9 +72,35 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
     model = {**config["model"], "pretrained": False, "weights": None}  # the checkpoint has all weights
     config = {**config, "model": model}
     if verb == "fit":
+        config.pop("allow_changed_data", None)  # said for one start, not for those after it
         return config
     kept = {key: config[key] for key in _EVALUATION_SECTIONS if key in config}
     return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}
+
+
+def newest_exact(damaged: Path, why: Exception) -> Path:
+    """Return the newest whole checkpoint beside a damaged one from which a run goes on exactly, and say so.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    found: list[tuple[float, int, Path]] = []
+    for path in sorted(damaged.parent.glob("*.ckpt")):
+        if path == damaged:
+            continue
+        try:
+            checkpoint = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
+        except CheckpointError:
+            continue
+        worth = checkpoint.get(FER_KEY, {})
+        if worth.get("exact", False) is True:
+            found.append((worth.get("written", 0.0), checkpoint.get("global_step", 0), path))
+    if not found:
+        raise CheckpointError(f"{why}; there is no other whole and exact checkpoint in {damaged.parent}") from why
+    _, step, path = max(found)
+    told = f"fer: {why}; going on from {path}: what was trained after its {step} steps is lost and done again"
+    rank_zero_only(print)(told, file=sys.stderr)
+    return path
 
 
 @contextmanager
@@ -81,22 +110,3 @@ def as_file(values: dict[str, Any]) -> Iterator[str]:
         yaml.safe_dump(values, file)
         file.flush()
         yield file.name
-
-
-def differences(stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
-    """Return a line for each value of a checkpoint's configuration that this run changes."""
-    before, now = dict(_leaves(stored)), dict(_leaves(used))
-    missing = "(not set)"
-    return [
-        f"changed against the checkpoint: {key} {value} -> {now.get(key, missing)}"
-        for key, value in before.items()
-        if now.get(key, missing) != value
-    ]
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

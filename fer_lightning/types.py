@@ -22,7 +22,9 @@ class Batch(TypedDict):
     key: NotRequired[Tensor]
     """int64 ``(N,)``: random key of each draw, a function of (seed, epoch, position); in training batches only."""
     soft_label: NotRequired[Tensor]
-    """float32 ``(N, K)``, rows sum to 1."""
+    """float32 ``(N, K)``, rows sum to 1: the targets of training in place of ``label``."""
+    votes: NotRequired[Tensor]
+    """float32 ``(N, K)``, rows sum to 1: what others say of the sample, for an auxiliary head; in training only."""
 
 
 class Preprocessing(TypedDict):

@@ -135,7 +135,7 @@ def test_flags_beat_the_checkpoint_and_each_difference_is_printed(
     capsys.readouterr()
     assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_0", "--data.test=14", NO_BAR) == 0
     out = capsys.readouterr().out
-    assert "changed against the checkpoint: data.init_args.test 28 -> 14" in out
+    assert "changed against the checkpoint: data.test 28 -> 14" in out
     assert out.count("changed against") == 1
     assert json.loads((tmp_path / "tiny/version_0/test/report.json").read_text())["n"] == 14
 
@@ -144,12 +144,12 @@ def test_config_files_beat_the_checkpoint_and_flags_beat_both(tmp_path: Path) ->
     assert fit(tmp_path, epochs=1) == 0
     over = tmp_path / "over.yaml"
     sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5}}
-    over.write_text(yaml.safe_dump({"model": {"optimizer": sgd}, "trainer": {"max_epochs": 2}}))
+    over.write_text(yaml.safe_dump({"model": {"optimizer": sgd}, "trainer": {"max_epochs": 3}}))
     path = f"--ckpt_path={tmp_path}/tiny/version_0"
-    assert fer("fit", path, f"--config={over}", "--trainer.max_epochs=1") == 0
-    config = yaml.safe_load((tmp_path / "tiny/version_0/config_2.yaml").read_text())
+    assert fer("fit", path, f"--config={over}", "--trainer.max_epochs=2") == 0
+    config = yaml.safe_load((tmp_path / "tiny/version_1/config.yaml").read_text())
     assert config["model"]["optimizer"]["init_args"]["lr"] == 0.5
-    assert config["trainer"]["max_epochs"] == 1
+    assert config["trainer"]["max_epochs"] == 2
 
 
 def test_pretrained_weights_are_not_asked_for_again(tmp_path: Path) -> None:

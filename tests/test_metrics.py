@@ -16,11 +16,13 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
+from torch import Tensor
 
 from fer_lightning.emotions import EIGHT, SEVEN, LabelScheme
 from fer_lightning.errors import ConfigError, LabelError, NonFiniteError
 from fer_lightning.metrics import (
     EmotionMetrics,
+    MeanLoss,
     accuracy,
     balanced_accuracy,
     bin_means,
@@ -28,7 +30,9 @@ from fer_lightning.metrics import (
     class_scores,
     confusion_matrix,
     expected_calibration_error,
+    load_sums,
     macro_f1,
+    saved_sums,
     weighted_f1,
     wilson_interval,
 )
@@ -315,6 +319,54 @@ def test_shapes_that_do_not_fit_are_an_error(logits: tuple[int, ...], target: tu
 def test_class_names_must_be_distinct(names: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="distinct names"):
         EmotionMetrics(names)
+
+
+def test_the_mean_loss_weighs_batches_by_their_size() -> None:
+    losses = torch.rand(10, generator=torch.Generator().manual_seed(0))
+    metric = MeanLoss()
+    for part in (losses[:4], losses[4:8], losses[8:]):
+        metric.update(part.mean(), len(part))
+    assert metric.compute().item() == pytest.approx(losses.mean().item(), rel=1e-6)
+
+
+def test_the_order_of_the_batches_does_not_show_in_the_mean_loss() -> None:
+    losses = torch.rand(50, generator=torch.Generator().manual_seed(1)) * 3
+    forwards, backwards = MeanLoss(), MeanLoss()
+    for number in range(50):
+        forwards.update(losses[number], 7 + number % 3)
+        backwards.update(losses[49 - number], 7 + (49 - number) % 3)
+    assert forwards.compute().item() == backwards.compute().item()
+
+
+class Sums:
+    """What is summed up in training."""
+
+    def __init__(self) -> None:
+        self.loss, self.scores = MeanLoss(), EmotionMetrics(SEVEN.class_names)
+        self.all: list[EmotionMetrics | MeanLoss] = [self.loss, self.scores]
+
+    def feed(self, logits: Tensor, target: Tensor) -> None:
+        self.loss.update(torch.nn.functional.cross_entropy(logits, target), len(target))
+        self.scores.update(logits, target)
+
+    def values(self) -> dict[str, float]:
+        scores = {name: value.item() for name, value in self.scores.compute().items()}
+        return {"loss": self.loss.compute().item(), **scores}
+
+
+def test_sums_that_were_saved_go_on_as_if_nothing_had_been() -> None:
+    batches = [logits_of(seed, 20, 7) for seed in range(3)]
+    whole, parts, resumed = Sums(), Sums(), Sums()
+    for batch in batches:
+        whole.feed(*batch)
+    for batch in batches[:2]:
+        parts.feed(*batch)
+    saved = saved_sums(parts.all, alone=True)
+    parts.feed(*batches[2])  # what comes after is not in what was saved
+    load_sums(resumed.all, saved)
+    resumed.feed(*batches[2])
+    assert resumed.values() == pytest.approx(whole.values(), rel=0, abs=0, nan_ok=True)
+    assert not any(value.any() for states in saved_sums(Sums().all, alone=True) for value in states.values())
 
 
 @pytest.mark.gpu

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.optim import WarmupCosine, parameter_groups
+from fer_lightning.optim import OneCycle, ScaledRates, WarmupCosine, parameter_groups
 
 
 def optimizer(lr: float = 0.2) -> torch.optim.SGD:
@@ -70,3 +71,84 @@ def test_frozen_parameters_are_left_out() -> None:
     network.weight.requires_grad_(False)
     (only,) = parameter_groups(network)
     assert only["params"] == [network.bias]
+
+
+def test_one_cycle_is_that_of_torch() -> None:
+    steps = 2000
+    parameters = [nn.Parameter(torch.zeros(2))]
+    own = OneCycle(torch.optim.SGD(parameters, lr=0.2, momentum=0.9))
+    own.plan(steps)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        torch.optim.SGD(parameters, lr=0.2, momentum=0.9), max_lr=0.2, total_steps=steps
+    )
+    for step in range(steps):
+        if step % 100 == 0:  # up to a step apart, in which the rate changes by 5e-4 at most
+            assert own.optimizer.param_groups[0]["lr"] == pytest.approx(theirs.get_last_lr()[0], abs=6e-4)
+            assert own.optimizer.param_groups[0]["momentum"] == pytest.approx(
+                theirs.optimizer.param_groups[0]["momentum"], abs=6e-4
+            )
+        for schedule in (own, theirs):
+            schedule.optimizer.step()
+            if step < steps - 1:
+                schedule.step()
+
+
+def test_one_cycle_turns_the_first_beta_of_adam() -> None:
+    adam = torch.optim.AdamW([nn.Parameter(torch.zeros(2))], lr=0.1, betas=(0.9, 0.999))
+    schedule = OneCycle(adam, peak=0.5, momentum=(0.8, 0.9))
+    schedule.plan(4)
+    seen = [adam.param_groups[0]["betas"]]
+    for _ in range(2):
+        adam.step()
+        schedule.step()
+        seen.append(adam.param_groups[0]["betas"])
+    assert [first for first, _ in seen] == pytest.approx([0.9, 0.85, 0.8])
+    assert {second for _, second in seen} == {0.999}
+    assert float(schedule.get_last_lr()[0]) == pytest.approx(0.1)
+
+
+def test_one_cycle_leaves_momentum_alone_if_told_so() -> None:
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1, momentum=0.7)
+    schedule = OneCycle(sgd, momentum=None)
+    schedule.plan(4)
+    assert sgd.param_groups[0]["momentum"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"peak": 0.0}, "peak is a share of the run between 0 and 1, not 0.0"),
+        ({"peak": 1.0}, "peak is a share of the run between 0 and 1, not 1.0"),
+        ({"momentum": (0.9, 0.8)}, "two ascending values"),
+        ({}, "SGD uses no momentum"),
+    ],
+)
+def test_one_cycle_refuses(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        OneCycle(optimizer(), **options)
+
+
+def test_a_schedule_that_goes_on_longer_is_planned_anew() -> None:
+    short = WarmupCosine(optimizer(), warmup=0)
+    short.plan(10)
+    rates(short, 10)
+    assert float(short.get_last_lr()[0]) == pytest.approx(0)
+    longer = WarmupCosine(optimizer(), warmup=0)
+    longer.plan(20)
+    longer.load_state_dict(short.state_dict())
+    longer.optimizer.step()
+    longer.step()
+    assert float(longer.get_last_lr()[0]) == pytest.approx(0.2 * 0.5 * (1 + math.cos(math.pi * 11 / 20)))
+
+
+def test_every_group_keeps_its_share_of_the_rate() -> None:
+    first, second = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    made = ScaledRates(lambda groups: torch.optim.SGD(groups, lr=0.2, momentum=0.9), {second: 0.1})
+    schedule = OneCycle(made([first, second]))
+    schedule.plan(10)
+    made.check(schedule.optimizer)
+    for _ in range(10):
+        high, low = (group["lr"] for group in schedule.optimizer.param_groups)
+        assert low == pytest.approx(high / 10)
+        schedule.optimizer.step()
+        schedule.step()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,13 @@ def stopped_and_resumed(root: Path, step: int, *options: str, resume: tuple[str,
 
 
 def identical(root: Path) -> bool:
-    folders = [root / name / "version_0" / "checkpoints" for name in ("whole", "parts")]
+    """Tell whether two runs have the same weights and logged the same."""
+    folders = [root / name / "version_0" for name in ("whole", "parts")]
     assert not (root / "parts" / "version_1").exists()
-    return all(same_weights(folders[0] / file, folders[1] / file) for file in ("resume.ckpt", "best.ckpt"))
+    if folders[0].joinpath("metrics.csv").read_bytes() != folders[1].joinpath("metrics.csv").read_bytes():
+        return False
+    files = ("checkpoints/resume.ckpt", "checkpoints/best.ckpt")
+    return all(same_weights(folders[0] / file, folders[1] / file) for file in files)
 
 
 @pytest.mark.parametrize("step", [3, STEPS, STEPS + 1, STEPS + 7, 2 * STEPS - 1])
@@ -95,6 +100,62 @@ def test_resuming_needs_the_checkpoint_alone(tmp_path: Path) -> None:
     assert same_weights(
         tmp_path / "tiny/version_0/checkpoints/resume.ckpt", tmp_path / "whole/version_0/checkpoints/resume.ckpt"
     )
+
+
+def flip(path: Path) -> None:
+    """Turn a bit inside the weights, which torch.load would not notice."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+KEEP = "--resume_checkpoint.keep_every_n_epochs=1"
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+def test_last_goes_on_from_the_newest_whole_checkpoint(
+    tmp_path: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tmp_path, *AUGMENT, KEEP, name="whole", epochs=3) == 0
+    stopped(tmp_path, 2 * STEPS + 5, KEEP, name="parts", epochs=3)
+    folder = tmp_path / "parts/version_0/checkpoints"
+    damage(folder / "resume.ckpt")
+    capsys.readouterr()
+    assert fit(tmp_path, *AUGMENT, KEEP, "--ckpt_path=last", name="parts", epochs=3) == 0
+    told = capsys.readouterr().err
+    assert f"going on from {folder}/epoch_0001.ckpt: what was trained after its 20 steps is lost and done again" in told
+    assert identical(tmp_path)
+
+
+def test_last_takes_the_best_where_nothing_else_is_whole_and_never_a_dump(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped(tmp_path, STEPS + 5)
+    folder = tmp_path / "tiny/version_0/checkpoints"
+    assert (folder / "dump.ckpt").exists()
+    flip(folder / "resume.ckpt")
+    assert fit(tmp_path, *AUGMENT, "--ckpt_path=last") == 0
+    assert f"going on from {folder}/best.ckpt: what was trained after its {STEPS} steps" in capsys.readouterr().err
+    for name in ("resume.ckpt", "best.ckpt"):
+        cut(folder / name)
+    assert fit(tmp_path, *AUGMENT, "--ckpt_path=last") == 2
+    assert "there is no other whole and exact checkpoint" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_that_is_named_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, KEEP, epochs=1) == 0
+    resume = tmp_path / "tiny/version_0/checkpoints/resume.ckpt"
+    flip(resume)  # and with it epoch_0000.ckpt, its second name
+    for wanted in (str(resume), str(tmp_path / "tiny/version_0")):
+        assert fit(tmp_path, f"--ckpt_path={wanted}", epochs=2) == 2
+        assert f"{resume} is damaged" in capsys.readouterr().err
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert fer("test", "--ckpt_path=last", "--name=tiny", root) == 2  # other weights than asked for are not tested
+    assert f"{resume} is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [0, 2])

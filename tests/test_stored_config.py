@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.stored_config import as_file, differences, peek, stored_config
+from fer_lightning.stored_config import as_file, peek, stored_config
 from tests.helpers.cli import fit
 
 
@@ -20,15 +20,6 @@ def test_peek_reads_flags_and_files(tmp_path: Path) -> None:
     config.write_text("config: x.yaml\n")
     with pytest.raises(ConfigError, match="several --config"):
         peek(["--config", str(config)])
-
-
-def test_differences_are_told_leaf_by_leaf() -> None:
-    stored = {"model": {"a": 1, "b": {"c": [1, 2]}}, "name": "x"}
-    used = {"model": {"a": 1, "b": {"c": [1]}, "new": 3}, "name": "y"}
-    assert differences(stored, used) == [
-        "changed against the checkpoint: model.b.c [1, 2] -> [1]",
-        "changed against the checkpoint: name x -> y",
-    ]
 
 
 def test_a_checkpoint_gives_each_verb_what_it_needs(tmp_path: Path) -> None:

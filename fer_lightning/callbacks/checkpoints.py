@@ -1,31 +1,41 @@
-"""Checkpoints that are whole or not there: an atomic writer, the best one, and the one to resume from."""
+"""Which checkpoints a run writes, and when: the best one, the one to resume from, and those that are kept."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
+import shutil
+import sys
 import tempfile
-import zipfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.callbacks.checkpoint_io import PART_SUFFIX, AtomicCheckpointIO, flush_folder
+from fer_lightning.errors import ConfigError
 
 __all__ = [
-    "AtomicCheckpointIO",
+    "FER_KEY",
+    "RESUME",
     "BestCheckpoint",
     "ResumeCheckpoint",
-    "check_checkpoint",
     "checkpoint_folder",
     "is_rehearsal",
+    "may_stop_after",
+    "may_stop_here",
+    "write_resume",
 ]
 
-PART_SUFFIX = ".ckpt.part"
+FER_KEY = "fer"
+"""Where a checkpoint says what it is worth: ``exact`` is false in a dump of an interrupted step; ``written`` is the
+time, seconds since 1970."""
+
+RESUME = "resume.ckpt"
 
 
 def checkpoint_folder(trainer: Trainer) -> Path:
@@ -38,85 +48,28 @@ def is_rehearsal(trainer: Trainer) -> bool:
     return bool(getattr(trainer, "fast_dev_run", False))
 
 
-def check_checkpoint(path: Path) -> None:
-    """Read a checkpoint file through and compare its checksums, which loading it does not do.
+def may_stop_after(batch: int, accumulate: int, epoch_ends: bool, validates: bool) -> bool:
+    """Tell whether a run that stops after a batch can go on exactly.
 
-    Raises:
-        CheckpointError: if the file is missing, cut off, or has a flipped bit.
+    Not inside an accumulation window, whose gradients are in no checkpoint; and not before the validation or the end of
+    an epoch that follows the batch, which a resumed run would leave out.
+
+    Args:
+        batch: number of batches of the epoch that are done, from 1.
+        accumulate: batches in an optimizer step.
+        epoch_ends: whether the epoch ends with this batch.
+        validates: whether a validation comes next.
     """
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise CheckpointError(f"{path} is not a whole checkpoint: {error}") from error
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of '{damaged}' does not match")
+    return batch % accumulate == 0 and not epoch_ends and not validates
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the destination, flushes, looks at the result and renames.
-
-    Whatever happens in between (a kill, a full disk), the previous file stays whole.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
-    ) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            CheckpointError: if it could not be written; the previous file at ``path`` is untouched.
-        """
-        target = Path(path)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(prefix=".", suffix=PART_SUFFIX, dir=target.parent)
-        except OSError as error:
-            raise CheckpointError(f"cannot write checkpoint {target}: {error.strerror}") from error
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if not zipfile.is_zipfile(part):
-                raise OSError("the file is incomplete")
-            os.chmod(part, 0o644)
-            os.replace(part, target)
-            _flush_folder(target.parent)
-        except (OSError, RuntimeError) as error:  # a full disk inside torch.save is a RuntimeError
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-            raise CheckpointError(
-                f"cannot write checkpoint {target} (disk full?): {reason}; the previous one is kept"
-            ) from error
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
-
-    def load_checkpoint(
-        self, path: str | os.PathLike[str], map_location: Any = lambda storage, loc: storage, weights_only: Any = True
-    ) -> dict[str, Any]:
-        """Read a checkpoint whose checksums are right, without running code from it.
-
-        Raises:
-            CheckpointError: if it is missing, damaged, or holds more than plain data and tensors.
-        """
-        check_checkpoint(Path(path))
-        try:
-            loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{path} cannot be loaded as plain data and tensors: {reason}") from error
-        return loaded
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def may_stop_here(trainer: Trainer, batch_idx: int) -> bool:
+    """Ask :func:`may_stop_after` for a trainer that is in ``on_train_batch_end``."""
+    loop = trainer.fit_loop.epoch_loop
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None  # a batch has been fetched
+    ends = loop.batch_progress.is_last_batch or loop._is_training_done or trainer.should_stop
+    return may_stop_after(batch_idx + 1, trainer.accumulate_grad_batches, ends, loop._should_check_val_fx(fetcher))
 
 
 def _prepare(folder: Path) -> None:
@@ -133,10 +86,65 @@ def _prepare(folder: Path) -> None:
         raise ConfigError(f"checkpoints cannot be written to {folder}: {error.strerror}") from error
     for part in folder.glob(f".*{PART_SUFFIX}"):
         part.unlink(missing_ok=True)
+        print(f"fer: removed {part}, which a killed run had not finished", file=sys.stderr)
+
+
+def _was_written(trainer: Trainer) -> bool:
+    """Tell whether the last checkpoint was written, the same on all processes; only the first one writes."""
+    io = trainer.strategy.checkpoint_io
+    wrote = io.wrote if isinstance(io, AtomicCheckpointIO) else True
+    return bool(trainer.strategy.broadcast(wrote)) if trainer.world_size > 1 else wrote
+
+
+def write_resume(trainer: Trainer, kept: str | None = None) -> bool:
+    """Write ``resume.ckpt`` of a run, together with the other processes.
+
+    Args:
+        trainer: the run.
+        kept: name of a second file in the same folder that later writes leave alone. It is written first and costs no
+            second write: ``resume.ckpt`` becomes a hard link to it, a copy where the file system has none.
+
+    Returns:
+        Whether it was written. If not, that has been told, and the files are as they were.
+    """
+    if is_rehearsal(trainer):
+        return False
+    resume = checkpoint_folder(trainer) / RESUME
+    trainer.save_checkpoint(resume if kept is None else resume.with_name(kept), weights_only=False)
+    if not _was_written(trainer):
+        return False
+    if kept is not None and trainer.is_global_zero:
+        _link(resume.with_name(kept), resume)
+    return True
+
+
+def _link(source: Path, target: Path) -> None:
+    """Replace a file by a second name of another one."""
+    part = target.with_name(f".{target.name}.{os.getpid()}{PART_SUFFIX}")
+    try:
+        try:
+            os.link(source, part)
+        except OSError:  # no hard links here
+            shutil.copyfile(source, part)
+        os.replace(part, target)
+        flush_folder(target.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        print(
+            f"fer: {source} is written, but not {target}: {error.strerror}; the previous one is kept", file=sys.stderr
+        )
+
+
+class _NotWrittenError(Exception):
+    """The best checkpoint could not be written, and the run goes on."""
 
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the checkpoint of the best validation as ``checkpoints/best.ckpt`` of the run.
+
+    That of a validation at the end of an epoch is written behind all hooks of the epoch's end, so that a run that goes
+    on from it leaves nothing out.
 
     Args:
         monitor: logged metric that decides.
@@ -151,6 +159,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(
             monitor=monitor, mode=mode, save_top_k=save_top_k, filename=filename, enable_version_counter=save_top_k > 1
         )
+        self._fresh = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder and see that it can be written before training starts."""
@@ -159,50 +168,106 @@ class BestCheckpoint(ModelCheckpoint):
             _prepare(Path(self.dirpath))
         super().setup(trainer, pl_module, stage)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint, also with the last score, which Lightning forgets."""
+        super().load_state_dict(state_dict)
+        self.current_score = state_dict["current_score"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write inside the epoch."""
+        self._fresh = trainer.state.fn == "fit" and not trainer.sanity_checking
+        with self._unless_full():
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write at the end of the epoch, if it was validated there or is never."""
+        if self._fresh or sum(trainer.num_val_batches) == 0:
+            with self._unless_full():
+                super().on_train_epoch_end(trainer, pl_module)
+        self._fresh = False
+
+    def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
+        return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        if not _was_written(trainer):
+            raise _NotWrittenError
+
+    @contextlib.contextmanager
+    def _unless_full(self) -> Iterator[None]:
+        """Keep to what is on the disk, so that the next validation is compared with that."""
+        before = copy.deepcopy(self.state_dict())
+        saved = self._last_global_step_saved, self._last_checkpoint_saved
+        try:
+            yield
+        except _NotWrittenError:
+            self.load_state_dict(before)
+            self._last_global_step_saved, self._last_checkpoint_saved = saved
+
 
 class ResumeCheckpoint(Checkpoint):
     """Keeps ``checkpoints/resume.ckpt``, from which the run goes on exactly, bit for bit.
 
     It is written every ``every_n_steps`` batches and at the end of each epoch. It is not written inside an accumulation
-    window (its gradients would be lost) nor after the last batch of an epoch before validation (the hooks of the
-    epoch's end would be skipped): there the epoch's end follows at once.
+    window (its gradients would be lost) nor between a batch and the validation or the epoch's end that follows (a
+    resumed run would leave them out): it is then written after the next batch where that is possible.
 
     Args:
         every_n_steps: batches between two writes inside an epoch; 0 for epoch ends only.
+        keep_every_n_epochs: keep the checkpoint of each n-th epoch as ``epoch_<epoch>.ckpt``, counted from 0 as in
+            ``metrics.csv``; 0 for none.
+        keep_steps: keep those inside epochs too, as ``step_<optimizer steps>.ckpt``.
     """
 
-    def __init__(self, every_n_steps: int = 100) -> None:
-        if every_n_steps < 0:
-            raise ConfigError(f"resume_checkpoint.every_n_steps must not be negative, not {every_n_steps}")
+    def __init__(self, every_n_steps: int = 100, keep_every_n_epochs: int = 0, keep_steps: bool = False) -> None:
+        for name, value in (("every_n_steps", every_n_steps), ("keep_every_n_epochs", keep_every_n_epochs)):
+            if value < 0:
+                raise ConfigError(f"resume_checkpoint.{name} must not be negative, not {value}")
+        if keep_steps and every_n_steps == 0:
+            raise ConfigError("resume_checkpoint.keep_steps needs resume_checkpoint.every_n_steps above 0")
         self.every_n_steps = every_n_steps
+        self.keep_every_n_epochs = keep_every_n_epochs
+        self.keep_steps = keep_steps
+        self._owed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that the folder can be written before training starts."""
+        self._owed = False
         if stage == "fit" and trainer.is_global_zero and not is_rehearsal(trainer):
             _prepare(checkpoint_folder(trainer))
 
-    def due(self, batch: int, accumulate: int, is_last: bool) -> bool:
-        """Tell whether a checkpoint is to be written after a batch.
+    def due(self, batch: int) -> bool:
+        """Tell whether a checkpoint is to be written after a batch, or as soon behind it as is exact.
 
         Args:
             batch: number of batches of the epoch that are done, from 1.
-            accumulate: batches in an optimizer step.
-            is_last: whether it was the last batch of the epoch.
         """
-        return self.every_n_steps > 0 and batch % self.every_n_steps == 0 and batch % accumulate == 0 and not is_last
+        return self.every_n_steps > 0 and batch % self.every_n_steps == 0
+
+    def kept(self, epoch: int) -> str | None:
+        """Return the name under which the checkpoint of an epoch's end is kept, ``None`` if it is not.
+
+        Args:
+            epoch: from 0.
+        """
+        keep = self.keep_every_n_epochs > 0 and (epoch + 1) % self.keep_every_n_epochs == 0
+        return f"epoch_{epoch:04d}.ckpt" if keep else None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write inside the epoch."""
-        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if self.due(batch_idx + 1, trainer.accumulate_grad_batches, is_last):
-            self._save(trainer)
+        self._owed = self._owed or self.due(batch_idx + 1)
+        if self._owed and may_stop_here(trainer, batch_idx):
+            write_resume(trainer, f"step_{trainer.global_step:08d}.ckpt" if self.keep_steps else None)
+            self._owed = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write at the end of the epoch, after validation."""
-        self._save(trainer)
+        write_resume(trainer, self.kept(trainer.current_epoch))
+        self._owed = False
 
-    def _save(self, trainer: Trainer) -> None:
-        if not is_rehearsal(trainer):
-            trainer.save_checkpoint(checkpoint_folder(trainer) / "resume.ckpt", weights_only=False)
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note the time, by which the newest of several is found."""
+        checkpoint[FER_KEY] = {**checkpoint.get(FER_KEY, {}), "exact": True, "written": time.time()}

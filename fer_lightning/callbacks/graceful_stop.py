@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,31 +17,44 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
-from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, checkpoint_folder, is_rehearsal
-from fer_lightning.errors import NonFiniteError
+from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.callbacks.checkpoints import (
+    FER_KEY,
+    RESUME,
+    checkpoint_folder,
+    is_rehearsal,
+    may_stop_here,
+    write_resume,
+)
+from fer_lightning.errors import NonFiniteError, StorageError
 
-__all__ = ["FER_KEY", "GracefulStop", "Stopped", "may_stop_after", "stopping_at_once"]
+__all__ = ["TIME_IS_UP", "GracefulStop", "Stopped", "exit_code", "stopping_at_once"]
 
-FER_KEY = "fer"
-"""Where a checkpoint says what it is worth: ``exact`` is false in a dump of an interrupted step."""
+TIME_IS_UP = 1
+"""Stands for the end of ``trainer.max_time`` where else the number of a signal stands; any handled signal is larger."""
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 
 
+def exit_code(signum: int) -> int:
+    """Return what a program ends with that was stopped: 128 + the signal's number; 0 if its time was up, or by none."""
+    return 128 + signum if signum > TIME_IS_UP else 0
+
+
 class Stopped(SystemExit):
-    """A signal has ended the run; the exit code is 128 + the signal's number.
+    """A signal has ended the run, or its time was up; the exit code is that of :func:`exit_code`.
 
     Args:
-        signum: number of the signal.
+        signum: number of the signal, or :data:`TIME_IS_UP`.
         agreed: whether all processes of the run end here together.
     """
 
     def __init__(self, signum: int, agreed: bool = True) -> None:
-        super().__init__(128 + signum)
+        super().__init__(exit_code(signum))
         self.signum = signum
         self.agreed = agreed
 
@@ -67,21 +82,6 @@ def stopping_at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def may_stop_after(batch: int, accumulate: int, epoch_ends: bool, validates: bool) -> bool:
-    """Tell whether a run that stops after a batch can go on exactly.
-
-    Not inside an accumulation window, whose gradients are in no checkpoint; and not before the validation or the end of
-    an epoch that follows the batch, which a resumed run would leave out.
-
-    Args:
-        batch: number of batches of the epoch that are done, from 1.
-        accumulate: batches in an optimizer step.
-        epoch_ends: whether the epoch ends with this batch.
-        validates: whether a validation comes next.
-    """
-    return batch % accumulate == 0 and not epoch_ends and not validates
 
 
 class _LoaderStart:
@@ -122,37 +122,57 @@ def _harden(loaders: Any) -> None:
 
 
 class GracefulStop(Checkpoint):
-    """Ends a run that is told to stop where it can be resumed exactly, and dumps its state at an error.
+    """Ends a run that is told to stop, or whose time is up, where it can go on exactly; dumps its state at an error.
 
     SIGTERM, SIGUSR1 and the first Ctrl-C, to any of the processes, only set a flag; the processes agree on it after
     each batch. At the next batch that :func:`may_stop_after` allows, or at the end of the epoch,
     ``checkpoints/resume.ckpt`` is written and the run ends with the exit code 143, 138 or 130. A second Ctrl-C ends it
     at once. Lightning's own handler talks to the other processes from inside the handler, which can hang.
 
+    ``max_time`` ends it in the same way, with the exit code 0. Lightning's own timer would take the epoch that it cuts
+    off for a whole one. The time counts from the start of training in this process: a resumed run has all of it again.
+
     Where Lightning requeues SLURM jobs itself, the signal for that (SIGUSR1) is left to it.
 
     An error in training leaves ``checkpoints/dump.ckpt``, marked inexact: half a step may be in it. ``--ckpt_path
-    last`` never takes it. After a non-finite loss there is none, because the state is not worth keeping.
+    last`` never takes it. After a non-finite loss there is none, because the state is not worth keeping, nor at a full
+    disk.
 
     It is a :class:`~lightning.pytorch.callbacks.Checkpoint` so that Lightning calls it behind all callbacks whose state
     belongs into the checkpoint; among the checkpoint callbacks it must be the last.
+
+    Attributes:
+        signum: number of the signal that ended the run, :data:`TIME_IS_UP`, or 0.
+        max_seconds: time after which the run stops, ``None`` for no limit.
     """
 
     def __init__(self) -> None:
         self.signum = 0
+        self.max_seconds: float | None = None
+        self._deadline: float | None = None
         self._flag = 0
         self._presses = 0
         self._owner = os.getpid()
         self._speaks = True
         self._trained = False
-        self._saved = False
+        self._ending = False
+        self._written = False
         self._installed = False
         self._previous: dict[int, Any] = {}
+
+    def limit(self, max_time: str | timedelta | dict[str, int] | None) -> None:
+        """Take over a ``max_time`` of the trainer.
+
+        Raises:
+            MisconfigurationException: if it is not ``DD:HH:MM:SS``.
+        """
+        self.max_seconds = None if max_time is None else Timer(max_time).time_remaining()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget an earlier run of the same trainer."""
         self.signum = self._flag = self._presses = 0
-        self._installed = self._trained = self._saved = False
+        self._installed = self._trained = self._ending = self._written = False
+        self._deadline = None
         self._previous = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
@@ -193,6 +213,7 @@ class GracefulStop(Checkpoint):
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over from Lightning's handlers, which are in place by now."""
         self.install(trainer)
+        self._harden_validation(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over, and stop if that was asked for in the meantime: nothing has changed yet.
@@ -201,18 +222,28 @@ class GracefulStop(Checkpoint):
             Stopped: if a signal has come.
         """
         self.install(trainer)
-        if self._installed:
-            _harden(trainer.train_dataloader)
-            _harden(trainer.val_dataloaders)
+        self._harden_validation(trainer)
+        if self.max_seconds is not None:
+            self._deadline = time.monotonic() + self.max_seconds
         if self._agreed(trainer)[0]:
             self._stop(trainer)
 
+    def _harden_validation(self, trainer: Trainer) -> None:
+        if self._installed:
+            trainer.fit_loop.epoch_loop.val_loop.setup_data()  # Lightning makes the loaders now and not a moment later
+            _harden(trainer.val_dataloaders)
+
+    def _told(self) -> int:
+        """Return the signal that came to this process, or that the time is up, or 0."""
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        return max(self._flag, TIME_IS_UP if late else 0)
+
     def _agreed(self, trainer: Trainer, blocked: bool = False) -> tuple[int, bool]:
-        """Return the signal that came to any process, 0 for none, and whether any process cannot stop here."""
+        """Return why any process is to stop, 0 for not at all, and whether any process cannot stop here."""
         if trainer.world_size == 1:
-            self.signum = self._flag
-            return self._flag, blocked
-        state = torch.tensor([self._flag, int(blocked)], device=trainer.strategy.root_device)
+            self.signum = self._told()
+            return self.signum, blocked
+        state = torch.tensor([self._told(), int(blocked)], device=trainer.strategy.root_device)
         flag, stays = trainer.strategy.reduce(state, reduce_op="max").tolist()
         self.signum = int(flag)
         return self.signum, bool(stays)
@@ -222,23 +253,9 @@ class GracefulStop(Checkpoint):
     ) -> None:
         """Write the checkpoint if the run is to stop and may stop here."""
         self._trained = True
-        loop = trainer.fit_loop.epoch_loop
-        fetcher = trainer.fit_loop._data_fetcher
-        assert fetcher is not None  # a batch has been fetched
-        possible = may_stop_after(
-            batch_idx + 1,
-            trainer.accumulate_grad_batches,
-            loop._is_training_done or trainer.should_stop,
-            loop._should_check_val_fx(fetcher),
-        )
-        signum, blocked = self._agreed(trainer, not possible)
+        signum, blocked = self._agreed(trainer, not may_stop_here(trainer, batch_idx))
         if signum and not blocked:
             self._save(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Know the validation loaders from now on, where no sanity check has made them before training."""
-        if self._installed:
-            _harden(trainer.val_dataloaders)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoint if the run is to stop: the epoch and its validation are done."""
@@ -247,8 +264,8 @@ class GracefulStop(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         if not is_rehearsal(trainer):
-            trainer.save_checkpoint(checkpoint_folder(trainer) / "resume.ckpt", weights_only=False)
-            self._saved = True
+            self._written = write_resume(trainer)
+            self._ending = True
 
     # The run ends at the hook that follows the writing one: what was logged in between is then in the event files.
 
@@ -258,29 +275,37 @@ class GracefulStop(Checkpoint):
         Raises:
             Stopped: if so.
         """
-        if self._saved:
+        if self._ending:
             self._stop(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the run if its checkpoint is written.
+        """Keep the loader's processes alive, and end the run if its checkpoint is written.
 
         Raises:
             Stopped: if so.
         """
-        if self._saved:
+        if self._ending:
             self._stop(trainer)
+        if self._installed:
+            _harden(trainer.train_dataloader)
 
     def _stop(self, trainer: Trainer) -> None:
-        file = checkpoint_folder(trainer) / "resume.ckpt"
-        where = f"after {trainer.global_step} steps; go on with --ckpt_path {file}"
-        told = where if file.exists() else "before the first step"
-        self._say(f"stopped by {signal.Signals(self.signum).name} {told}")
+        file = checkpoint_folder(trainer) / RESUME
+        if not file.exists():
+            told = f"after {trainer.global_step} steps, without any checkpoint" if self._trained else _NOTHING
+        elif self._ending and not self._written:
+            told = f"after {trainer.global_step} steps, which are lost; go on from the steps before with"
+        else:
+            told = f"after {trainer.global_step} steps; go on with"
+        how = f" --ckpt_path {file}" if file.exists() else ""
+        self._say(f"stopped by {_name(self.signum)} {told}{how}")
         raise Stopped(self.signum)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the signal that came too late to stop anything: ``signum`` is what the program exits with."""
+        self._deadline = None
         if self._agreed(trainer)[0]:
-            self._say(f"{signal.Signals(self.signum).name} came when training was done: the run is complete")
+            self._say(f"{_name(self.signum)} came when training was done: the run is complete")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back; after an error Lightning does."""
@@ -288,7 +313,7 @@ class GracefulStop(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Dump the state at an error; where that fails, the error is still the one that is told."""
-        if not self._trained or not isinstance(exception, Exception) or isinstance(exception, NonFiniteError):
+        if not self._trained or not isinstance(exception, Exception) or isinstance(exception, _NO_DUMP):
             return
         rank = trainer.global_rank
         path = checkpoint_folder(trainer) / (f"dump_rank{rank}.ckpt" if rank else "dump.ckpt")
@@ -303,6 +328,14 @@ class GracefulStop(Checkpoint):
         """Say so if a run goes on from a dump."""
         if checkpoint.get(FER_KEY, {}).get("exact", True) is False and trainer.is_global_zero:
             print("fer: this checkpoint is the dump of an error: going on from it is not exact", file=sys.stderr)
+
+
+_NO_DUMP = (NonFiniteError, StorageError)
+_NOTHING = "before the first step"
+
+
+def _name(signum: int) -> str:
+    return "trainer.max_time, incomplete" if signum == TIME_IS_UP else signal.Signals(signum).name
 
 
 def _requeue_signal(trainer: Trainer) -> int | None:
@@ -324,6 +357,6 @@ def _dump(trainer: Trainer, path: Path, exception: Exception) -> str:
     checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
     checkpoint[FER_KEY] = {**checkpoint.get(FER_KEY, {}), "exact": False, "error": repr(exception)[:500]}
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)
-    resume = checkpoint_folder(trainer) / "resume.ckpt"
+    resume = checkpoint_folder(trainer) / RESUME
     kept = f"the last exact checkpoint is {resume}" if resume.exists() else "there is no exact checkpoint yet"
     return f"the state at the error is in {path}, which is not exact; {kept}"

@@ -1,54 +1,105 @@
-"""Stop before a non-finite loss reaches the weights."""
+"""Stop before a non-finite loss reaches a checkpoint."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from fer_lightning.callbacks.checkpoints import checkpoint_folder
+from fer_lightning.callbacks.checkpoints import RESUME, checkpoint_folder
 from fer_lightning.errors import NonFiniteError
 
 __all__ = ["FiniteGuard"]
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A step whose loss has yet to be looked at: all of it may still be on its way on the device."""
+
+    epoch: int
+    batch: int
+    loss: Tensor
+    finite: Tensor
+    index: Any
+
+
 class FiniteGuard(Callback):
     """Ends the run, on every process, at the first loss that is NaN or infinite.
 
-    The check comes before the backward pass, so weights, optimizer and checkpoints are still good. The rows of the
-    batch are written to ``non_finite_rank<n>.json`` in the run's folder.
+    The rows of the batch are written to ``non_finite_rank<n>.json`` in the run's folder.
+
+    On the CPU the loss is looked at before the backward pass. An accelerator would have to be waited for at each step,
+    so that its loss is looked at one step later, when it has long been ready, and before whatever follows the step: a
+    validation, the end of the epoch, and every checkpoint. So no checkpoint holds what such a loss did to the weights.
+    The processes agree on the device, in the order of the steps.
     """
 
     def __init__(self) -> None:
         self._batch: Any = None
         self._batch_idx = 0
+        self._open: _Step | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget the last step of an earlier run."""
+        self._open = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Remember the batch that is being worked on."""
         self._batch, self._batch_idx = batch, batch_idx
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Look at the loss.
+        """Look at this loss on the CPU, at that of the step before elsewhere.
 
         Raises:
             NonFiniteError: if it is not finite on any process.
         """
-        finite = bool(torch.isfinite(loss).all())
-        everywhere = trainer.strategy.reduce_boolean_decision(finite) if trainer.world_size > 1 else finite
-        if everywhere:
+        loss = loss.detach()
+        finite = torch.isfinite(loss).all().int()
+        if trainer.world_size > 1:
+            dist.all_reduce(finite, op=dist.ReduceOp.MIN)
+        index = self._batch.get("index") if isinstance(self._batch, dict) else None
+        late = _is_asynchronous(loss.device)
+        if late:
+            self._look(trainer)
+        self._open = _Step(trainer.current_epoch, self._batch_idx, loss, finite, index)
+        if not late:
+            self._look(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the last loss before a validation."""
+        self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the last loss of the epoch."""
+        self._look(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Look at the last loss before a checkpoint."""
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        step, self._open = self._open, None
+        if step is None or bool(step.finite):
             return
-        where = f"epoch {trainer.current_epoch}, batch {self._batch_idx}"
+        where = f"epoch {step.epoch}, batch {step.batch}"
         dump = Path(trainer.default_root_dir) / f"non_finite_rank{trainer.global_rank}.json"
-        index = self._batch["index"].tolist() if isinstance(self._batch, dict) and "index" in self._batch else []
+        index = [] if step.index is None else step.index.tolist()
         dump.parent.mkdir(parents=True, exist_ok=True)
-        dump.write_text(json.dumps({"epoch": trainer.current_epoch, "batch": self._batch_idx, "index": index}))
-        last_good = checkpoint_folder(trainer) / "resume.ckpt"
+        dump.write_text(json.dumps({"epoch": step.epoch, "batch": step.batch, "index": index}))
+        last_good = checkpoint_folder(trainer) / RESUME
         kept = f"last good checkpoint: {last_good}" if last_good.exists() else "no checkpoint was written yet"
         raise NonFiniteError(
-            f"the training loss is {float(loss.detach()):g} at {where}; weights are those before it, rows of the batch "
+            f"the training loss is {float(step.loss.mean()):g} at {where}; it is in no checkpoint, rows of the batch "
             f"are in {dump}, {kept}. Try a smaller learning rate, --trainer.gradient_clip_val 1 or precision 32-true"
         )
+
+
+def _is_asynchronous(device: torch.device) -> bool:
+    """Tell whether reading a number off a device waits for the work that was given to it."""
+    return device.type != "cpu"

@@ -23,13 +23,14 @@ from PIL import Image
 from torch import Tensor
 
 from fer_lightning.callbacks.checkpoints import is_rehearsal
+from fer_lightning.callbacks.full_disk import told_if_full
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError
 from fer_lightning.evaluation.files import write_atomically
 from fer_lightning.evaluation.plots import curves_figure, figure_png
 from fer_lightning.evaluation.report import PICTURES, EvaluationResult, text_table, write_report
 
-__all__ = ["EvaluationReport", "datamodule_of", "gather_rows", "improved"]
+__all__ = ["EvaluationReport", "datamodule_of", "gather_rows", "hardware", "improved"]
 
 Rows = dict[str, NDArray[Any]]
 """Predictions by column: ``index``, ``probs`` and, where known, ``target``."""
@@ -105,7 +106,9 @@ class EvaluationReport(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the predictions of a batch."""
+        """Keep the predictions of a batch; those of the focus part are none of an evaluation."""
+        if dataloader_idx:
+            return
         probs = outputs["logits"].float().softmax(dim=1)
         self._rows.append({"index": outputs["index"], "target": outputs["label"], "probs": probs})
 
@@ -126,7 +129,8 @@ class EvaluationReport(Callback):
                 return
             self.best, self._best = float(value), (rows, _context(trainer, "val"))
             # the other pictures take seconds: they are drawn once, at the end
-            self._write(trainer, folder / "val", *self._best, pictures=PICTURES[:1])
+            with told_if_full(f"the report in {folder / 'val'}"):
+                self._write(trainer, folder / "val", *self._best, pictures=PICTURES[:1])
             return
         self._write(trainer, folder, rows, _context(trainer, "val"))
 
@@ -167,19 +171,21 @@ class EvaluationReport(Callback):
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
         folder = Path(trainer.default_root_dir)
-        write_atomically(folder / "metrics.csv", _history_csv(self.history))
+        with told_if_full(f"{folder / 'metrics.csv'}"):
+            write_atomically(folder / "metrics.csv", _history_csv(self.history))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what came out and where it is."""
         if not trainer.is_global_zero or is_rehearsal(trainer) or not self._table:
             return
         folder = Path(trainer.default_root_dir)
-        if self._best is not None:
-            self._write(trainer, folder / "val", *self._best)
-        if self.pictures and self.history:
-            write_atomically(
-                folder / "curves.png", figure_png(curves_figure(_curves(self.history), _model_name(trainer)))
-            )
+        with told_if_full(f"the report in {folder / 'val'}"):
+            if self._best is not None:
+                self._write(trainer, folder / "val", *self._best)
+            if self.pictures and self.history:
+                write_atomically(
+                    folder / "curves.png", figure_png(curves_figure(_curves(self.history), _model_name(trainer)))
+                )
         print(f"\nBest validation ({self.monitor} {self.best:.4f})\n\n{self._table}\n")
         print(f"report       {folder / 'val' / 'report.json'}")
         print(f"checkpoint   {folder / 'checkpoints' / 'best.ckpt'}")
@@ -222,7 +228,7 @@ def _context(trainer: Trainer, split: str) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
         "precision": trainer.precision,
         "devices": f"{trainer.world_size} x {trainer.strategy.root_device.type}",
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "command": " ".join(Path(part).name if i == 0 else part for i, part in enumerate(sys.argv)),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
@@ -230,7 +236,8 @@ def _context(trainer: Trainer, split: str) -> dict[str, Any]:
     }
 
 
-def _hardware() -> str:
+def hardware() -> str:
+    """Return the name of the GPU, of the processor where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     described = Path("/proc/cpuinfo")

@@ -27,6 +27,8 @@ class RunConfig(SaveConfigCallback):
         super().__init__(parser, config, save_to_log_dir=False, **options)
         shown = config.clone()
         shown["ckpt_path"] = None
+        if "allow_changed_data" in shown:
+            shown["allow_changed_data"] = False  # said for one start, not for those after it
         self.text = parser.dump(shown, skip_none=False, skip_link_targets=True)
         values = yaml.safe_load(self.text)
         values.pop("ckpt_path", None)

@@ -3,71 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.optim import Optimizer
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.models.layer_groups import layer_groups
+from fer_lightning.models.layer_groups import RateShares, layer_groups, parameters_by_group
 from fer_lightning.models.task import EmotionTask
 
-__all__ = ["GradualUnfreezing", "ScaledRates"]
-
-_BACKBONE = "classifier.backbone."
-
-
-class ScaledRates:
-    """An optimizer factory that gives some parameters a share of the learning rate.
-
-    Args:
-        make: the factory to call.
-        factors: the share for each parameter, by identity; 1 for those that are not among them.
-    """
-
-    def __init__(self, make: OptimizerCallable, factors: dict[nn.Parameter, float]) -> None:
-        self.make = make
-        self.factors = factors
-        self.rates: list[float] = []
-
-    def __call__(self, parameters: Iterable[Any]) -> Optimizer:
-        """Make the optimizer, with each group of ``parameters`` split into one group per share."""
-        given = list(parameters)
-        groups = given if given and isinstance(given[0], dict) else [{"params": given}]
-        split: list[dict[str, Any]] = []
-        for group in groups:
-            shares: dict[float, list[nn.Parameter]] = {}
-            for parameter in group["params"]:
-                shares.setdefault(self.factors.get(parameter, 1.0), []).append(parameter)
-            # The full rate first: what shows one rate for the run shows that of the first group.
-            for share in sorted(shares, reverse=True):
-                split.append({**group, "params": shares[share], "lr_factor": share})
-        optimizer = self.make(split)
-        for made in optimizer.param_groups:
-            made["lr"] *= made.get("lr_factor", 1.0)
-        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
-        return optimizer
-
-    def check(self, optimizer: Optimizer) -> None:
-        """Look whether the schedule kept the shares.
-
-        Raises:
-            ConfigError: if the schedule set rates of its own.
-        """
-        first = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
-        kept = [start / rate for start, rate in zip(first, self.rates, strict=True) if rate > 0]
-        if any(not math.isclose(ratio, kept[0], rel_tol=1e-6) for ratio in kept):
-            raise ConfigError(
-                "GradualUnfreezing: the schedule sets the learning rates itself (as OneCycleLR and CyclicLR do), and "
-                "backbone_lr_factor and group_lr_decay are lost: set both to 1 or choose another model.lr_scheduler"
-            )
+__all__ = ["GradualUnfreezing"]
 
 
 class GradualUnfreezing(Callback):
@@ -89,8 +38,9 @@ class GradualUnfreezing(Callback):
         every: one more group trains after each so many epochs; in the first ``every`` epochs the head alone.
         schedule: from which epoch on (the first is 0) how many groups train, counted from the top; ``all`` for the
             whole backbone. ``{5: all}`` trains the head for five epochs, then everything.
-        backbone_lr_factor: learning rate of the backbone's top group as a share of the head's, in 0..1.
-        group_lr_decay: learning rate of each group as a share of the one above it, in 0..1.
+        backbone_lr_factor: sets ``model.backbone_lr_factor``, the learning rate of the backbone's top group as a share
+            of the head's; 1 leaves it as it is.
+        group_lr_decay: sets ``model.layer_lr_decay``, the learning rate of each group as a share of the one above it.
 
     Raises:
         ConfigError: for a schedule or factor that makes no sense.
@@ -119,6 +69,7 @@ class GradualUnfreezing(Callback):
         self._frozen_norms: dict[nn.Module, bool] = {}  # and whether each was training before
         self._epoch: int | None = None
         self._count = 0
+        self._before: RateShares | None = None  # the task's own
 
     def decide(self, epoch: int, total: int) -> tuple[int, str]:
         """Return how many of ``total`` groups train in an epoch, counted from the top, and why."""
@@ -151,37 +102,26 @@ class GradualUnfreezing(Callback):
                 f"GradualUnfreezing: the schedule asks for {largest} groups, but the backbone "
                 f"{type(pl_module.classifier.backbone).__name__} has {total} (or 'all')"
             )
-        make = pl_module.make_optimizer
-        make = make.make if isinstance(make, ScaledRates) else make  # fitted before
-        factors = {
-            parameter: self.backbone_lr_factor * self.group_lr_decay**depth
-            for depth, group in enumerate(reversed(self._parameters))
-            for parameter in group
-        }
-        pl_module.make_optimizer = ScaledRates(make, factors)
+        self._give_back_rates(pl_module)  # after a run that failed
+        own = RateShares(self.backbone_lr_factor, self.group_lr_decay)
+        if own != RateShares():
+            if pl_module.rates != RateShares():
+                raise ConfigError(
+                    "both GradualUnfreezing (backbone_lr_factor, group_lr_decay) and the model (backbone_lr_factor, "
+                    "layer_lr_decay) set shares of the learning rate: choose one"
+                )
+            self._before, pl_module.rates = pl_module.rates, own
 
     def _find_groups(self, task: EmotionTask) -> None:
         backbone = task.classifier.backbone
-        named = dict(backbone.named_parameters())
-        every_name = task.named_parameters(remove_duplicate=False)
-        outside = {parameter for name, parameter in every_name if not name.startswith(_BACKBONE)}  # tied to the head
         norms: dict[str, nn.Module] = {}
         for name, module in backbone.named_modules():
             if isinstance(module, _NormBase):
                 norms |= {f"{name}.{buffer}".lstrip("."): module for buffer, _ in module.named_buffers(recurse=False)}
-        self._parameters, self._norms = [], []
-        for group in layer_groups(backbone):
-            members = [named[name] for name in group.parameters]
-            # What the network itself keeps fixed (a sine position table) stays fixed.
-            self._parameters.append([p for p in members if p.requires_grad and p not in outside])
-            self._norms.append(list({norms[name]: None for name in group.buffers if name in norms}))
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look whether the schedule kept the shares of the learning rate."""
-        assert isinstance(pl_module, EmotionTask)
-        if isinstance(pl_module.make_optimizer, ScaledRates):
-            for optimizer in trainer.optimizers:
-                pl_module.make_optimizer.check(optimizer)
+        self._parameters = parameters_by_group(task, backbone)
+        self._norms = [
+            list({norms[name]: None for name in group.buffers if name in norms}) for group in layer_groups(backbone)
+        ]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Freeze and unfreeze for the epoch, and see that frozen batch norm is in eval mode.
@@ -228,31 +168,16 @@ class GradualUnfreezing(Callback):
         if stage == TrainerFn.FITTING:
             self._apply(len(self._parameters))
             self._epoch = None
+            self._give_back_rates(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Do the same after an error."""
-        self.teardown(trainer, pl_module, TrainerFn.FITTING)
+        """Do the same after an error, but for the shares of the rate: a checkpoint may still be written."""
+        self._apply(len(self._parameters))
+        self._epoch = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the shares that are built into the optimizer's groups."""
-        return {"backbone_lr_factor": self.backbone_lr_factor, "group_lr_decay": self.group_lr_decay}
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume with other shares: the optimizer's state would silently bring back the old ones.
-
-        Raises:
-            ConfigError: if they differ. The schedule may change.
-        """
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        plain = {"backbone_lr_factor": 1.0, "group_lr_decay": 1.0}
-        stored = checkpoint.get("callbacks", {}).get(self.state_key, plain)
-        for name, value in self.state_dict().items():
-            if stored[name] != value:
-                raise ConfigError(
-                    f"GradualUnfreezing: the checkpoint was trained with {name} {stored[name]:g}, not {value:g}: a "
-                    f"resumed run keeps its optimizer, so set it back or start a new run"
-                )
+    def _give_back_rates(self, task: LightningModule) -> None:
+        if self._before is not None and isinstance(task, EmotionTask):
+            task.rates, self._before = self._before, None
 
 
 def _checked(schedule: dict[int, int | Literal["all"]]) -> dict[int, int | Literal["all"]]:

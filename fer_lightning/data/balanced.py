@@ -256,6 +256,10 @@ class BalancedFER2013DataModule(FER2013DataModule):
             table = concatenate([table, with_kinds(injected)])
         return synthesise(table, self.at_least, seed=self.synthesis_seed, recipe=self.recipe)
 
+    def fold_candidates(self, table: SamplesTable) -> NDArray[np.bool_]:
+        """Return which rows may be held out as a fold, bool ``(N,)``: those of FER2013; what is added only trains."""
+        return super().fold_candidates(table) & np.char.startswith(table.sources, "fer2013/")
+
     def describe(self) -> dict[str, Any]:
         """Return what the base says, and how many training images have no children: they stand in val or test too."""
         return {**super().describe(), "training_images_without_children": len(shared_rows(self.table))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from fer_lightning.data.augment import BatchAugment
 from fer_lightning.data.balance import cap_classes, draws_per_class, parse_balance
 from fer_lightning.data.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
+from fer_lightning.data.focus_part import set_apart
+from fer_lightning.data.folds import check_folds, fold_splits
 from fer_lightning.data.images import is_in_memory
 from fer_lightning.data.manifest_file import rows_to_keep
 from fer_lightning.data.mixing import BatchMix
-from fer_lightning.data.samples import SPLITS, SamplesTable
+from fer_lightning.data.normalise import normalised
+from fer_lightning.data.samples import FOCUS, SPLITS, SamplesTable
 from fer_lightning.data.sampling import EpochSampler, QuotaSampler, ResumableLoader
+from fer_lightning.data.soft_labels import Role, declared, with_soft_labels
 from fer_lightning.data.splits import drop_overlap as drop_overlapping
 from fer_lightning.data.summary import summarise
 from fer_lightning.data.transforms import SampleTransform, named_transform
@@ -61,7 +66,16 @@ class EmotionDataModule(LightningDataModule):
         per_class: train on a subset: so many images of each class, chosen by ``seed``.
         keep: table (CSV with a column ``path``) of the only rows to use, as ``fer data dedupe`` writes it.
         drop_overlap: leave training images out that also stand in validation or test, pixel for pixel.
+        focus_fraction: share of the training images of each class that is set apart for the callback ``ClassFocus``;
+            duplicates are kept together. 0 for none.
+        folds: cross-validation: divide the training images into so many folds, of which one is the validation split;
+            ``null`` for none. A validation split of the data set's own is not used then, and none is made.
+        fold: the one that is validated on, from 0.
+        fold_seed: chooses which images are in which fold, whatever the seed of the run.
         allow_empty_class: train although a class has no training image.
+        soft_label_role: what the data set's soft labels are for: ``target``: trained on in place of the labels;
+            ``votes``: learned by the network's auxiliary head (``model.aux_weight``) beside the labels.
+        soft_label_file: one or more CSV or NPZ files (see :mod:`.soft_labels`) of probabilities to train on.
         seed: of order and augmentation; ``null`` takes that of ``seed_everything``.
         cache_dir: where parsed data sets are kept; ``null`` for the user's cache folder.
     """
@@ -71,6 +85,7 @@ class EmotionDataModule(LightningDataModule):
     native_channels: int = 1
     native_mean: tuple[float, ...] = (0.5,)
     native_std: tuple[float, ...] = (0.5,)
+    near_duplicates: bool = True
 
     def __init__(
         self,
@@ -89,7 +104,13 @@ class EmotionDataModule(LightningDataModule):
         per_class: int | None = None,
         keep: str | None = None,
         drop_overlap: bool = False,
+        focus_fraction: float = 0.0,
+        folds: int | None = None,
+        fold: int = 0,
+        fold_seed: int = 0,
         allow_empty_class: bool = False,
+        soft_label_role: Role = "target",
+        soft_label_file: str | list[str] | None = None,
         seed: int | None = None,
         cache_dir: str | None = None,
     ) -> None:
@@ -103,6 +124,9 @@ class EmotionDataModule(LightningDataModule):
             raise ConfigError(f"data.per_class must be at least 1, not {per_class}")
         if channels not in (1, 3, None):
             raise ConfigError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}")
+        if not 0 <= focus_fraction < 1:
+            raise ConfigError(f"data.focus_fraction must be at least 0 and below 1, not {focus_fraction:g}")
+        check_folds(folds, fold, fold_seed)
         if image_size is not None and image_size < 8:
             raise ConfigError(f"data.image_size must be at least 8 pixels, not {image_size}")
         self.batch_size = batch_size
@@ -123,10 +147,20 @@ class EmotionDataModule(LightningDataModule):
         self.per_class = per_class
         self.keep = None if keep is None else Path(keep)
         self.drop_overlap = drop_overlap
+        self.focus_fraction = focus_fraction
+        self.folds = folds
+        self.fold = fold
+        self.fold_seed = fold_seed
         self.allow_empty_class = allow_empty_class
+        self.soft_label_role: Role = soft_label_role
+        self.soft_label_files = [soft_label_file] if isinstance(soft_label_file, str) else list(soft_label_file or [])
+        self.training_size: Callable[[float], int] | None = None  # side in pixels, by progress; set by a callback
         self.seed = seed
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._table: SamplesTable | None = None
+        self._votes: NDArray[np.float32] | None = None
+        self._draws: dict[str, int] | None = None
+        self._train_sampler: EpochSampler | None = None
 
     def _native(self, values: tuple[float, ...]) -> tuple[float, ...]:
         """Return the data set's own statistics for as many channels as the network gets."""
@@ -164,13 +198,17 @@ class EmotionDataModule(LightningDataModule):
                     f"{type(self).__name__}: scan() gave classes {', '.join(table.class_names)}, "
                     f"class_names are {', '.join(self.class_names)}"
                 )
-            self._table = self._narrowed(table)
+            table = self._narrowed(table)
+            self._table, self._votes = with_soft_labels(table, self.soft_label_role, self.soft_label_files)
         return self._table
 
     def _narrowed(self, table: SamplesTable) -> SamplesTable:
         """Take rows out of the splits, as the options ask."""
         if self.keep is not None:
             table = table.with_splits(np.where(rows_to_keep(self.keep, table.files), table.splits, ""))
+        if self.folds is not None:  # before training rows are chosen: what is validated on does not depend on that
+            free, options = self.fold_candidates(table), (self.fold_seed, self.near_duplicates, self.cache_dir)
+            table = table.with_splits(fold_splits(table, self.folds, self.fold, free, *options))
         if self.drop_overlap:
             splits, _ = drop_overlapping(table.splits, table.digests)
             table = table.with_splits(splits)
@@ -181,7 +219,12 @@ class EmotionDataModule(LightningDataModule):
                 splits = table.splits.copy()
                 splits[rows[~kept]] = ""
                 table = table.with_splits(splits)
-        return table
+        return set_apart(table, self.focus_fraction, self.cache_dir) if self.focus_fraction else table
+
+    def fold_candidates(self, table: SamplesTable) -> NDArray[np.bool_]:
+        """Return which rows may be held out as a fold, bool ``(N,)``: training rows that are not made of others."""
+        candidates: NDArray[np.bool_] = table.splits == "train"
+        return candidates & (table.groups["parent"] == "") if "parent" in table.groups else candidates
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -201,7 +244,8 @@ class EmotionDataModule(LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """Return what a report must say of the data: counts, fingerprints and shared images of the splits."""
-        return {"datamodule": type(self).__name__, **summarise(self.table)}
+        summary = summarise(self.table)  # first: it reads the data
+        return {"datamodule": type(self).__name__, **summary, **declared(self._votes, self.soft_label_files)}
 
     def prepare_data(self) -> None:
         """Read the data set once, which fills the cache, and complain before anything of a run is written."""
@@ -230,17 +274,37 @@ class EmotionDataModule(LightningDataModule):
                 "add some or pass --data.allow_empty_class true"
             )
         if stage == "fit":
-            self._quotas()  # a wrong multiplier is told before anything is written
+            _ = self.draws  # a wrong multiplier is told before anything is written
 
-    def _quotas(self) -> list[int] | None:
-        """Return how often each class is drawn in an epoch, or ``None`` where every image is drawn once.
+    @property
+    def resamples(self) -> bool:
+        """Whether an epoch is something else than every training image once, by the options of this data module."""
+        return self.balance.resamples or bool(self.class_multipliers)
+
+    @property
+    def draws(self) -> dict[str, int]:
+        """How often each class is drawn in an epoch, by name.
 
         Raises:
             ConfigError: for a multiplier that cannot be.
         """
-        if not self.balance.resamples and not self.class_multipliers:
-            return None
-        return list(draws_per_class(self.class_counts, self.balance, self.class_multipliers).values())
+        if self._draws is not None:
+            return self._draws
+        if not self.resamples:
+            return self.class_counts
+        return draws_per_class(self.class_counts, self.balance, self.class_multipliers)
+
+    def set_draws(self, draws: Mapping[str, int]) -> None:
+        """Choose how often each class is drawn, by name, from the next epoch on; the sum should stay the same.
+
+        Raises:
+            ConfigError: if these are not the classes or a class without images is to be drawn.
+        """
+        if tuple(draws) != tuple(self.class_names):
+            raise ConfigError(f"draws of {', '.join(draws)}, but the classes are {', '.join(self.class_names)}")
+        self._draws = dict(draws)
+        if isinstance(self._train_sampler, QuotaSampler):
+            self._train_sampler.set_quotas(list(draws.values()))
 
     def _found(self) -> str:
         counts = {split: len(self.table.rows(split)) for split in SPLITS}
@@ -266,9 +330,9 @@ class EmotionDataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of training batches, shuffled by (seed, epoch)."""
         rank, world = self._rank_and_world()
-        sampler = self._sampler(rank, world)
+        sampler = self._train_sampler = self._sampler(rank, world)
         return ResumableLoader(
-            TableDataset(self.table, self.transform),
+            TableDataset(self.table, self.transform, self._votes),
             sampler,
             self._position,
             batch_size=self.batch_size,
@@ -278,10 +342,9 @@ class EmotionDataModule(LightningDataModule):
 
     def _sampler(self, rank: int, world: int) -> EpochSampler:
         rows = self.table.rows("train")
-        quotas = self._quotas()
-        if quotas is None:
+        if self._draws is None and not self.resamples:
             return EpochSampler(rows, self._run_seed(), rank, world)
-        return QuotaSampler(rows, self.table.labels[rows], quotas, self._run_seed(), rank, world)
+        return QuotaSampler(rows, self.table.labels[rows], list(self.draws.values()), self._run_seed(), rank, world)
 
     def _loader_options(self, transformed: bool = False) -> dict[str, Any]:
         workers = self.num_workers
@@ -303,9 +366,11 @@ class EmotionDataModule(LightningDataModule):
             **self._loader_options(),
         )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the loader of the validation split, in table order."""
-        return self._eval_loader("val")
+    def val_dataloader(self) -> Any:
+        """Return the loader of the validation split, in table order; in ``fit`` with that of the focus part behind."""
+        validation = self._eval_loader("val")
+        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
+        return [validation, self._eval_loader(FOCUS)] if fitting and self.focus_fraction else validation
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the test split, in table order."""
@@ -318,26 +383,18 @@ class EmotionDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn uint8 images on the device into the network's input; training batches are augmented and mixed."""
         images = batch["image"].float().div_(255)
-        if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
-            size = (self.image_size, self.image_size)
-            images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        sized = self.training_size if "key" in batch else None
+        side = self.image_size if sized is None else sized(self._progress())
+        if images.shape[-1] != side or images.shape[-2] != side:
+            images = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
         if self.augment is not None and "key" in batch:
             images = self.augment(images, batch["key"], self.augment.strength(self._progress()))
         batch = {**batch, "image": images}
         if self.mix is not None and "key" in batch and self.mix.active(self._progress()):
             batch = self.mix(batch, self.num_classes)  # normalising is linear: here it is the same, on fewer channels
-        return {**batch, "image": self._normalise(batch["image"])}
+        return {**batch, "image": normalised(batch["image"], self.channels, self.mean, self.std)}
 
     def _progress(self) -> float:
         if self.trainer is None or not self.trainer.max_epochs or self.trainer.max_epochs < 1:
             return 0.0
         return self.trainer.current_epoch / self.trainer.max_epochs
-
-    def _normalise(self, images: Tensor) -> Tensor:
-        if images.shape[1] == 3 and self.channels == 1:
-            weights = images.new_tensor([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's convert("L")
-            images = (images * weights[:, None, None]).sum(dim=1, keepdim=True)
-        elif images.shape[1] == 1 and self.channels == 3:
-            images = images.expand(-1, 3, -1, -1)
-        mean, std = images.new_tensor(self.mean), images.new_tensor(self.std)
-        return (images - mean[:, None, None]) / std[:, None, None]

@@ -29,11 +29,18 @@ class TableDataset(Dataset[Batch]):
     Args:
         table: the samples; ``index`` of a batch are its rows.
         transform: changes each image of a training draw, given its key; ``None`` for none.
+        votes: float32 ``(len(table), K)``: votes of each row, given with training draws; ``None`` for none.
     """
 
-    def __init__(self, table: SamplesTable, transform: SampleTransform | None = None) -> None:
+    def __init__(
+        self,
+        table: SamplesTable,
+        transform: SampleTransform | None = None,
+        votes: NDArray[np.float32] | None = None,
+    ) -> None:
         self.table = table
         self.transform = transform
+        self.votes = votes
 
     def __len__(self) -> int:
         return len(self.table)
@@ -55,6 +62,8 @@ class TableDataset(Dataset[Batch]):
         }
         if drawn.ndim == 2:
             batch["key"] = torch.from_numpy(drawn[:, 1].copy())
+        if self.votes is not None and drawn.ndim == 2:
+            batch["votes"] = torch.from_numpy(self.votes[rows])
         if self.table.soft_labels is not None:
             batch["soft_label"] = torch.from_numpy(self.table.soft_labels[rows])
         return batch

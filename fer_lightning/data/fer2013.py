@@ -132,10 +132,10 @@ class UsageSplits:
             wanted = "a usage to train on and a holdout_fraction above 0 and below 1"
             raise ConfigError(f"val 'holdout' needs {wanted}, not train {excerpt(train)} and {holdout_fraction:g}")
 
-    def assign(self, rows: Fer2013Rows) -> NDArray[np.str_]:
-        """Return the split of each row, ``(N,)``."""
+    def assign(self, rows: Fer2013Rows, hold_out: bool = True) -> NDArray[np.str_]:
+        """Return the split of each row, ``(N,)``; without ``hold_out`` no training row is taken for validation."""
         splits = _assign(rows.usages, self.parts)
-        if self.fraction is not None:
+        if self.fraction is not None and hold_out:
             _hold_out(rows, splits, self.fraction, self.seed)
         return splits
 
@@ -234,6 +234,9 @@ class FER2013DataModule(EmotionDataModule):
 
     def scan(self) -> SamplesTable:
         """Read the data set."""
+        usages = dict(self.usages)
+        if self.folds is not None and _is_holdout(usages["val"]):
+            usages["val"] = "none"  # a fold will be held out
         return scan_fer2013(
             self.root,
             soft_labels=self.soft_labels,
@@ -241,5 +244,5 @@ class FER2013DataModule(EmotionDataModule):
             split_seed=self.split_seed,
             on_error=self.on_error,
             cache_dir=self.cache_dir,
-            **self.usages,
+            **usages,
         )

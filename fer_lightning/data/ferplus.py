@@ -195,7 +195,7 @@ class FERPlusDataModule(EmotionDataModule):
             class_names=EIGHT.class_names,
             images=rows.images[keep][:, None],
             labels=voted.labels[keep],
-            splits=self.usages.assign(rows)[keep],
+            splits=self.usages.assign(rows, hold_out=self.folds is None)[keep],
             sources=np.array([f"fer2013/{usage}" for usage in USAGES])[rows.usages[keep]],
             files=files[keep],
             digests=rows.digests[keep],

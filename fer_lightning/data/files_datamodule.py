@@ -103,13 +103,14 @@ class FilesDataModule(EmotionDataModule):
 
     def completed(self, table: SamplesTable) -> SamplesTable:
         """Add the splits that the data set does not bring along."""
-        made = missing_splits(table.splits, self.val_fraction, self.test_fraction, self.test_per_class)
+        val_fraction = self.val_fraction if self.folds is None else 0.0  # a fold will be held out
+        made = missing_splits(table.splits, val_fraction, self.test_fraction, self.test_per_class)
         groups = linked_groups(table, near=self.near_duplicates, cache_dir=self.cache_dir) if made else table.digests
         splits = complete_splits(
             table.splits,
             table.labels,
             groups,
-            val_fraction=self.val_fraction,
+            val_fraction=val_fraction,
             test_fraction=self.test_fraction,
             test_per_class=self.test_per_class,
             seed=self.split_seed,

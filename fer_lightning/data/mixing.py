@@ -63,7 +63,7 @@ class BatchMix:
 
         Args:
             batch: float images ``(N, C, H, W)`` of any range, with ``key``; ``soft_label`` is mixed where there is one,
-                else ``label`` is taken as certain.
+                else ``label`` is taken as certain; so are ``votes``.
             num_classes: K, the width of the soft labels.
         """
         images, label = batch["image"], batch["label"]
@@ -81,6 +81,8 @@ class BatchMix:
             pixels = in_rows.sum(1) * in_columns.sum(1)  # a box that is cut off at the border holds less than drawn
             share = torch.where(cut, pixels / (images.shape[2] * images.shape[3]), share)
         soft = batch["soft_label"] if "soft_label" in batch else F.one_hot(label, num_classes).float()
+        if "votes" in batch:
+            batch = {**batch, "votes": torch.lerp(batch["votes"], batch["votes"][partner], share[:, None])}
         return {
             **batch,
             "image": torch.lerp(images, images[partner], weight.to(images.dtype)),  # exact where a weight is 0 or 1

@@ -16,9 +16,11 @@ from fer_lightning.data.images import ConcatImages, ImageArray, SubsetImages, is
 from fer_lightning.emotions import scheme_of
 from fer_lightning.errors import DataError, LabelError
 
-__all__ = ["DIGEST_BYTES", "SPLITS", "SamplesTable", "concatenate", "content_digests"]
+__all__ = ["DIGEST_BYTES", "FOCUS", "SPLITS", "SamplesTable", "concatenate", "content_digests"]
 
 SPLITS = ("train", "val", "test")
+FOCUS = "focus"
+"""Training rows that a run has set apart (see :mod:`.focus_part`); no data set comes with them."""
 DIGEST_BYTES = 16
 
 
@@ -45,7 +47,7 @@ class SamplesTable:
         class_names: canonical names; the position is the label.
         images: uint8 ``(N, C, H, W)``: an array in memory, or anything that reads like one (see :mod:`.images`).
         labels: int64 ``(N,)``.
-        splits: ``(N,)`` strings: ``train``, ``val``, ``test``, or ``""`` for rows that no split uses.
+        splits: ``(N,)`` strings: ``train``, ``val``, ``test``, ``focus``, or ``""`` for rows that no split uses.
         sources: ``(N,)`` strings: where a row comes from, for example ``fer2013/Training``.
         files: ``(N,)`` strings: file of each row, with ``#<row>`` where a file holds many.
         digests: uint8 ``(N, 16)``: hash of each image's decoded pixels, at the size in which it is stored.
@@ -98,7 +100,7 @@ class SamplesTable:
                 f"{self.files[wrong[0]]}: label {self.labels[wrong[0]]} is outside 0..{len(self.class_names) - 1} "
                 f"({', '.join(self.class_names)})"
             )
-        unknown = sorted(set(np.unique(self.splits)) - {*SPLITS, ""})
+        unknown = sorted(set(np.unique(self.splits)) - {*SPLITS, FOCUS, ""})
         if unknown:
             raise DataError(f"samples table: unknown split '{unknown[0]}', expected one of {', '.join(SPLITS)}")
         if self.soft_labels is not None:

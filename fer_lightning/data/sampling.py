@@ -27,8 +27,9 @@ Draw = tuple[int, int]
 class EpochSampler(Sampler[Draw]):
     """Every row once per epoch, in an order that is a pure function of (seed, epoch).
 
-    All processes build the same global order and take every ``world``-th slot of it, padded by repetition so that all
-    have equally many.
+    All processes build the same global order and take every ``world``-th slot of it. What is left over at its end is
+    left out, other rows in each epoch: so all have equally many, and ``world`` processes with batches of B do the steps
+    of one process with batches of ``world`` times B, over the same rows.
 
     Args:
         rows: int64 ``(N,)``: rows of the samples table to draw from.
@@ -46,7 +47,7 @@ class EpochSampler(Sampler[Draw]):
         self.skip = 0
 
     def __len__(self) -> int:
-        return -(-len(self.drawn_rows) // self.world)
+        return _share(len(self.drawn_rows), self.world)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows of an epoch in the order of their slots, for all processes together."""
@@ -69,6 +70,11 @@ def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     generator = torch.Generator().manual_seed(abs(seed) * 1_000_003 + epoch)
     order: NDArray[np.int64] = torch.randperm(count, generator=generator).numpy()
     return order
+
+
+def _share(draws: int, world: int) -> int:
+    """Return how many draws each process gets: as many as all can have, and at least one, by repetition."""
+    return max(draws // world, 1)
 
 
 class QuotaSampler(EpochSampler):
@@ -124,7 +130,7 @@ class QuotaSampler(EpochSampler):
         self._quotas = chosen
 
     def __len__(self) -> int:
-        return -(-int(self._quotas.sum()) // self.world)
+        return _share(int(self._quotas.sum()), self.world)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows of an epoch in the order of their slots, for all processes together."""

@@ -14,13 +14,13 @@ Limits:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fer_lightning.data.bad_rows import one_line
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.samples import SamplesTable
-from fer_lightning.data.sampling import EpochSampler
 from fer_lightning.data.storage.columns import table_of_columns
 from fer_lightning.data.storage.description import StoredSet, check_files, need, read_metadata
 from fer_lightning.data.storage.shard_loader import ShardAddress, ShardBatches, ShardImages, ShardLoader
@@ -35,6 +35,8 @@ _PLAIN: dict[str, Any] = {
     "per_class": None,
     "keep": None,
     "drop_overlap": False,
+    "focus_fraction": 0.0,
+    "folds": None,
 }
 """Options that choose among training images, and the values with which they do not."""
 
@@ -131,7 +133,12 @@ class ShardsDataModule(EmotionDataModule):
             **self._loader_options(transformed=True),
         )
 
-    def _sampler(self, rank: int, world: int) -> EpochSampler:
+    def set_draws(self, draws: Mapping[str, int]) -> None:
+        """Refuse: shards come in the order in which they lie.
+
+        Raises:
+            ConfigError: always.
+        """
         raise ConfigError(
             "shards cannot be reweighted: convert the set with `fer data convert --to arrow` and use ArrowDataModule"
         )

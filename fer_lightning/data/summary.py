@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.bad_rows import reason_counts
-from fer_lightning.data.samples import SPLITS, SamplesTable
+from fer_lightning.data.samples import FOCUS, SPLITS, SamplesTable
 
 __all__ = ["summarise"]
 
 
 def summarise(table: SamplesTable) -> dict[str, Any]:
     """Return counts, fingerprints and shared images of the splits of a table, and what was left out of it."""
-    present = [split for split in SPLITS if len(table.rows(split))]
+    present = [split for split in (*SPLITS, FOCUS) if len(table.rows(split))]
     return {
         "sources": sorted(set(table.sources.tolist())),
         "counts": {split: len(table.rows(split)) for split in present},
+        "class_counts": {split: table.class_counts(split) for split in present},
         "by_source": _counts_by(table.sources, table, present),
         **({"by_kind": _counts_by(table.groups["kind"], table, present)} if "kind" in table.groups else {}),
         "left_out": _reasons(table.left_out),

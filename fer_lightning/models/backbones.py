@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import pickle
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +19,14 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.errors import ConfigError
 from fer_lightning.models.compact import CompactMobileNetV2, CompactResNet, DilatedResNet, FERNet
+from fer_lightning.models.hf_folder import HFFolderBackbone
+from fer_lightning.models.weights import first_line, load_weights
 
-__all__ = ["BACKBONES", "create_backbone", "feature_width", "load_weights", "pool_features"]
+__all__ = ["BACKBONES", "create_backbone", "feature_width", "pool_features"]
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "compact_resnet_418k": CompactResNet,
@@ -40,6 +38,8 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "fer_b_fast": partial(FERNet, stem=(16, 24), stages=((24, 1), (40, 1), (60, 1))),
 }
 """Our networks by name. Each is called with ``in_channels`` and its own options, all by keyword."""
+
+_HF = "hf:"
 
 HUB_TIMEOUT_S = 5.0
 """How long to wait for the hub's first answer. Its own client asks twelve times, which took 47 s without a network."""
@@ -57,26 +57,26 @@ _SET_ELSEWHERE = {
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm looks for in a repository, in this order."""
 
-_CLASSIFIERS = ("head", "fc", "classifier")
-"""How timm and torchvision call the layers behind the features."""
-
 
 def create_backbone(
     backbone: str | nn.Module,
     in_channels: int,
     pretrained: bool = False,
     weights: str | None = None,
+    image_size: int | None = None,
     **options: Any,
 ) -> nn.Module:
     """Build a backbone by name, or take a module as it is.
 
     Args:
         backbone: a key of :data:`BACKBONES`, any name that ``timm.create_model`` knows (also with a tag, or
-            ``local-dir:PATH`` and ``hf-hub:OWNER/NAME``), or a module.
+            ``local-dir:PATH`` and ``hf-hub:OWNER/NAME``), ``hf:PATH`` for a local Hugging Face image-classification
+            folder, or a module.
         in_channels: 1 for gray, 3 for RGB.
         pretrained: start from the weights that timm publishes for this name.
         weights: a local ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt`` or ``.bin`` file to start from.
-        **options: the network's own, for example ``dropout=0.1`` for ours or ``img_size=48`` for timm's ViT.
+        image_size: side of the data's images, for networks of timm that are built for one size (ViT and its kin).
+        **options: the network's own, for example ``dropout=0.1`` for ours or ``patch_size=8`` for timm's ViT.
 
     Returns:
         A network without classification layer: images ``(N, in_channels, H, W)`` to features ``(N, F)``.
@@ -97,8 +97,10 @@ def create_backbone(
         network = backbone
     elif backbone in BACKBONES:
         network = _create_ours(backbone, in_channels, pretrained, options)
+    elif backbone.startswith(_HF):
+        network = _create_hf(backbone, in_channels, pretrained, options)
     else:
-        network = _create_timm(backbone, in_channels, pretrained, options)
+        network = _create_timm(backbone, in_channels, pretrained, _sized(backbone, image_size, options))
     if weights is not None:
         load_weights(network, weights)
     return network
@@ -125,7 +127,7 @@ def feature_width(backbone: nn.Module, in_channels: int, image_size: int) -> int
             features = pool_features(backbone(images))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise ConfigError(
-            f"the backbone {name} cannot take images of {in_channels}x{image_size}x{image_size}: {_first_line(error)} "
+            f"the backbone {name} cannot take images of {in_channels}x{image_size}x{image_size}: {first_line(error)} "
             "(change the data's image_size or channels; a network of fixed size has an option such as img_size)"
         ) from error
     finally:
@@ -151,114 +153,6 @@ def pool_features(features: Tensor) -> Tensor:
     return features
 
 
-def load_weights(backbone: nn.Module, path: str) -> None:
-    """Load a local file of weights into a backbone, all of it or nothing.
-
-    The file may be a backbone's, a classifier's or a training checkpoint's: what stands in front of the backbone's own
-    names is found and removed, its classification layer is left out, and its first convolution is adapted to another
-    number of input channels. Files of timm's published weights also fit networks of another ``img_size``.
-
-    Args:
-        backbone: receives the weights.
-        path: ``.safetensors``, or ``.pth``, ``.pt``, ``.ckpt`` or ``.bin``, which are read without running code.
-
-    Raises:
-        CheckpointError: if the file is missing, unreadable or belongs to another network.
-    """
-    weights = _adapted(_without_prefix(_read_weights(Path(path)), backbone), backbone)
-    problem = _misfit(weights, backbone)
-    # timm's own translation of older layouts and other image sizes; a convention of its modules.
-    translate = getattr(inspect.getmodule(type(backbone)), "checkpoint_filter_fn", None)
-    if problem and translate is not None:
-        # Of a layout that it does not know, the first problem is the one to report.
-        with suppress(RuntimeError, ValueError, KeyError, AttributeError, AssertionError, TypeError):
-            weights = _adapted(translate(weights, backbone), backbone)
-            problem = _misfit(weights, backbone)
-    if problem:
-        raise CheckpointError(f"'{path}' does not fit the backbone {type(backbone).__name__}: {problem}")
-    backbone.load_state_dict(weights)
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        what = "a folder (give a file, or use the backbone 'local-dir:PATH')" if path.is_dir() else "missing"
-        raise CheckpointError(f"weights: '{path}' is {what}")
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        elif path.suffix in {".pth", ".pt", ".ckpt", ".bin"}:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            raise CheckpointError(f"weights: '{path}' is none of .safetensors, .pth, .pt, .ckpt, .bin")
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"weights: '{path}' is damaged or holds more than tensors and plain values, which may run code when "
-            "read: save its state_dict() alone, best as .safetensors"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise CheckpointError(f"weights: '{path}' cannot be read: {_first_line(error)}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-    if not tensors:
-        raise CheckpointError(f"weights: '{path}' holds no named tensors")
-    return tensors
-
-
-def _without_prefix(weights: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
-    """Return the part of ``weights`` under the prefix that makes most names those of the backbone."""
-    own = backbone.state_dict().keys()
-    first = next(iter(own), "")
-    prefixes = {name.removesuffix(first): None for name in weights if f".{name}".endswith(f".{first}")}
-    parts = [{name.removeprefix(p): v for name, v in weights.items() if name.startswith(p)} for p in prefixes]
-    return max(parts, key=lambda part: len(own & part.keys()), default=weights)
-
-
-def _adapted(weights: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
-    """Return ``weights`` without classification layer and with the first convolution for the backbone's channels."""
-    own = backbone.state_dict()
-    config = getattr(backbone, "pretrained_cfg", None) or {}
-    classifiers = tuple(f"{name}." for name in (*_CLASSIFIERS, *_names(config.get("classifier"))))
-    kept = {name: v for name, v in weights.items() if name in own or not name.startswith(classifiers)}
-    convolutions = [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d)]
-    for conv in _names(config.get("first_conv")) or convolutions[:1]:
-        name = f"{conv}.weight"
-        if name in own and name in kept and kept[name].ndim == own[name].ndim == 4:
-            kept[name] = _adapt_channels(kept[name], own[name].shape[1])
-    return kept
-
-
-def _adapt_channels(weight: Tensor, channels: int) -> Tensor:
-    """Adapt filters ``(O, I, H, W)`` so that gray, repeated over the channels, gives the same as before.
-
-    As timm's ``adapt_input_conv``, which starts from three channels only in the oldest release we support.
-    """
-    before = weight.shape[1]
-    if before == channels:
-        return weight
-    if channels == 1:
-        return weight.sum(dim=1, keepdim=True)
-    repeats = -(-channels // before)
-    return weight.repeat(1, repeats, 1, 1)[:, :channels] * (before / channels)
-
-
-def _misfit(weights: dict[str, Tensor], backbone: nn.Module) -> str:
-    """Return what keeps ``weights`` from being exactly the backbone's, in words; empty if nothing does."""
-    own = backbone.state_dict()
-    found = {
-        "missing": [name for name in own if name not in weights and not name.endswith("num_batches_tracked")],
-        "unexpected": [name for name in weights if name not in own],
-        "of another shape": [
-            f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-            for name in own
-            if name in weights and weights[name].shape != own[name].shape
-        ],
-    }
-    return "; ".join(f"{len(names)} {what}, first {', '.join(names[:3])}" for what, names in found.items() if names)
-
-
 def _create_ours(name: str, in_channels: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
     if pretrained:
         raise ConfigError(f"'{name}' has no published weights: set 'pretrained: false', or 'weights: PATH' for a file")
@@ -271,6 +165,24 @@ def _create_ours(name: str, in_channels: int, pretrained: bool, options: dict[st
         return build(in_channels=in_channels, **options)
     except (TypeError, ValueError) as error:  # a value of the wrong type
         raise ConfigError(_why_not(name, pretrained, options, error)) from error
+
+
+def _create_hf(name: str, in_channels: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    if pretrained:
+        raise ConfigError(f"'{name}' starts from the weights in that folder: leave 'pretrained' out")
+    unknown = [option for option in options if option != "keep_head"]
+    if unknown:
+        raise ConfigError(f"'{name}' has no option {_quoted(unknown)} (known: keep_head)")
+    return HFFolderBackbone(name.removeprefix(_HF), in_channels, **options)
+
+
+def _sized(name: str, image_size: int | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with the size of the images, where a network of timm is built for one size."""
+    if image_size is None or "img_size" in options or ":" in name or not timm.is_model(name):
+        return options
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    fixed = config is not None and config.fixed_input_size
+    return {**options, "img_size": image_size} if fixed else options
 
 
 def _create_timm(name: str, in_channels: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
@@ -306,7 +218,7 @@ def _published_weights(name: str) -> dict[str, Any]:
         config = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # a tag that does not exist
         tags = timm.list_pretrained(f"{name.split('.')[0]}.*")
-        raise ConfigError(f"{_first_line(error)} Known: {', '.join(tags)}") from error
+        raise ConfigError(f"{first_line(error)} Known: {', '.join(tags)}") from error
     if config is None or not config.has_weights:
         raise ConfigError(
             f"timm publishes no weights for '{name}': set 'pretrained: false', or 'weights: PATH' for a local file"
@@ -356,7 +268,7 @@ def _hub_unreachable() -> str | None:
     except OSError as error:
         reason = getattr(error, "reason", error)
         # The hub's client may know a certificate that Python does not: reachable, so let it try.
-        return None if isinstance(reason, ssl.SSLError) else _first_line(reason)
+        return None if isinstance(reason, ssl.SSLError) else first_line(reason)
     return None
 
 
@@ -366,13 +278,13 @@ def _unknown_name(name: str) -> str:
     proposal = f"; did you mean {_quoted(close)}?" if close else ""
     return (
         f"unknown backbone '{name}'{proposal} (ours: {', '.join(BACKBONES)}; timm's: a name of timm.list_models(), "
-        "hf-hub:OWNER/NAME or local-dir:PATH)"
+        "hf-hub:OWNER/NAME or local-dir:PATH; hf:PATH for a folder of transformers)"
     )
 
 
 def _why_not(name: str, pretrained: bool, options: dict[str, Any], error: Exception) -> str:
     """Return the message for a network that could not be built."""
-    text = _first_line(error)
+    text = first_line(error)
     wrong = [option for option in options if f"'{option}'" in text]
     if isinstance(error, TypeError) and wrong:
         return f"'{name}' has no option {_quoted(wrong)} ({text})"
@@ -382,17 +294,5 @@ def _why_not(name: str, pretrained: bool, options: dict[str, Any], error: Except
     return f"'{name}' cannot be built with {given}: {text}"
 
 
-def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the entries of a field of timm's that holds no name, one or several."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
-
-
-def _first_line(error: object) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.backbones import create_backbone, feature_width, pool_features
+from fer_lightning.types import Preprocessing
 
-__all__ = ["EmotionClassifier", "build_classifier"]
+__all__ = ["EmotionClassifier", "auxiliary_head", "build_classifier"]
 
 
 class EmotionClassifier(nn.Module):
@@ -63,11 +65,27 @@ def build_classifier(
         ConfigError: for a name, option or size that does not work, or a head that does not return ``(N, K)``.
         CheckpointError: if ``weights`` is missing, unreadable or belongs to another network.
     """
-    network = create_backbone(backbone, in_channels, pretrained, weights, **options)
+    network = create_backbone(backbone, in_channels, pretrained, weights, image_size, **options)
     width = feature_width(network, in_channels, image_size)
     built = head(width, num_classes)
     _check_head(built, width, num_classes)
     return EmotionClassifier(network, built)
+
+
+def auxiliary_head(
+    classifier: EmotionClassifier, preprocessing: Preprocessing, num_classes: int, weight: float
+) -> nn.Linear | None:
+    """Return a second head on the features of a classifier, which training alone uses; ``None`` for a weight of 0.
+
+    Raises:
+        ConfigError: for a weight below 0.
+    """
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ConfigError(f"model.aux_weight must be at least 0, not {weight:g}")
+    if weight == 0:
+        return None
+    width = feature_width(classifier.backbone, preprocessing["channels"], preprocessing["image_size"])
+    return nn.Linear(width, num_classes)
 
 
 def _check_head(head: nn.Module, width: int, num_classes: int) -> None:

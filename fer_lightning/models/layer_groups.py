@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from fer_lightning.errors import ConfigError
 
-__all__ = ["LayerGroup", "layer_groups"]
+__all__ = ["LayerGroup", "RateShares", "layer_groups", "parameters_by_group"]
 
 
 class LayerGroup(NamedTuple):
@@ -59,6 +60,74 @@ def layer_groups(backbone: nn.Module) -> list[LayerGroup]:
         )
         for index in range(len(numbers))
     ]
+
+
+def parameters_by_group(whole: nn.Module, backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """Return the parameters of each layer group of a backbone that are its own and can be trained.
+
+    Left out are those that another part of ``whole`` shares (a weight tied to the head), which belong there, and those
+    that the network itself keeps fixed (a sine position table).
+
+    Args:
+        whole: what the backbone is a part of.
+        backbone: one of its modules.
+    """
+    inside = {id(module) for module in backbone.modules()}
+    others = (module for module in whole.modules() if id(module) not in inside)
+    shared = {parameter for module in others for parameter in module.parameters(recurse=False)}
+    named = dict(backbone.named_parameters())
+    return [
+        [named[name] for name in group.parameters if named[name].requires_grad and named[name] not in shared]
+        for group in layer_groups(backbone)
+    ]
+
+
+@dataclass(frozen=True)
+class RateShares:
+    """Which share of the learning rate the layer groups of a backbone get; the head has all of it.
+
+    Howard and Ruder 2018, arXiv:1801.06146, section 3.2; layer-wise decay as in Clark et al. 2020, arXiv:2003.10555.
+
+    Attributes:
+        backbone_lr_factor: share of the top group.
+        layer_lr_decay: share of each group of what the group above it gets.
+
+    Raises:
+        ConfigError: for a share of 0 or less, or above 1.
+    """
+
+    backbone_lr_factor: float = 1.0
+    layer_lr_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0.0 < value <= 1.0:
+                raise ConfigError(f"model.{name} must be above 0 and at most 1, not {value:g}")
+
+    def factors(self, groups: Sequence[Iterable[nn.Parameter]]) -> dict[nn.Parameter, float]:
+        """Return the share of each parameter of the groups, which come from input to output."""
+        return {
+            parameter: self.backbone_lr_factor * self.layer_lr_decay**depth
+            for depth, group in enumerate(reversed(groups))
+            for parameter in group
+        }
+
+    def check_resumed(self, stored: Mapping[str, float]) -> None:
+        """Refuse to go on with other shares: the optimizer's state would silently bring back the old ones.
+
+        Args:
+            stored: the shares in the checkpoint; 1 where it says nothing.
+
+        Raises:
+            ConfigError: if they differ.
+        """
+        for name, value in asdict(self).items():
+            before = stored.get(name, 1.0)
+            if before != value:
+                raise ConfigError(
+                    f"the checkpoint was trained with {name} {before:g}, not {value:g}: a resumed run keeps its "
+                    "optimizer, so set it back or start a new run"
+                )
 
 
 def _by_child(backbone: nn.Module, names: Iterable[str]) -> dict[str, int]:

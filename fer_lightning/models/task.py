@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -13,10 +17,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.losses import TakesClassCounts, TakesClassNames, TakesEpoch
-from fer_lightning.metrics import EmotionMetrics
-from fer_lightning.models.classifier import build_classifier
+from fer_lightning.metrics import EmotionMetrics, MeanLoss, load_sums, saved_sums
+from fer_lightning.models.classifier import auxiliary_head, build_classifier
+from fer_lightning.models.distillation import Distillation
 from fer_lightning.models.heads import LinearHead
-from fer_lightning.optim import StepSchedule, parameter_groups
+from fer_lightning.models.hf_folder import MeetsData
+from fer_lightning.models.layer_groups import RateShares, parameters_by_group
+from fer_lightning.optim import ScaledRates, StepSchedule, parameter_groups
 from fer_lightning.types import Batch, Preprocessing
 
 __all__ = ["EmotionTask"]
@@ -35,7 +42,8 @@ class EmotionTask(LightningModule):
     ``ece`` and ``precision_<emotion>``, ``recall_<emotion>``, ``f1_<emotion>`` behind ``train_``, ``val_``, ``test_``.
 
     Args:
-        backbone: one of ours (``fer_a``, ``compact_resnet_418k``, ...), a timm name, or any module by class_path.
+        backbone: one of ours (``fer_a``, ``compact_resnet_418k``, ...), a timm name, ``hf:PATH`` for a local image
+            classification folder of Hugging Face's, or any module by class_path.
         backbone_args: further arguments of a backbone given by name.
         pretrained: start from the weights that timm publishes for this name.
         weights: a local file of weights to start from (``.safetensors``, ``.pth``).
@@ -45,6 +53,18 @@ class EmotionTask(LightningModule):
         lr_scheduler: makes the schedule of the optimizer; ``null`` for a constant rate.
         monitor: what ReduceLROnPlateau watches.
         decay_norm_and_bias: apply weight decay to vectors too.
+        backbone_lr_factor: learning rate of the backbone's top layer group as a share of the head's, in 0..1.
+        layer_lr_decay: learning rate of each layer group as a share of that of the group above it, in 0..1.
+        aux_weight: weight of the loss of an auxiliary head that learns the votes which the data gives
+            (``data.soft_label_role votes``) beside the labels; it is not used outside training. 0 for none.
+        teacher: checkpoint or run folder of a network to learn from; of several, the mean of their probabilities.
+        teacher_weight: share of the teacher in the loss, in 0..1; the labels have the rest.
+        temperature: softens the probabilities of teacher and student for each other.
+        prior_correction: train on ``z + log q``, q the shares in which an epoch draws the classes: sampling then
+            decides what the network works on, and not what it expects (balanced softmax, arXiv:2007.10740, with the
+            drawn shares).
+        tau: outside training, decide by ``z + tau log pi``, pi the shares of the training images; ``null`` for 1 with
+            ``prior_correction``, else 0: classes are expected as often as they stand in the training images.
         channels_last: memory layout in which convolutions are fastest.
         class_names: names of the classes in label order; comes from the data.
         num_classes: their number; comes from the data.
@@ -63,6 +83,14 @@ class EmotionTask(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         monitor: str = "val_loss",
         decay_norm_and_bias: bool = False,
+        backbone_lr_factor: float = 1.0,
+        layer_lr_decay: float = 1.0,
+        aux_weight: float = 0.0,
+        teacher: str | list[str] | None = None,
+        teacher_weight: float = 0.5,
+        temperature: float = 4.0,
+        prior_correction: bool = False,
+        tau: float | None = None,
         channels_last: bool = True,
         class_names: list[str] | None = None,
         num_classes: int | None = None,
@@ -86,6 +114,8 @@ class EmotionTask(LightningModule):
             weights=weights,
             **(backbone_args or {}),
         )
+        if isinstance(self.classifier.backbone, MeetsData):
+            self.classifier.backbone.meet(self.classifier.head, self.class_names, preprocessing)
         if channels_last:
             self.classifier = self.classifier.to(memory_format=torch.channels_last)
         self.channels_last = channels_last
@@ -96,26 +126,44 @@ class EmotionTask(LightningModule):
         self.make_lr_scheduler = lr_scheduler
         self.monitor = monitor
         self.decay_norm_and_bias = decay_norm_and_bias
+        self.rates = RateShares(backbone_lr_factor, layer_lr_decay)
+        self.distillation = None if teacher is None else Distillation(teacher, teacher_weight, temperature)
+        self.aux_weight = aux_weight
+        self.aux_head = auxiliary_head(self.classifier, preprocessing, num_classes, aux_weight)
+        self.repeated = False
+        self.prior_correction = prior_correction
+        self.tau = float(prior_correction) if tau is None else tau
+        self.class_counts: dict[str, int] | None = None
         self.metrics = nn.ModuleDict({f"{split}_metrics": EmotionMetrics(class_names) for split in _SPLITS})
+        self.train_loss = MeanLoss()
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
     def setup(self, stage: str) -> None:
-        """Hand the class counts of the training data to a loss that depends on them."""
+        """Take the class counts of the training data, for a loss that depends on them and for the priors; get teachers.
+
+        Raises:
+            CheckpointError: if a teacher cannot be loaded.
+            ConfigError: if a loss or teacher does not suit the data.
+        """
         if stage == "fit":
             self.take_class_counts(getattr(self.trainer, "datamodule", None))
+            if self.distillation is not None:
+                self.distillation.load(_read_task, self.class_names)
 
     def take_class_counts(self, data: object) -> None:
-        """Hand the ``class_counts`` of a data module to a loss that depends on them; do nothing for other losses.
+        """Take the ``class_counts`` of a data module, and hand a loss that depends on them how often each is drawn.
 
         Raises:
             ConfigError: if there is no such data and the loss cannot do without.
         """
-        if not isinstance(self.criterion, TakesClassCounts):
-            return
         counts = getattr(data, "class_counts", None)
         if counts is not None:
-            self.criterion.set_class_counts(counts)
+            self.class_counts = dict(counts)
+        if not isinstance(self.criterion, TakesClassCounts):
+            return
+        if counts is not None:
+            self.criterion.set_class_counts(getattr(data, "draws", counts))
         elif getattr(self.criterion, "lacks_class_counts", True):
             raise ConfigError(
                 f"{type(self.criterion).__name__} needs the training samples of each class, and there is no data "
@@ -124,33 +172,99 @@ class EmotionTask(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, K)`` of normalised images ``(N, C, H, W)``."""
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.classifier(images)
+        logits: Tensor = self.classifier.head(self._features(images))
         return logits
 
+    def _features(self, images: Tensor) -> Tensor:
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.classifier.features(images)
+
     def _shared_step(self, batch: Batch, split: Split) -> dict[str, Tensor]:
-        logits = self(batch["image"]).float()
+        features = self._features(batch["image"])
+        logits: Tensor = self.classifier.head(features).float()
         soft = batch.get("soft_label") if split == "train" else None
-        loss = self.criterion(logits, batch["label"] if soft is None else soft)
-        self._metrics(split).update(logits.detach(), batch["label"])
+        decided = self.decided(logits)
+        trained = self._as_drawn(logits) if split == "train" else decided
+        loss = self.criterion(trained, batch["label"] if soft is None else soft)
+        if split == "train":
+            loss = self._with_further_targets(loss, features, logits, batch)
+        if self.repeated:
+            return {"loss": loss}
+        logits = decided.detach()
+        self._metrics(split).update(logits, batch["label"])
         size = len(batch["label"])
-        self.log(f"{split}_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=split != "train")
-        return {"loss": loss, "logits": logits.detach(), "label": batch["label"], "index": batch["index"]}
+        if split == "train":
+            self.train_loss.update(loss, size)
+        else:
+            # a float, because Lightning averages whole sizes over the processes to whole numbers
+            options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": float(size)}
+            self.log(f"{split}_loss", loss, sync_dist=True, add_dataloader_idx=False, **options)
+        return {"loss": loss, "logits": logits, "label": batch["label"], "index": batch["index"]}
+
+    def _with_further_targets(self, loss: Tensor, features: Tensor, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the loss with the shares of the teachers and of the auxiliary head.
+
+        Raises:
+            ConfigError: if there are votes and no auxiliary head, or the other way round.
+        """
+        if self.distillation is not None:
+            loss = self.distillation.mixed(loss, logits, batch["image"], self.preprocessing)
+        if (self.aux_head is None) == ("votes" in batch):
+            raise ConfigError(
+                "model.aux_weight and data.soft_label_role go together: votes are learned by an auxiliary head "
+                "(--model.aux_weight 0.4), which learns nothing else (--data.soft_label_role votes, with soft labels)"
+            )
+        if self.aux_head is None:
+            return loss
+        return loss + self.aux_weight * F.cross_entropy(self.aux_head(features).float(), batch["votes"])
+
+    def decided(self, logits: Tensor) -> Tensor:
+        """Return logits ``(N, K)`` moved by ``tau`` towards the classes' shares of the training images.
+
+        Raises:
+            ConfigError: if ``tau`` is not 0 and the training images are not known.
+        """
+        if self.tau == 0:
+            return logits
+        if self.class_counts is None:
+            raise ConfigError(
+                f"model.tau {self.tau:g} needs the training samples of each class, which the checkpoint does not hold"
+            )
+        return logits + self.tau * _log_shares(tuple(self.class_counts.values()), logits.device)
+
+    def _as_drawn(self, logits: Tensor) -> Tensor:
+        """Return logits as a world would have them in which the classes are as frequent as this epoch draws them."""
+        if not self.prior_correction:
+            return logits
+        draws = getattr(getattr(self.trainer, "datamodule", None), "draws", None)
+        if draws is None:
+            raise ConfigError("model.prior_correction needs a data module that says how often it draws each class")
+        return logits + _log_shares(tuple(draws.values()), logits.device)
 
     def _metrics(self, split: Split) -> EmotionMetrics:
         metrics = self.metrics[f"{split}_metrics"]
         assert isinstance(metrics, EmotionMetrics)  # narrows ModuleDict's value type
         return metrics
 
+    def _train_sums(self) -> list[EmotionMetrics | MeanLoss]:
+        return [self.train_loss, self._metrics("train")]
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a training batch."""
         loss = self._shared_step(batch, "train")["loss"]
-        self.log("train_loss_step", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
+        if not self.repeated:
+            self.log("train_loss_step", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return loss, logits ``(N, K)``, label and index ``(N,)`` of a validation batch."""
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Return loss, logits ``(N, K)``, label and index ``(N,)`` of a validation batch.
+
+        Of the focus part, which comes as a second loader, no score is logged and no loss returned.
+        """
+        if dataloader_idx:
+            logits = self.decided(self(batch["image"]).float())
+            return {"logits": logits, "label": batch["label"], "index": batch["index"]}
         return self._shared_step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -159,17 +273,21 @@ class EmotionTask(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return logits ``(N, K)`` and index ``(N,)``."""
-        return {"logits": self(batch["image"]).float(), "index": batch["index"]}
+        return {"logits": self.decided(self(batch["image"]).float()), "index": batch["index"]}
 
     def on_train_epoch_start(self) -> None:
         """Forget the metrics of an epoch that was left before its end; tell the loss which epoch begins."""
-        self._metrics("train").reset()
+        for sums in self._train_sums():
+            sums.reset()
         if isinstance(self.criterion, TakesEpoch):
             self.criterion.set_epoch(self.current_epoch)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the metrics of the training batches once the epoch's last one is done, before validation."""
-        if self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if self.trainer.fit_loop.epoch_loop._is_training_done:
+            # not by on_epoch of each step: Lightning's sums are in no checkpoint
+            self.log("train_loss", self.train_loss.compute(), on_step=False, on_epoch=True, batch_size=1)
+            self.train_loss.reset()
             self._log_metrics("train")
 
     def on_validation_epoch_end(self) -> None:
@@ -198,11 +316,20 @@ class EmotionTask(LightningModule):
         return values
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer and, unless it is a plateau schedule, the schedule."""
-        optimizer = self.make_optimizer(parameter_groups(self, self.decay_norm_and_bias))
+        """Return the optimizer and, unless it is a plateau schedule, the schedule.
+
+        Raises:
+            ConfigError: if the schedule does not know the length of the run, or sets rates of its own.
+        """
+        make = self.make_optimizer
+        if self.rates != RateShares():
+            make = ScaledRates(make, self.rates.factors(parameters_by_group(self, self.classifier.backbone)))
+        optimizer = make(parameter_groups(self, self.decay_norm_and_bias))
         if self.make_lr_scheduler is None:
             return optimizer
         scheduler = self.make_lr_scheduler(optimizer)
+        if isinstance(make, ScaledRates):
+            make.check(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             self._plateau = scheduler
             if self._plateau_state is not None:
@@ -219,14 +346,18 @@ class EmotionTask(LightningModule):
         checkpoint["fer_task"] = {
             "class_names": list(self.class_names),
             "preprocessing": dict(self.preprocessing),
+            "class_counts": self.class_counts,
+            "rates": asdict(self.rates),
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
+            "train_sums": saved_sums(self._train_sums(), alone=self._trainer is None or self.trainer.interrupted),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of other classes; restore a plateau schedule and the epoch of the loss.
 
         Raises:
-            ConfigError: if the checkpoint's classes are not those of the data.
+            ConfigError: if the checkpoint's classes are not those of the data, or training goes on with other shares of
+                the learning rate.
         """
         if isinstance(self.criterion, TakesEpoch) and "epoch" in checkpoint:
             self.criterion.set_epoch(checkpoint["epoch"])  # a run resumed inside an epoch does not start it again
@@ -241,9 +372,28 @@ class EmotionTask(LightningModule):
                 f"the checkpoint was trained on classes {', '.join(stored['class_names'])}; "
                 f"the data has {', '.join(self.class_names)}"
             )
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self.rates.check_resumed(stored.get("rates", {}))
+            if "train_sums" in stored and self.trainer.is_global_zero:
+                load_sums(self._train_sums(), stored["train_sums"])
+        if self.class_counts is None:
+            self.class_counts = stored.get("class_counts")
         self._plateau_state = stored["plateau"]
         if self._plateau is not None and self._plateau_state is not None:
             self._plateau.load_state_dict(self._plateau_state)
 
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+def _read_task(path: Path) -> EmotionTask:
+    """Read a trained task from a checkpoint, which has all weights."""
+    return EmotionTask.load_from_checkpoint(path, map_location="cpu", pretrained=False, weights=None, teacher=None)
+
+
+@lru_cache(maxsize=8)
+def _log_shares(counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return the logarithm of each class's share, float32 ``(K,)``; a class without samples counts as one sample."""
+    with torch.inference_mode(False):  # kept: it must serve training too
+        seen = torch.tensor(counts, dtype=torch.float64).clamp(min=1)
+        return (seen / seen.sum()).log().float().to(device)

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO, ResumeCheckpoint, check_checkpoint
+from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO, check_checkpoint
+from fer_lightning.callbacks.checkpoints import ResumeCheckpoint, _prepare
 from fer_lightning.errors import CheckpointError, ConfigError
-from tests.helpers.cli import fit
+from tests.helpers.cli import fit, same_weights
 
 STATE = {"state_dict": {"weight": torch.arange(1000.0)}, "epoch": 3}
 
@@ -37,7 +41,7 @@ def test_a_failed_write_keeps_the_previous_file(
         raise error
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(CheckpointError, match="disk full.*previous one is kept"):
+    with pytest.raises(CheckpointError, match=r"disk full.*need 0\.0 MB, have [0-9.]+ MB; the previous one is kept"):
         AtomicCheckpointIO().save_checkpoint({**STATE, "epoch": 4}, path)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["a.ckpt"]
@@ -88,17 +92,112 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("batch", "accumulate", "is_last", "expected"),
-    [(10, 1, False, True), (9, 1, False, False), (10, 4, False, False), (20, 4, False, True), (10, 1, True, False)],
+    ("every", "batch", "expected"), [(10, 10, True), (10, 9, False), (10, 20, True), (0, 10, False)]
 )
-def test_when_a_resume_checkpoint_is_due(batch: int, accumulate: int, is_last: bool, expected: bool) -> None:
-    assert ResumeCheckpoint(every_n_steps=10).due(batch, accumulate, is_last) is expected
+def test_when_a_resume_checkpoint_is_due(every: int, batch: int, expected: bool) -> None:
+    assert ResumeCheckpoint(every_n_steps=every).due(batch) is expected
 
 
-def test_epoch_ends_only_and_never_negative() -> None:
-    assert not ResumeCheckpoint(every_n_steps=0).due(10, 1, False)
-    with pytest.raises(ConfigError, match="every_n_steps"):
-        ResumeCheckpoint(every_n_steps=-1)
+@pytest.mark.parametrize(
+    ("every", "epoch", "name"),
+    [(0, 4, None), (1, 0, "epoch_0000.ckpt"), (5, 4, "epoch_0004.ckpt"), (5, 5, None), (5, 12344, "epoch_12344.ckpt")],
+)
+def test_which_epochs_are_kept(every: int, epoch: int, name: str | None) -> None:
+    assert ResumeCheckpoint(keep_every_n_epochs=every).kept(epoch) == name
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"every_n_steps": -1}, "every_n_steps must not be negative, not -1"),
+        ({"keep_every_n_epochs": -2}, "keep_every_n_epochs must not be negative, not -2"),
+        ({"every_n_steps": 0, "keep_steps": True}, "keep_steps needs resume_checkpoint.every_n_steps"),
+    ],
+)
+def test_what_cannot_be_is_named(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        ResumeCheckpoint(**options)
+
+
+class Steps(Callback):
+    """Notes at which steps ``resume.ckpt`` was written."""
+
+    written: ClassVar[list[int]] = []
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.written.append(checkpoint["global_step"])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), [3, 6, 9, 10]),
+        (("--trainer.accumulate_grad_batches=2",), [2, 3, 5]),  # after batches 4, 6 and 10; 10 is the epoch's last
+        (
+            ("--trainer.val_check_interval=3",),
+            [4, 7, 10],
+        ),  # behind the validations of 3 and 6
+    ],
+    ids=["each", "accumulation", "validation"],
+)
+def test_a_checkpoint_that_would_not_be_exact_comes_after_the_next_batch(
+    tmp_path: Path, options: tuple[str, ...], expected: list[int]
+) -> None:
+    Steps.written.clear()
+    record = "--trainer.callbacks+=tests.callbacks.test_checkpoints.Steps"
+    assert (
+        fit(tmp_path, "--resume_checkpoint.every_n_steps=3", "--checkpoint.save_top_k=0", record, *options, epochs=1)
+        == 0
+    )
+    assert Steps.written == expected
+
+
+def test_kept_checkpoints_are_exact_and_cost_no_second_file(tmp_path: Path) -> None:
+    keep = ["--resume_checkpoint.every_n_steps=4", "--resume_checkpoint.keep_steps=true"]
+    keep += ["--resume_checkpoint.keep_every_n_epochs=2"]
+    assert fit(tmp_path, *keep, epochs=5) == 0
+    folder = tmp_path / "tiny/version_0/checkpoints"
+    names = {path.name for path in folder.glob("*.ckpt")}
+    steps = {f"step_{10 * epoch + batch:08d}.ckpt" for epoch in range(5) for batch in (4, 8)}
+    assert names == {"best.ckpt", "resume.ckpt", "epoch_0001.ckpt", "epoch_0003.ckpt", *steps}
+    assert AtomicCheckpointIO().load_checkpoint(folder / "epoch_0001.ckpt")["global_step"] == 20
+    assert AtomicCheckpointIO().load_checkpoint(folder / "step_00000024.ckpt")["global_step"] == 24
+    for number, kept in enumerate(("epoch_0001.ckpt", "step_00000024.ckpt")):
+        other = tmp_path / f"copy{number}" / "tiny/version_0"
+        shutil.copytree(folder.parent, other)
+        assert fit(other.parents[1], *keep, f"--ckpt_path={other}/checkpoints/{kept}", epochs=5) == 0
+        assert same_weights(other / "checkpoints/resume.ckpt", folder / "resume.ckpt")
+        assert (other / "metrics.csv").read_bytes() == (folder.parent / "metrics.csv").read_bytes()
+
+
+def test_a_kept_checkpoint_shares_its_content_with_resume(tmp_path: Path) -> None:
+    assert fit(tmp_path, "--resume_checkpoint.keep_every_n_epochs=1", epochs=2) == 0
+    folder = tmp_path / "tiny/version_0/checkpoints"
+    assert (folder / "resume.ckpt").samefile(folder / "epoch_0001.ckpt")
+    assert not (folder / "resume.ckpt").samefile(folder / "epoch_0000.ckpt")
+
+
+def test_without_hard_links_a_copy_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert fit(tmp_path, "--resume_checkpoint.keep_every_n_epochs=1", epochs=1) == 0
+    folder = tmp_path / "tiny/version_0/checkpoints"
+    assert not (folder / "resume.ckpt").samefile(folder / "epoch_0000.ckpt")
+    assert (folder / "resume.ckpt").read_bytes() == (folder / "epoch_0000.ckpt").read_bytes()
+
+
+def test_the_best_checkpoint_goes_on_exactly_too(tmp_path: Path) -> None:
+    worse = ["--checkpoint.monitor=val_loss", "--checkpoint.mode=max"]  # the first epoch stays the best
+    assert fit(tmp_path, *worse, epochs=3) == 0
+    run = tmp_path / "tiny/version_0"
+    whole = (run / "metrics.csv").read_bytes()
+    assert AtomicCheckpointIO().load_checkpoint(run / "checkpoints/best.ckpt")["global_step"] == 10
+    shutil.copy(run / "checkpoints/resume.ckpt", tmp_path / "whole.ckpt")
+    assert fit(tmp_path, *worse, "--ckpt_path=best", epochs=3) == 0
+    assert same_weights(run / "checkpoints/resume.ckpt", tmp_path / "whole.ckpt")
+    assert (run / "metrics.csv").read_bytes() == whole
 
 
 def test_a_folder_that_cannot_be_written_stops_before_training(
@@ -113,9 +212,29 @@ def test_a_folder_that_cannot_be_written_stops_before_training(
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_leftovers_of_a_killed_writer_are_cleared_at_the_next_start(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_named_to_a_user_who_is_not_root() -> None:
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "checkpoints"
+        folder.mkdir()
+        os.chmod(root, 0o755)
+        os.chmod(folder, 0o555)
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(65534)  # root may write everywhere
+        try:
+            with pytest.raises(ConfigError, match=f"cannot be written to {folder}: Permission denied"):
+                _prepare(folder)
+        finally:
+            os.seteuid(before)
+        assert list(folder.iterdir()) == []
+
+
+def test_leftovers_of_a_killed_writer_are_cleared_at_the_next_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fit(tmp_path, epochs=1) == 0
     part = tmp_path / "tiny/version_0/checkpoints/.abc.ckpt.part"
     part.write_bytes(b"half")
     assert fit(tmp_path, "--ckpt_path=last", epochs=2) == 0
     assert not part.exists()
+    assert f"removed {part}, which a killed run had not finished" in capsys.readouterr().err

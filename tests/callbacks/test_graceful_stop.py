@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,16 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from fer_lightning.callbacks.checkpoints import AtomicCheckpointIO
-from fer_lightning.callbacks.graceful_stop import GracefulStop, Stopped, _LoaderStart, may_stop_after, stopping_at_once
+from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.callbacks.checkpoints import may_stop_after
+from fer_lightning.callbacks.graceful_stop import (
+    TIME_IS_UP,
+    GracefulStop,
+    Stopped,
+    _LoaderStart,
+    exit_code,
+    stopping_at_once,
+)
 from fer_lightning.runs import LOCK, find_checkpoint
 from tests.helpers.cli import fer, fit, same_weights
 from tests.helpers.parts import StoppedError
@@ -151,6 +160,93 @@ def test_a_signal_when_all_is_done_is_told_and_nothing_is_lost(
     assert signalled(tmp_path, {"end": [signal.SIGTERM]}, epochs=1) == 143
     assert "the run is complete" in capfd.readouterr().err
     assert state(tmp_path)["global_step"] == STEPS
+
+
+class Slow(Callback):
+    """Makes the n-th batch outlast ``trainer.max_time``."""
+
+    def __init__(self) -> None:
+        self.batch = int(os.environ.get("FER_TEST_SLOW_BATCH", "0"))
+        self.seen = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.seen += 1
+        if self.seen == self.batch:
+            time.sleep(3)
+
+
+@pytest.mark.parametrize(
+    ("batch", "options", "stops_at"),
+    [(3, (), 3), (3, ("--trainer.accumulate_grad_batches=2",), 2), (STEPS, (), STEPS), (STEPS + 1, (), STEPS + 1)],
+    ids=["middle", "accumulation", "epoch end", "second epoch"],
+)
+def test_when_the_time_is_up_the_run_stops_and_goes_on_exactly(
+    tmp_path: Path, batch: int, options: tuple[str, ...], stops_at: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = "--trainer.callbacks+=tests.callbacks.test_graceful_stop.Slow"
+    assert fit(tmp_path, NEVER, *options, name="whole") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_TEST_SLOW_BATCH", str(batch))
+        assert fit(tmp_path, NEVER, *options, slow, "--trainer.max_time=00:00:00:03") == 0
+    assert f"stopped by trainer.max_time, incomplete after {stops_at} steps; go on with" in capsys.readouterr().err
+    assert state(tmp_path)["global_step"] == stops_at
+    assert fit(tmp_path, NEVER, *options, slow, "--trainer.max_time=00:01:00:00", "--ckpt_path=last") == 0
+    runs = [tmp_path / name / "version_0" for name in ("whole", "tiny")]
+    for file in ("resume.ckpt", "best.ckpt"):
+        assert same_weights(*(run / "checkpoints" / file for run in runs))
+    assert runs[0].joinpath("metrics.csv").read_bytes() == runs[1].joinpath("metrics.csv").read_bytes()
+
+
+def test_a_time_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, "--trainer.max_time=tomorrow") == 2
+    assert "DD:HH:MM:SS" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_time_that_is_up_when_all_is_done_changes_nothing(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_TEST_SLOW_BATCH", str(STEPS))
+        slow = "--trainer.callbacks+=tests.callbacks.test_graceful_stop.Slow"
+        assert fit(tmp_path, slow, "--trainer.max_time=00:00:00:02", epochs=1) == 0
+    assert (tmp_path / "tiny/version_0/val/report.json").exists()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(0, 0), (TIME_IS_UP, 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_exit_codes(signum: int, code: int) -> None:
+    assert exit_code(signum) == code
+    assert Stopped(signum).code == code
+
+
+def test_a_stop_whose_checkpoint_cannot_be_written_says_what_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save = torch.save
+
+    def full(checkpoint: dict[str, Any], file: Any) -> None:
+        if checkpoint["global_step"] == 13:
+            raise OSError(28, "No space left on device")
+        save(checkpoint, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    assert signalled(tmp_path, {"13": [signal.SIGTERM]}, NEVER) == 143
+    told = capfd.readouterr().err
+    assert "stopped by SIGTERM after 13 steps, which are lost; go on from the steps before with --ckpt_path" in told
+    assert state(tmp_path)["global_step"] == STEPS
+
+
+@pytest.mark.parametrize("options", [(), ("--trainer.num_sanity_val_steps=0",)], ids=["sanity check", "none"])
+def test_all_loaders_are_hardened_before_their_first_process(tmp_path: Path, options: tuple[str, ...]) -> None:
+    seen: list[Any] = []
+
+    def note(loader: Any, *_: Any) -> None:
+        seen.append(loader.worker_init_fn)
+        raise StoppedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.utils.data.DataLoader, "_get_iterator", note)
+        with pytest.raises(StoppedError):
+            fit(tmp_path, "--data.num_workers=2", *options)
+    assert [type(function) for function in seen] == [_LoaderStart]
 
 
 def test_a_rehearsal_and_other_threads_keep_their_handlers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
+from fer_lightning.callbacks import guard
 from tests.helpers.cli import fit, weights
+
+LOSS = "--model.loss=tests.helpers.parts.NaNLoss"
 
 
 def test_a_non_finite_loss_stops_the_run_with_good_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    loss = ["--model.loss=tests.helpers.parts.NaNLoss", "--model.loss.after=13"]
-    assert fit(tmp_path, *loss, "--resume_checkpoint.every_n_steps=1") == 1
+    assert fit(tmp_path, LOSS, "--model.loss.after=13", "--resume_checkpoint.every_n_steps=1") == 1
     folder = tmp_path / "tiny/version_0"
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert "the training loss is nan at epoch 1, batch 3" in message
@@ -20,3 +23,43 @@ def test_a_non_finite_loss_stops_the_run_with_good_weights(tmp_path: Path, capsy
     assert (dump["epoch"], dump["batch"]) == (1, 3)
     assert len(dump["index"]) == 8
     assert all(torch.isfinite(value).all() for value in weights(folder / "checkpoints/resume.ckpt").values())
+
+
+@pytest.mark.parametrize(
+    ("after", "every", "batch"),
+    [(13, 1, (1, 3)), (13, 0, (1, 3)), (9, 0, (0, 9)), (19, 0, (1, 9))],
+    ids=["before a checkpoint", "one step later", "before a validation", "last of all"],
+)
+def test_where_the_device_is_not_waited_for_no_checkpoint_is_written_either(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    after: int,
+    every: int,
+    batch: tuple[int, int],
+) -> None:
+    monkeypatch.setattr(guard, "_is_asynchronous", lambda device: True)
+    assert fit(tmp_path, LOSS, f"--model.loss.after={after}", f"--resume_checkpoint.every_n_steps={every}") == 1
+    folder = tmp_path / "tiny/version_0"
+    dump = json.loads((folder / "non_finite_rank0.json").read_text())
+    assert (dump["epoch"], dump["batch"]) == batch
+    assert len(dump["index"]) == 8
+    assert "the training loss is nan" in capsys.readouterr().err
+    for checkpoint in (folder / "checkpoints").glob("*.ckpt"):
+        assert all(torch.isfinite(value).all() for value in weights(checkpoint).values())
+    assert not (folder / "checkpoints/dump.ckpt").exists()
+    assert (folder / "checkpoints/resume.ckpt").exists() is (after > 9)
+
+
+def test_the_loss_is_looked_at_one_step_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    look = guard.FiniteGuard._look
+
+    def note(self: guard.FiniteGuard, trainer: Trainer) -> None:
+        looked.append(-1 if self._open is None else self._open.batch)
+        look(self, trainer)
+
+    monkeypatch.setattr(guard, "_is_asynchronous", lambda device: True)
+    monkeypatch.setattr(guard.FiniteGuard, "_look", note)
+    assert fit(tmp_path, "--resume_checkpoint.every_n_steps=0", "--trainer.num_sanity_val_steps=0", epochs=1) == 0
+    assert looked[:11] == [-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]  # the eleventh look is that of the validation

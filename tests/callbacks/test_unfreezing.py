@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from fer_lightning.callbacks.unfreezing import GradualUnfreezing, ScaledRates
+from fer_lightning.callbacks.unfreezing import GradualUnfreezing
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.layer_groups import layer_groups
 from fer_lightning.models.task import EmotionTask
-from fer_lightning.optim import WarmupCosine
+from fer_lightning.optim import ScaledRates, WarmupCosine
 from tests.helpers.cli import TINY, fit, weights
 from tests.helpers.data import StripesDataModule
 from tests.helpers.parts import TinyBackbone
@@ -300,24 +300,36 @@ def test_two_processes_stay_the_same_while_groups_are_added(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    "name",
     [
-        pytest.param("vgg16", {}, marks=pytest.mark.slow),
-        ("resnet18", {}),
-        ("mobilenetv2_100", {}),
-        ("efficientnet_b0", {}),
-        ("vit_tiny_patch16_224", {"img_size": 32}),
+        pytest.param("vgg16", marks=pytest.mark.slow),
+        "resnet18",
+        "mobilenetv2_100",
+        "efficientnet_b0",
+        "vit_tiny_patch16_224",
     ],
 )
-def test_well_known_networks_change_in_their_top_groups_alone(name: str, options: dict[str, Any]) -> None:
+def test_well_known_networks_train_from_the_top_epoch_by_epoch(name: str) -> None:
     data = StripesDataModule(batch_size=8, image_size=32)
     task = EmotionTask(
-        name, options, optimizer=sgd, class_names=list(data.class_names), num_classes=data.num_classes,
+        name, optimizer=sgd, class_names=list(data.class_names), num_classes=data.num_classes,
         preprocessing=data.preprocessing,
     )  # fmt: skip
     groups = layer_groups(task.classifier.backbone)
     prefix = "classifier.backbone."
-    held = {prefix + tensor for group in groups[:-2] for tensor in (*group.parameters, *group.buffers)}
-    seen = train(task, GradualUnfreezing(schedule={0: 2}), epochs=1, data=data, limit_train_batches=2)
-    assert seen.changed(0) & held == set()
-    assert seen.changed(0) >= {prefix + tensor for group in groups[-2:] for tensor in group.parameters}
+    seen = train(task, GradualUnfreezing(every=1), epochs=3, data=data, limit_train_batches=2)
+    for epoch in range(3):  # in epoch n the top n groups
+        first = len(groups) - epoch
+        held = {prefix + tensor for group in groups[:first] for tensor in (*group.parameters, *group.buffers)}
+        trained = {prefix + tensor for group in groups[first:] for tensor in group.parameters}
+        assert seen.changed(epoch) & held == set()
+        assert seen.changed(epoch) >= trained | {"classifier.head.fc.weight", "classifier.head.fc.bias"}
+
+
+def test_shares_may_stand_in_one_place_only() -> None:
+    with pytest.raises(ConfigError, match="both GradualUnfreezing .* choose one"):
+        train(new_task(layer_lr_decay=0.5), GradualUnfreezing(every=1, backbone_lr_factor=0.1))
+    task = new_task(layer_lr_decay=0.5)
+    rates = train(task, GradualUnfreezing(every=1), epochs=1).rates[0]
+    assert rates == pytest.approx([0.1, 0.025, 0.1, 0.05])  # the model's own hold
+    assert task.rates.layer_lr_decay == 0.5

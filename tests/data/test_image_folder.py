@@ -311,7 +311,9 @@ def test_every_option_is_read_from_the_command_line(tmp_path: Path) -> None:
         "num_workers": "null", "image_size": 16, "channels": 1, "mean": "[0.5]", "std": "[0.25]",
         "transform": transforms, "augment": "BatchAugment", "mix": "BatchMix", "balance": "oversample",
         "class_multipliers": "{disgust: 2, anger: 1.5}", "per_class": 5, "keep": keep,
-        "drop_overlap": "true", "allow_empty_class": "true", "seed": 4, "cache_dir": tmp_path / "cache",
+        "drop_overlap": "true", "folds": 2, "fold": 1, "fold_seed": 3, "focus_fraction": 0.2,
+        "allow_empty_class": "true", "seed": 4,
+        "cache_dir": tmp_path / "cache",
     }  # fmt: skip
     arguments = [f"--data.{name}={value}" for name, value in options.items()]
     model = ["--model.backbone=tests.helpers.parts.TinyBackbone", "--trainer.accelerator=cpu"]
@@ -319,4 +321,5 @@ def test_every_option_is_read_from_the_command_line(tmp_path: Path) -> None:
     assert fer("fit", "--data=ImageFolderDataModule", *arguments, *model, *quick) == 0
     parameters = [*signature(ImageFolderDataModule).parameters, *signature(FilesDataModule).parameters]
     known = {*parameters, *signature(EmotionDataModule).parameters} - {"options"}
-    assert known - {"class_names"} - set(options) <= {"eval_batch_size"}
+    # a file of soft labels, and what they are for, have their own tests
+    assert known - {"class_names"} - set(options) == {"eval_batch_size", "soft_label_file", "soft_label_role"}

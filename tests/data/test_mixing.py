@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy import stats  # type: ignore[import-untyped]  # comes with scikit-learn
+from scipy import stats
 from torch import Tensor, nn
 
 from fer_lightning.data.mixing import BatchMix, partners, symmetric_beta
@@ -262,3 +262,13 @@ def test_a_run_mixes_the_same_with_workers(tmp_path: Path) -> None:
 def test_a_wrong_value_on_the_command_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(tmp_path, "--data.mix=BatchMix", "--data.mix.mixup=-1") == 2
     assert "BatchMix: mixup is the alpha of a Beta distribution, at least 0, not -1.0" in capsys.readouterr().err
+
+
+def test_votes_are_mixed_as_labels_are() -> None:
+    batch = shades()
+    votes = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
+    mixed = BatchMix(mixup=0.4, cutmix=1.0)({**batch, "votes": votes}, 64)
+    plain = BatchMix(mixup=0.4, cutmix=1.0)(batch, 64)
+    assert torch.equal(mixed["soft_label"], plain["soft_label"])
+    torch.testing.assert_close(mixed["votes"], plain["soft_label"] @ votes)  # the soft label says who is in it
+    assert "votes" not in plain

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.models import backbones
-from fer_lightning.models.backbones import BACKBONES, create_backbone, feature_width, load_weights
+from fer_lightning.models.backbones import BACKBONES, create_backbone, feature_width
+from fer_lightning.models.weights import load_weights
 
 
 class Maps(nn.Module):

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.models.heads import LinearHead, MLPHead
+from fer_lightning.models.heads import CosineHead, LinearHead, MLPHead
 
 
-@pytest.mark.parametrize("head", [LinearHead, MLPHead, partial(LinearHead, dropout=0.2), partial(MLPHead, hidden=3)])
+@pytest.mark.parametrize(
+    "head", [LinearHead, MLPHead, CosineHead, partial(LinearHead, dropout=0.2), partial(MLPHead, hidden=3)]
+)
 def test_a_head_is_made_from_two_numbers(head: Callable[[int, int], nn.Module]) -> None:
     assert head(12, 7)(torch.rand(5, 12)).shape == (5, 7)
 
@@ -37,7 +39,7 @@ def test_dropout_acts_in_training_only(head: Callable[[int, int], nn.Module]) ->
     assert torch.equal(built(features), built(features))
 
 
-@pytest.mark.parametrize("head", [LinearHead, MLPHead])
+@pytest.mark.parametrize("head", [LinearHead, MLPHead, CosineHead])
 @pytest.mark.parametrize(
     ("sizes", "dropout", "message"),
     [
@@ -55,3 +57,27 @@ def test_bad_numbers_are_named(head: type[nn.Module], sizes: tuple[int, int], dr
 def test_hidden_must_be_positive() -> None:
     with pytest.raises(ConfigError, match="hidden must be at least 1, got 0"):
         MLPHead(12, 7, hidden=0)
+
+
+def test_cosine_head_gives_scaled_cosines() -> None:
+    head = CosineHead(12, 7, scale=30)
+    features = torch.rand(5, 12) - 0.5
+    expected = 30 * torch.nn.functional.cosine_similarity(features[:, None], head.weight[None], dim=2)
+    torch.testing.assert_close(head(features), expected)
+    torch.testing.assert_close(head(features * 100), expected, rtol=1e-4, atol=1e-4)
+    assert head(torch.zeros(2, 12)).abs().max() == 0  # black images of a dry run
+
+
+def test_the_scale_is_learned_if_asked_for() -> None:
+    assert [name for name, _ in CosineHead(4, 2).named_parameters()] == ["weight"]
+    head = CosineHead(4, 2, scale=10, learn_scale=True)
+    torch.nn.functional.cross_entropy(head(torch.rand(3, 4)), torch.tensor([0, 1, 1])).backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
+    assert head.log_scale.grad is not None
+    assert float(head.log_scale.grad.abs()) > 0
+    assert "log_scale" in CosineHead(4, 2).state_dict()
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("inf")])
+def test_a_scale_must_be_above_zero(scale: float) -> None:
+    with pytest.raises(ConfigError, match="scale of a cosine head must be above 0"):
+        CosineHead(4, 2, scale=scale)

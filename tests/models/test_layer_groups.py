@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.models import BACKBONES
-from fer_lightning.models.layer_groups import layer_groups
+from fer_lightning.models.layer_groups import RateShares, layer_groups, parameters_by_group
 from tests.helpers.parts import TinyBackbone
 
 TIMM = {  # name: groups, first parameter of the lowest, last of the highest
@@ -102,3 +102,45 @@ def test_tied_parameters_count_once_and_own_ones_are_at_the_input() -> None:
 def test_a_module_without_parameters_has_no_groups() -> None:
     with pytest.raises(ConfigError, match="Flatten has no parameters"):
         layer_groups(nn.Flatten())
+
+
+def test_lower_layers_get_smaller_shares() -> None:
+    network = TinyBackbone()
+    groups = parameters_by_group(network, network)
+    shares = RateShares(backbone_lr_factor=0.5, layer_lr_decay=0.1).factors(groups)
+    assert shares[network.get_parameter("layers.4.weight")] == 0.5
+    assert shares[network.get_parameter("layers.1.bias")] == pytest.approx(0.05)
+    assert shares[network.get_parameter("layers.0.weight")] == pytest.approx(0.005)
+    assert len(shares) == len(list(network.parameters()))
+
+
+def test_each_block_of_a_vit_is_a_group() -> None:
+    network = timm_network("vit_tiny_patch16_224")
+    shares = RateShares(layer_lr_decay=0.75).factors(parameters_by_group(network, network))
+    assert shares[network.get_parameter("norm.weight")] == 1
+    assert shares[network.get_parameter("blocks.11.mlp.fc2.bias")] == 1
+    assert shares[network.get_parameter("blocks.0.norm1.weight")] == pytest.approx(0.75**11)
+    assert shares[network.get_parameter("patch_embed.proj.weight")] == pytest.approx(0.75**12)
+
+
+def test_what_others_share_or_the_network_keeps_fixed_is_left_out() -> None:
+    backbone = TinyBackbone()
+    whole = nn.ModuleDict({"backbone": backbone, "other": nn.Linear(1, 1)})
+    whole["other"].weight = backbone.get_parameter("layers.4.weight")
+    backbone.get_parameter("layers.0.weight").requires_grad_(False)
+    found = [len(group) for group in parameters_by_group(whole, backbone)]
+    assert found == [0, 2, 1]
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, 1.1])
+@pytest.mark.parametrize("name", ["backbone_lr_factor", "layer_lr_decay"])
+def test_shares_are_above_zero_and_at_most_one(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"model.{name} must be above 0 and at most 1"):
+        RateShares(**{name: value})
+
+
+def test_a_resumed_run_keeps_its_shares() -> None:
+    RateShares(0.1, 0.5).check_resumed({"backbone_lr_factor": 0.1, "layer_lr_decay": 0.5})
+    RateShares().check_resumed({})
+    with pytest.raises(ConfigError, match="trained with layer_lr_decay 0.5, not 0.75"):
+        RateShares(0.1, 0.75).check_resumed({"backbone_lr_factor": 0.1, "layer_lr_decay": 0.5})

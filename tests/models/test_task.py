@@ -153,3 +153,9 @@ def test_the_state_of_an_exchanged_loss_is_dropped() -> None:
     plain.on_load_checkpoint(checkpoint)
     plain.load_state_dict(checkpoint["state_dict"])
     assert "criterion.class_counts" not in checkpoint["state_dict"]
+
+
+def test_a_backbone_without_parameters_needs_no_layer_groups() -> None:
+    assert len(task(backbone=nn.Flatten()).configure_optimizers().param_groups) == 2
+    with pytest.raises(ConfigError, match="the backbone Flatten has no parameters"):
+        task(backbone=nn.Flatten(), layer_lr_decay=0.5).configure_optimizers()

@@ -1,0 +1,153 @@
+"""Checkpoint files that are whole or not there, and that are found out if they are damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from fer_lightning.errors import CheckpointError, StorageError
+
+__all__ = ["PART_SUFFIX", "AtomicCheckpointIO", "check_checkpoint", "flush_folder"]
+
+PART_SUFFIX = ".ckpt.part"
+"""Of files that are being written; their names begin with a dot."""
+
+
+def check_checkpoint(path: Path) -> None:
+    """Read a checkpoint file through and compare its checksums, which loading it does not do.
+
+    Raises:
+        CheckpointError: if the file is missing, cut off, or has a flipped bit.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise CheckpointError(f"{path} is not a whole checkpoint: {error}") from error
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of '{damaged}' does not match")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the destination, flushes, looks at the result and renames.
+
+    Whatever happens in between (a kill, a full disk), the previous file stays whole.
+
+    Args:
+        attempts: how many steps in a row may find the disk full or refusing. Up to the last of them a failure is only
+            told, and the run goes on to its next checkpoint: somebody may have made room by then.
+
+    Attributes:
+        wrote: whether the last checkpoint was written.
+    """
+
+    def __init__(self, attempts: int = 1) -> None:
+        self.attempts = attempts
+        self.wrote = True
+        self._failed_at: set[Any] = set()
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            StorageError: if it could not be written, as often as ``attempts`` says; the previous file at ``path`` is
+                untouched.
+        """
+        self.wrote = False
+        try:
+            _write(checkpoint, Path(path))
+        except StorageError as error:
+            self._failed_at.add(checkpoint.get("global_step"))  # one step may write several files
+            failures = len(self._failed_at)
+            if failures >= self.attempts:
+                raise StorageError(f"{error} ({failures} times in a row)" if failures > 1 else str(error)) from error
+            print(f"fer: {error}; trying again at the next one ({failures} of {self.attempts})", file=sys.stderr)
+            return
+        self.wrote = True
+        self._failed_at.clear()
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = lambda storage, loc: storage, weights_only: Any = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint whose checksums are right, without running code from it.
+
+        Raises:
+            CheckpointError: if it is missing, damaged, or holds more than plain data and tensors.
+        """
+        check_checkpoint(Path(path))
+        try:
+            loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{path} cannot be loaded as plain data and tensors: {reason}") from error
+        return loaded
+
+
+def _write(checkpoint: dict[str, Any], target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".", suffix=PART_SUFFIX, dir=target.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write checkpoint {target}: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if not zipfile.is_zipfile(part):
+            raise OSError("the file is incomplete")
+        os.chmod(part, 0o644)
+        os.replace(part, target)
+        flush_folder(target.parent)
+    except (OSError, RuntimeError) as error:  # a full disk inside torch.save is a RuntimeError
+        with contextlib.suppress(OSError):
+            os.unlink(part)  # now, so that the room is told that there is without it
+        raise StorageError(_told(error, checkpoint, target)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+
+
+def _told(error: Exception, checkpoint: dict[str, Any], target: Path) -> str:
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.strerror):
+        cause = cause.__context__  # torch tells of a short file, and the system behind it why
+    reason = str(error).splitlines()[0] if cause is None else cause.strerror
+    need = sum(tensor.untyped_storage().nbytes() for tensor in _tensors(checkpoint))
+    try:
+        have = f"{shutil.disk_usage(target.parent).free / 1e6:.1f} MB"
+    except OSError:
+        have = "an unknown size"
+    kept = "the previous one is kept" if target.exists() else "there is no previous one"
+    return f"cannot write checkpoint {target} (disk full?): {reason}; need {need / 1e6:.1f} MB, have {have}; {kept}"
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make sure that a rename in a folder outlasts a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

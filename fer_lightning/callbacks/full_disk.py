@@ -1,0 +1,80 @@
+"""Files that a run can do without: if the disk is full they are left out, which is told, and training goes on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+
+__all__ = ["RunLogger", "told_if_full"]
+
+
+@contextmanager
+def told_if_full(what: str) -> Iterator[None]:
+    """Say so, and no more, if a file cannot be written.
+
+    Args:
+        what: names the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        print(f"fer: {what} could not be written: {error.strerror or error}", file=sys.stderr)
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard's event files, without the ``hparams.yaml`` beside them: the run's ``config.yaml`` says it all.
+
+    What cannot be written is left out. A new event file is begun as soon as one can be.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._told = False
+        _without_traceback()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write metrics."""
+        with self._if_there_is_room():
+            super().log_metrics(metrics, step)
+
+    def save(self) -> None:
+        """Flush the event file."""
+        with self._if_there_is_room():
+            self.experiment.flush()
+
+    def finalize(self, status: str) -> None:
+        """Close the event file."""
+        with self._if_there_is_room():
+            super().finalize(status)
+
+    @contextmanager
+    def _if_there_is_room(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # Lightning wraps whatever the writer raises in a ValueError
+            reason = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(reason, OSError):
+                raise
+            self._experiment = None  # its thread has ended; the next write begins another file
+            if not self._told:
+                print(f"fer: TensorBoard's events could not be written: {reason.strerror}", file=sys.stderr)
+            self._told = True
+
+
+def _without_traceback() -> None:
+    """Keep quiet about the end of a thread that writes event files: its error comes up at the next write."""
+    before = threading.excepthook
+    if getattr(before, "leaves_out_events", False):
+        return
+
+    def hook(ended: Any) -> None:
+        if not (type(ended.thread).__name__ == "_AsyncWriterThread" and isinstance(ended.exc_value, OSError)):
+            before(ended)
+
+    hook.leaves_out_events = True  # type: ignore[attr-defined]
+    threading.excepthook = hook

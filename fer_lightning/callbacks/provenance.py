@@ -1,0 +1,147 @@
+"""What a node of the lineage is made of: the checkpoint before it, the code, the packages and the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+import fer_lightning
+from fer_lightning.callbacks.reports import hardware
+from fer_lightning.callbacks.run_config import CONFIG_KEY
+from fer_lightning.config_changes import config_changes
+from fer_lightning.lineage import Change, Parent
+
+__all__ = [
+    "LINEAGE_KEY",
+    "changes_since",
+    "code_state",
+    "device",
+    "environment",
+    "epochs_in",
+    "origin_of_weights",
+    "parent_of",
+    "stored_data",
+]
+
+LINEAGE_KEY = "fer_lineage"
+"""Where a checkpoint says which ``node`` of a run wrote it, and what its ``data`` was."""
+
+_PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions of Python and packages, and the machine's name and system."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+        "hostname": socket.gethostname(),
+        "os": platform.platform(),
+    }
+
+
+def device(trainer: Trainer) -> dict[str, Any]:
+    """Return what a run computes on."""
+    return {
+        "hardware": hardware(),
+        "count": trainer.world_size,
+        "precision": trainer.precision,
+        "strategy": type(trainer.strategy).__name__,
+    }
+
+
+def stored_data(checkpoint: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of the data that it was trained with, empty if nothing."""
+    data: dict[str, Any] = _content(checkpoint).get(LINEAGE_KEY, {}).get("data", {})
+    return data
+
+
+def code_state(folder: Path = Path(fer_lightning.__file__).parent) -> dict[str, Any]:
+    """Return version, commit and whether the package was changed since, where it is part of a git repository."""
+    state: dict[str, Any] = {"package": fer_lightning.__version__, "commit": None, "dirty": None}
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py"):  # installed into another's tree it is not its own
+        state["commit"] = (_git(folder, "rev-parse", "HEAD") or "").strip() or None
+        changed = _git(folder, "status", "--porcelain", "--", ".")
+        state["dirty"] = None if changed is None else bool(changed.strip())
+    return state
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def parent_of(path: Path, root: Path, **known: Any) -> Parent:
+    """Return a checkpoint as a parent.
+
+    Args:
+        path: the checkpoint.
+        root: the folder of all runs.
+        known: what the checkpoint says of itself.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    run = path.absolute().parent.parent if path.parent.name == "checkpoints" else None
+    return Parent(
+        checkpoint=_under(path, root),
+        sha256=digest.hexdigest(),
+        run=None if run is None else _under(run, root),
+        **known,
+    )
+
+
+def _under(path: Path, root: Path) -> str:
+    whole, root = path.resolve(), root.resolve()
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(whole)
+
+
+def origin_of_weights(path: Path) -> dict[str, Any]:
+    """Return what a file of weights says of the run that it comes from."""
+    content = _content(path)
+    if "global_step" not in content:
+        return {}
+    node = content.get(LINEAGE_KEY, {}).get("node")
+    return {"epoch": epochs_in(content), "step": content["global_step"], "node": node}
+
+
+def changes_since(path: Path, values: Mapping[str, Any]) -> list[Change]:
+    """Return how a configuration differs from the one in a file of weights."""
+    before = _content(path).get(CONFIG_KEY)
+    changes = config_changes(before, values) if isinstance(before, dict) else []
+    return [change for change in changes if change.key not in ("model.weights", "model.pretrained")]
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return what a file of weights holds, without reading its tensors; nothing where it is not torch's."""
+    if path.suffix == ".safetensors":
+        return {}
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError):  # an old form that cannot be mapped, which says nothing of a run
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def epochs_in(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many epochs are done in a checkpoint."""
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
+    return int(progress.get("current", {}).get("processed", checkpoint.get("epoch", 0)))

@@ -1,0 +1,280 @@
+"""``fer runs``: what there is under the folder of all runs. Reads files only; torch is not imported."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fer_lightning.commands.run_records import RunRecord, find_run, read_config, read_record, read_records
+from fer_lightning.commands.run_records import sorted_records as in_order
+from fer_lightning.commands.run_tree import as_dot, as_tree, read_tree
+from fer_lightning.config_changes import flat, told
+from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.lineage import Node, read_lineage
+
+__all__ = ["runs"]
+
+VERBS = {
+    "list": "a line for each run",
+    "show": "configuration, results, starts and files of a run",
+    "lineage": "what a run comes from and what came from it, with what changed on the way",
+}
+
+_OVERVIEW = """\
+usage: fer runs VERB [RUN] [options]        fer runs VERB --help
+
+{verbs}
+
+RUN is a name (its newest run), name/version_3, or a path:
+  fer runs list --sort val_acc
+  fer runs show fer2013_a
+  fer runs lineage fer2013_a/version_3
+"""
+
+_COLOURS = {
+    "finished": 32,
+    "running": 36,
+    "failed": 31,
+    "unreadable": 31,
+    "killed": 33,
+    "stopped": 33,
+    "incomplete": 33,
+}
+"""ANSI colours: green, cyan, red, yellow."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}")
+
+
+def runs(args: list[str]) -> int:
+    """Run a verb of ``fer runs``.
+
+    Args:
+        args: the command line behind ``fer runs``.
+
+    Returns:
+        0.
+
+    Raises:
+        FERError: for whatever a user can mend.
+    """
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_OVERVIEW.format(verbs="\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())).rstrip())
+        return 0
+    verb, *rest = args
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise ConfigError(f"there is no verb 'runs {verb}'{hint} (verbs: {', '.join(VERBS)})")
+    given = _parser(verb).parse_args(rest)
+    {"list": _list, "show": _show, "lineage": _lineage}[verb](given)
+    return 0
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=f"fer runs {verb}", description=VERBS[verb], allow_abbrev=False)
+    if verb != "list":
+        parser.add_argument("run", metavar="RUN", help="a name (its newest run), name/version_3, or a path")
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
+    if verb == "list":
+        parser.add_argument("--name", help="only the runs of this experiment")
+        parser.add_argument(
+            "--sort",
+            metavar="KEY",
+            help="best first by a metric (val_acc, best, f1_macro), or by started, wall_s, size ...",
+        )
+        form = parser.add_mutually_exclusive_group()
+        form.add_argument("--json", action="store_true", help="print JSON")
+        form.add_argument("--csv", action="store_true", help="print CSV")
+    elif verb == "show":
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    else:
+        parser.add_argument("--dot", action="store_true", help="print a graph for Graphviz: ... | dot -Tsvg > runs.svg")
+    return parser
+
+
+def _list(given: argparse.Namespace) -> None:
+    records = list(read_records(given.root, given.name))
+    if given.sort:
+        records = in_order(records, given.sort)
+    if given.json:
+        print(json.dumps([asdict(record) for record in records], indent=1, ensure_ascii=False))
+    elif given.csv:
+        _print_csv(records)
+    elif not records:
+        print(f"no runs in {given.root}" + (f" of the name '{given.name}'" if given.name else ""))
+    else:
+        _print_table(records)
+
+
+def _print_csv(records: Sequence[RunRecord]) -> None:
+    import csv
+
+    writer = csv.DictWriter(sys.stdout, [field.name for field in fields(RunRecord)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(record) for record in records)
+
+
+def _print_table(records: Sequence[RunRecord]) -> None:
+    monitors = {record.monitor for record in records if record.monitor}
+    best = f"best {next(iter(monitors))}" if len(monitors) == 1 else "best"
+    header = ("run", "status", "backbone", "epochs", best, "macro F1", "started", "time", "size", "device")
+    rows = [_cells(record, len(monitors) > 1) for record in records if not record.problem]
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    right = {3, 4, 5, 7, 8}
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
+
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if rows:
+        print(line(header)[:room])
+    known = iter(rows)
+    for record in records:
+        if record.problem:
+            print(f"{record.run}  {_coloured('unreadable', 'unreadable')}: {record.problem}")
+        else:
+            text = line(next(known))[:room]
+            print(text.replace(f"  {record.status}", f"  {_coloured(record.status, record.status)}", 1))
+
+
+def _cells(record: RunRecord, name_monitor: bool) -> tuple[str, ...]:
+    best = _number(record.best)
+    return (
+        record.run,
+        record.status,
+        record.backbone.rpartition(".")[2] if "." in record.backbone else record.backbone,
+        "-" if record.epochs is None else str(record.epochs),
+        f"{record.monitor} {best}" if name_monitor and record.monitor else best,
+        _number(record.f1_macro),
+        record.started[:16].replace("T", " ") or "-",
+        "-" if record.wall_s is None else _duration(record.wall_s),
+        _bytes(record.size),
+        record.device or "-",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    minutes = round(seconds / 60)
+    return f"{minutes}m" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def _bytes(size: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size / 1e3:.0f} kB"
+
+
+def _coloured(text: str, status: str) -> str:
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ or status not in _COLOURS:
+        return text
+    return f"\033[{_COLOURS[status]}m{text}\033[0m"
+
+
+def _show(given: argparse.Namespace) -> None:
+    folder = find_run(given.run, given.root)
+    record = read_record(folder, given.root if folder.is_relative_to(given.root) else folder.parent.parent)
+    nodes = _try(read_lineage, folder, [])
+    config = _try(read_config, folder, {})
+    if given.json:
+        values = {**asdict(record), "nodes": [asdict(node) for node in nodes], "config": config}
+        print(json.dumps(values, indent=1, ensure_ascii=False, default=str))
+        return
+    print(f"{folder}  {_coloured(record.status, record.status)}")
+    if record.problem:
+        print(f"  {record.problem}")
+    _print_results(record)
+    _print_nodes(nodes)
+    _print_config(config)
+    print("\nfiles")
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        print(f"  {path.relative_to(folder).as_posix():<40} {_bytes(path.stat().st_size):>9}")
+
+
+def _try(read: Any, folder: Path, instead: Any) -> Any:
+    try:
+        return read(folder)
+    except FERError as error:
+        print(f"fer: {error}", file=sys.stderr)
+        return instead
+
+
+def _print_results(record: RunRecord) -> None:
+    results = {
+        "network": record.backbone,
+        f"best {record.monitor}": None if record.best is None else f"{record.best:.4f}",
+        "accuracy": None if record.accuracy is None else f"{record.accuracy:.4f}",
+        "macro F1": None if record.f1_macro is None else f"{record.f1_macro:.4f}",
+        "epochs": record.epochs,
+        "time": None if record.wall_s is None else _duration(record.wall_s),
+        "device": record.device,
+        "size": _bytes(record.size),
+    }
+    for name, value in results.items():
+        if value not in (None, ""):
+            print(f"  {name:<18} {value}")
+
+
+def _print_nodes(nodes: Sequence[Node]) -> None:
+    if nodes:
+        print("\nstarts")
+    for node in nodes:
+        reason = f" ({node.reason})" if node.reason else ""
+        span = f"epochs {node.start.get('epochs', 0)} to {node.end.get('epochs', '?')}"
+        print(f"  {node.id}  {node.started}  {node.status}{reason}, {span}, {_duration(node.wall_s)}")
+        if node.parent is not None:
+            what = "weights of" if node.parent.weights_only else "from"
+            print(f"    {what} {node.parent.checkpoint} (sha256 {node.parent.sha256[:12]})")
+        for change in node.changed:
+            print(f"    {told(change)}")
+    if nodes:
+        code, data = nodes[-1].code, nodes[-1].data
+        print("\ncode, data, packages (of the last start)")
+        dirty = ", changed since" if code.get("dirty") else ""
+        commit = f", commit {code['commit'][:12]}{dirty}" if code.get("commit") else ""
+        print(f"  fer_lightning {code.get('package', '?')}{commit}")
+        prints: Mapping[str, str] = data.get("fingerprints", {})
+        counts: Mapping[str, int] = data.get("counts", {})
+        listed = ", ".join(f"{split} {counts.get(split, 0):,} ({print_})" for split, print_ in prints.items())
+        print(f"  {data.get('datamodule', '?')}: {listed}")
+        print(f"  {', '.join(f'{name} {value}' for name, value in nodes[-1].environment.items())}")
+        print(f"  seed {nodes[-1].seed}, {nodes[-1].command}")
+
+
+def _print_config(config: Mapping[str, Any]) -> None:
+    """Print what is set; what is off or left to the program is left out."""
+    off: tuple[Any, ...] = (None, False, [], {}, "", "none")
+    shown = {key: value for key, value in flat(config) if not any(value is one or value == one for one in off)}
+    if shown:
+        print("\nconfiguration (what is off is left out)")
+    for key, value in shown.items():
+        print(f"  {key:<40} {value}")
+
+
+def _lineage(given: argparse.Namespace) -> None:
+    folder = find_run(given.run, given.root)
+    tree = read_tree(given.root, folder)
+    for problem in tree.problems:
+        print(f"fer: {problem}", file=sys.stderr)
+    print("\n".join(as_dot(tree) if given.dot else as_tree(tree, _coloured)))

@@ -1,0 +1,196 @@
+"""Class focus in a run: what it draws, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fer_lightning.callbacks.class_focus import ClassFocus
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import ConfigError
+from fer_lightning.models.task import EmotionTask
+from tests.helpers.cli import TINY, fer, fit, same_weights
+from tests.helpers.data import StripesDataModule
+from tests.helpers.parts import Recorder, StoppedError, TinyBackbone
+
+FOCUS = "--trainer.callbacks+=fer_lightning.callbacks.class_focus.ClassFocus"
+PART = ["--data.train=210", "--data.focus_fraction=0.2"]
+NAMES = SEVEN.class_names
+
+
+def rows(root: Path, name: str = "tiny") -> list[dict[str, str]]:
+    with (root / name / "version_0" / "class_focus.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def values(row: dict[str, str], kind: str) -> list[float]:
+    return [float(row[f"{kind}_{name}"]) for name in NAMES]
+
+
+def test_the_next_epoch_draws_the_weakest_classes_more_often(tmp_path: Path) -> None:
+    Recorder.rows.clear()
+    record = "--trainer.callbacks+=tests.helpers.parts.Recorder"
+    assert fit(tmp_path, *PART, FOCUS, "--trainer.callbacks.mode=bottom_k", record, epochs=3) == 0
+    written = rows(tmp_path)
+    assert [row["epoch"] for row in written] == ["0", "1", "2"]
+    assert written[0]["focused"] == ""
+    assert values(written[0], "draws") == [24] * 7
+    for before, after in itertools.pairwise(written):
+        weakest = sorted(range(7), key=lambda label: (values(before, "focus_f1")[label], label))[:2]
+        assert after["focused"] == "+".join(NAMES[label] for label in sorted(weakest))
+        assert sum(values(after, "draws")) == 168
+        assert {values(after, "draws")[label] for label in weakest} <= {45, 46}  # 3 / 11 of 168 each
+    drawn = StripesDataModule(train=210).table.labels[[row for batch in Recorder.rows[21:42] for row in batch]]
+    assert np.bincount(drawn, minlength=7).tolist() == values(written[1], "draws")
+
+
+def test_what_was_drawn_and_why_is_in_tensorboard(tmp_path: Path) -> None:
+    assert fit(tmp_path, *PART, FOCUS, "--trainer.callbacks.mode=bottom_k") == 0
+    events = EventAccumulator(str(tmp_path / "tiny/version_0")).Reload()
+    curves = events.Tags()["scalars"]
+    for name in NAMES:
+        assert {f"focus/weight_{name}", f"focus/draws_{name}", f"focus/f1_{name}"} <= set(curves)
+    shown = [event.value for event in events.Scalars("focus/draws_fear")]
+    assert shown == [float(row["draws_fear"]) for row in rows(tmp_path)]
+    assert "focus/reasons/text_summary" in events.Tags()["tensors"]
+
+
+def test_static_draws_are_those_of_the_first_epoch_too(tmp_path: Path) -> None:
+    options = [FOCUS, "--trainer.callbacks.mode=static", "--trainer.callbacks.power=0"]
+    assert fit(tmp_path, *options, "--data.per_class=null") == 0
+    assert [row["mode"] for row in rows(tmp_path)] == ["static", "static"]
+    assert values(rows(tmp_path)[0], "draws") == [12] * 7
+
+
+def test_the_validation_part_drives_only_if_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, FOCUS) == 2
+    assert "ClassFocus needs a part of the training images" in capsys.readouterr().err
+    assert not (tmp_path / "tiny").exists()
+    assert fit(tmp_path, FOCUS, "--trainer.callbacks.source=val", "--trainer.callbacks.mode=bottom_k") == 0
+    assert rows(tmp_path)[1]["focused"] != ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--trainer.callbacks.source=test"], "source"),
+        (["--trainer.callbacks.mode=top"], "mode"),
+        (["--trainer.callbacks.k=0"], "k must be at least 1"),
+        (["--trainer.callbacks.mode=bottom_k", "--trainer.callbacks.k=7"], "puts all of them in focus"),
+        (["--trainer.callbacks.weight=0.5"], "weight must be from 1"),
+        (["--trainer.callbacks.ceilings={joy: 0.9}"], "ceilings of 'joy'"),
+        (["--trainer.callbacks.ceilings={happy: 1.5}"], "ceilings of happy must be from 0.01 to 1"),
+        (["--data.balance=weighted"], "leave data.balance and data.class_multipliers out"),
+        (["--trainer.max_epochs=-1", "--trainer.max_steps=3"], "set trainer.max_epochs"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert fit(tmp_path, *PART, FOCUS, *options) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert error.count("\n") == 0
+    assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize("mode", ["bottom_k", "regret"])
+@pytest.mark.parametrize("step", [30, 42, 55])  # of 21 batches in an epoch: inside, at its end, inside
+def test_resume_is_exact(tmp_path: Path, mode: str, step: int) -> None:
+    options = [*PART, FOCUS, f"--trainer.callbacks.mode={mode}", "--model.prior_correction=true"]
+    options += ["--trainer.callbacks.warmup=0", "--resume_checkpoint.every_n_steps=2", "--data.augment=BatchAugment"]
+    stop = "--trainer.callbacks+=tests.helpers.parts.StopAt"
+    assert fit(tmp_path, *options, name="whole", epochs=4) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_TEST_STOP_AT", str(step))
+        with pytest.raises(StoppedError):
+            fit(tmp_path, *options, stop, name="parts", epochs=4)
+    assert fit(tmp_path, *options, "--ckpt_path=last", name="parts", epochs=4) == 0
+    whole, parts = (tmp_path / name / "version_0" for name in ("whole", "parts"))
+    for file in ("resume.ckpt", "best.ckpt"):
+        assert same_weights(whole / "checkpoints" / file, parts / "checkpoints" / file)
+    assert (whole / "class_focus.csv").read_text() == (parts / "class_focus.csv").read_text()
+    assert any(row["focused"] for row in rows(tmp_path, "parts"))
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_does(tmp_path: Path) -> None:
+    options = [*TINY, *PART, FOCUS, "--trainer.callbacks.mode=bottom_k", "--trainer.max_epochs=3"]
+    options += [f"--trainer.default_root_dir={tmp_path}", "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0"]
+    two = ["--name=two", "--data.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fer_lightning", "fit", *options, *two],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert fer("fit", *options, "--name=one", "--trainer.enable_progress_bar=false") == 0
+    # nothing is learned, but batch norm looks at other batches: the choice may differ, its arithmetic may not
+    assert [row["draws_angry"] for row in rows(tmp_path, "two")[:1]] == ["24"]
+    for row in rows(tmp_path, "two"):
+        assert sum(values(row, "draws")) == 168
+
+
+def drawn_lists(world: int, draws: dict[str, int]) -> list[int]:
+    """Return the global list of indices of an epoch, put together from what each process draws."""
+    parts = []
+    for rank in range(world):
+        data = StripesDataModule(train=210, focus_fraction=0.2)
+        data.set_draws(draws)
+        parts.append([row for row, _ in data._sampler(rank, world)])
+    return [row for slot in zip(*parts, strict=True) for row in slot]
+
+
+def test_the_global_list_does_not_depend_on_the_number_of_processes() -> None:
+    draws = dict(zip(NAMES, [56, 18, 18, 18, 19, 19, 20], strict=True))
+    assert drawn_lists(1, draws) == drawn_lists(2, draws) == drawn_lists(4, draws)
+
+
+def test_logits_are_corrected_for_what_is_drawn() -> None:
+    data = StripesDataModule(train=84)
+    draws = dict(zip(NAMES, [36, 8, 8, 8, 8, 8, 8], strict=True))
+    task = EmotionTask(
+        TinyBackbone(), class_names=list(NAMES), num_classes=7, preprocessing=data.preprocessing, prior_correction=True
+    )
+    assert task.tau == 1
+    data.set_draws(draws)
+    task.trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    task.trainer.datamodule = data  # type: ignore[attr-defined]
+    logits = torch.randn(5, 7)
+    shares = torch.tensor([36.0] + [8.0] * 6) / 84
+    assert torch.allclose(task._as_drawn(logits).softmax(1), (logits + shares.log()).softmax(1))
+    task.take_class_counts(data)
+    assert torch.allclose(task.decided(logits).softmax(1), logits.softmax(1))  # all classes are equally frequent
+    task.class_counts = draws
+    assert torch.allclose(task.decided(logits), logits + shares.log())
+
+
+def test_tau_without_training_images_is_told() -> None:
+    made: Any = StripesDataModule().preprocessing
+    task = EmotionTask(TinyBackbone(), class_names=list(NAMES), num_classes=7, preprocessing=made, tau=0.5)
+    with pytest.raises(ConfigError, match="which the checkpoint does not hold"):
+        task.decided(torch.zeros(1, 7))
+
+
+def test_a_checkpoint_remembers_the_shares(tmp_path: Path) -> None:
+    assert fit(tmp_path, "--data.per_class=3", "--model.tau=0.5", epochs=1) == 0
+    stored = torch.load(tmp_path / "tiny/version_0/checkpoints/best.ckpt", weights_only=True)["fer_task"]
+    assert stored["class_counts"] == dict.fromkeys(NAMES, 3)
+    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_0") == 0
+
+
+def test_a_class_focus_of_another_mode_starts_anew() -> None:
+    callback = ClassFocus("bottom_k")
+    callback.load_state_dict({"mode": "regret", "plan": {}, "state": None, "history": [{"epoch": 0}]})
+    assert callback.plan is None
+    assert callback.history == [{"epoch": 0}]

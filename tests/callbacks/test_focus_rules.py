@@ -1,0 +1,210 @@
+"""The rules of class focus, on plain numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fer_lightning.callbacks.focus_rules import (
+    CEILINGS,
+    RegretRule,
+    RegretState,
+    bottom_k_draws,
+    bounded,
+    ceilings_of,
+    natural_draws,
+    static_draws,
+)
+from fer_lightning.emotions import SEVEN
+
+FER2013 = np.array([3995, 436, 4097, 7215, 4830, 3171, 4965])
+SURE = np.ones(3)
+
+
+def matrix_of(recalls: list[float], support: int = 1000) -> NDArray[np.int64]:
+    """Return a confusion matrix with these recalls, mistakes spread evenly over the other classes."""
+    count = len(recalls)
+    matrix = np.zeros((count, count), np.int64)
+    for label, recall in enumerate(recalls):
+        matrix[label] = round(support * (1 - recall) / (count - 1))
+        matrix[label, label] = round(support * recall)
+    return matrix
+
+
+def run(rule: RegretRule, recalls: list[list[float]], train: float = math.nan) -> tuple[RegretState, tuple[str, ...]]:
+    """Return what the rule remembers and says after epochs of these recalls."""
+    state, reasons = RegretState.start(len(recalls[0])), tuple[str, ...]()
+    for epoch in recalls:
+        state, reasons = rule.update(state, matrix_of(epoch), np.full(len(epoch), train), np.ones(len(epoch)))
+    return state, reasons
+
+
+@given(
+    st.lists(st.integers(0, 500), min_size=2, max_size=8).filter(any),
+    st.lists(st.floats(0, 1e6), min_size=8, max_size=8),
+    st.floats(1, 10),
+)
+def test_bounded_draws_keep_the_length_and_the_bound(counts: list[int], shares: list[float], repeats: float) -> None:
+    rows = np.array(counts)
+    draws = bounded(np.array(shares[: len(rows)]), rows, repeats)
+    assert draws.sum() == rows.sum()
+    assert (draws <= np.floor(rows * repeats)).all()
+    assert (draws >= 0).all()
+
+
+def test_what_a_class_may_not_have_goes_to_the_others_in_proportion() -> None:
+    draws = bounded(np.array([1.0, 1.0, 2.0]), np.array([10, 400, 590]), 4)
+    assert draws.tolist() == [40, 320, 640]
+
+
+def test_natural_draws_take_each_image_once() -> None:
+    plan = natural_draws(FER2013)
+    assert plan.draws.tolist() == FER2013.tolist()
+    assert not plan.focused.any()
+
+
+def test_static_draws_follow_the_power() -> None:
+    assert static_draws(FER2013, 1.0, 4).draws.tolist() == FER2013.tolist()
+    root = static_draws(FER2013, 0.5, 4).draws
+    shares = np.sqrt(FER2013) / np.sqrt(FER2013).sum() * FER2013.sum()
+    assert np.abs(root - shares).max() < 1
+    level = static_draws(FER2013, 0.0, 100).draws
+    assert level.max() - level.min() <= 1
+    assert static_draws(FER2013, 0.0, 4).draws[1] == 4 * 436
+    assert static_draws(np.array([0, 5, 5]), 0.0, 4).draws.tolist() == [0, 5, 5]
+
+
+def test_the_classes_of_lowest_f1_weigh_more() -> None:
+    f1 = np.array([0.5, math.nan, 0.3, 0.8, 0.4, 0.7, 0.6])
+    plan = bottom_k_draws(f1, FER2013, 2, 3.0, 4)
+    assert np.flatnonzero(plan.focused).tolist() == [2, 4]
+    ratio = plan.draws / FER2013
+    assert ratio[2] / ratio[3] == pytest.approx(3, rel=1e-3)
+    assert ratio[4] / ratio[0] == pytest.approx(3, rel=1e-3)
+    assert plan.draws.sum() == FER2013.sum()
+    assert plan.reasons[2] == "F1 0.300, the lowest"
+    assert plan.reasons[4] == "F1 0.400, lowest but 1"
+    assert plan.reasons[0] == ""
+
+
+def test_a_tie_takes_the_first_class() -> None:
+    assert np.flatnonzero(bottom_k_draws(np.full(7, 0.5), FER2013, 2, 3.0, 4).focused).tolist() == [0, 1]
+
+
+def test_few_images_are_shrunken_towards_macro_f1() -> None:
+    rule = RegretRule()
+    matrix = np.array([[800, 200, 0], [200, 800, 0], [2, 1, 1]])
+    f1 = rule.shrunken(matrix)
+    plain = np.array([1600 / 2002, 1600 / 2001, 2 / 5])
+    macro = plain.mean()
+    assert f1[0] == pytest.approx((1600 + 20 * macro) / 2022)  # a = 10
+    assert f1[2] == pytest.approx((2 + 20 * macro) / 25)
+    assert abs(f1[2] - macro) < 0.3 * abs(plain[2] - macro)
+    assert np.isnan(rule.shrunken(np.array([[5, 0], [0, 0]]))).tolist() == [False, True]
+
+
+def test_weights_grow_with_regret_slowly_and_within_bounds() -> None:
+    rule = RegretRule()
+    state, _ = run(rule, [[0.2, 0.8, 0.9]])
+    assert np.abs(state.log_weights).max() <= math.log(1.25) + 1e-12
+    state, reasons = run(rule, [[0.2, 0.8, 0.9]] * 5)
+    assert math.exp(state.log_weights[0]) == pytest.approx(2.5)  # the most
+    assert math.exp(state.log_weights[2]) == pytest.approx(1 / 1.5)  # the least
+    assert "weight 2.50" in reasons[0]
+
+
+def test_a_class_at_its_ceiling_has_no_regret() -> None:
+    matrix = matrix_of([0.7, 0.8, 0.9])
+    reached = RegretRule(shrink=0).shrunken(matrix)
+    state, _ = RegretRule(shrink=0).update(RegretState.start(3), matrix, np.full(3, math.nan), reached)
+    assert np.abs(state.log_weights).max() < 1e-12
+
+
+def test_nothing_is_repeated_that_training_knows_by_heart() -> None:
+    open_gate, _ = run(RegretRule(), [[0.3, 0.8, 0.8]] * 3)
+    shut, reasons = run(RegretRule(), [[0.3, 0.8, 0.8]] * 3, train=0.95)
+    assert open_gate.log_weights[0] > 0.5
+    assert shut.log_weights[0] == pytest.approx(0)
+    assert "held back" in reasons[0]
+
+
+def test_a_class_that_gains_nothing_is_released_and_tried_again() -> None:
+    rule = RegretRule(patience=3, smooth=0.0)
+    state, weights = RegretState.start(3), []
+    for _ in range(14):
+        state, reasons = rule.update(state, matrix_of([0.3, 0.8, 0.8]), np.full(3, math.nan), SURE)
+        weights.append((math.exp(state.log_weights[0]), "released" in reasons[0]))
+    assert not any(released for _, released in weights[:3])
+    assert weights[3][1]  # 1 that counts as a gain from nothing, then 3 without
+    assert weights[3][0] < weights[2][0]
+    later = [released for _, released in weights[4:]]
+    assert not all(later)  # and once more in focus
+    assert any(later[3:])  # and released again
+
+
+def test_a_gain_keeps_a_class_in_focus() -> None:
+    rule = RegretRule(patience=3, smooth=0.0)
+    state = RegretState.start(3)
+    for epoch in range(10):
+        state, reasons = rule.update(state, matrix_of([0.2 + 0.02 * epoch, 0.8, 0.8]), np.full(3, math.nan), SURE)
+        assert "released" not in reasons[0]
+    assert state.log_weights[0] > 0.5
+
+
+def test_chance_in_one_epoch_moves_little() -> None:
+    calm, _ = run(RegretRule(), [[0.7, 0.7, 0.7]] * 10)
+    shaken, _ = run(RegretRule(), [[0.7, 0.7, 0.7]] * 10 + [[0.5, 0.7, 0.7]])
+    assert abs(calm.log_weights[0]) < 1e-9
+    assert 0 < shaken.log_weights[0] < 0.15
+
+
+def test_an_unseen_class_keeps_its_weight() -> None:
+    matrix = matrix_of([0.3, 0.8, 0.8])
+    matrix[2] = 0
+    state, reasons = RegretRule().update(RegretState.start(3), matrix, np.full(3, math.nan), SURE)
+    assert state.log_weights[2] == 0
+    assert reasons[2] == "no image in the focus part"
+
+
+@pytest.mark.parametrize(
+    ("progress", "strength"), [(0.0, 0.0), (0.24, 0.0), (0.25, 1.0), (0.85, 1.0), (0.925, 0.5), (0.97, 0.2)]
+)
+def test_draws_are_natural_first_and_go_back_at_the_end(progress: float, strength: float) -> None:
+    assert RegretRule().strength(progress) == pytest.approx(strength)
+
+
+def test_the_plan_mixes_as_the_rule_says() -> None:
+    rule = RegretRule()
+    weights = np.log(np.array([1.0, 2.5, 1.5, 1 / 1.5, 1.2, 1.0, 1.0]))
+    zeros = np.zeros(7)
+    state = RegretState(5, zeros, zeros, weights, zeros, np.zeros(7, np.int64))
+    plan = rule.plan(state, FER2013, 0.5, [""] * 7)
+    base = FER2013**0.75 * np.exp(weights)
+    shares = 0.8 * base / base.sum() + 0.2 * FER2013 / FER2013.sum()
+    assert np.abs(plan.draws - shares * FER2013.sum()).max() < 1
+    assert plan.draws.sum() == FER2013.sum()
+    assert plan.focused.tolist() == [False, True, True, False, True, False, False]
+    assert rule.plan(state, FER2013, 0.1, [""] * 7).draws.tolist() == FER2013.tolist()
+
+
+def test_state_goes_through_plain_values() -> None:
+    state, _ = run(RegretRule(), [[0.2, 0.8, 0.9], [0.3, 0.8, 0.9]])
+    again = RegretState.restored(state.plain())
+    for name, value in vars(state).items():
+        assert np.array_equal(getattr(again, name), value)
+    plain: Any = state.plain()
+    assert isinstance(plain["updates"], int)
+    assert all(isinstance(number, float) for number in plain["f1"])
+
+
+def test_ceilings_are_of_the_seven_or_one_for_all() -> None:
+    assert ceilings_of(SEVEN.class_names).tolist() == [CEILINGS[name] for name in SEVEN.class_names]
+    assert ceilings_of(("happy", "sad")).tolist() == [0.94, 0.73]
+    assert ceilings_of(("cat", "happy")).tolist() == [1.0, 1.0]
+    assert ceilings_of(("cat", "happy"), {"cat": 0.5}).tolist() == [0.5, 1.0]

@@ -1,0 +1,126 @@
+"""What a run does when its disk is full: on a real small one where it can be mounted, else by a limit on file sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
+from tests.helpers.cli import TINY, fit
+from tests.kill_grid import child
+
+STEPS = 10
+FILL = "--trainer.callbacks+=tests.callbacks.test_full_disk.Fill"
+BIG = ["--model.backbone.width=64", "--resume_checkpoint.every_n_steps=2"]  # a checkpoint of half a megabyte
+VARIABLE = "FER_TEST_FULL"
+
+
+class Fill(Callback):
+    """Fills the disk after a step and frees it after another: ``{"file": ..., "full": 12, "free": 15}``.
+
+    Without ``file`` it limits the size of all files that this process writes.
+    """
+
+    def __init__(self) -> None:
+        self.plan: dict[str, Any] = json.loads(os.environ.get(VARIABLE, "{}"))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.plan.get("full"):
+            self.fill(self.plan.get("file"))
+        if trainer.global_step == self.plan.get("free"):
+            if "file" in self.plan:
+                Path(self.plan["file"]).unlink()
+            else:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    @staticmethod
+    def fill(file: str | None) -> None:
+        if file is None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+            return
+        with open(file, "wb", buffering=0) as handle:
+            for size in (65536, 4096, 1):
+                try:
+                    while True:
+                        handle.write(b"0" * size)
+                except OSError:
+                    pass
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of four megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def filled(root: Path, plan: dict[str, Any], *options: str, epochs: int = 3) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, json.dumps(plan))
+        return fit(root, *BIG, FILL, *options, epochs=epochs)
+
+
+def whole(root: Path) -> dict[str, int]:
+    """Return the step of each checkpoint, all of which must be readable."""
+    folder = root / "tiny/version_0/checkpoints"
+    return {path.name: AtomicCheckpointIO().load_checkpoint(path)["global_step"] for path in folder.iterdir()}
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(small_disk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert filled(small_disk, {"file": str(small_disk / "filler"), "full": 13, "free": 16}) == 0
+    told = capfd.readouterr().err
+    assert "cannot write checkpoint" in told
+    assert "trying again at the next one (1 of 3)" in told
+    assert whole(small_disk)["resume.ckpt"] == 3 * STEPS
+    rows = (small_disk / "tiny/version_0/metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+
+
+def test_a_disk_that_stays_full_ends_the_run_and_keeps_the_last_checkpoint(
+    small_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert filled(small_disk, {"file": str(small_disk / "filler"), "full": 13}) == 1
+    told = capfd.readouterr().err
+    assert "(2 of 3)" in told
+    assert "need 0." in told
+    assert "have 0.0 MB; the previous one is kept" in told
+    assert "(3 times in a row)" in told
+    assert "Traceback" not in told
+    assert whole(small_disk) == {"resume.ckpt": 12, "best.ckpt": STEPS}
+
+
+def test_reports_at_a_full_disk_are_whole_or_not_there(small_disk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before_the_epochs_end = {"file": str(small_disk / "filler"), "full": 2 * STEPS - 1, "free": 2 * STEPS + 1}
+    assert filled(small_disk, before_the_epochs_end) == 0
+    told = capfd.readouterr().err
+    assert "metrics.csv" in told
+    run = small_disk / "tiny/version_0"
+    rows = (run / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+    json.loads((run / "val/report.json").read_text())
+    assert not list(run.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(("free", "code"), [(16, 0), (99, 1)])
+def test_a_limit_on_file_sizes_is_met_like_a_full_disk(tmp_path: Path, free: int, code: int) -> None:
+    log = tmp_path / "log.txt"
+    run = ["fit", *TINY, *BIG, FILL, "--name=tiny", "--trainer.max_epochs=3", f"--trainer.default_root_dir={tmp_path}"]
+    assert child(run, log, {VARIABLE: json.dumps({"full": 13, "free": free})}) == code, log.read_text()
+    assert "File too large" in log.read_text()
+    steps = whole(tmp_path)
+    assert steps["resume.ckpt"] == (3 * STEPS if code == 0 else 12)

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import torch
+
+from fer_lightning.callbacks.graceful_stop import TIME_IS_UP, Stopped
+from fer_lightning.callbacks.lineage import data_changes, how_it_ended, how_it_failed
+from fer_lightning.callbacks.provenance import LINEAGE_KEY, code_state
+from fer_lightning.lineage import LINEAGE, Node, read_lineage
+from fer_lightning.runs import run_status
+from tests.helpers.cli import fit, same_weights
+from tests.helpers.data import StripesDataModule, stripes_table
+from tests.helpers.parts import StoppedError
+
+SGD = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.05"]
+STOP = "--trainer.callbacks+=tests.helpers.parts.StopAt"
+
+
+def run(root: Path, version: int = 0, name: str = "tiny") -> Path:
+    return root / name / f"version_{version}"
+
+
+def nodes(root: Path, version: int = 0, name: str = "tiny") -> list[Node]:
+    return read_lineage(run(root, version, name))
+
+
+def test_a_fresh_run_is_one_node_without_a_parent(tmp_path: Path) -> None:
+    assert fit(tmp_path, "--trainer.num_sanity_val_steps=0", "--seed_everything=3") == 0
+    (node,) = nodes(tmp_path)
+    assert (node.status, node.reason, node.parent, node.changed) == ("finished", "", None, [])
+    assert (node.start, node.end) == ({"epochs": 0, "steps": 0}, {"epochs": 2, "steps": 20})
+    assert datetime.fromisoformat(node.started[:19]) <= datetime.fromisoformat(node.ended[:19])
+    assert datetime.strptime(node.started, "%Y-%m-%dT%H:%M:%S%z").tzinfo is not None
+    assert node.wall_s > 0
+    assert node.seed == 3
+    assert node.data["counts"] == {"train": 84, "val": 28, "test": 28}
+    assert set(node.data["fingerprints"]) == {"train", "val", "test"}
+    assert node.environment["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert (node.device["count"], node.device["precision"]) == (1, "32-true")
+    rows = (run(tmp_path) / "metrics.csv").read_text().splitlines()
+    accuracies = [float(row.split(",")[rows[0].split(",").index("val_acc")]) for row in rows[1:]]
+    assert node.monitor["name"] == "val_acc"
+    assert node.monitor["best"] == pytest.approx(max(accuracies), rel=1e-5)
+    assert node.monitor["epoch"] == accuracies.index(max(accuracies))
+    assert run_status(run(tmp_path)) == "finished"
+    for file in ("best.ckpt", "resume.ckpt"):
+        written = torch.load(run(tmp_path) / "checkpoints" / file, weights_only=True)[LINEAGE_KEY]
+        assert written["node"] == node.id
+        assert written["data"]["fingerprints"] == node.data["fingerprints"]
+
+
+def test_a_resume_is_a_second_node_in_the_same_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    digest = hashlib.sha256((run(tmp_path) / "checkpoints/resume.ckpt").read_bytes()).hexdigest()
+    capsys.readouterr()
+    assert fit(tmp_path, "--ckpt_path=last", "--data.num_workers=0") == 0
+    assert "changed beside what is learned: data.num_workers none -> 0, trainer.max_epochs 1 -> 2" in (
+        capsys.readouterr().out
+    )
+    first, second = nodes(tmp_path)
+    assert not run(tmp_path, 1).exists()
+    assert second.parent is not None
+    assert (second.parent.node, second.parent.run) == (first.id, "tiny/version_0")
+    assert second.parent.checkpoint == "tiny/version_0/checkpoints/resume.ckpt"
+    assert second.parent.sha256 == digest
+    assert (second.parent.epoch, second.parent.step) == (1, 10)
+    assert (second.start, second.end) == ({"epochs": 1, "steps": 10}, {"epochs": 2, "steps": 20})
+    assert {change.key for change in second.changed} == {"data.num_workers", "trainer.max_epochs"}
+
+
+def test_changed_settings_start_a_new_run_and_leave_the_old_one_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tmp_path, *SGD, epochs=1) == 0
+    before = {path: path.read_bytes() for path in run(tmp_path).rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert fit(tmp_path, *SGD[:1], "--model.optimizer.lr=2e-5", "--ckpt_path=last") == 0
+    out = capsys.readouterr().out
+    assert "changed against the checkpoint: model.optimizer.lr 0.05 -> 2e-5" in out
+    assert "because model.optimizer.lr changed" in out
+    assert {path: path.read_bytes() for path in run(tmp_path).rglob("*") if path.is_file()} == before
+    (node,) = nodes(tmp_path, 1)
+    assert node.parent is not None
+    assert (node.parent.node, node.parent.run) == (nodes(tmp_path)[0].id, "tiny/version_0")
+    assert [(change.before, change.after) for change in node.changed if not change.harmless] == [(0.05, 2e-5)]
+    # its best is its own, although the parent's is better
+    assert (run(tmp_path, 1) / "checkpoints/best.ckpt").exists()
+    assert (run(tmp_path, 1) / "val/report.json").exists()
+    assert node.monitor["epoch"] == 1
+
+
+def test_a_changed_run_with_nothing_left_to_train_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tmp_path, *SGD, epochs=1) == 0
+    assert fit(tmp_path, *SGD, "--seed_everything=5", "--ckpt_path=last", epochs=1) == 2
+    assert "the checkpoint has 1 epochs done; raise --trainer.max_epochs" in capsys.readouterr().err
+    assert not run(tmp_path, 1).exists()
+
+
+def test_another_name_is_another_run(tmp_path: Path) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    assert fit(tmp_path, f"--ckpt_path={run(tmp_path)}", name="deep/er") == 0
+    (node,) = nodes(tmp_path, name="deep/er")
+    assert node.parent is not None
+    assert node.parent.run == "tiny/version_0"
+    assert len(nodes(tmp_path)) == 1
+
+
+def test_other_data_is_refused_unless_it_is_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    assert fit(tmp_path, "--ckpt_path=last", "--data.train=77") == 2
+    error = capsys.readouterr().err
+    assert "train 84 -> 77 samples (fingerprint " in error
+    assert "--allow_changed_data true" in error
+    assert not run(tmp_path, 1).exists()
+    assert len(nodes(tmp_path)) == 1
+    allow = ["--data.train=77", "--allow_changed_data=true"]
+    assert fit(tmp_path, "--ckpt_path=last", *allow) == 0
+    assert "changed data: train 84 -> 77 samples" in capsys.readouterr().out
+    assert nodes(tmp_path, 1)[0].data["counts"]["train"] == 77
+    # the permission is not inherited
+    assert fit(tmp_path, "--ckpt_path=last", "--data.train=70", epochs=3) == 2
+
+
+def test_data_that_changed_on_the_disk_makes_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    monkeypatch.setattr(StripesDataModule, "scan", lambda data: stripes_table(data.counts, seed=1))
+    assert fit(tmp_path, "--ckpt_path=last") == 2
+    assert fit(tmp_path, "--ckpt_path=last", "--allow_changed_data=true") == 0
+    assert len(nodes(tmp_path)) == len(nodes(tmp_path, 1)) == 1
+
+
+def test_weights_of_another_run_are_a_parent(tmp_path: Path) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    best = run(tmp_path) / "checkpoints/best.ckpt"
+    assert fit(tmp_path, f"--model.weights={best}", "--data.batch_size=12", name="tuned", epochs=1) == 0
+    (node,) = nodes(tmp_path, name="tuned")
+    assert node.parent is not None
+    assert node.parent.weights_only
+    assert (node.parent.node, node.parent.epoch) == (nodes(tmp_path)[0].id, 1)
+    assert node.start == {"epochs": 0, "steps": 0}
+    assert {change.key for change in node.changed} == {"data.batch_size", "name"}
+
+
+def test_an_error_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_TEST_STOP_AT", "13")
+    with pytest.raises(StoppedError):
+        fit(tmp_path, STOP)
+    (node,) = nodes(tmp_path)
+    assert (node.status, node.reason) == ("failed", "StoppedError")
+    assert node.end == {"epochs": 1, "steps": 13}
+    assert run_status(run(tmp_path)) == "failed"
+
+
+def test_time_that_is_up_leaves_the_run_incomplete(tmp_path: Path) -> None:
+    assert fit(tmp_path, "--trainer.max_time=00:00:00:01", epochs=5000) == 0
+    (node,) = nodes(tmp_path)
+    assert (node.status, node.reason) == ("incomplete", "trainer.max_time was up")
+    assert 0 < node.end["steps"] < 50000
+
+
+def test_a_node_that_was_left_running_is_told_as_killed(tmp_path: Path) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    path = run(tmp_path) / LINEAGE
+    path.write_text(path.read_text().replace('"finished"', '"running"'))
+    assert run_status(run(tmp_path)) == "killed"
+    assert fit(tmp_path, "--ckpt_path=last") == 0
+    assert [node.status for node in nodes(tmp_path)] == ["killed", "finished"]
+
+
+def test_a_damaged_lineage_stops_a_resume_and_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    (run(tmp_path) / LINEAGE).write_text("{")
+    assert fit(tmp_path, "--ckpt_path=last") == 2
+    assert f"{LINEAGE} is damaged" in capsys.readouterr().err
+    assert (run(tmp_path) / LINEAGE).read_text() == "{"
+    assert run_status(run(tmp_path)) == "unknown"
+
+
+def test_a_rehearsal_writes_no_lineage(tmp_path: Path) -> None:
+    assert fit(tmp_path, "--trainer.fast_dev_run=true") == 0
+    assert not list(tmp_path.rglob(LINEAGE))
+
+
+def test_a_resume_after_a_resume_is_still_exact(tmp_path: Path) -> None:
+    assert fit(tmp_path, name="whole", epochs=3) == 0
+    for epochs in (1, 2, 3):
+        assert fit(tmp_path, *(["--ckpt_path=last"] if epochs > 1 else []), epochs=epochs) == 0
+    assert same_weights(
+        run(tmp_path) / "checkpoints/resume.ckpt", run(tmp_path, 0, "whole") / "checkpoints/resume.ckpt"
+    )
+    chain = nodes(tmp_path)
+    assert [node.parent and node.parent.node for node in chain] == [None, chain[0].id, chain[1].id]
+
+
+def test_how_a_run_ends() -> None:
+    assert how_it_ended(5, 5, "early stopping") == ("finished", "")
+    assert how_it_ended(3, 5, "early stopping") == ("finished", "early stopping")
+    assert how_it_ended(3, None, "") == ("finished", "")
+    assert how_it_failed(Stopped(signal.SIGTERM)) == ("stopped", "SIGTERM")
+    assert how_it_failed(Stopped(TIME_IS_UP)) == ("incomplete", "trainer.max_time was up")
+    assert how_it_failed(KeyboardInterrupt()) == ("stopped", "SIGINT")
+    assert how_it_failed(ValueError("first\nsecond")) == ("failed", "ValueError: first")
+
+
+def test_early_stopping_is_the_reason(tmp_path: Path) -> None:
+    options = [
+        "--trainer.callbacks=EarlyStopping",
+        "--trainer.callbacks.monitor=val_acc",
+        "--trainer.callbacks.mode=min",
+    ]
+    assert fit(tmp_path, *options, "--trainer.callbacks.patience=1", "--model.optimizer=torch.optim.SGD", epochs=9) == 0
+    (node,) = nodes(tmp_path)
+    assert node.status == "finished"
+    assert node.reason.startswith("early stopping: val_acc")
+
+
+def test_data_is_compared_by_fingerprint() -> None:
+    before = {"counts": {"train": 1000, "val": 5}, "fingerprints": {"train": "a" * 16, "val": "b"}}
+    now = {"counts": {"train": 999, "val": 5}, "fingerprints": {"train": "c" * 16, "val": "b"}}
+    assert data_changes(before, before) == []
+    assert data_changes(before, now) == [f"train 1,000 -> 999 samples (fingerprint {'a' * 12} -> {'c' * 12})"]
+    assert data_changes({}, now) == []
+    assert data_changes(before, now, ("val",)) == []
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_commit_is_that_of_the_packages_own_repository(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    assert code_state(package)["commit"] is None
+    git(tmp_path, "init")
+    (tmp_path / ".gitignore").write_text("package/\n")
+    git(tmp_path, "add", ".gitignore")
+    git(tmp_path, "commit", "-m", "another's")
+    assert code_state(package)["commit"] is None  # installed into another's tree
+    git(tmp_path, "add", "-f", "package/__init__.py")
+    git(tmp_path, "commit", "-m", "own")
+    state = code_state(package)
+    assert state["commit"] is not None
+    assert state["dirty"] is False
+    (package / "__init__.py").write_text("changed\n")
+    assert code_state(package) == {**state, "dirty": True}

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fer_lightning.commands.run_records import RunRecord, find_run, read_records, sorted_records
+from fer_lightning.errors import ConfigError
+from fer_lightning.lineage import LINEAGE, Change, Node, Parent, lineage_text
+from fer_lightning.runs import LOCK, Holder, run_folders, run_status
+from tests.helpers.cli import fer, fit
+from tests.test_runs import dead_process
+
+
+def written(root: Path, run: str, *nodes: Node, f1: float | None = None, **files: str) -> Path:
+    """Write a run folder as a run would leave it."""
+    folder = root / run
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("model: {backbone: fer_a}\ncheckpoint: {monitor: val_acc, mode: max}\n")
+    if nodes:
+        (folder / LINEAGE).write_text(lineage_text(list(nodes)))
+    if f1 is not None:
+        (folder / "val").mkdir()
+        report = {"f1_macro": f1, "accuracy": f1 + 0.01, "context": {"model": "fer_b", "hardware": "a CPU"}}
+        (folder / "val/report.json").write_text(json.dumps(report))
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    return folder
+
+
+def a_node(number: int, parent: Node | None = None, run: str = "a/version_0", **values: Any) -> Node:
+    origin = None if parent is None else Parent(f"{run}/checkpoints/resume.ckpt", "0" * 64, 1, 10, run, parent.id)
+    fields: dict[str, Any] = {
+        "status": "finished",
+        "parent": origin,
+        "end": {"epochs": number},
+        "start": {"epochs": 0, "steps": 0},
+        "monitor": {"name": "val_acc", "mode": "max", "best": number / 10, "epoch": 0},
+        "wall_s": 60.0,
+        "device": {"hardware": "a CPU"},
+    }
+    return Node(id=f"node{number}", started=f"2026-01-0{number}T10:00:00+0000", **{**fields, **values})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three related runs, one without lineage, and folders that are none."""
+    first, second = a_node(1), a_node(2, a_node(1))
+    written(tmp_path, "a/version_0", first, second, f1=0.5)
+    branch = a_node(3, second, changed=[Change("model.optimizer.lr", 2e-5, 1e-5)])
+    written(tmp_path, "a/version_10", branch, f1=0.7)
+    written(tmp_path, "b/deep/version_2", a_node(4, branch, run="a/version_10", status="failed", reason="E: x"))
+    written(tmp_path, "old/version_0", metrics_csv="epoch,val_acc\n0,0.3\n1,0.9\n2,0.4\n")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "b" / "version_x").mkdir()
+    (tmp_path / "b" / "version_7").mkdir()
+    return tmp_path
+
+
+def listed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert fer("runs", *args) == 0
+    return capsys.readouterr().out
+
+
+def test_a_line_for_each_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = listed(capsys, "list", "--root", str(root)).splitlines()
+    assert lines[0].split()[:3] == ["run", "status", "backbone"]
+    assert [line.split()[0] for line in lines[1:]] == [
+        "a/version_0",
+        "a/version_10",
+        "b/deep/version_2",
+        "old/version_0",
+    ]
+    assert lines[1].split()[1:6] == ["finished", "fer_b", "2", "0.2000", "0.5000"]
+    assert "  2m " in lines[1]  # of both starts
+    assert lines[3].split()[1] == "failed"
+    assert lines[4].split()[1:5] == ["unknown", "fer_a", "3", "0.9000"]
+    assert "\033" not in "".join(lines)
+
+
+def test_runs_are_sorted_best_or_newest_first_and_those_without_a_value_last(root: Path) -> None:
+    records = list(read_records(root))
+
+    def order(key: str) -> list[str]:
+        return [record.run for record in sorted_records(records, key)]
+
+    assert order("val_acc")[0] == "old/version_0"
+    assert order("-val_acc")[:2] == ["a/version_0", "a/version_10"]
+    assert order("f1_macro")[:2] == ["a/version_10", "a/version_0"]
+    assert order("-f1_macro")[-2:] == ["b/deep/version_2", "old/version_0"]
+    assert order("run")[0] == "a/version_0"
+    with pytest.raises(ConfigError, match=r"sorted by 'colour'; known: accuracy.*wall_s"):
+        order("colour")
+
+
+def test_names_and_forms(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = json.loads(listed(capsys, "list", "--root", str(root), "--json"))
+    assert len(values) == 4
+    assert values[2]["parent"] == "a/version_10"
+    rows = list(csv.DictReader(io.StringIO(listed(capsys, "list", "--root", str(root), "--csv", "--name", "b"))))
+    assert [row["run"] for row in rows] == ["b/deep/version_2"]
+    assert "no runs in" in listed(capsys, "list", "--root", str(root), "--name", "none")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        (LINEAGE, "{", "lineage.json is damaged"),
+        (LINEAGE, '{"schema": 99, "nodes": []}', "newer fer_lightning"),
+        (LINEAGE, '{"schema": 1, "nodes": [{"id": 3}]}', "damaged"),
+        (LINEAGE, "[]", "damaged"),
+        (LINEAGE, "\xff", "damaged"),
+        ("val/report.json", "{", "report.json is damaged"),
+        ("val/report.json", "[1]", "is no report"),
+        ("val/report.json", '{"context": 3}', "unreadable"),
+        ("metrics.csv", "epoch,val_acc\n0,much\n", "metrics.csv is damaged"),
+        ("metrics.csv", "epoch\n0,1,2\n", "metrics.csv is damaged"),
+    ],
+)
+def test_a_damaged_run_is_one_line_and_the_others_are_listed(
+    root: Path, capsys: pytest.CaptureFixture[str], file: str, content: str, said: str
+) -> None:
+    path = root / "a/version_0" / file
+    path.write_text(content)
+    lines = listed(capsys, "list", "--root", str(root)).splitlines()
+    assert len(lines) == 5
+    (line,) = [line for line in lines if line.startswith("a/version_0 ")]
+    assert "unreadable: " in line
+    assert said in line
+    assert "a/version_0" in listed(capsys, "show", "a/version_0", "--root", str(root))
+
+
+def test_a_damaged_config_matters_where_it_is_needed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "old/version_0/config.yaml").write_text("a: [")
+    assert "old/version_0  unreadable: config.yaml is damaged" in listed(capsys, "list", "--root", str(root))
+
+
+def test_a_run_is_shown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = listed(capsys, "show", "a", "--root", str(root))
+    assert "a/version_10  finished" in out
+    assert "from a/version_0/checkpoints/resume.ckpt" in out
+    assert "model.optimizer.lr 2e-5 -> 1e-5" in out
+    assert "model.backbone" in out
+    assert "val/report.json" in out
+    values = json.loads(listed(capsys, "show", "b/deep/version_2", "--root", str(root), "--json"))
+    assert values["status"] == "failed"
+    assert values["nodes"][0]["reason"] == "E: x"
+    assert values["config"]["model"]["backbone"] == "fer_a"
+
+
+def test_the_tree_goes_up_and_down(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = listed(capsys, "lineage", "a/version_10", "--root", str(root)).splitlines()
+    assert [line.split("version_")[0].lstrip("└─├│ ") for line in lines if "version_" in line and "node" in line] == [
+        "a/",
+        "a/",
+        "a/",
+        "b/deep/",
+    ]
+    assert [line for line in lines if line.endswith("*")] == [line for line in lines if "a/version_10" in line]
+    assert sum("model.optimizer.lr 2e-5 -> 1e-5" in line for line in lines) == 1
+    depths = [len(line) - len(line.lstrip("└─├│ ")) for line in lines if "node" in line]
+    assert depths == sorted(set(depths))
+
+
+def test_branches_of_one_run_stand_beside_each_other(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(root, "c/version_0", a_node(5, a_node(2)))
+    lines = listed(capsys, "lineage", "c", "--root", str(root)).splitlines()
+    starts = [line for line in lines if "a/version_10" in line or "c/version_0" in line]
+    assert [line.lstrip()[:2] for line in starts] == ["├─", "└─"]
+
+
+def test_the_graph_is_for_graphviz(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = listed(capsys, "lineage", "b/deep", "--root", str(root), "--dot")
+    assert out.startswith("digraph runs {")
+    assert '"node3" -> "node4"' in out
+    assert out.count("->") == 3 + out.count(" 2e-5 -> 1e-5")
+
+
+def test_a_parent_that_is_gone_is_still_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, "a/version_0", replace(a_node(1), parent=Parent("/else/where.ckpt", "0" * 64)))
+    assert "/else/where.ckpt" in listed(capsys, "lineage", "a", "--root", str(tmp_path))
+
+
+@pytest.mark.parametrize("wanted", ["a", "a/version_10", "PATH"])
+def test_a_run_is_found_by_name_version_or_path(root: Path, wanted: str) -> None:
+    assert find_run(wanted.replace("PATH", str(root / "a/version_10")), root) == root / "a/version_10"
+
+
+def test_mistakes_are_one_line(root: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for args, said in [
+        (["lsit"], "did you mean 'list'"),
+        (["show", "zz", "--root", str(root)], "there is no run 'zz' in"),
+        (["show"], "required: RUN"),
+        (["list", "--root", str(root / "zz")], "there is no folder"),
+        (["list", "--root", str(root), "--colour"], "unrecognized arguments: --colour"),
+        (["list", "--json", "--csv"], "not allowed with"),
+        (["lineage", "old", "--root", str(root)], "has no lineage.json"),
+    ]:
+        assert fer("runs", *args) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("fer: error: ")
+        assert said in line
+    assert "a, b/deep, old" in find_error(root)
+
+
+def find_error(root: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        find_run("zz", root)
+    return str(caught.value)
+
+
+def test_the_lock_tells_running_from_killed(root: Path) -> None:
+    folder = root / "a/version_0"
+    assert run_status(folder) == "finished"
+    (folder / LOCK).write_text(json.dumps(asdict(Holder.myself())))
+    assert run_status(folder) == "running"
+    (folder / LINEAGE).write_text(lineage_text([replace(a_node(1), status="running")]))
+    assert run_status(folder) == "running"
+    (folder / LOCK).write_text(json.dumps(asdict(replace(Holder.myself(), pid=dead_process()))))
+    assert run_status(folder) == "killed"
+    (folder / LINEAGE).write_text(lineage_text([a_node(1)]))
+    assert run_status(folder) == "finished"  # it was killed when it had nothing left to do
+    (folder / LINEAGE).unlink()
+    assert run_status(folder) == "killed"
+    (folder / LOCK).write_text("{")
+    assert run_status(folder) == "unknown"
+
+
+def test_folders_are_sorted_by_number_and_not_searched_inside(tmp_path: Path) -> None:
+    for place in ("a/version_10", "a/version_9", "a/version_9/version_1", "a/.hidden/version_0", "a/b/version_0"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    assert [path.relative_to(tmp_path).as_posix() for path in run_folders(tmp_path)] == [
+        "a/version_9",
+        "a/version_10",
+        "a/b/version_0",
+    ]
+
+
+def test_files_that_are_linked_twice_count_once(tmp_path: Path) -> None:
+    folder = written(tmp_path, "a/version_0", a_node(1))
+    before = next(read_records(tmp_path)).size
+    (folder / "one").write_bytes(b"0" * 5000)
+    os.link(folder / "one", folder / "two")
+    assert next(read_records(tmp_path)).size == before + 5000
+
+
+def test_listing_imports_neither_torch_nor_the_parser(root: Path) -> None:
+    code = (
+        "import sys; from fer_lightning.__main__ import main; code = main(sys.argv[1:]); "
+        "assert not {'torch', 'lightning', 'jsonargparse', 'numpy', 'matplotlib'} & set(sys.modules); sys.exit(code)"
+    )
+    for verb in (["list"], ["show", "a"], ["lineage", "a"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "runs", *verb, "--root", str(root)], capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_real_run_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path) == 0
+    capsys.readouterr()
+    (record,) = read_records(tmp_path)
+    report = json.loads((tmp_path / "tiny/version_0/val/report.json").read_text())
+    assert isinstance(record, RunRecord)
+    assert (record.status, record.epochs, record.monitor) == ("finished", 2, "val_acc")
+    assert record.f1_macro == report["f1_macro"]
+    assert record.best == pytest.approx(report["accuracy"], abs=1e-6)
+    assert "TinyBackbone" in listed(capsys, "list", "--root", str(tmp_path))

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fer_lightning.data.samples import SamplesTable
+from fer_lightning.data.soft_labels import declared, read_soft_labels, with_soft_labels
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.evaluation.report import write_predictions
+from tests.helpers.cli import fit
+from tests.helpers.data import StripesDataModule, stripes_table
+
+COUNTS = {"train": 14, "val": 7, "test": 7}
+NAMES = SEVEN.class_names
+
+
+def probabilities(count: int, seed: int = 0) -> NDArray[np.float32]:
+    values = np.random.default_rng(seed).random((count, 7)) + 0.01
+    shares: NDArray[np.float32] = (values / values.sum(1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def table(soft: bool = False) -> SamplesTable:
+    return stripes_table(COUNTS, soft=soft)
+
+
+def write_csv(path: Path, key: str, names: list[str], values: NDArray[Any], columns: tuple[str, ...] = NAMES) -> str:
+    with path.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow([key, "note", *(f"p_{name}" for name in columns)])
+        writer.writerows([[name, "x", *row] for name, row in zip(names, values.tolist(), strict=True)])
+    return str(path)
+
+
+def targets(samples: SamplesTable) -> NDArray[np.float32]:
+    assert samples.soft_labels is not None
+    return samples.soft_labels
+
+
+def test_our_own_predictions_are_read(tmp_path: Path) -> None:
+    samples, values = table(), probabilities(28)
+    rows = np.arange(28)[::-1].copy()
+    path = write_predictions(tmp_path / "predictions.csv", NAMES, rows, values, samples.files, "some.ckpt")
+    found = targets(with_soft_labels(samples, "target", [str(path)])[0])
+    np.testing.assert_allclose(found[:14], values[::-1][:14], atol=1e-5)
+    np.testing.assert_array_equal(found[14:], np.eye(7)[samples.labels[14:]])  # evaluation sees labels alone
+
+
+def test_the_files_of_several_folds_go_together(tmp_path: Path) -> None:
+    samples, values = table(), probabilities(14)
+    files = list(samples.files[:14])
+    paths = [
+        write_csv(tmp_path / "a.csv", "file", files[:6], values[:6]),
+        write_csv(tmp_path / "b.csv", "path", files[6:], values[6:]),
+    ]
+    found = targets(with_soft_labels(samples, "target", paths)[0])
+    np.testing.assert_allclose(found[:14], values, atol=1e-6)
+
+
+def test_rows_are_matched_by_digest_whatever_their_names(tmp_path: Path) -> None:
+    samples, values = table(), probabilities(14)
+    digests = samples.digests[:14][::-1]
+    as_hex = [bytes(digest).hex().upper() for digest in digests]
+    in_csv = write_csv(tmp_path / "a.csv", "digest", as_hex, values[::-1])
+    np.savez(tmp_path / "a.npz", digests=digests, probabilities=values[::-1], class_names=np.array(NAMES))
+    for path in (in_csv, str(tmp_path / "a.npz")):
+        found = targets(with_soft_labels(samples, "target", [path])[0])
+        np.testing.assert_allclose(found[:14], values, atol=1e-6)
+
+
+def test_columns_are_matched_by_name(tmp_path: Path) -> None:
+    samples, values = table(), probabilities(14)
+    turned = ("Happiness", "anger", "disgust", "fear", "sadness", "surprised", "neutral")
+    order = [3, 0, 1, 2, 4, 5, 6]
+    path = write_csv(tmp_path / "a.csv", "file", list(samples.files[:14]), values[:, order], turned)
+    np.testing.assert_allclose(targets(with_soft_labels(samples, "target", [path])[0])[:14], values, atol=1e-6)
+
+
+def test_several_entries_for_one_picture_are_averaged(tmp_path: Path) -> None:
+    samples = table()
+    first, second = probabilities(14), probabilities(14, seed=1)
+    paths = [
+        write_csv(tmp_path / f"{position}.csv", "file", list(samples.files[:14]), values)
+        for position, values in enumerate((first, second))
+    ]
+    found = targets(with_soft_labels(samples, "target", paths)[0])
+    np.testing.assert_allclose(found[:14], (first + second) / 2, atol=1e-6)
+
+
+def test_votes_are_kept_beside_the_labels() -> None:
+    samples = table(soft=True)
+    changed, votes = with_soft_labels(samples, "votes", [])
+    assert changed.soft_labels is None
+    assert votes is samples.soft_labels
+    assert with_soft_labels(samples, "target", []) == (samples, None)
+
+
+def test_votes_and_a_file_of_targets_go_together(tmp_path: Path) -> None:
+    samples, values = table(soft=True), probabilities(14)
+    path = write_csv(tmp_path / "a.csv", "file", list(samples.files[:14]), values)
+    changed, votes = with_soft_labels(samples, "votes", [path])
+    np.testing.assert_allclose(targets(changed)[:14], values, atol=1e-6)
+    assert votes is samples.soft_labels
+    with pytest.raises(ConfigError, match="both data.soft_label_file and the data themselves"):
+        with_soft_labels(samples, "target", [path])
+
+
+def test_votes_need_soft_labels() -> None:
+    with pytest.raises(ConfigError, match="these data have no soft labels"):
+        with_soft_labels(table(), "votes", [])
+
+
+def test_a_training_row_without_probabilities_is_named(tmp_path: Path) -> None:
+    samples = table()
+    path = write_csv(tmp_path / "a.csv", "file", list(samples.files[1:14]), probabilities(13))
+    with pytest.raises(DataError, match=r"for 1 of 14 training rows \(first: 'stripes/0', the file has 'stripes/1'\)"):
+        with_soft_labels(samples, "target", [path])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a column 'file' or 'digest' and columns 'p_<class>', found nothing"),
+        ("file,angry\na,1\n", "expected a column 'file' or 'digest'"),
+        ("file,p_angry,p_sad\na,0.5,0.5\n", "has the classes angry, sad; the data has angry, disgust"),
+        ("file,p_angry,p_smug\na,0.5,0.5\n", "unknown expression 'smug'"),
+        ("file,{columns}\na,1,0\n", "line 2: expected 8 columns, found 3"),
+        ("file,{columns}\na,1,0,0,0,0,0,zero\n", "line 2: a probability is no number"),
+        ("file,{columns}\na,1,0,0,0,0,0,0\nb,1,1,0,0,0,0,0\n", "row 2, 'b': expected probabilities.*found 1, 1"),
+        ("file,{columns}\na,2,-1,0,0,0,0,0\n", "row 1, 'a': expected probabilities of 0 or more"),
+        ("file,{columns}\na,nan,0,0,0,0,0,0\n", "row 1, 'a': expected probabilities of 0 or more"),
+    ],
+)
+def test_malformed_tables(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "soft.csv"
+    path.write_text(text.format(columns=",".join(f"p_{name}" for name in NAMES)))
+    with pytest.raises(DataError, match=f"soft labels .*soft.csv: .*{message}") as caught:
+        read_soft_labels(path, NAMES)
+    assert "\n" not in str(caught.value)
+
+
+def test_malformed_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "soft.npz"
+    np.savez(path, files=np.array(["a"]), probabilities=np.ones((2, 7)), class_names=np.array(NAMES))
+    with pytest.raises(DataError, match=r"probabilities are \(2, 7\), expected \(1, 7\)"):
+        read_soft_labels(path, NAMES)
+    np.savez(path, probabilities=np.ones((2, 7)))
+    with pytest.raises(DataError, match="expected arrays 'files' or 'digests', 'probabilities' and 'class_names'"):
+        read_soft_labels(path, NAMES)
+    np.savez(path, files=np.array(["a", None]), probabilities=np.ones((2, 7)), class_names=np.array(NAMES))
+    with pytest.raises(DataError, match="damaged or of another kind"):  # objects would run code when read
+        read_soft_labels(path, NAMES)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="damaged or of another kind"):
+        read_soft_labels(path, NAMES)
+
+
+def test_missing_files_and_other_kinds(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_soft_labels(tmp_path / "none.csv", NAMES)
+    with pytest.raises(DataError, match="expected a .csv or .npz file"):
+        read_soft_labels(tmp_path / "none.txt", NAMES)
+
+
+def test_the_report_says_so() -> None:
+    assert declared(None, []) == {}
+    assert declared(probabilities(1), ["a.csv"])["further_annotation"] == [
+        "votes of the training rows, for an auxiliary head",
+        "probabilities of the training rows from a.csv",
+    ]
+
+
+class VotedStripes(StripesDataModule):
+    """Stripes with votes that say the same as the labels."""
+
+    def scan(self) -> SamplesTable:
+        return stripes_table(self.counts, soft=True)
+
+
+def test_batches_carry_votes_in_training_only() -> None:
+    data = VotedStripes(batch_size=8, soft_label_role="votes")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["votes"].shape == (8, 7)
+    assert batch["votes"].argmax(1).tolist() == batch["label"].tolist()
+    assert "soft_label" not in batch
+    assert "votes" not in next(iter(data._eval_loader("val")))
+    assert data.describe()["further_annotation"] == ["votes of the training rows, for an auxiliary head"]
+
+
+def test_a_run_distils_stored_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = StripesDataModule().table
+    rows = samples.rows("train")
+    path = write_csv(tmp_path / "soft.csv", "file", list(samples.files[rows]), probabilities(len(rows)))
+    assert fit(tmp_path, f"--data.soft_label_file={path}", "--data.mix=BatchMix", epochs=1) == 0
+    assert fit(tmp_path, f"--data.soft_label_file={tmp_path}/none.csv", name="none") == 2
+    assert "none.csv: cannot be read" in capsys.readouterr().err
