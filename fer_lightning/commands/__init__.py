@@ -40,4 +40,5 @@ COMMANDS: dict[str, Command] = {
     "data": Command("fer_lightning.commands.data", "data", "inspect, dedupe, convert or balance a data set", raw=True),
     "doctor": Command("fer_lightning.commands.doctor", "doctor", "name what is wrong with an installation"),
     "runs": Command("fer_lightning.commands.runs", "runs", "list runs, show one, and where it comes from", raw=True),
+    "tune": Command("fer_lightning.commands.tune", "tune", "search settings, each trial a run of its own", raw=True),
 }
