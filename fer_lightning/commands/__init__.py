@@ -37,6 +37,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "bench": Command("fer_lightning.commands.bench", "bench", "measure the time of training or of reading", raw=True),
+    "crossval": Command("fer_lightning.commands.crossval", "crossval", "compare arms over folds and seeds", raw=True),
     "data": Command("fer_lightning.commands.data", "data", "inspect, dedupe, convert or balance a data set", raw=True),
     "doctor": Command("fer_lightning.commands.doctor", "doctor", "name what is wrong with an installation"),
     "runs": Command("fer_lightning.commands.runs", "runs", "list runs, show one, and where it comes from", raw=True),

@@ -1,0 +1,123 @@
+"""Correction of the decision for the class frequencies of the training data, chosen after training.
+
+Logit adjustment after the fact (Menon et al. 2021, arXiv:2007.07314, section 4.1): ``z + tau log pi``, where ``pi`` are
+the shares of the training images. Losses and samplers for rare classes shift the decision towards them, each by another
+amount; a comparison of such arms says little unless ``tau`` is chosen for every one of them in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fer_lightning.data.folds import assign_folds
+from fer_lightning.errors import DataError
+from fer_lightning.metrics import confusion_matrix, macro_f1
+
+__all__ = ["TAUS", "best_tau", "cross_fitted", "log_prior", "mean_f1", "shifted"]
+
+TAUS: tuple[float, ...] = tuple(step / 20 for step in range(-20, 31))
+"""Amounts that are tried: -1 (as if classes were equally common) to 1.5, in steps of 0.05; 0 changes nothing."""
+
+Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+"""Of targets and predictions, int64 ``(N,)`` each; more is better."""
+
+
+def log_prior(counts: Sequence[int]) -> NDArray[np.float64]:
+    """Return the logarithm of each class's share of the training images, float64 ``(K,)``.
+
+    A class without images counts as one image: its logarithm would be minus infinity.
+
+    Raises:
+        DataError: if there is no image at all.
+    """
+    numbers = np.asarray(counts, np.float64)
+    if not numbers.sum() > 0:
+        raise DataError("prior: the training part holds no image")
+    shares: NDArray[np.float64] = np.log(np.maximum(numbers, 1.0) / numbers.sum())
+    return shares
+
+
+def shifted(log_probs: NDArray[np.float64], prior: NDArray[np.float64], tau: float) -> NDArray[np.float64]:
+    """Return log-probabilities after adding ``tau`` times the log prior, float64 ``(N, K)``; each row sums to 1 again.
+
+    Args:
+        log_probs: float64 ``(N, K)``; logits do as well.
+        prior: float64 ``(K,)``, from :func:`log_prior`.
+        tau: how much is added.
+    """
+    moved = log_probs + tau * prior
+    moved = moved - moved.max(axis=1, keepdims=True)
+    normalised: NDArray[np.float64] = moved - np.log(np.exp(moved).sum(axis=1, keepdims=True))
+    return normalised
+
+
+def mean_f1(target: NDArray[np.int64], preds: NDArray[np.int64]) -> float:
+    """Return the macro F1 of predictions, NaN without samples."""
+    classes = int(max(target.max(initial=0), preds.max(initial=0))) + 1
+    return float(macro_f1(confusion_matrix(torch.tensor(target), torch.tensor(preds), classes)))
+
+
+def best_tau(
+    log_probs: NDArray[np.float64],
+    target: NDArray[np.int64],
+    prior: NDArray[np.float64],
+    grid: Sequence[float] = TAUS,
+    score: Score = mean_f1,
+) -> tuple[float, float]:
+    """Return the amount with the best score, and that score; of equal ones that nearest to 0.
+
+    The score is that of the rows it was chosen on, so that it is a little too good.
+
+    Args:
+        log_probs: float64 ``(N, K)``.
+        target: int64 ``(N,)``.
+        prior: float64 ``(K,)``, from :func:`log_prior`.
+        grid: amounts to try.
+        score: what is best.
+
+    Raises:
+        DataError: if there is no row or no amount.
+    """
+    if not len(target) or not len(grid):
+        raise DataError("prior: tau needs at least one row to be chosen on, and one value to choose from")
+    scores = {tau: score(target, (log_probs + tau * prior).argmax(axis=1)) for tau in grid}
+    tau = max(scores, key=lambda tau: (round(scores[tau], 12), -abs(tau)))
+    return tau, scores[tau]
+
+
+def cross_fitted(
+    log_probs: NDArray[np.float64],
+    target: NDArray[np.int64],
+    prior: NDArray[np.float64],
+    groups: NDArray[np.uint8],
+    grid: Sequence[float] = TAUS,
+    score: Score = mean_f1,
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Shift each half of some rows by the amount that is best on the other half.
+
+    Args:
+        log_probs: float64 ``(N, K)``.
+        target: int64 ``(N,)``.
+        prior: float64 ``(K,)``.
+        groups: uint8 ``(N, D)``: rows with equal values, such as identical images, are in one half.
+        grid: amounts to try.
+        score: what is best.
+
+    Returns:
+        The shifted log-probabilities, float64 ``(N, K)``, and the amounts chosen for the first and the second half.
+
+    Raises:
+        DataError: if the rows cannot be divided.
+    """
+    half = assign_folds(target, groups, 2, 0)
+    moved, taus = np.empty_like(log_probs), []
+    for place in (0, 1):
+        own, other = half == place, half != place
+        tau, _ = best_tau(log_probs[other], target[other], prior, grid, score)
+        moved[own] = shifted(log_probs[own], prior, tau)
+        taus.append(tau)
+    return moved, (taus[0], taus[1])
