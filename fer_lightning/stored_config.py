@@ -53,6 +53,12 @@ def _peek_file(path: Path) -> dict[str, Any]:
         return {}
     if "config" in values:
         raise ConfigError(f"{path}: a config file cannot name others with 'config'; pass several --config instead")
+    for key in map(str, values):
+        part = key.partition(".")[0]
+        if key != part and part in values:  # the parser would take the dotted key for the whole part
+            raise ConfigError(
+                f"{path}: '{key}' beside '{part}' would drop all else of it; write it below '{part}', or pass --{key}"
+            )
     trainer = values.get("trainer")
     root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
     found = {"ckpt_path": values.get("ckpt_path"), "name": values.get("name"), "trainer.default_root_dir": root}

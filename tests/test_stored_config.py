@@ -22,6 +22,15 @@ def test_peek_reads_flags_and_files(tmp_path: Path) -> None:
         peek(["--config", str(config)])
 
 
+def test_a_part_is_given_in_one_place_of_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("model: fer_b.yaml\nmodel.backbone: resnet18\n")
+    with pytest.raises(ConfigError, match="'model.backbone' beside 'model' would drop all else of it"):
+        peek(["--config", str(config)])
+    config.write_text("model.backbone: resnet18\nmodel.tau: 0.5\nname: a\n")
+    assert peek(["--config", str(config)])[1] == "a"
+
+
 def test_a_checkpoint_gives_each_verb_what_it_needs(tmp_path: Path) -> None:
     assert fit(tmp_path, epochs=1) == 0
     path = tmp_path / "tiny/version_0/checkpoints/best.ckpt"

@@ -6,15 +6,12 @@ model, and then the model's score there means less; the test split is out of the
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.images import is_in_memory
-from fer_lightning.data.listing import linked_groups
-from fer_lightning.data.near_duplicates import thumbnails
+from fer_lightning.data.folds import linked_names
 from fer_lightning.data.samples import FOCUS, SamplesTable
 from fer_lightning.data.splits import grouped_stratified_holdout
 from fer_lightning.errors import DataError
@@ -39,13 +36,11 @@ def set_apart(table: SamplesTable, fraction: float, cache_dir: Path | None = Non
     Raises:
         DataError: if a class of two and more training images could give none.
     """
-    if table.thumbnails is None and is_in_memory(table.images):
-        groups = linked_groups(replace(table, thumbnails=thumbnails(table.images)), cache_dir=cache_dir)
-    else:
-        groups = linked_groups(table, cache_dir=cache_dir)
+    names = linked_names(table, near=True, cache_dir=cache_dir)
     rows = table.rows("train")
-    rows = rows[~_among(groups[rows], groups[~np.isin(table.splits, ("train", ""))])]
-    held = rows[grouped_stratified_holdout(table.labels[rows], groups[rows], fraction, _SEED)]
+    rows = rows[~np.isin(names[rows], np.unique(names[~np.isin(table.splits, ("train", ""))]))]
+    groups = names[rows].view(np.uint8).reshape(len(rows), -1)
+    held = rows[grouped_stratified_holdout(table.labels[rows], groups, fraction, _SEED)]
     splits: NDArray[np.str_] = table.splits.astype("<U5")
     splits[held] = FOCUS
     changed = table.with_splits(splits)
@@ -57,9 +52,3 @@ def set_apart(table: SamplesTable, fraction: float, cache_dir: Path | None = Non
             "each other or to validation and test images (same person, near-duplicates); use a larger fraction"
         )
     return changed
-
-
-def _among(names: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which names ``(N, D)`` are among others ``(M, D)``, bool ``(N,)``."""
-    known = {name.tobytes() for name in others}
-    return np.array([name.tobytes() in known for name in names], bool)

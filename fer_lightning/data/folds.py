@@ -20,7 +20,7 @@ from fer_lightning.data.near_duplicates import thumbnails
 from fer_lightning.data.samples import SamplesTable
 from fer_lightning.errors import ConfigError, DataError
 
-__all__ = ["assign_folds", "check_folds", "fold_splits"]
+__all__ = ["assign_folds", "check_folds", "fold_splits", "linked_names"]
 
 _FORMAT = 1  # raise it whenever the same images would give other thumbnails
 
@@ -124,20 +124,28 @@ def fold_splits(
     changed = np.where(table.splits == "val", "", table.splits).astype("<U5")
     candidates = candidates & (changed == "train")
     rows = np.flatnonzero(candidates | (changed == "test"))
-    names = _names(table.select(rows), near, cache_dir)
+    names = linked_names(table.select(rows), near, cache_dir)
     tested = np.unique(names[changed[rows] == "test"])
     free = candidates[rows] & ~np.isin(names, tested)
     groups = names[free].view(np.uint8).reshape(int(free.sum()), -1)
     held = rows[free][assign_folds(table.labels[rows[free]], groups, folds, seed) == fold]
     changed[held] = "val"
     if (others := (changed == "train") & ~candidates).any():
-        names = _names(table, near, cache_dir)
+        names = linked_names(table, near, cache_dir)
         changed[others & np.isin(names, np.unique(names[held]))] = ""
     return changed
 
 
-def _names(table: SamplesTable, near: bool, cache_dir: Path | None) -> NDArray[np.void]:
-    """Return the group of each row as one value, ``(N,)``."""
+def linked_names(table: SamplesTable, near: bool, cache_dir: Path | None) -> NDArray[np.void]:
+    """Return the group of each row (:func:`.linked_groups`) as one value, ``(N,)``.
+
+    A table without thumbnails gets cached ones, for which all its images are looked at once.
+
+    Args:
+        table: the samples.
+        near: whether near-duplicates are linked.
+        cache_dir: where thumbnails and pairs are kept; ``None`` for the user's cache folder.
+    """
     if near and table.thumbnails is None:
         content = hashlib.blake2b(table.digests.tobytes(), digest_size=16).hexdigest()
         made = cached_arrays(
