@@ -80,6 +80,15 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--trainer.callbacks.mode=bottom_k",
     ),
     "two processes": ("--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=4"),
+    "two processes, ema, accumulate, bf16": (
+        "--trainer.devices=2",
+        "--trainer.strategy=ddp",
+        "--data.batch_size=4",
+        "--trainer.callbacks=EMAWeightAveraging",
+        "--trainer.callbacks.decay=0.9",
+        "--trainer.accumulate_grad_batches=2",
+        "--trainer.precision=bf16-mixed",
+    ),
     "two validations": (
         "--trainer.val_check_interval=5",
         "--resume_checkpoint.every_n_steps=5",
@@ -390,10 +399,10 @@ def run(chosen: Iterable[Cell], folder: Path) -> list[str]:
         if fault:
             faults.append(f"{cell}: {fault}")
         print(f"{time.monotonic() - start:5.1f} s  {'FAULT' if fault else 'same '}  {cell}  {fault}", flush=True)
-    print(f"\n{'options':<16} {'workers':>7}  {'signal':<6} {'cells':>5} {'same':>5} {'seconds':>8}")
+    print(f"\n{'options':<36} {'workers':>7}  {'signal':<6} {'cells':>5} {'same':>5} {'seconds':>8}")
     for row, count in total.items():
-        print(f"{row[0]:<16} {row[1]:>7}  {row[2]:<6} {count:>5} {passed[row]:>5} {seconds[row]:>8.0f}")
-    print(f"{'all':<16} {'':>7}  {'':<6} {total.total():>5} {passed.total():>5} {seconds.total():>8.0f}")
+        print(f"{row[0]:<36} {row[1]:>7}  {row[2]:<6} {count:>5} {passed[row]:>5} {seconds[row]:>8.0f}")
+    print(f"{'all':<36} {'':>7}  {'':<6} {total.total():>5} {passed.total():>5} {seconds.total():>8.0f}")
     return faults
 
 

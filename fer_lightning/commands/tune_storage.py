@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy.exc import DBAPIError
 
 from fer_lightning.commands.search_space import SearchSpace
 from fer_lightning.commands.tune_config import what_differs
@@ -19,6 +21,7 @@ __all__ = ["identify", "open_storage", "shown"]
 
 IDENTITY = "fer"
 """The study's user attribute that says what it belongs to."""
+_ATTEMPTS = 5
 SQLITE_SECONDS = 60
 """How long SQLite waits for another process to finish writing."""
 
@@ -32,11 +35,16 @@ def open_storage(where: str) -> optuna.storages.BaseStorage:
     if "://" not in where:
         return _journal(Path(where))
     options = {"connect_args": {"timeout": SQLITE_SECONDS}} if where.startswith("sqlite:") else None
-    try:
-        return RDBStorage(where, engine_kwargs=options)
-    except Exception as error:  # every driver has errors of its own
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"the storage {shown(where)} cannot be opened: {reason}") from error
+    for attempt in range(_ATTEMPTS):
+        try:
+            return RDBStorage(where, engine_kwargs=options)
+        except Exception as error:  # every driver has errors of its own
+            if isinstance(error, DBAPIError) and attempt + 1 < _ATTEMPTS:
+                time.sleep(0.5)  # another process may be making the same tables
+                continue
+            reason = " ".join(str(error).split())[:300]
+            raise ConfigError(f"the storage {shown(where)} cannot be opened: {reason}") from error
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _journal(path: Path) -> JournalStorage:
