@@ -80,12 +80,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--trainer.callbacks.mode=bottom_k",
     ),
     "two processes": ("--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=4"),
-    "two processes, ema, accumulate, bf16": (
+    "two processes, accumulate, bf16": (
         "--trainer.devices=2",
         "--trainer.strategy=ddp",
         "--data.batch_size=4",
-        "--trainer.callbacks=EMAWeightAveraging",
-        "--trainer.callbacks.decay=0.9",
         "--trainer.accumulate_grad_batches=2",
         "--trainer.precision=bf16-mixed",
     ),

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from fer_lightning.models.backbones import BACKBONES
+
 
 class TinyBackbone(nn.Module):
     """Two convolutions with batch norm and dropout: everything that resuming can get wrong."""
@@ -60,6 +62,40 @@ class CosineHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.scale * F.linear(F.normalize(features), F.normalize(self.centres.weight))
+
+
+class DoubleBackbone(nn.Module):
+    """A network of ours in float64, with group for batch norm and without dropout.
+
+    Nothing in it depends on how a batch is shared out, and rounding does not grow to anything in an epoch.
+    """
+
+    def __init__(self, in_channels: int = 1, name: str = "fer_b") -> None:
+        super().__init__()
+        network = BACKBONES[name](in_channels=in_channels)
+        for module in list(network.modules()):
+            for child_name, child in list(module.named_children()):
+                if isinstance(child, nn.BatchNorm2d):
+                    setattr(module, child_name, nn.GroupNorm(4, child.num_features))
+                elif isinstance(child, nn.Dropout):
+                    setattr(module, child_name, nn.Identity())
+        self.network = network.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network(images.double())
+        return features
+
+
+class DoubleHead(nn.Module):
+    """A linear layer in float64."""
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(in_features, num_classes).double()
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.fc(features.double())
+        return logits
 
 
 class PolyLoss(nn.Module):
