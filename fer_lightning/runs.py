@@ -30,6 +30,7 @@ __all__ = [
     "claim_run_folder",
     "find_checkpoint",
     "lock_run_folder",
+    "newest_run",
     "run_folder_of",
     "run_folders",
     "run_status",
@@ -188,6 +189,12 @@ def _born(pid: int) -> str:
         return f"{boot}/{Path(f'/proc/{pid}/stat').read_text(errors='replace').rpartition(')')[2].split()[19]}"
     except (OSError, IndexError):
         return ""
+
+
+def newest_run(root: Path, name: str) -> Path | None:
+    """Return the newest run folder ``<root>/<name>/version_<k>``, ``None`` if there is none."""
+    folders = [path for path in _versions(root / name) if path.is_dir()]
+    return folders[-1] if folders else None
 
 
 def run_folders(root: Path) -> list[Path]:

@@ -222,7 +222,7 @@ class ClassFocus(Callback):
         chosen = [
             f"{self._names[i]} x{plan.draws[i] / max(1, self._counts[i]):.2f}" for i in np.flatnonzero(plan.focused)
         ]
-        if chosen and progress_left(trainer):
+        if chosen and _epoch_follows(trainer):
             rank_zero_info(f"class focus of epoch {trainer.current_epoch + 1}: {', '.join(chosen)}")
 
     def _note(self, epoch: int, f1: NDArray[np.float64] | None) -> None:
@@ -286,7 +286,7 @@ class ClassFocus(Callback):
             self._state = RegretState.restored(state_dict["state"])
 
 
-def progress_left(trainer: Trainer) -> bool:
+def _epoch_follows(trainer: Trainer) -> bool:
     """Tell whether another epoch follows."""
     return trainer.max_epochs is None or trainer.max_epochs < 0 or trainer.current_epoch + 1 < trainer.max_epochs
 

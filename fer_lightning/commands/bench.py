@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import tempfile
@@ -11,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from fer_lightning.cli import FERCLI, prepared
+from fer_lightning.commands.arguments import OneLineParser
 from fer_lightning.commands.bench_storage import bench_storage
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError
@@ -39,8 +39,8 @@ def bench(args: list[str]) -> int:
     Raises:
         ConfigError: if the arguments are wrong.
     """
-    parser = _Parser(prog="fer bench", description="Measure, on this machine, where the time of training goes.")
-    kinds = parser.add_subparsers(dest="kind", required=True, parser_class=_Parser)
+    parser = OneLineParser(prog="fer bench", description="Measure, on this machine, where the time of training goes.")
+    kinds = parser.add_subparsers(dest="kind", required=True, parser_class=OneLineParser)
     timing = kinds.add_parser(
         "train",
         usage="fer bench train --config FILE [options of fer fit] [--against-loop] [--steps N] [--rounds N]",
@@ -69,13 +69,6 @@ def bench(args: list[str]) -> int:
         raise ConfigError(f"bench train needs at least 2 steps and 1 round, not {own.steps} and {own.rounds}")
     print(time_training(of_fit, own.steps, own.rounds, own.against_loop))
     return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises one line instead of printing the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}")
 
 
 def time_training(of_fit: list[str], steps: int, rounds: int, against_loop: bool) -> str:

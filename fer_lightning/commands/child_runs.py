@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import ctypes
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -19,9 +18,9 @@ from types import FrameType
 from typing import Any
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs import LOCK, RESUME, run_status
+from fer_lightning.runs import LOCK, RESUME, newest_run, run_status
 
-__all__ = ["ChildResult", "History", "fit_in_child", "newest_run", "read_history"]
+__all__ = ["ChildResult", "History", "fit_in_child", "read_history"]
 
 History = list[dict[str, float]]
 """The rows of ``metrics.csv``: ``epoch`` and whatever was logged, a row for each epoch."""
@@ -54,16 +53,6 @@ class ChildResult:
     history: History
     stopped: bool
     message: str
-
-
-def newest_run(root: Path, name: str) -> Path | None:
-    """Return the newest run folder ``<root>/<name>/version_<k>``, ``None`` if there is none."""
-    numbered = [
-        (int(match[1]), path)
-        for path in (root / name).glob("version_*")
-        if (match := re.fullmatch(r"version_(\d+)", path.name)) and path.is_dir()
-    ]
-    return max(numbered)[1] if numbered else None
 
 
 def read_history(folder: Path) -> History:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from fer_lightning.commands.arguments import OneLineParser
 from fer_lightning.errors import ConfigError
 
 __all__ = ["Arm", "Options", "crossval", "parse"]
@@ -75,13 +75,6 @@ class Options:
         return [*(f"--config={file}" for file in (*self.configs, *arm.files)), *self.flags]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises one line instead of printing the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}")
-
-
 def crossval(args: list[str]) -> int:
     """Run, or go on with, a comparison of arms.
 
@@ -107,7 +100,7 @@ def parse(args: Sequence[str]) -> Options:
         ConfigError: for what is wrong with it.
     """
     count = next((place for place, argument in enumerate(args) if argument.startswith("-")), len(args))
-    parser = _Parser(
+    parser = OneLineParser(
         prog="fer crossval",
         usage=_USAGE,
         description=_DESCRIPTION,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.commands.child_runs import fit_in_child, newest_run
+from fer_lightning.commands.child_runs import fit_in_child
 from fer_lightning.commands.crossval import Arm, Options
 from fer_lightning.commands.rehearsal import config_values, rehearsed
 from fer_lightning.commands.tune_config import what_differs
@@ -24,7 +24,7 @@ from fer_lightning.evaluation.repetition_comparison import check_alike, compare
 from fer_lightning.evaluation.repetition_page import terminal_table
 from fer_lightning.evaluation.repetition_report import write_comparison
 from fer_lightning.evaluation.repetition_runs import TRAINED, RunResult, read_run
-from fer_lightning.runs import BEST, run_status
+from fer_lightning.runs import BEST, newest_run, run_status
 from fer_lightning.stored_config import peek
 
 __all__ = ["Facts", "check_facts", "run_study"]

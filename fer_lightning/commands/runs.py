@@ -11,8 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from fer_lightning.commands.arguments import OneLineParser
 from fer_lightning.commands.run_records import RunRecord, find_run, read_config, read_record, read_records
 from fer_lightning.commands.run_records import sorted_records as in_order
 from fer_lightning.commands.run_tree import as_dot, as_tree, read_tree
@@ -51,11 +52,6 @@ _COLOURS = {
 """ANSI colours: green, cyan, red, yellow."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}")
-
-
 def runs(args: list[str]) -> int:
     """Run a verb of ``fer runs``.
 
@@ -82,7 +78,7 @@ def runs(args: list[str]) -> int:
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"fer runs {verb}", description=VERBS[verb], allow_abbrev=False)
+    parser = OneLineParser(prog=f"fer runs {verb}", description=VERBS[verb], allow_abbrev=False)
     if verb != "list":
         parser.add_argument("run", metavar="RUN", help="a name (its newest run), name/version_3, or a path")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")

@@ -6,8 +6,8 @@ import argparse
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from fer_lightning.commands.arguments import OneLineParser
 from fer_lightning.errors import ConfigError, MissingExtraError
 
 __all__ = ["PRUNERS", "SAMPLERS", "Options", "tune"]
@@ -60,13 +60,6 @@ class Options:
     timeout: float | None
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises one line instead of printing the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}")
-
-
 def tune(args: list[str]) -> int:
     """Run or resume a study.
 
@@ -89,7 +82,7 @@ def tune(args: list[str]) -> int:
 
 
 def _parse(args: list[str]) -> tuple[Options, list[str]]:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="fer tune",
         usage=_USAGE,
         description=_DESCRIPTION,

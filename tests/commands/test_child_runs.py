@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from fer_lightning.commands import child_runs
-from fer_lightning.commands.child_runs import ChildResult, fit_in_child, newest_run
+from fer_lightning.commands.child_runs import ChildResult, fit_in_child
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs import lock_run_folder
+from fer_lightning.runs import lock_run_folder, newest_run
 from tests.helpers.cli import TINY, fit, same_weights
 
 FAKE = (sys.executable, "-m", "tests.helpers.fake_fit")
