@@ -24,6 +24,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -53,7 +54,7 @@ SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT, "KILL": signal.SIGKILL}
 PLACES = ("first", "middle", "last", "next epoch", "validation", "save", "save best")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "plain": (),
-    "ema": ("--trainer.callbacks=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"),
+    "ema": ("--trainer.callbacks=EMA", "--trainer.callbacks.decay=0.9"),
     "accumulate": ("--trainer.accumulate_grad_batches=2",),
     "bf16": ("--trainer.precision=bf16-mixed",),
     "mixup": ("--data.mix=BatchMix", "--data.mix.cutmix=1.0"),
@@ -80,10 +81,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--trainer.callbacks.mode=bottom_k",
     ),
     "two processes": ("--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=4"),
-    "two processes, accumulate, bf16": (
+    "two processes, ema, accumulate, bf16": (
         "--trainer.devices=2",
         "--trainer.strategy=ddp",
         "--data.batch_size=4",
+        "--trainer.callbacks=EMA",
+        "--trainer.callbacks.decay=0.9",
         "--trainer.accumulate_grad_batches=2",
         "--trainer.precision=bf16-mixed",
     ),
@@ -185,8 +188,8 @@ def forked(arguments: list[str], log: Path, environment: dict[str, str] | None =
             code = main(arguments)
             sys.stdout.flush()
             sys.stderr.flush()
-        except BaseException as error:
-            os.write(2, f"{error!r}\n".encode())
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(code)
     return pid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -138,6 +139,14 @@ class EmotionTask(LightningModule):
         self.train_loss = MeanLoss()
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EmotionTask:
+        """Copy all but what makes optimizer and schedule: the command line's leads to the trainer and the data."""
+        for shared in (self.make_optimizer, self.make_lr_scheduler):
+            memo[id(shared)] = shared
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        twin.__dict__.update(deepcopy(self.__getstate__(), memo))
+        return twin
 
     def setup(self, stage: str) -> None:
         """Take the class counts of the training data, for a loss that depends on them and for the priors; get teachers.

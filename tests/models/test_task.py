@@ -146,6 +146,17 @@ def test_averaged_weights_leave_the_counts_alone() -> None:
     assert built.state_dict()["criterion.class_counts"].tolist() == [43] * 7
 
 
+def test_an_average_does_not_copy_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, memo: object) -> None:
+        raise AssertionError("the data module was copied")
+
+    monkeypatch.setattr(StripesDataModule, "__deepcopy__", refuse, raising=False)
+    callback = ["--trainer.callbacks=EMA", "--trainer.fast_dev_run=true"]
+    optimizer = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1"]
+    schedule = ["--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=1"]
+    fit(tmp_path, *callback, *optimizer, *schedule)
+
+
 def test_the_state_of_an_exchanged_loss_is_dropped() -> None:
     state = {name: value.clone() for name, value in task(loss=LogitAdjustedLoss).state_dict().items()}
     plain = task()
