@@ -28,7 +28,7 @@ from fer_lightning.callbacks.global_batch import GlobalBatch
 from fer_lightning.callbacks.graceful_stop import GracefulStop, Stopped, exit_code, stopping_at_once
 from fer_lightning.callbacks.guard import FiniteGuard
 from fer_lightning.callbacks.lineage import Lineage, data_changes
-from fer_lightning.callbacks.precision import measure_precision
+from fer_lightning.callbacks.precision import check_precision, measure_precision
 from fer_lightning.callbacks.predictions import PredictionWriter
 from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.callbacks.run_config import RunConfig
@@ -145,6 +145,7 @@ class FERCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer in the folder of the run, with the precision that suits the network and the machine."""
         config = self.config["trainer"]
+        check_precision(config["precision"])
         folder = self._follow(config) if self.peers is not None and self.peers.rank else self._lead(config)
         given = self.config_init["trainer"]
         logger = given["logger"]
@@ -168,6 +169,8 @@ class FERCLI(LightningCLI):
                 **kwargs,
             )
             check_world(trainer, self.peers)
+            if trainer.world_size > 1:
+                self.datamodule.check(self.verb, trainer.world_size)  # before other processes are started
             if self.verb == "fit" and not config["fast_dev_run"]:
                 self._record(trainer, folder)
             return trainer

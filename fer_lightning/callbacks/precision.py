@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PrecisionChoice", "measure_precision"]
+from fer_lightning.errors import ConfigError
+
+__all__ = ["PrecisionChoice", "check_precision", "measure_precision"]
 
 GAIN = 1.1
 """How much faster half precision must be: below this it is not worth its rounding."""
@@ -29,6 +31,19 @@ class PrecisionChoice:
     precision: str
     reason: str
     ratio: float | None = None
+
+
+def check_precision(precision: object) -> None:
+    """Refuse float64: images are float32, and so are logits wherever scores are computed.
+
+    Args:
+        precision: what the Trainer is given.
+
+    Raises:
+        ConfigError: for float64.
+    """
+    if str(precision) in ("64", "64-true"):
+        raise ConfigError("trainer.precision 64-true is not supported: choose 32-true, bf16-mixed or 16-mixed")
 
 
 def decide(full: float, half: float) -> PrecisionChoice:

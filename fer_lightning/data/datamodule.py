@@ -250,20 +250,35 @@ class EmotionDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Read the data set once, which fills the cache, and complain before anything of a run is written."""
         if self.trainer is not None and self.trainer.state.fn is not None:
-            self._check(str(self.trainer.state.fn.value))
+            self.check(str(self.trainer.state.fn.value))
         else:
             _ = self.table
 
     def setup(self, stage: str) -> None:
         """Read the data set (from the cache) and check that the splits of this stage hold samples."""
-        self._check(stage)
+        self.check(stage)
 
-    def _check(self, stage: str) -> None:
+    def check(self, stage: str, devices: int = 1) -> None:
+        """See that the samples suffice.
+
+        Args:
+            stage: verb of the trainer.
+            devices: number of devices that share them.
+
+        Raises:
+            DataError: if a split of this stage is empty or cannot be shared out, or a class has no training sample.
+            ConfigError: if the transform or what is to be drawn does not suit them.
+        """
         for split in _STAGE_SPLITS[stage]:
             if not len(self.table.rows(split)):
                 raise DataError(
                     f"{type(self).__name__}: '{stage}' needs the {split} split, which holds no sample "
                     f"(found: {self._found()})"
+                )
+            if len(self.table.rows(split)) < devices:  # one that has no batch would leave the others waiting
+                raise DataError(
+                    f"{type(self).__name__}: {devices} devices cannot share the {split} split "
+                    f"(found: {self._found()}); pass a smaller --trainer.devices"
                 )
         if stage == "fit" and self.transform is not None:
             self.transform.check(self.table.images.shape[1], self.table.images.shape[2])

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from fer_lightning.callbacks import precision
 from fer_lightning.callbacks.precision import decide, has_bfloat16, measure_precision
+from tests.helpers.cli import fit
 from tests.helpers.parts import TinyBackbone
 
 
@@ -39,3 +42,10 @@ def test_measuring_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_devices_without_autocast_have_none() -> None:
     assert not has_bfloat16(torch.device("meta"))
+
+
+def test_float64_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ("64-true", "64"):
+        assert fit(tmp_path, f"--trainer.precision={given}") == 2
+        assert "trainer.precision 64-true is not supported: choose 32-true" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -50,6 +50,13 @@ def test_a_missing_split_is_told_when_it_is_asked_for() -> None:
         data.setup("test")
 
 
+def test_each_device_has_something_to_evaluate() -> None:
+    data = StripesDataModule(val=2)
+    data.check("fit", devices=2)
+    with pytest.raises(DataError, match=r"3 devices cannot share the val split \(found: .*val 2"):
+        data.check("fit", devices=3)
+
+
 def test_an_empty_class_is_told_before_training() -> None:
     table = stripes_table({"train": 14, "val": 7})
     splits = np.where((table.labels == 1) & (table.splits == "train"), "", table.splits)
