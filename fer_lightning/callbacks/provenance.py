@@ -1,11 +1,13 @@
-"""What a node of the lineage is made of: the checkpoint before it, the code, the packages and the machine."""
+"""Where a run comes from: the command, the checkpoint before it, the code, the packages and the machine."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,18 +17,20 @@ import torch
 from lightning.pytorch import Trainer
 
 import fer_lightning
-from fer_lightning.callbacks.reports import hardware
 from fer_lightning.callbacks.run_config import CONFIG_KEY
 from fer_lightning.config_changes import config_changes
 from fer_lightning.lineage import Change, Parent
 
 __all__ = [
     "LINEAGE_KEY",
+    "PACKAGES",
     "changes_since",
     "code_state",
+    "command_line",
     "device",
     "environment",
     "epochs_in",
+    "hardware",
     "origin_of_weights",
     "parent_of",
     "stored_data",
@@ -35,14 +39,31 @@ __all__ = [
 LINEAGE_KEY = "fer_lineage"
 """Where a checkpoint says which ``node`` of a run wrote it, and what its ``data`` was."""
 
-_PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "numpy")
+PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "numpy")
+"""Those whose versions have a say in what a run computes."""
+
+
+def command_line() -> str:
+    """Return the command that this process was started by."""
+    program = Path(sys.argv[0]).name
+    return " ".join(["fer" if program == "__main__.py" else program, *sys.argv[1:]])  # python -m fer_lightning
+
+
+def hardware() -> str:
+    """Return the name of the GPU, of the processor where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def environment() -> dict[str, Any]:
     """Return the versions of Python and packages, and the machine's name and system."""
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in _PACKAGES},
+        **{name: version(name) for name in PACKAGES},
         "hostname": socket.gethostname(),
         "os": platform.platform(),
     }

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from fer_lightning.callbacks.checkpoints import is_rehearsal
 from fer_lightning.callbacks.full_disk import told_if_full
+from fer_lightning.callbacks.provenance import PACKAGES, command_line, hardware
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError
 from fer_lightning.evaluation.files import write_atomically
@@ -216,7 +216,6 @@ def _model_name(trainer: Trainer) -> str:
 
 def _context(trainer: Trainer, split: str) -> dict[str, Any]:
     """Return what one must know to repeat an evaluation."""
-    packages = ("fer_lightning", "torch", "lightning", "timm", "torchmetrics", "numpy")
     data = datamodule_of(trainer).describe()
     return {
         "split": split,
@@ -229,21 +228,11 @@ def _context(trainer: Trainer, split: str) -> dict[str, Any]:
         "precision": trainer.precision,
         "devices": f"{trainer.world_size} x {trainer.strategy.root_device.type}",
         "hardware": hardware(),
-        "command": " ".join(Path(part).name if i == 0 else part for i, part in enumerate(sys.argv)),
+        "command": command_line(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: version(name) for name in ("fer_lightning", *PACKAGES)},
         "data": data,
     }
-
-
-def hardware() -> str:
-    """Return the name of the GPU, of the processor where there is none."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def _history_csv(history: list[dict[str, float]]) -> str:
