@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import sys
@@ -11,7 +10,8 @@ from collections.abc import Sequence
 
 from fer_lightning import __version__
 from fer_lightning.commands import COMMANDS
-from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.commands.arguments import chosen_verb
+from fer_lightning.errors import FERError
 
 __all__ = ["main"]
 
@@ -65,23 +65,17 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0
-    if argv[0] in ("-V", "--version"):
+    if argv[:1] in (["-V"], ["--version"]):
         print(f"fer_lightning {__version__}")
         return 0
-    verb = argv[0]
+    verb = chosen_verb(argv, {**TRAINER_VERBS, **{name: command.help for name, command in COMMANDS.items()}}, _OVERVIEW)
+    if verb is None:
+        return 0
     if verb in TRAINER_VERBS:
         from fer_lightning.cli import run_trainer_verb  # here, because it imports torch and lightning
 
         return run_trainer_verb(verb, argv[1:])
-    if verb in COMMANDS:
-        return COMMANDS[verb].run(argv[1:])
-    known = [*TRAINER_VERBS, *COMMANDS]
-    close = difflib.get_close_matches(verb, known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    raise ConfigError(f"there is no verb '{verb}'{hint} (verbs: {', '.join(known)})")
+    return COMMANDS[verb].run(argv[1:])
 
 
 def _told(error: FERError) -> str:
@@ -90,12 +84,6 @@ def _told(error: FERError) -> str:
     if len(lines) > 1 and lines[0].startswith("Caught ") and " worker process " in lines[0]:
         return lines[-1].partition(": ")[2]
     return str(error)
-
-
-def _overview() -> str:
-    verbs = {**TRAINER_VERBS, **{name: command.help for name, command in COMMANDS.items()}}
-    width = max(map(len, verbs))
-    return _OVERVIEW.format(verbs="\n".join(f"  {name:<{width}}  {text}" for name, text in verbs.items())).rstrip()
 
 
 if __name__ == "__main__":

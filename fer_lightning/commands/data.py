@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from fer_lightning.errors import ConfigError
+from fer_lightning.commands.arguments import chosen_verb
 
 __all__ = ["VERBS", "data"]
 
@@ -42,15 +40,10 @@ def data(args: list[str]) -> int:
     Raises:
         FERError: for whatever a user can mend.
     """
-    if not args or args[0] in ("-h", "--help", "help"):
-        print(_OVERVIEW.format(verbs="\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())).rstrip())
+    verb = chosen_verb(args, VERBS, _OVERVIEW, "data")
+    if verb is None:
         return 0
-    verb, *rest = args
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise ConfigError(f"there is no verb 'data {verb}'{hint} (verbs: {', '.join(VERBS)})")
     from fer_lightning.commands.data_verbs import run_verb  # here, because it imports torch and lightning
 
-    run_verb(verb, rest)
+    run_verb(verb, args[1:])
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import shutil
@@ -13,12 +12,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.commands.arguments import OneLineParser
+from fer_lightning.commands.arguments import OneLineParser, chosen_verb
 from fer_lightning.commands.run_records import RunRecord, find_run, read_config, read_record, read_records
 from fer_lightning.commands.run_records import sorted_records as in_order
 from fer_lightning.commands.run_tree import as_dot, as_tree, read_tree
 from fer_lightning.config_changes import flat, told
-from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.errors import FERError
 from fer_lightning.lineage import Node, read_lineage
 
 __all__ = ["runs"]
@@ -64,15 +63,10 @@ def runs(args: list[str]) -> int:
     Raises:
         FERError: for whatever a user can mend.
     """
-    if not args or args[0] in ("-h", "--help", "help"):
-        print(_OVERVIEW.format(verbs="\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())).rstrip())
+    verb = chosen_verb(args, VERBS, _OVERVIEW, "runs")
+    if verb is None:
         return 0
-    verb, *rest = args
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise ConfigError(f"there is no verb 'runs {verb}'{hint} (verbs: {', '.join(VERBS)})")
-    given = _parser(verb).parse_args(rest)
+    given = _parser(verb).parse_args(args[1:])
     {"list": _list, "show": _show, "lineage": _lineage}[verb](given)
     return 0
 
