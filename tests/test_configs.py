@@ -130,7 +130,13 @@ def test_a_trainer_fragment_runs(config: str, fer2013: list[str]) -> None:
     assert run(fer2013, f"--config={experiment}", f"--trainer={CONFIGS / config}", focus) == 0
 
 
+@pytest.mark.parametrize("config", names(sorted((CONFIGS / "focus").glob("*.yaml"))))
+def test_an_arm_of_class_focus_runs(config: str, fer2013: list[str]) -> None:
+    experiment = CONFIGS / "experiment" / "fer2013_b.yaml"
+    assert run(fer2013, f"--config={experiment}", f"--config={CONFIGS / config}", "--data.focus_fraction=0.2") == 0
+
+
 def test_every_fragment_is_used_or_named() -> None:
     text = "".join(path.read_text() for path in COMPLETE) + (CONFIGS / "README.md").read_text()
-    fragments = [path for room in ("data", "model", "trainer") for path in (CONFIGS / room).glob("*.yaml")]
+    fragments = [path for room in ("data", "model", "trainer", "focus") for path in (CONFIGS / room).glob("*.yaml")]
     assert [path.name for path in fragments if path.name not in text] == []

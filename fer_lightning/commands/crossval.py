@@ -29,6 +29,7 @@ or arms it runs what is lacking. Results are in runs/STUDY: crossval.md, crossva
 _OWN = {
     "ckpt_path": "its runs start afresh, and go on by themselves",
     "seed_everything": "say --seeds",
+    "trainer.fast_dev_run": "it leaves nothing to compare; --trainer.max_epochs 1 is short, too",
     "data.folds": "say --folds",
     "data.fold": "each fold has its turn",
 }

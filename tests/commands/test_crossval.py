@@ -280,6 +280,7 @@ def test_a_typo_in_any_arm_costs_no_run(
         (["x=plain.yaml+"], "'x=plain.yaml+' is no arm"),
         (["plain.yaml", "--evaluate=train"], "invalid choice: 'train'"),
         (["plain.yaml", "--seed_everything=3"], "takes no --seed_everything: say --seeds"),
+        (["plain.yaml", "--trainer.fast_dev_run", "true"], "takes no --trainer.fast_dev_run: it leaves nothing"),
         (["plain.yaml", "--ckpt_path", "last"], "takes no --ckpt_path"),
         (["plain.yaml", "--data.fold=1"], "takes no --data.fold"),
         (["--seeds", "0,1", "plain.yaml"], "'plain.yaml' belongs to no option; arms stand before all options"),
