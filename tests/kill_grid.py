@@ -96,7 +96,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--trainer.max_epochs=3",
     ),
 }
-CORE = ("plain", "ema", "accumulate", "bf16")
+CORE = ("plain", "ema", "accumulate", "bf16", "two processes")
 COMMON = [
     *TINY,
     "--name=run",
@@ -222,7 +222,7 @@ class Cell:
 
 
 def cells(options: Iterable[str] = tuple(OPTIONS)) -> Iterator[Cell]:
-    """Return the whole grid: with loader processes for the options of the core only."""
+    """Return the whole grid: with two loader processes for the options of the core only."""
     for name in options:
         for workers, (place, signame) in itertools.product((0, 2), itertools.product(PLACES, SIGNALS)):
             if workers == 0 or name in CORE:
