@@ -154,7 +154,7 @@ def test_an_average_does_not_copy_the_command_line(tmp_path: Path, monkeypatch: 
     callback = ["--trainer.callbacks=EMA", "--trainer.fast_dev_run=true"]
     optimizer = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1"]
     schedule = ["--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=1"]
-    fit(tmp_path, *callback, *optimizer, *schedule)
+    assert fit(tmp_path, *callback, *optimizer, *schedule) == 0
 
 
 def test_the_state_of_an_exchanged_loss_is_dropped() -> None:
