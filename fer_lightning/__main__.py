@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Sequence
 
 from fer_lightning import __version__
+from fer_lightning.cli.verbs import chosen_verb
 from fer_lightning.commands import COMMANDS
-from fer_lightning.commands.arguments import chosen_verb
 from fer_lightning.errors import FERError
 
 __all__ = ["main"]
@@ -72,7 +72,7 @@ def _dispatch(argv: list[str]) -> int:
     if verb is None:
         return 0
     if verb in TRAINER_VERBS:
-        from fer_lightning.cli import run_trainer_verb  # here, because it imports torch and lightning
+        from fer_lightning.cli.trainer_cli import run_trainer_verb  # here, because it imports torch and lightning
 
         return run_trainer_verb(verb, argv[1:])
     return COMMANDS[verb].run(argv[1:])

@@ -37,13 +37,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from fer_lightning.__main__ import main
-from fer_lightning.callbacks import checkpoint_io
 from fer_lightning.errors import CheckpointError
+from fer_lightning.runs import checkpoint_io
 from tests.helpers.cli import TINY
 
 STEPS = 10  # batches of 8 in an epoch of 84
 NEEDED = (
-    "fer_lightning.cli",
+    "fer_lightning.cli.trainer_cli",
     "fer_lightning.callbacks.unfreezing",
     "tests.helpers.data",
     "tests.helpers.parts",

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from fer_lightning.callbacks.ema import EMA
-from fer_lightning.data.augment import BatchAugment
-from fer_lightning.data.mixing import BatchMix
+from fer_lightning.data.batches.augment import BatchAugment
+from fer_lightning.data.batches.mixing import BatchMix
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.types import Batch
 from tests.helpers.data import StripesDataModule

@@ -51,7 +51,7 @@ def refused(data: str, root: Path, runs: Path, capsys: pytest.CaptureFixture[str
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what was logged about bad rows."""
-    return [record.getMessage() for record in caplog.records if record.name == "fer_lightning.data.bad_rows"]
+    return [record.getMessage() for record in caplog.records if record.name == "fer_lightning.data.table.bad_rows"]
 
 
 def encoded(form: str, size: tuple[int, int] = (48, 48), mode: str = "RGB") -> bytes:

@@ -15,7 +15,6 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 from torch import Tensor
 
-from fer_lightning.callbacks.precision import measure_precision
 from fer_lightning.class_weights import class_weights
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
@@ -27,6 +26,7 @@ from fer_lightning.losses import (
     WeightedCrossEntropy,
     ldam_margins,
 )
+from fer_lightning.models.precision import measure_precision
 from fer_lightning.models.task import EmotionTask
 from tests.helpers.cli import fer, fit, same_weights, weights, written_config
 
@@ -337,8 +337,8 @@ def test_a_run_with_each_loss_by_its_short_name(options: tuple[str, ...], tmp_pa
 
 
 def test_precision_is_measured_with_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fer_lightning.callbacks.precision.has_bfloat16", lambda device: True)
-    monkeypatch.setattr("fer_lightning.cli.measure_precision", partial(measure_precision, seconds=0.0))
+    monkeypatch.setattr("fer_lightning.models.precision.has_bfloat16", lambda device: True)
+    monkeypatch.setattr("fer_lightning.cli.trainer_cli.measure_precision", partial(measure_precision, seconds=0.0))
     assert fit(tmp_path, "--model.loss=LogitAdjustedLoss", "--trainer.precision=null", epochs=1) == 0
 
 

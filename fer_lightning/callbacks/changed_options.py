@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fer_lightning.lineage import Change
 from fer_lightning.optim import StepSchedule
+from fer_lightning.runs.lineage import Change
 
 __all__ = ["ChangedOptions", "scale_rates", "set_option"]
 

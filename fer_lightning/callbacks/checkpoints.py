@@ -16,8 +16,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
-from fer_lightning.callbacks.checkpoint_io import PART_SUFFIX, AtomicCheckpointIO, flush_folder
 from fer_lightning.errors import ConfigError
+from fer_lightning.runs.checkpoint_io import PART_SUFFIX, AtomicCheckpointIO, flush_folder
 
 __all__ = [
     "FER_KEY",

@@ -27,9 +27,9 @@ from fer_lightning.callbacks.focus_rules import (
     static_draws,
 )
 from fer_lightning.callbacks.reports import datamodule_of
-from fer_lightning.data.samples import FOCUS
+from fer_lightning.data.table.samples import FOCUS
 from fer_lightning.errors import ConfigError
-from fer_lightning.evaluation.files import write_atomically
+from fer_lightning.files import write_atomically
 from fer_lightning.metrics import class_scores, confusion_matrix
 
 __all__ = ["ClassFocus"]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.balance import largest_remainder
+from fer_lightning.data.splitting.balance import largest_remainder
 
 __all__ = [
     "CEILINGS",

@@ -21,7 +21,6 @@ from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
-from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.callbacks.checkpoints import (
     FER_KEY,
     RESUME,
@@ -31,6 +30,7 @@ from fer_lightning.callbacks.checkpoints import (
     write_resume,
 )
 from fer_lightning.errors import NonFiniteError, StorageError
+from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 
 __all__ = ["TIME_IS_UP", "GracefulStop", "Stopped", "exit_code", "stopping_at_once"]
 

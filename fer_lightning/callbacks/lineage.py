@@ -31,8 +31,8 @@ from fer_lightning.callbacks.provenance import (
 from fer_lightning.callbacks.reports import EvaluationReport, datamodule_of, improved
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.evaluation.files import write_atomically
-from fer_lightning.lineage import LINEAGE, Change, Node, Parent, lineage_text, read_lineage
+from fer_lightning.files import write_atomically
+from fer_lightning.runs.lineage import LINEAGE, Change, Node, Parent, lineage_text, read_lineage
 
 __all__ = ["Lineage", "data_changes", "how_it_ended", "how_it_failed"]
 

@@ -18,8 +18,8 @@ from lightning.pytorch import Trainer
 
 import fer_lightning
 from fer_lightning.callbacks.run_config import CONFIG_KEY
-from fer_lightning.config_changes import config_changes
-from fer_lightning.lineage import Change, Parent
+from fer_lightning.runs.changes import config_changes
+from fer_lightning.runs.lineage import Change, Parent
 
 __all__ = [
     "LINEAGE_KEY",

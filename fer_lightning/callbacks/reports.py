@@ -26,9 +26,10 @@ from fer_lightning.callbacks.full_disk import told_if_full
 from fer_lightning.callbacks.provenance import PACKAGES, command_line, hardware
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError
-from fer_lightning.evaluation.files import write_atomically
-from fer_lightning.evaluation.plots import curves_figure, figure_png
+from fer_lightning.evaluation.plots import curves_figure
 from fer_lightning.evaluation.report import PICTURES, EvaluationResult, text_table, write_report
+from fer_lightning.figures import figure_png
+from fer_lightning.files import write_atomically
 
 __all__ = ["EvaluationReport", "datamodule_of", "gather_rows", "hardware", "improved"]
 

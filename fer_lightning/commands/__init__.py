@@ -30,7 +30,7 @@ class Command:
         function = getattr(import_module(self.module), self.function)
         if self.raw:
             return int(function(list(args)))
-        from fer_lightning.commands.parsing import run_function  # here, because it imports jsonargparse
+        from fer_lightning.cli.functions import run_function  # here, because it imports jsonargparse
 
         return run_function(self.function, function, list(args))
 

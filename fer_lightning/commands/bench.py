@@ -16,8 +16,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from fer_lightning.cli import FERCLI, prepared
-from fer_lightning.commands.arguments import OneLineParser
+from fer_lightning.cli.trainer_cli import FERCLI, prepared
+from fer_lightning.cli.verbs import OneLineParser
 from fer_lightning.commands.bench_storage import bench_storage
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from fer_lightning.data.arrow import ArrowDataModule
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.images import FileImages
-from fer_lightning.data.samples import SamplesTable, content_digests
-from fer_lightning.data.shards import ShardsDataModule
+from fer_lightning.data.files.file_images import FileImages
+from fer_lightning.data.sets.arrow import ArrowDataModule
+from fer_lightning.data.sets.shards import ShardsDataModule
 from fer_lightning.data.storage.description import METADATA, StoredSet, describe_files
 from fer_lightning.data.storage.encoding import EncodedChunk, chunks_of
 from fer_lightning.data.storage.shard_loader import ShardImages
 from fer_lightning.data.storage.writers import ArrowSetWriter, FolderSetWriter, SetWriter, ShardSetWriter
+from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 

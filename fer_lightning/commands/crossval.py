@@ -1,17 +1,17 @@
-"""``fer crossval``: reads its command line; what a study does stands in :mod:`.crossval_study`, slow to import."""
+"""``fer crossval``: reads its command line; what a study does is in :mod:`fer_lightning.studies.crossval`."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from fer_lightning.commands.arguments import OneLineParser
+from fer_lightning.cli.verbs import OneLineParser
 from fer_lightning.errors import ConfigError
+from fer_lightning.studies.crossval.options import Arm, Options
 
-__all__ = ["Arm", "Options", "crossval", "parse"]
+__all__ = ["crossval", "parse"]
 
 _USAGE = "fer crossval ARM [ARM ...] [--folds K] [--seeds 0,1,2] [options] [options of fer fit]"
 _DESCRIPTION = """\
@@ -36,46 +36,6 @@ _OWN = {
 _NAME = re.compile(r"\w[\w.-]*")
 
 
-@dataclass(frozen=True)
-class Arm:
-    """What is compared.
-
-    Attributes:
-        name: of its folder and in the report.
-        files: config files of its own, in order.
-    """
-
-    name: str
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What ``fer crossval`` is told.
-
-    Attributes:
-        arms: what is compared; the first is what the others are compared with.
-        folds: number of folds, ``None`` for the data set's own validation split.
-        seeds: of the runs.
-        name: of the study.
-        test: evaluate the chosen checkpoints on the test split, too.
-        configs: config files that all arms share.
-        flags: further arguments of ``fer fit``.
-    """
-
-    arms: tuple[Arm, ...]
-    folds: int | None
-    seeds: tuple[int, ...]
-    name: str
-    test: bool
-    configs: tuple[str, ...]
-    flags: tuple[str, ...]
-
-    def arguments(self, arm: Arm) -> list[str]:
-        """Return the arguments of ``fer fit`` for an arm."""
-        return [*(f"--config={file}" for file in (*self.configs, *arm.files)), *self.flags]
-
-
 def crossval(args: list[str]) -> int:
     """Run, or go on with, a comparison of arms.
 
@@ -89,7 +49,7 @@ def crossval(args: list[str]) -> int:
         FERError: for whatever a user can mend.
     """
     options = parse(args)
-    from fer_lightning.commands.crossval_study import run_study  # here, because it imports torch and lightning
+    from fer_lightning.studies.crossval.study import run_study  # here, because it imports torch and lightning
 
     return run_study(options)
 

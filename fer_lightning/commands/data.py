@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fer_lightning.commands.arguments import chosen_verb
+from fer_lightning.cli.verbs import chosen_verb
 
 __all__ = ["VERBS", "data"]
 

@@ -13,20 +13,20 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 import fer_lightning.data as data_wing
-from fer_lightning.data.bad_rows import one_line, short_path
-from fer_lightning.data.balanced import BalancedFER2013DataModule
+from fer_lightning.cli.parsing import folded, prepare_parsing, readable
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.dedupe import Conflicts, clean, find_duplicates, without_blank
 from fer_lightning.data.detect import detect_datamodule
-from fer_lightning.data.samples import SPLITS, SamplesTable
+from fer_lightning.data.sets.balanced import BalancedFER2013DataModule
+from fer_lightning.data.splitting.dedupe import Conflicts, clean, find_duplicates, without_blank
 from fer_lightning.data.storage.convert import Format, check_target
 from fer_lightning.data.storage.convert import convert as convert_table
 from fer_lightning.data.storage.encoding import Encoding
-from fer_lightning.data.synthesis import Recipe, synthesise, with_kinds
+from fer_lightning.data.table.bad_rows import one_line, short_path
+from fer_lightning.data.table.samples import SPLITS, SamplesTable
+from fer_lightning.data.table.synthesis import Recipe, synthesise, with_kinds
 from fer_lightning.errors import ConfigError, FERError
-from fer_lightning.evaluation.data_page import inspect_table
-from fer_lightning.evaluation.dedupe_report import dedupe_text, write_dedupe_report
-from fer_lightning.parsing import folded, prepare_parsing, readable
+from fer_lightning.inspection.dedupe_report import dedupe_text, write_dedupe_report
+from fer_lightning.inspection.page import inspect_table
 
 __all__ = ["balance", "convert", "dedupe", "inspect", "run_verb"]
 

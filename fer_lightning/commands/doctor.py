@@ -115,7 +115,7 @@ def check_compute() -> Iterator[Finding]:
     """Processors and bfloat16."""
     try:
         torch = importlib.import_module("torch")
-        precision = importlib.import_module("fer_lightning.callbacks.precision")
+        precision = importlib.import_module("fer_lightning.models.precision")
     except ImportError:
         return
     cpu = precision.has_bfloat16(torch.device("cpu"))
@@ -129,7 +129,7 @@ def check_compute() -> Iterator[Finding]:
 
 def check_folders() -> Iterator[Finding]:
     """Disk space, and that the cache can be written."""
-    cache = importlib.import_module("fer_lightning.data.cache")
+    cache = importlib.import_module("fer_lightning.data.table.cache")
     free = shutil.disk_usage(Path.cwd()).free
     yield Finding(free > LOW_DISK, f"{free / 1024**3:.1f} GiB free in the working directory")
     folder = cache.default_cache_dir()

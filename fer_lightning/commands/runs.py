@@ -12,13 +12,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.commands.arguments import OneLineParser, chosen_verb
-from fer_lightning.commands.run_records import RunRecord, find_run, read_config, read_record, read_records
-from fer_lightning.commands.run_records import sorted_records as in_order
-from fer_lightning.commands.run_tree import as_dot, as_tree, read_tree
-from fer_lightning.config_changes import flat, told
+from fer_lightning.cli.verbs import OneLineParser, chosen_verb
 from fer_lightning.errors import FERError
-from fer_lightning.lineage import Node, read_lineage
+from fer_lightning.runs.changes import flat, told
+from fer_lightning.runs.lineage import Node, read_lineage
+from fer_lightning.runs.records import RunRecord, find_run, read_config, read_record, read_records
+from fer_lightning.runs.records import sorted_records as in_order
+from fer_lightning.runs.tree import as_dot, as_tree, read_tree
 
 __all__ = ["runs"]
 

@@ -1,19 +1,16 @@
-"""``fer tune``: reads its command line; what a study does stands in :mod:`.tune_study`, which is slow to import."""
+"""``fer tune``: reads its command line; what a study does is in :mod:`fer_lightning.studies.tune`."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 
-from fer_lightning.commands.arguments import OneLineParser
+from fer_lightning.cli.verbs import OneLineParser
 from fer_lightning.errors import ConfigError, MissingExtraError
+from fer_lightning.studies.tune.options import PRUNERS, SAMPLERS, Options
 
-__all__ = ["PRUNERS", "SAMPLERS", "Options", "tune"]
-
-SAMPLERS = ("tpe", "random", "grid")
-PRUNERS = ("median", "hyperband", "none")
+__all__ = ["tune"]
 
 _USAGE = "fer tune --config FILE --space FILE [--trials N] [options] [options of fer fit]"
 _DESCRIPTION = """\
@@ -27,37 +24,6 @@ A search space is a YAML file of flags of `fer fit`:
 The same command goes on where a study was interrupted; given twice at the same time, on one machine or on several with
 one storage, it shares the work. Results are in runs/STUDY: trials.csv, best.yaml, study.json and pictures.
 """
-
-
-@dataclass(frozen=True)
-class Options:
-    """What ``fer tune`` is told beside the options of ``fer fit``.
-
-    Attributes:
-        space: file of the search space.
-        trials: how many the study shall have, those of before and of other processes included.
-        study: its name, ``None`` for that of the config with ``_tune``.
-        storage: a file or an Optuna URL, ``None`` for ``study.log`` in the study's folder.
-        metric: logged validation metric to improve.
-        mode: ``max`` or ``min``.
-        sampler: one of :data:`SAMPLERS`.
-        pruner: one of :data:`PRUNERS`.
-        warmup: epochs before a trial may be pruned.
-        seed: of the sampler.
-        timeout: seconds after which no trial is begun, ``None`` for no limit.
-    """
-
-    space: Path
-    trials: int
-    study: str | None
-    storage: str | None
-    metric: str
-    mode: str
-    sampler: str
-    pruner: str
-    warmup: int
-    seed: int
-    timeout: float | None
 
 
 def tune(args: list[str]) -> int:
@@ -76,7 +42,7 @@ def tune(args: list[str]) -> int:
     for package, name in (("optuna", "optuna"), ("sklearn", "scikit-learn")):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(f"fer tune needs {name}: pip install 'fer_lightning[tune]'")
-    from fer_lightning.commands.tune_study import run_study  # here, because it imports torch, lightning and optuna
+    from fer_lightning.studies.tune.study import run_study  # here, because it imports torch, lightning and optuna
 
     return run_study(options, of_fit)
 

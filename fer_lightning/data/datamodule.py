@@ -14,23 +14,23 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from fer_lightning.data.augment import BatchAugment
-from fer_lightning.data.balance import cap_classes, draws_per_class, parse_balance
-from fer_lightning.data.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
-from fer_lightning.data.focus_part import set_apart
-from fer_lightning.data.folds import check_folds, fold_splits
-from fer_lightning.data.images import is_in_memory
-from fer_lightning.data.manifest_file import rows_to_keep
-from fer_lightning.data.mixing import BatchMix
-from fer_lightning.data.normalise import normalised
-from fer_lightning.data.samples import FOCUS, SPLITS, SamplesTable
-from fer_lightning.data.sampling import EpochSampler, QuotaSampler, ResumableLoader
-from fer_lightning.data.soft_labels import Role, declared, with_soft_labels
-from fer_lightning.data.splits import drop_overlap as drop_overlapping
-from fer_lightning.data.summary import summarise
-from fer_lightning.data.transforms import SampleTransform, named_transform
+from fer_lightning.data.batches.augment import BatchAugment
+from fer_lightning.data.batches.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
+from fer_lightning.data.batches.mixing import BatchMix
+from fer_lightning.data.batches.sampling import EpochSampler, QuotaSampler, ResumableLoader
+from fer_lightning.data.batches.transforms import SampleTransform, named_transform
+from fer_lightning.data.splitting.balance import cap_classes, draws_per_class, parse_balance
+from fer_lightning.data.splitting.focus_part import set_apart
+from fer_lightning.data.splitting.folds import check_folds, fold_splits
+from fer_lightning.data.splitting.splits import drop_overlap as drop_overlapping
+from fer_lightning.data.table.images import is_in_memory
+from fer_lightning.data.table.manifest_file import rows_to_keep
+from fer_lightning.data.table.samples import FOCUS, SPLITS, SamplesTable
+from fer_lightning.data.table.soft_labels import Role, declared, with_soft_labels
+from fer_lightning.data.table.summary import summarise
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.preprocessing import normalised
 from fer_lightning.types import Batch, Preprocessing
 
 __all__ = ["EmotionDataModule"]

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from fer_lightning.data.affectnet import is_affectnet
-from fer_lightning.data.archives import is_archive, open_root
-from fer_lightning.data.bad_rows import one_line, short_path
-from fer_lightning.data.ck_plus import is_ck_plus
-from fer_lightning.data.fer2013_csv import has_fer2013_header
-from fer_lightning.data.fer2013_folder import top_folders
-from fer_lightning.data.fer2013_rows import USAGES
-from fer_lightning.data.image_folder import SPLIT_NAMES
-from fer_lightning.data.manifest_file import has_manifest_header
-from fer_lightning.data.raf_db import is_raf_db
+from fer_lightning.data.files.archives import is_archive, open_root
+from fer_lightning.data.sets.affectnet.affectnet import is_affectnet
+from fer_lightning.data.sets.ck_plus import is_ck_plus
+from fer_lightning.data.sets.fer2013.fer2013_csv import has_fer2013_header
+from fer_lightning.data.sets.fer2013.fer2013_folder import top_folders
+from fer_lightning.data.sets.image_folder import SPLIT_NAMES
+from fer_lightning.data.sets.raf_db import is_raf_db
 from fer_lightning.data.storage.description import METADATA, read_metadata
+from fer_lightning.data.storage.pixel_csv import USAGES
+from fer_lightning.data.table.bad_rows import one_line, short_path
+from fer_lightning.data.table.manifest_file import has_manifest_header
 from fer_lightning.emotions import EIGHT, SYNONYMS
 from fer_lightning.errors import DataError
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fer_lightning.data.archives import open_root
-from fer_lightning.data.bad_rows import OnError, short_path, warn_left_out
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.decode import MAX_PIXELS
-from fer_lightning.data.listing import Listing, Small, linked_groups, read_listing
-from fer_lightning.data.samples import SamplesTable
-from fer_lightning.data.splits import complete_splits, missing_splits
+from fer_lightning.data.files.archives import open_root
+from fer_lightning.data.files.decode import MAX_PIXELS
+from fer_lightning.data.files.listing import Listing, Small, read_listing
+from fer_lightning.data.splitting.links import linked_groups
+from fer_lightning.data.splitting.splits import complete_splits, missing_splits
+from fer_lightning.data.table.bad_rows import OnError, short_path, warn_left_out
+from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "FilesDataModule"]

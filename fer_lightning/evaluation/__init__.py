@@ -1,10 +1,8 @@
 """What is measured, drawn and written down about a trained classifier."""
 
-from fer_lightning.evaluation.files import write_atomically
 from fer_lightning.evaluation.plots import (
     confusion_matrix_figure,
     curves_figure,
-    figure_png,
     per_class_figure,
     reliability_figure,
     worst_mistakes_figure,
@@ -17,6 +15,8 @@ from fer_lightning.evaluation.report import (
     write_predictions,
     write_report,
 )
+from fer_lightning.figures import figure_png
+from fer_lightning.files import write_atomically
 
 __all__ = [
     "EvaluationResult",

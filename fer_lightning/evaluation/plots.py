@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -18,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from fer_lightning.figures import BLANK, COLORS, FAINT, INK, SPLIT_COLORS, house_style, wrapped
 from fer_lightning.metrics import (
     bin_means,
     calibration_bins,
@@ -27,86 +25,15 @@ from fer_lightning.metrics import (
 )
 
 __all__ = [
-    "COLORS",
-    "DPI",
     "confusion_matrix_figure",
     "curves_figure",
-    "figure_png",
-    "house_style",
     "per_class_figure",
     "reliability_figure",
     "worst_mistakes_figure",
 ]
 
-DPI = 150
-"""Resolution of written pictures, in dots per inch."""
-
-COLORS = {
-    "blue": "#0072B2",
-    "orange": "#E69F00",
-    "green": "#009E73",
-    "vermillion": "#D55E00",
-    "sky": "#56B4E9",
-    "purple": "#CC79A7",
-    "yellow": "#F0E442",
-    "black": "#000000",
-}
-"""Eight colours that colour-blind readers can tell apart (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/)."""
-
-SPLIT_COLORS = {"train": COLORS["blue"], "val": COLORS["vermillion"], "test": COLORS["green"]}
 DASHES = ("-", "--", ":", "-.")
-INK = "#222222"
-FAINT = "#767676"
-GRID = "#E3E3E3"
-BLANK = "#F4F4F4"
 BAR = 0.27  # width of a bar and the gap beside it, as a share of a class's room
-
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
-    "font.size": 9.0,
-    "axes.titlesize": 11.0,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 8.0,
-    "axes.labelsize": 9.5,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": GRID,
-    "text.color": INK,
-    "text.parse_math": False,  # a "$" in a name is a dollar
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "hatch.linewidth": 0.5,
-    "figure.constrained_layout.w_pad": 0.1,
-    "figure.constrained_layout.h_pad": 0.1,
-    "figure.titlesize": 11.0,
-    "figure.titleweight": "bold",
-    "figure.facecolor": "white",
-}
-
-
-@contextmanager
-def house_style() -> Iterator[None]:
-    """Draw everything inside the ``with`` block in the package's style; settings of the caller come back afterwards."""
-    with mpl.rc_context(STYLE):
-        yield
-
-
-def figure_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file of 150 dots per inch; equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    with house_style():
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _wrapped(title: str, figure: Figure) -> str:
-    """Break a headline into lines that fit a figure; bold letters of 11 points are about 0.105 inches wide."""
-    return textwrap.fill(title, max(20, int(figure.get_figwidth() / 0.105) - 4))
 
 
 def _headline(axes: Axes, title: str, subtitle: str) -> None:
@@ -156,7 +83,7 @@ def confusion_matrix_figure(matrix: NDArray[np.int64], class_names: Sequence[str
         axes.set_ylabel("true", labelpad=6, weight="bold")
         summary = f"{samples:,} samples, accuracy {matrix.trace() / samples:.1%}" if samples else "no samples"
         shading = "; shading: share of the true class" if count > 4 else ""
-        _headline(axes, _wrapped(title, figure), summary + shading)
+        _headline(axes, wrapped(title, figure), summary + shading)
     return figure
 
 
@@ -219,7 +146,7 @@ def per_class_figure(matrix: NDArray[np.int64], class_names: Sequence[str], titl
         )
         axes.set_xticks(places, _with_support(class_names, support))
         axes.tick_params(axis="x", length=0)
-        axes.set(xlim=(-0.6, len(class_names) - 0.4), ylim=(0.0, 1.06), ylabel="score", title=_wrapped(title, figure))
+        axes.set(xlim=(-0.6, len(class_names) - 0.4), ylim=(0.0, 1.06), ylabel="score", title=wrapped(title, figure))
         figure.legend(loc="outside lower center", ncols=4)
     return figure
 
@@ -284,7 +211,7 @@ def reliability_figure(confidence: NDArray[np.float32], correct: NDArray[np.bool
         upper.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="white")
         count = f"{int(samples.sum()):,} samples, {bins} bins"
         score = f"ECE {ece:.3f}" if samples.any() else "no ECE"
-        _headline(upper, f"{_wrapped(title, figure)}\n{score}", count)
+        _headline(upper, f"{wrapped(title, figure)}\n{score}", count)
         lower.grid(axis="y")
         lower.bar(centers, samples / max(1, samples.sum()), width, color=FAINT)
         lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -318,7 +245,7 @@ def worst_mistakes_figure(
     rows = max(1, math.ceil(shown / columns))
     with house_style():
         figure = Figure(figsize=(max(4.0, 1.6 * columns), 1.9 * rows + 0.5), layout="constrained")
-        figure.suptitle(_wrapped(title, figure))
+        figure.suptitle(wrapped(title, figure))
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
@@ -345,7 +272,7 @@ def curves_figure(history: Mapping[str, Sequence[tuple[float, float]]], title: s
     panels = [(kind, curves) for kind, curves in (("loss", losses), ("score", scores)) if curves]
     with house_style():
         figure = Figure(figsize=(max(1, len(panels)) * 4.8, 3.8), layout="constrained")
-        figure.suptitle(_wrapped(title, figure))
+        figure.suptitle(wrapped(title, figure))
         for place, (kind, curves) in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), place + 1)
             _draw_curves(axes, curves, less_is_better=kind == "loss")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fer_lightning.data.folds import assign_folds
+from fer_lightning.data.splitting.folds import assign_folds
 from fer_lightning.errors import DataError
 from fer_lightning.metrics import confusion_matrix, macro_f1
 

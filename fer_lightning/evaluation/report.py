@@ -19,17 +19,17 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fer_lightning.data.images import ImageArray
+from fer_lightning.data.table.images import ImageArray
 from fer_lightning.emotions import scheme_of
 from fer_lightning.errors import DataError, LabelError, NonFiniteError
-from fer_lightning.evaluation.files import csv_text, write_atomically
 from fer_lightning.evaluation.plots import (
     confusion_matrix_figure,
-    figure_png,
     per_class_figure,
     reliability_figure,
     worst_mistakes_figure,
 )
+from fer_lightning.figures import figure_png
+from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.metrics import (
     CALIBRATION_BINS,
     accuracy,

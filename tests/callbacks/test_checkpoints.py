@@ -11,9 +11,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO, check_checkpoint
 from fer_lightning.callbacks.checkpoints import ResumeCheckpoint, _prepare
 from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO, check_checkpoint
 from tests.helpers.cli import fit, same_weights
 
 STATE = {"state_dict": {"weight": torch.arange(1000.0)}, "epoch": 3}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from tests.helpers.cli import TINY, fit
 from tests.kill_grid import child
 

@@ -16,7 +16,6 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from fer_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.callbacks.checkpoints import may_stop_after
 from fer_lightning.callbacks.graceful_stop import (
     TIME_IS_UP,
@@ -26,7 +25,8 @@ from fer_lightning.callbacks.graceful_stop import (
     exit_code,
     stopping_at_once,
 )
-from fer_lightning.runs import LOCK, find_checkpoint
+from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.runs.folder import LOCK, find_checkpoint
 from tests.helpers.cli import fer, fit, same_weights
 from tests.helpers.parts import StoppedError
 

@@ -12,8 +12,8 @@ import torch
 from fer_lightning.callbacks.graceful_stop import TIME_IS_UP, Stopped
 from fer_lightning.callbacks.lineage import data_changes, how_it_ended, how_it_failed
 from fer_lightning.callbacks.provenance import LINEAGE_KEY, code_state
-from fer_lightning.lineage import LINEAGE, Node, read_lineage
-from fer_lightning.runs import run_status
+from fer_lightning.runs.folder import run_status
+from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
 from tests.helpers.cli import fit, same_weights
 from tests.helpers.data import StripesDataModule, stripes_table
 from tests.helpers.parts import StoppedError

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_lightning.commands import crossval_study
-from fer_lightning.commands.child_runs import ChildResult
-from fer_lightning.commands.crossval import Arm, parse
+from fer_lightning.commands.crossval import parse
 from fer_lightning.errors import ConfigError
 from fer_lightning.evaluation.report import EvaluationResult, write_report
-from fer_lightning.lineage import Node, lineage_text
+from fer_lightning.runs.lineage import Node, lineage_text
+from fer_lightning.studies.child_runs import ChildResult
+from fer_lightning.studies.crossval import study as crossval_study
+from fer_lightning.studies.crossval.options import Arm
 from tests.helpers.cli import TINY, fer, same_weights
 from tests.helpers.data import StripesDataModule
 

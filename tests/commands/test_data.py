@@ -256,7 +256,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device", "manifest.csv")
 
-    monkeypatch.setattr("fer_lightning.evaluation.files.os.fsync", full)
+    monkeypatch.setattr("fer_lightning.files.os.fsync", full)
     root = write_folders(tmp_path / "faces", 2)
     assert fer("data", "dedupe", str(root), f"--out={tmp_path / 'out'}", SMALL, "--near=false") == 1
     assert one_line_error(capsys.readouterr()) == "fer: error: manifest.csv: No space left on device\n"

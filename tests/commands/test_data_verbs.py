@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from tqdm import tqdm
 
-from fer_lightning.data.arrow import ArrowDataModule
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.fer2013 import FER2013DataModule
-from fer_lightning.data.image_folder import ImageFolderDataModule
-from fer_lightning.data.manifest import ManifestDataModule
-from fer_lightning.data.samples import SPLITS
-from fer_lightning.data.shards import ShardsDataModule
+from fer_lightning.data.sets.arrow import ArrowDataModule
+from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule
+from fer_lightning.data.sets.image_folder import ImageFolderDataModule
+from fer_lightning.data.sets.manifest import ManifestDataModule
+from fer_lightning.data.sets.shards import ShardsDataModule
+from fer_lightning.data.table.samples import SPLITS
 from tests.commands.test_data import FORMS, SMALL, files_in, one_line_error
 from tests.helpers.cli import TINY, fer
 from tests.helpers.fer2013 import write_fer2013

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from fer_lightning.commands.run_records import RunRecord, find_run, read_records, sorted_records
 from fer_lightning.errors import ConfigError
-from fer_lightning.lineage import LINEAGE, Change, Node, Parent, lineage_text
-from fer_lightning.runs import LOCK, Holder, run_folders, run_status
+from fer_lightning.runs.folder import LOCK, Holder, run_folders, run_status
+from fer_lightning.runs.lineage import LINEAGE, Change, Node, Parent, lineage_text
+from fer_lightning.runs.records import RunRecord, find_run, read_records, sorted_records
 from tests.helpers.cli import fer, fit
-from tests.test_runs import dead_process
+from tests.runs.test_folder import dead_process
 
 
 def written(root: Path, run: str, *nodes: Node, f1: float | None = None, **files: str) -> Path:

@@ -21,20 +21,22 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fer_lightning.commands import child_runs, tune_results, tune_study
-from fer_lightning.commands.child_runs import ChildResult
-from fer_lightning.commands.search_space import load_space
-from fer_lightning.commands.tune_config import Base, check_space, read_base
-from fer_lightning.commands.tune_results import best_first, short_name, told_row
-from fer_lightning.commands.tune_storage import open_storage, shown
-from fer_lightning.commands.tune_study import has_turn, is_abandoned, verdict
 from fer_lightning.errors import ConfigError
-from fer_lightning.evaluation.tune_plots import TrialRow
-from fer_lightning.runs import Holder
-from tests.commands.test_child_runs import FAKE, REPOSITORY, wait_for
+from fer_lightning.runs.folder import Holder
+from fer_lightning.studies import child_runs
+from fer_lightning.studies.child_runs import ChildResult
+from fer_lightning.studies.tune import results as tune_results
+from fer_lightning.studies.tune import study as tune_study
+from fer_lightning.studies.tune.config import Base, check_space, read_base
+from fer_lightning.studies.tune.plots import TrialRow
+from fer_lightning.studies.tune.results import best_first, short_name, told_row
+from fer_lightning.studies.tune.search_space import load_space
+from fer_lightning.studies.tune.storage import open_storage, shown
+from fer_lightning.studies.tune.study import has_turn, is_abandoned, verdict
 from tests.helpers.cli import TINY, fer, same_weights
 from tests.helpers.fake_fit import LR, flags, score
 from tests.helpers.sets import write_set
+from tests.studies.test_child_runs import FAKE, REPOSITORY, wait_for
 
 SPACE = f"{LR}: {{low: 1e-4, high: 1e-1, log: true}}\ndata.batch_size: {{choices: [16, 32, 64]}}\n"
 OPTIMIZER = ["--model.optimizer=torch.optim.Adam", "--trainer.max_epochs=3"]
@@ -446,7 +448,7 @@ def test_real_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def process(root: Path, *options: str, fake: dict[str, Any] | None = None) -> subprocess.Popen[str]:
     """Start ``fer tune`` in a process of its own, with pretended trials if a plan for them is given."""
-    code = "import sys; from fer_lightning.__main__ import main; from fer_lightning.commands import child_runs\n"
+    code = "import sys; from fer_lightning.__main__ import main; from fer_lightning.studies import child_runs\n"
     code += f"child_runs.FIT = {FAKE!r}\n" if fake is not None else ""
     code += "sys.exit(main(sys.argv[1:]))"
     return subprocess.Popen(

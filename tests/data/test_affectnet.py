@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_lightning.data import affectnet_layouts
-from fer_lightning.data.affectnet import AffectNetDataModule, is_affectnet, list_affectnet
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.listing import Listing
+from fer_lightning.data.files.listing import Listing
+from fer_lightning.data.sets.affectnet import affectnet_layouts
+from fer_lightning.data.sets.affectnet.affectnet import AffectNetDataModule, is_affectnet, list_affectnet
 from fer_lightning.emotions import AFFECTNET_CODES, EIGHT, SEVEN
 from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.published_sets import (

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_lightning.data.affectnet import AffectNetDataModule, list_affectnet
-from fer_lightning.data.affectnet_layouts import read_annotations
+from fer_lightning.data.sets.affectnet.affectnet import AffectNetDataModule, list_affectnet
+from fer_lightning.data.sets.affectnet.affectnet_layouts import read_annotations
 from fer_lightning.errors import ConfigError, DataError, FERError, LabelError
 from tests.helpers.published_sets import LIST_HEADER, LISTS, write_affectnet, write_npy, write_picture
 

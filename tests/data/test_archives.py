@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fer_lightning.data.archives import ArchiveLimits, is_archive, open_root
+from fer_lightning.data.files.archives import ArchiveLimits, is_archive, open_root
 from fer_lightning.errors import DataError
 
 TREE = {
@@ -347,7 +347,7 @@ def test_an_archive_that_may_not_be_read_is_named(data: Path, cache: Path, monke
     def refuse(*_: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("fer_lightning.data.archives.file_digest", refuse)
+    monkeypatch.setattr("fer_lightning.data.files.archives.file_digest", refuse)
     assert "faces.zip: cannot be read (Permission denied)" in refusal(write_tree(data, ".zip"), cache)
 
 
@@ -355,7 +355,7 @@ def test_a_full_disk_leaves_nothing(data: Path, cache: Path, monkeypatch: pytest
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fer_lightning.data.archives._Unpacking._count_bytes", full)
+    monkeypatch.setattr("fer_lightning.data.files.archives._Unpacking._count_bytes", full)
     assert "(No space left on device); unpack it by hand" in refusal(write_tree(data, ".zip"), cache)
 
 
@@ -394,7 +394,7 @@ def test_an_interruption_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("fer_lightning.data.archives._Unpacking.make_links", interrupt)
+    monkeypatch.setattr("fer_lightning.data.files.archives._Unpacking.make_links", interrupt)
     with pytest.raises(error):
         open_root(write_tree(data, ".tar.gz"), cache)
     assert everything(cache) == ["archives"]
@@ -408,7 +408,7 @@ def test_ctrl_c_leaves_nothing(data: Path, cache: Path, monkeypatch: pytest.Monk
         if len(seen) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("fer_lightning.data.archives._Unpacking._count_bytes", press)
+    monkeypatch.setattr("fer_lightning.data.files.archives._Unpacking._count_bytes", press)
     with pytest.raises(KeyboardInterrupt):
         open_root(write_tree(data, ".tar"), cache)
     assert [path for path in seen[1] if path.endswith(".part/set/train/happy/b b.txt")]  # half of it was there

@@ -13,14 +13,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fer_lightning.data import arrow as arrow_module
-from fer_lightning.data.arrow import ArrowDataModule, ArrowImages, read_description, scan_arrow
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.samples import SamplesTable, content_digests
+from fer_lightning.data.sets import arrow as arrow_module
+from fer_lightning.data.sets.arrow import ArrowDataModule, ArrowImages, read_description, scan_arrow
 from fer_lightning.data.storage.convert import convert
 from fer_lightning.data.storage.description import METADATA
 from fer_lightning.data.storage.encoding import Encoder, encoded_chunks
 from fer_lightning.data.storage.writers import ArrowSetWriter
+from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.errors import DataError, MissingExtraError
 from tests.contracts.datamodule import DataModuleContract
 from tests.data.storage.test_convert import small_table

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fer_lightning.data.augment import BatchAugment
-from fer_lightning.data.randomness import draw_keys
+from fer_lightning.data.batches.augment import BatchAugment
 from fer_lightning.errors import ConfigError
+from fer_lightning.randomness import draw_keys
 
 OFF: dict[str, Any] = {
     "flip": 0, "rotation": 0, "scale": (1, 1), "shift": 0, "brightness": 0, "contrast": 0, "erasing": 0,

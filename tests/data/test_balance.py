@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fer_lightning.data.balance import Balance, cap_classes, draws_per_class, largest_remainder, parse_balance
+from fer_lightning.data.splitting.balance import Balance, cap_classes, draws_per_class, largest_remainder, parse_balance
 from fer_lightning.errors import ConfigError, DataError
 
 COUNTS = {"angry": 30, "disgust": 4, "fear": 0, "happy": 70}

@@ -11,13 +11,13 @@ import pytest
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from fer_lightning.data.balanced import BalancedFER2013DataModule, injected_table
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.fer2013 import scan_fer2013
-from fer_lightning.data.images import SubsetImages
-from fer_lightning.data.samples import SamplesTable, concatenate, content_digests
+from fer_lightning.data.sets.balanced import BalancedFER2013DataModule, injected_table
+from fer_lightning.data.sets.fer2013.fer2013 import scan_fer2013
 from fer_lightning.data.storage.convert import convert
-from fer_lightning.data.synthesis import REPORT_RECIPE, Recipe, parent_rows
+from fer_lightning.data.table.images import SubsetImages
+from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests
+from fer_lightning.data.table.synthesis import REPORT_RECIPE, Recipe, parent_rows
 from fer_lightning.emotions import EIGHT, SEVEN
 from fer_lightning.errors import ConfigError, DataError, LabelError
 from tests.contracts.datamodule import DataModuleContract

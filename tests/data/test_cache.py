@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fer_lightning.data import cache
-from fer_lightning.data.cache import cached_arrays, default_cache_dir, file_digest, listing_digest
+from fer_lightning.data.table import cache
+from fer_lightning.data.table.cache import cached_arrays, default_cache_dir, file_digest, listing_digest
 from fer_lightning.errors import DataError
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_lightning.data.ck_plus import CKPlusDataModule, is_ck_plus, list_ck_plus
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.sets.ck_plus import CKPlusDataModule, is_ck_plus, list_ck_plus
 from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract

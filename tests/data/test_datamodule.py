@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from fer_lightning.data.augment import BatchAugment
+from fer_lightning.data.batches.augment import BatchAugment
+from fer_lightning.data.batches.dataset import spare_cores
+from fer_lightning.data.batches.mixing import BatchMix
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.dataset import spare_cores
-from fer_lightning.data.images import SubsetImages
-from fer_lightning.data.mixing import BatchMix
-from fer_lightning.data.samples import SamplesTable, content_digests
+from fer_lightning.data.table.images import SubsetImages
+from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.data import StripesDataModule, pixels, stripes_table

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from fer_lightning.data.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
-from fer_lightning.data.images import ResizedImages
-from fer_lightning.data.transforms import named_transform
+from fer_lightning.data.batches.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
+from fer_lightning.data.batches.transforms import named_transform
+from fer_lightning.data.files.file_images import ResizedImages
 from tests.helpers.data import pixels, stripes_table
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from fer_lightning.data.decode import decode, decode_with_facts, fit, inside
+from fer_lightning.data.files.decode import decode, decode_with_facts, fit, inside
 from fer_lightning.errors import DataError
 from tests.helpers.images import (
     GREEN,

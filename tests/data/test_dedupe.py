@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fer_lightning.data.dedupe import Cleaning, Conflicts, GroupCount, Shared, clean, find_duplicates
-from fer_lightning.data.images import SubsetImages
-from fer_lightning.data.near_duplicates import thumbnails
-from fer_lightning.data.samples import SamplesTable, content_digests
+from fer_lightning.data.splitting.dedupe import Cleaning, Conflicts, GroupCount, Shared, clean, find_duplicates
+from fer_lightning.data.splitting.near_duplicates import thumbnails
+from fer_lightning.data.table.images import SubsetImages
+from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 from tests.data.test_near_duplicates import clipped, faces, jpeg

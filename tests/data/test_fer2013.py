@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_lightning.data import fer2013_layout
-from fer_lightning.data.fer2013 import FER2013DataModule, scan_fer2013
-from fer_lightning.data.samples import SamplesTable
+from fer_lightning.data.sets.fer2013 import fer2013_layout
+from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule, scan_fer2013
+from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_lightning.data.fer2013 import scan_fer2013
+from fer_lightning.data.sets.fer2013.fer2013 import scan_fer2013
 from fer_lightning.errors import DataError, FERError, LabelError
 from tests.helpers.fer2013 import csv_lines, fake_rows, write_fer2013
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.ferplus import FERPlusDataModule, label_votes
+from fer_lightning.data.sets.fer2013.ferplus import FERPlusDataModule, label_votes
 from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract

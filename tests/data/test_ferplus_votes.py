@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_lightning.data.fer2013 import scan_fer2013
-from fer_lightning.data.ferplus_votes import read_votes, votes_to_soft_labels
+from fer_lightning.data.sets.fer2013.fer2013 import scan_fer2013
+from fer_lightning.data.sets.fer2013.ferplus_votes import read_votes, votes_to_soft_labels
 from fer_lightning.errors import DataError
 from tests.helpers.fer2013 import VOTE_COLUMNS, csv_lines, fake_rows, write_fer2013
 

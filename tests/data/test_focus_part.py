@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fer_lightning.data.focus_part import set_apart
-from fer_lightning.data.samples import FOCUS, SamplesTable, content_digests
-from fer_lightning.data.summary import summarise
+from fer_lightning.data.splitting.focus_part import set_apart
+from fer_lightning.data.table.samples import FOCUS, SamplesTable, content_digests
+from fer_lightning.data.table.summary import summarise
 from fer_lightning.errors import ConfigError, DataError
 from tests.helpers.data import StripesDataModule, pixels, stripes_table
 

@@ -10,16 +10,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fer_lightning.data.arrow import ArrowDataModule
-from fer_lightning.data.balanced import BalancedFER2013DataModule
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.fer2013 import FER2013DataModule
-from fer_lightning.data.folds import assign_folds, check_folds, fold_splits
-from fer_lightning.data.image_folder import ImageFolderDataModule
-from fer_lightning.data.samples import SamplesTable, content_digests
-from fer_lightning.data.shards import ShardsDataModule
+from fer_lightning.data.sets.arrow import ArrowDataModule
+from fer_lightning.data.sets.balanced import BalancedFER2013DataModule
+from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule
+from fer_lightning.data.sets.image_folder import ImageFolderDataModule
+from fer_lightning.data.sets.shards import ShardsDataModule
+from fer_lightning.data.splitting.folds import assign_folds, check_folds, fold_splits
 from fer_lightning.data.storage.convert import convert
-from fer_lightning.data.synthesis import synthesise, with_kinds
+from fer_lightning.data.table.samples import SamplesTable, content_digests
+from fer_lightning.data.table.synthesis import synthesise, with_kinds
 from fer_lightning.errors import ConfigError, DataError
 from tests.helpers.data import StripesDataModule, pixels, stripes_table
 from tests.helpers.fer2013 import write_fer2013

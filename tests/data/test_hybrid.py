@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.hybrid import HybridDataModule, HybridSource
+from fer_lightning.data.sets.hybrid import HybridDataModule, HybridSource
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 from tests.contracts.datamodule import DataModuleContract

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from fer_lightning.data.batches.dataset import spare_cores
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.dataset import spare_cores
 from fer_lightning.data.files_datamodule import FilesDataModule
-from fer_lightning.data.image_folder import ImageFolderDataModule, class_folders, list_image_folder, walk_images
-from fer_lightning.data.near_duplicates import near_duplicates
-from fer_lightning.data.samples import SPLITS
+from fer_lightning.data.sets.image_folder import ImageFolderDataModule, class_folders, list_image_folder, walk_images
+from fer_lightning.data.splitting.near_duplicates import near_duplicates
+from fer_lightning.data.table.samples import SPLITS
 from fer_lightning.emotions import EIGHT, SEVEN
 from fer_lightning.errors import ConfigError, DataError, LabelError
 from fer_lightning.types import Batch
@@ -288,7 +288,7 @@ def test_files_are_read_by_processes_of_their_own(tree: Path) -> None:
 
 def test_the_index_is_decoded_once_for_all_sizes(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = module(tree).table
-    monkeypatch.setattr("fer_lightning.data.image_index.decode_with_facts", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr("fer_lightning.data.files.image_index.decode_with_facts", lambda *_, **__: pytest.fail("again"))
     again = module(tree, image_size=32, channels=1).table
     assert again.images.shape == (42, 1, 32, 32)
     assert np.array_equal(again.digests, first.digests)

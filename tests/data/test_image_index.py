@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import fer_lightning.data.image_index as module
-from fer_lightning.data.decode import decode_with_facts
-from fer_lightning.data.image_index import ImageIndex, index_images
-from fer_lightning.data.near_duplicates import THUMBNAIL_SIDE
-from fer_lightning.data.samples import content_digests
+import fer_lightning.data.files.image_index as module
+from fer_lightning.data.files.decode import decode_with_facts
+from fer_lightning.data.files.image_index import ImageIndex, index_images
+from fer_lightning.data.splitting.near_duplicates import THUMBNAIL_SIDE
+from fer_lightning.data.table.samples import content_digests
 from tests.helpers.folders import draw, save
 
 

@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_lightning.data.decode import decode, fit
-from fer_lightning.data.images import (
-    ConcatImages,
-    FileImages,
-    ResizedImages,
-    SubsetImages,
-    is_in_memory,
-    to_channels,
-    to_picture,
-    to_planes,
-)
+from fer_lightning.data.files.decode import decode, fit
+from fer_lightning.data.files.file_images import FileImages, ResizedImages, to_channels
+from fer_lightning.data.table.images import ConcatImages, SubsetImages, is_in_memory, to_picture, to_planes
 from fer_lightning.errors import DataError
 from tests.helpers.folders import draw, save
 

@@ -9,13 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import fer_lightning.data.listing as module
-from fer_lightning.data.bad_rows import reason_counts
-from fer_lightning.data.images import FileImages, SubsetImages
-from fer_lightning.data.listing import Listing, linked_groups, read_listing
-from fer_lightning.data.near_duplicates import THUMBNAIL_SIDE, near_duplicates
-from fer_lightning.data.samples import SamplesTable
-from fer_lightning.data.splits import complete_splits
+import fer_lightning.data.files.listing as module
+from fer_lightning.data.files.file_images import FileImages
+from fer_lightning.data.files.listing import Listing, read_listing
+from fer_lightning.data.splitting.links import linked_groups
+from fer_lightning.data.splitting.near_duplicates import THUMBNAIL_SIDE, near_duplicates
+from fer_lightning.data.splitting.splits import complete_splits
+from fer_lightning.data.table.bad_rows import reason_counts
+from fer_lightning.data.table.images import SubsetImages
+from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from tests.helpers.folders import draw, save

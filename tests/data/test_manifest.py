@@ -9,8 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from fer_lightning.data.files_datamodule import IMAGENET_MEAN
-from fer_lightning.data.manifest import ManifestDataModule, list_manifest
-from fer_lightning.data.manifest_file import (
+from fer_lightning.data.sets.manifest import ManifestDataModule, list_manifest
+from fer_lightning.data.splitting.near_duplicates import near_duplicates
+from fer_lightning.data.storage.convert import convert
+from fer_lightning.data.storage.description import METADATA
+from fer_lightning.data.table.manifest_file import (
     COLUMNS,
     ManifestFile,
     has_manifest_header,
@@ -18,10 +21,7 @@ from fer_lightning.data.manifest_file import (
     read_manifest,
     rows_to_keep,
 )
-from fer_lightning.data.near_duplicates import near_duplicates
-from fer_lightning.data.samples import SPLITS, SamplesTable, content_digests
-from fer_lightning.data.storage.convert import convert
-from fer_lightning.data.storage.description import METADATA
+from fer_lightning.data.table.samples import SPLITS, SamplesTable, content_digests
 from fer_lightning.errors import DataError, LabelError
 from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.data import stripes_table

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor, nn
 
-from fer_lightning.data.mixing import BatchMix, partners, symmetric_beta
-from fer_lightning.data.randomness import draw_keys, uniform
+from fer_lightning.data.batches.mixing import BatchMix, partners, symmetric_beta
 from fer_lightning.errors import ConfigError
+from fer_lightning.randomness import draw_keys, uniform
 from fer_lightning.types import Batch
 from tests.helpers.cli import fit, weights
 

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fer_lightning.data.images import SubsetImages
-from fer_lightning.data.near_duplicates import (
+from fer_lightning.data.splitting.near_duplicates import (
     MAX_DISTANCE,
     THUMBNAIL_SIDE,
     Pairs,
@@ -22,6 +21,7 @@ from fer_lightning.data.near_duplicates import (
     thumbnail,
     thumbnails,
 )
+from fer_lightning.data.table.images import SubsetImages
 
 Image = NDArray[np.uint8]
 

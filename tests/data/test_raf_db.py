@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.listing import Listing
-from fer_lightning.data.raf_db import RAFDBDataModule, is_raf_db, list_raf_db
+from fer_lightning.data.files.listing import Listing
+from fer_lightning.data.sets.raf_db import RAFDBDataModule, is_raf_db, list_raf_db
 from fer_lightning.emotions import RAFDB_CODES, SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fer_lightning.data.affectnet import AffectNetDataModule
-from fer_lightning.data.ck_plus import CKPlusDataModule
 from fer_lightning.data.files_datamodule import FilesDataModule
-from fer_lightning.data.raf_db import RAFDBDataModule
-from fer_lightning.data.raw_codes import code_of, is_coded_tree, list_code_folders, scheme_with
+from fer_lightning.data.sets.affectnet.affectnet import AffectNetDataModule
+from fer_lightning.data.sets.ck_plus import CKPlusDataModule
+from fer_lightning.data.sets.raf_db import RAFDBDataModule
+from fer_lightning.data.sets.raw_codes import code_of, is_coded_tree, list_code_folders, scheme_with
 from fer_lightning.emotions import EIGHT, SEVEN
 from fer_lightning.errors import ConfigError, DataError, LabelError
 from tests.helpers.published_sets import write_affectnet, write_ck_plus, write_picture, write_raf_db

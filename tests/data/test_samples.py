@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_lightning.data.images import ConcatImages, ResizedImages, SubsetImages
-from fer_lightning.data.samples import SamplesTable, concatenate, content_digests
+from fer_lightning.data.files.file_images import ResizedImages
+from fer_lightning.data.table.images import ConcatImages, SubsetImages
+from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests
 from fer_lightning.errors import DataError, LabelError
 from tests.helpers.data import pixels, stripes_table
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from fer_lightning.data.sampling import Draw, EpochSampler, QuotaSampler, ResumableLoader
+from fer_lightning.data.batches.sampling import Draw, EpochSampler, QuotaSampler, ResumableLoader
 from fer_lightning.errors import ConfigError
 from fer_lightning.types import Batch
 

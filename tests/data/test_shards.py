@@ -12,14 +12,14 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from fer_lightning.data.batches.transforms import SampleTransform
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.samples import SamplesTable
-from fer_lightning.data.shards import ShardsDataModule
+from fer_lightning.data.sets.shards import ShardsDataModule
 from fer_lightning.data.storage import convert as convert_module
 from fer_lightning.data.storage.convert import convert
 from fer_lightning.data.storage.description import METADATA
 from fer_lightning.data.storage.writers import INDEX, ShardSetWriter
-from fer_lightning.data.transforms import SampleTransform
+from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract
 from tests.data.storage.test_convert import small_table
@@ -355,7 +355,7 @@ def test_other_sets_are_told_apart(tmp_path: Path, source: SamplesTable) -> None
 def test_litdata_says_nothing_and_leaves_processes_alone(folder: Path, tmp_path: Path) -> None:
     program = (
         "import multiprocessing, sys\n"
-        "from fer_lightning.data.shards import ShardsDataModule\n"
+        "from fer_lightning.data.sets.shards import ShardsDataModule\n"
         "before = multiprocessing.get_start_method()\n"
         "list(ShardsDataModule(sys.argv[1], num_workers=0, batch_size=4).train_dataloader())\n"
         "assert multiprocessing.get_start_method() == before\n"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fer_lightning.data.drawing.actions import ACTION_UNITS, PROTOTYPES, Actions, Dice, sample_actions
-from fer_lightning.data.drawing.features import brow_curve, eye_curves, mouth_curves
-from fer_lightning.data.drawing.head import jaw_drop
-from fer_lightning.data.drawing.person import AGE_GROUPS, SKIN_TONES, Person, sample_person
-from fer_lightning.data.samples import SPLITS, SamplesTable
-from fer_lightning.data.sketch import DEFAULT_COUNTS, SketchDataModule, draw_face, scan_sketch
+from fer_lightning.data.sets.sketch.actions import ACTION_UNITS, PROTOTYPES, Actions, Dice, sample_actions
+from fer_lightning.data.sets.sketch.features import brow_curve, eye_curves, mouth_curves
+from fer_lightning.data.sets.sketch.head import jaw_drop
+from fer_lightning.data.sets.sketch.person import AGE_GROUPS, SKIN_TONES, Person, sample_person
+from fer_lightning.data.sets.sketch.sketch import DEFAULT_COUNTS, SketchDataModule, draw_face, scan_sketch
+from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 from tests.contracts.datamodule import DataModuleContract

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fer_lightning.data.samples import SamplesTable
-from fer_lightning.data.soft_labels import declared, read_soft_labels, with_soft_labels
+from fer_lightning.data.table.samples import SamplesTable
+from fer_lightning.data.table.soft_labels import declared, read_soft_labels, with_soft_labels
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.report import write_predictions

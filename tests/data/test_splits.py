@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fer_lightning.data.splits import (
+from fer_lightning.data.splitting.splits import (
     complete_splits,
     drop_overlap,
     group_digests,

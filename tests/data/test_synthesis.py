@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fer_lightning.data.images import SubsetImages
-from fer_lightning.data.samples import SamplesTable, concatenate, content_digests
-from fer_lightning.data.synthesis import (
+from fer_lightning.data.table.images import SubsetImages
+from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests
+from fer_lightning.data.table.synthesis import (
     Recipe,
     SyntheticImages,
     parent_candidates,

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fer_lightning.data.randomness import draw_keys
-from fer_lightning.data.transforms import PRESETS, SampleTransform, named_transform, quiet_threads
+from fer_lightning.data.batches.transforms import PRESETS, SampleTransform, named_transform, quiet_threads
 from fer_lightning.errors import ConfigError
+from fer_lightning.randomness import draw_keys
 
 NAMED = [name for name, transforms in PRESETS.items() if transforms is not None]
 HERE = "tests.data.test_transforms"
@@ -282,7 +282,7 @@ def test_a_fresh_process_draws_the_same_and_imports_albumentations_only_then(tmp
     pickled.write_bytes(pickle.dumps((transform, picture())))
     program = (
         "import hashlib, os, pickle, sys\n"
-        "import cv2, fer_lightning.data.transforms\n"
+        "import cv2, fer_lightning.data.batches.transforms\n"
         "assert 'albumentations' not in sys.modules\n"
         "transform, picture = pickle.loads(open(sys.argv[1], 'rb').read())\n"
         "assert os.environ['NO_ALBUMENTATIONS_UPDATE'] == '1'\n"

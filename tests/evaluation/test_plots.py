@@ -16,15 +16,13 @@ from PIL import Image
 
 from fer_lightning.emotions import EIGHT, SEVEN
 from fer_lightning.evaluation.plots import (
-    COLORS,
-    DPI,
     confusion_matrix_figure,
     curves_figure,
-    figure_png,
     per_class_figure,
     reliability_figure,
     worst_mistakes_figure,
 )
+from fer_lightning.figures import COLORS, DPI, figure_png
 
 MATRIX = np.array([[8, 1, 1], [0, 0, 0], [2, 0, 1234]])
 NAMES = ("angry", "disgust", "fear")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.samples import SamplesTable, content_digests
+from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.emotions import SEVEN
 
 SIDE = 16

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fer_lightning.lineage import Node, lineage_text
-from fer_lightning.runs import LOCK, claim_run_folder, lock_run_folder
+from fer_lightning.runs.folder import LOCK, claim_run_folder, lock_run_folder
+from fer_lightning.runs.lineage import Node, lineage_text
 
 LR = "model.optimizer.init_args.lr"
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.images import ImageArray
-from fer_lightning.data.samples import DIGEST_BYTES, SamplesTable
 from fer_lightning.data.storage.description import StoredSet, need
+from fer_lightning.data.table.images import ImageArray
+from fer_lightning.data.table.samples import DIGEST_BYTES, SamplesTable
 from fer_lightning.errors import DataError
 
 __all__ = ["IMAGE", "arrow_columns", "arrow_schema", "table_of_columns"]

@@ -23,9 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fer_lightning.data.bad_rows import one_line, short_path
-from fer_lightning.data.images import ImageArray, ResizedImages
-from fer_lightning.data.samples import DIGEST_BYTES, SPLITS, SamplesTable
+from fer_lightning.data.files.file_images import ResizedImages
 from fer_lightning.data.storage.description import METADATA, StoredSet, describe_files
 from fer_lightning.data.storage.encoding import SUFFIXES, Encoder, Encoding, chunks_of, encoded_chunks
 from fer_lightning.data.storage.pixel_csv import check_pixel_csv, write_pixel_csv
@@ -36,6 +34,9 @@ from fer_lightning.data.storage.writers import (
     SetWriter,
     ShardSetWriter,
 )
+from fer_lightning.data.table.bad_rows import one_line, short_path
+from fer_lightning.data.table.images import ImageArray
+from fer_lightning.data.table.samples import DIGEST_BYTES, SPLITS, SamplesTable
 from fer_lightning.errors import ConfigError, DataError, FERError
 
 __all__ = ["Format", "check_target", "convert"]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.data.bad_rows import one_line, short_path
+from fer_lightning.data.table.bad_rows import one_line, short_path
 from fer_lightning.errors import DataError, MissingExtraError
 
 __all__ = [

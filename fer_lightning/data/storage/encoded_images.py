@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.bad_rows import one_line
-from fer_lightning.data.decode import decode
-from fer_lightning.data.images import to_planes
+from fer_lightning.data.files.decode import decode
+from fer_lightning.data.table.bad_rows import one_line
+from fer_lightning.data.table.images import to_planes
 from fer_lightning.errors import DataError
 
 __all__ = ["EncodedImages"]

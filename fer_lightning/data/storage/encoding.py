@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_lightning.data.decode import decode
-from fer_lightning.data.images import ImageArray, to_picture, to_planes
-from fer_lightning.data.samples import content_digests
+from fer_lightning.data.files.decode import decode
+from fer_lightning.data.table.images import ImageArray, to_picture, to_planes
+from fer_lightning.data.table.samples import content_digests
 from fer_lightning.errors import ConfigError
 
 __all__ = ["SUFFIXES", "EncodedChunk", "Encoder", "Encoding", "chunks_of", "encoded_chunks"]

@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fer_lightning.data.fer2013_rows import USAGES
-from fer_lightning.data.images import ImageArray
-from fer_lightning.data.samples import DIGEST_BYTES, SPLITS, SamplesTable, content_digests
 from fer_lightning.data.storage.encoding import chunks_of
+from fer_lightning.data.table.images import ImageArray
+from fer_lightning.data.table.samples import DIGEST_BYTES, SPLITS, SamplesTable, content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 
-__all__ = ["check_pixel_csv", "write_pixel_csv"]
+__all__ = ["USAGES", "check_pixel_csv", "write_pixel_csv"]
+
+USAGES = ("Training", "PublicTest", "PrivateTest")
+"""The official parts (Goodfellow et al. 2013, arXiv:1307.0414), as the ``Usage`` column spells them."""
 
 _USAGE_OF_SPLIT = dict(zip(SPLITS, USAGES, strict=True))
 

@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.manifest_file import manifest_text
-from fer_lightning.data.samples import SPLITS, SamplesTable
 from fer_lightning.data.storage.columns import arrow_columns, arrow_schema
 from fer_lightning.data.storage.description import need
 from fer_lightning.data.storage.encoding import SUFFIXES, EncodedChunk
-from fer_lightning.data.synthesis import renamed_parents
+from fer_lightning.data.table.manifest_file import manifest_text
+from fer_lightning.data.table.samples import SPLITS, SamplesTable
+from fer_lightning.data.table.synthesis import renamed_parents
 
 __all__ = [
     "INDEX",

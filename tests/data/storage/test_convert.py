@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_lightning.data.fer2013 import scan_fer2013
-from fer_lightning.data.images import ImageArray
-from fer_lightning.data.manifest_file import read_manifest
-from fer_lightning.data.samples import SamplesTable, content_digests
+from fer_lightning.data.sets.fer2013.fer2013 import scan_fer2013
 from fer_lightning.data.storage import convert as convert_module
 from fer_lightning.data.storage.convert import Format, check_target, convert
 from fer_lightning.data.storage.description import METADATA
 from fer_lightning.data.storage.encoding import Encoder
+from fer_lightning.data.table.images import ImageArray
+from fer_lightning.data.table.manifest_file import read_manifest
+from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.emotions import EIGHT
 from fer_lightning.errors import ConfigError, DataError, FERError, MissingExtraError
 from tests.helpers.data import stripes_table

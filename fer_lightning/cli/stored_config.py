@@ -1,0 +1,118 @@
+"""What a run is told before its command line is parsed: which checkpoint, and the configuration that lies in it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.utilities import rank_zero_only
+
+from fer_lightning.callbacks.checkpoints import FER_KEY
+from fer_lightning.callbacks.run_config import CONFIG_KEY
+from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
+
+__all__ = ["DEFAULT_ROOT", "as_file", "newest_exact", "peek", "stored_config"]
+
+DEFAULT_ROOT = "runs"
+_EVALUATION_SECTIONS = ("model", "data", "seed_everything", "name")
+
+
+def peek(args: list[str]) -> tuple[str | None, str, str]:
+    """Read checkpoint, name and root folder off a command line and its config files, before it is parsed.
+
+    Returns:
+        ``ckpt_path`` or ``None``, ``name``, and ``trainer.default_root_dir`` with their defaults.
+    """
+    found: dict[str, Any] = {"ckpt_path": None, "name": "default", "trainer.default_root_dir": DEFAULT_ROOT}
+    pairs = iter(args)
+    for argument in pairs:
+        flag, equals, value = argument.partition("=")
+        key = "config" if flag == "-c" else flag.removeprefix("--")
+        if key not in (*found, "config"):
+            continue
+        value = value if equals else next(pairs, "")
+        if key != "config":
+            found[key] = value
+        elif Path(value).is_file():
+            found |= _peek_file(Path(value))
+    return found["ckpt_path"], found["name"], found["trainer.default_root_dir"]
+
+
+def _peek_file(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}  # the parser will say what is wrong with it
+    if not isinstance(values, dict):
+        return {}
+    if "config" in values:
+        raise ConfigError(f"{path}: a config file cannot name others with 'config'; pass several --config instead")
+    for key in map(str, values):
+        part = key.partition(".")[0]
+        if key != part and part in values:  # the parser would take the dotted key for the whole part
+            raise ConfigError(
+                f"{path}: '{key}' beside '{part}' would drop all else of it; write it below '{part}', or pass --{key}"
+            )
+    trainer = values.get("trainer")
+    root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+    found = {"ckpt_path": values.get("ckpt_path"), "name": values.get("name"), "trainer.default_root_dir": root}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
+    """Return the configuration in a checkpoint, as far as it applies to a verb; empty for a checkpoint of others.
+
+    Raises:
+        CheckpointError: if the file holds more than plain data and tensors.
+    """
+    loaded = AtomicCheckpointIO().load_checkpoint(checkpoint, map_location="cpu")
+    config = loaded.get(CONFIG_KEY)
+    if not isinstance(config, dict):
+        return {}
+    model = {**config["model"], "pretrained": False, "weights": None}  # the checkpoint has all weights
+    config = {**config, "model": model}
+    if verb == "fit":
+        config.pop("allow_changed_data", None)  # said for one start, not for those after it
+        return config
+    kept = {key: config[key] for key in _EVALUATION_SECTIONS if key in config}
+    return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}
+
+
+def newest_exact(damaged: Path, why: Exception) -> Path:
+    """Return the newest whole checkpoint beside a damaged one from which a run goes on exactly, and say so.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    found: list[tuple[float, int, Path]] = []
+    for path in sorted(damaged.parent.glob("*.ckpt")):
+        if path == damaged:
+            continue
+        try:
+            checkpoint = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
+        except CheckpointError:
+            continue
+        worth = checkpoint.get(FER_KEY, {})
+        if worth.get("exact", False) is True:
+            found.append((worth.get("written", 0.0), checkpoint.get("global_step", 0), path))
+    if not found:
+        raise CheckpointError(f"{why}; there is no other whole and exact checkpoint in {damaged.parent}") from why
+    _, step, path = max(found)
+    told = f"fer: {why}; going on from {path}: what was trained after its {step} steps is lost and done again"
+    rank_zero_only(print)(told, file=sys.stderr)
+    return path
+
+
+@contextmanager
+def as_file(values: dict[str, Any]) -> Iterator[str]:
+    """Write values into a temporary config file and give its path."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        yaml.safe_dump(values, file)
+        file.flush()
+        yield file.name

@@ -1,0 +1,170 @@
+"""From a list of image files to a samples table: the road that all sets of files share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.files.decode import MAX_PIXELS
+from fer_lightning.data.files.file_images import FileImages
+from fer_lightning.data.files.image_index import ImageIndex, index_images
+from fer_lightning.data.table.bad_rows import (
+    OnError,
+    check_on_error,
+    one_line,
+    reason_counts,
+    short_path,
+    warn_left_out,
+)
+from fer_lightning.data.table.samples import SamplesTable
+from fer_lightning.errors import ConfigError, DataError
+
+__all__ = ["Listing", "Small", "read_listing"]
+
+Small = Literal["reject", "upscale"]
+"""What happens to images below the least side: left out and counted, or enlarged and marked."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files of a data set, as found before any of them was opened. All columns have ``N`` rows.
+
+    Attributes:
+        root: folder that the paths are relative to.
+        class_names: canonical names; the position is the label.
+        paths: ``(N,)`` strings, with forward slashes; absolute ones are allowed.
+        labels: int64 ``(N,)``.
+        splits: ``(N,)`` strings, ``""`` where the set has no split.
+        sources: ``(N,)`` strings.
+        boxes: int64 ``(N, 4)``: x, y, width, height of the face, pixels, or ``None`` for whole images.
+        soft_labels: float32 ``(N, K)``, or ``None``.
+        groups: further columns.
+        left_out: (place, reason) of rows that were not listed, which is told to the user.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    paths: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    sources: NDArray[np.str_]
+    boxes: NDArray[np.int64] | None = None
+    soft_labels: NDArray[np.float32] | None = None
+    groups: dict[str, NDArray[Any]] = field(default_factory=dict)
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def read_listing(
+    listing: Listing,
+    *,
+    size: int,
+    channels: int,
+    on_error: OnError = "raise",
+    min_side: int = 0,
+    small: Small = "reject",
+    max_pixels: int = MAX_PIXELS,
+    allow_outside: bool = False,
+    cache_dir: Path | None = None,
+) -> SamplesTable:
+    """Look at every file of a listing and return the table of the good ones; images are decoded again when asked for.
+
+    Args:
+        listing: the files.
+        size: side of the square images, pixels.
+        channels: 1 (gray) or 3 (RGB).
+        on_error: ``raise`` stops at the first bad file; ``skip`` leaves bad files out and tells how many and why.
+        min_side: least side of an image (or face box), pixels; smaller ones are dealt with as ``small`` says.
+        small: ``reject`` leaves them out and counts them; ``upscale`` keeps them, with ``yes`` in the column
+            ``upscaled``.
+        max_pixels: files with more pixels are bad.
+        allow_outside: whether paths and links may lead out of the root.
+        cache_dir: where what is known of the files is kept.
+
+    Raises:
+        ConfigError: for a wrong argument.
+        DataError: if there is no file, a file is bad and ``on_error`` is ``raise``, or more than half are bad.
+    """
+    check_on_error(on_error)
+    if small not in ("reject", "upscale"):
+        raise ConfigError(f"data.small must be 'reject' or 'upscale', not '{small}'")
+    if min_side < 0:
+        raise ConfigError(f"data.min_side must not be negative, not {min_side}")
+    if not len(listing.paths):
+        raise _no_image(listing)
+    index = index_images(
+        listing.root,
+        listing.paths,
+        listing.boxes,
+        max_pixels=max_pixels,
+        allow_outside=allow_outside,
+        cache_dir=cache_dir,
+    )
+    left_out = [*listing.left_out, *_bad_files(listing, index, on_error)]
+    keep = ~np.isin(np.arange(len(listing.paths)), index.bad)
+    too_small = (index.sizes.min(axis=1) < min_side) & keep
+    if small == "reject" and too_small.any():
+        keep &= ~too_small
+        left_out += [
+            (str(listing.paths[row]), _too_small(index, row, min_side)) for row in np.flatnonzero(too_small).tolist()
+        ]
+        if not keep.any():
+            raise DataError(f"{short_path(listing.root)}: every image is below data.min_side ({min_side} pixels)")
+    warn_left_out(short_path(listing.root), left_out)
+    images = FileImages(listing.root, listing.paths, size, channels, listing.boxes, max_pixels)
+    marks = too_small if small == "upscale" and min_side > 0 else None
+    table = _table(listing, index, images, marks)
+    return (table if keep.all() else table.select(np.flatnonzero(keep))).with_left_out(tuple(left_out))
+
+
+def _no_image(listing: Listing) -> DataError:
+    told = [f"{count:,} {reason}" for reason, count in reason_counts(listing.left_out).items()]
+    more = f" (left out: {'; '.join(told)})" if told else ""
+    return DataError(one_line(f"{short_path(listing.root)}: expected images, found none{more}"))
+
+
+def _bad_files(listing: Listing, index: ImageIndex, on_error: OnError) -> list[tuple[str, str]]:
+    """Return (file, reason) of the bad files.
+
+    Raises:
+        DataError: for the first one if ``on_error`` is ``raise``, or if more than half are bad.
+    """
+    found = [(str(listing.paths[row]), str(why)) for row, why in zip(index.bad, index.reasons, strict=True)]
+    if found:
+        path, reason = found[0]
+        first = f"{short_path(listing.root / path)}: {reason}"
+        if on_error == "raise":
+            raise DataError(one_line(first, 400))
+        if 2 * len(found) > len(listing.paths):
+            counts = f"{len(found):,} of {len(listing.paths):,} images are bad, too many to skip; the first: "
+            raise DataError(one_line(f"{short_path(listing.root)}: {counts}{first}", 500))
+    return found
+
+
+def _too_small(index: ImageIndex, row: int, min_side: int) -> str:
+    width, height = index.sizes[row]
+    return f"{width}x{height} pixels, below the least side of {min_side}"
+
+
+def _table(listing: Listing, index: ImageIndex, images: FileImages, upscaled: NDArray[np.bool_] | None) -> SamplesTable:
+    groups = {**listing.groups, "width": index.sizes[:, 0], "height": index.sizes[:, 1]}
+    if upscaled is not None:
+        groups["upscaled"] = np.where(upscaled, "yes", "no")
+    if (index.frames > 1).any():
+        groups["frames"] = index.frames
+    return SamplesTable(
+        class_names=listing.class_names,
+        images=images,
+        labels=listing.labels,
+        splits=listing.splits,
+        sources=listing.sources,
+        files=listing.paths,
+        digests=index.digests,
+        soft_labels=listing.soft_labels,
+        groups=groups,
+        thumbnails=index.thumbnails,
+        root=listing.root,
+    )

@@ -1,0 +1,1 @@
+"""AffectNet in its forms."""

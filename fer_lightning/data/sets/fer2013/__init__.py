@@ -1,0 +1,1 @@
+"""FER2013 in its forms, and FER+, its labels by ten people."""

@@ -1,0 +1,249 @@
+"""FER2013: finding the data set in any of its layouts, and its samples table.
+
+Source:
+    Goodfellow et al. 2013, "Challenges in Representation Learning", arXiv:1307.0414: 35,887 gray faces of 48x48 pixels,
+    gathered by web search with emotion words; people agree with the labels about two times in three.
+Layout, one of:
+    - ``fer2013.csv`` (``emotion,pixels,Usage``), ``icml_face_data.csv`` (``emotion, Usage, pixels``) or any CSV with
+      these columns;
+    - ``train/<emotion>/Training_<row>.png`` and ``test/<emotion>/PublicTest_<row>.png``, also ``validation/``;
+    - beside either, for soft labels, the FER+ votes ``fer2013new.csv`` (Barsoum et al. 2016, arXiv:1608.01041).
+Classes:
+    angry, disgust, fear, happy, sad, surprise, neutral (codes 0..6).
+Splits:
+    official: Training 28,709, PublicTest 3,589, PrivateTest 3,589. About 8 % of the images of each test part also stand
+    in Training, pixel for pixel (279 of PublicTest); they stay unless they are asked to be dropped.
+Licence:
+    none stated by its authors, and the images are other people's: research use, not to be passed on. FER+ votes: MIT.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.sets.fer2013.fer2013_layout import Layout, find_layout, read_layout
+from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows, usage_code
+from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes, votes_to_soft_labels
+from fer_lightning.data.splitting.splits import grouped_stratified_holdout
+from fer_lightning.data.storage.pixel_csv import USAGES
+from fer_lightning.data.table.bad_rows import OnError, check_on_error, excerpt, one_line
+from fer_lightning.data.table.samples import SPLITS, SamplesTable
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import ConfigError, DataError
+
+__all__ = ["FER2013DataModule", "UsageSplits", "read_fer2013", "scan_fer2013"]
+
+
+def scan_fer2013(
+    root: str | Path,
+    *,
+    soft_labels: bool = False,
+    train: str = "Training",
+    val: str = "PublicTest",
+    test: str = "PrivateTest",
+    holdout_fraction: float = 0.1,
+    split_seed: int = 0,
+    on_error: OnError = "raise",
+    cache_dir: str | Path | None = None,
+) -> SamplesTable:
+    """Read FER2013, whichever way it lies on disk; layouts, splits and licence stand in this module's docstring.
+
+    Args:
+        root: folder of the data set, or its CSV file.
+        soft_labels: read the FER+ votes as well.
+        train: usage to train on: ``Training``, ``PublicTest``, ``PrivateTest``, several joined by ``+``, or ``none``.
+        val: the same for validation, or ``holdout``: training rows, stratified, identical images kept together.
+        test: the same for testing.
+        holdout_fraction: share of the training rows that ``holdout`` takes, above 0 and below 1.
+        split_seed: chooses which rows ``holdout`` takes.
+        on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and logs how many and why.
+        cache_dir: where the parsed images are kept; ``None`` for the user's cache folder.
+
+    Returns:
+        The table: images uint8 ``(N, 1, 48, 48)``, sources ``fer2013/<Usage>``, files ``fer2013.csv#<line>`` or paths
+        relative to ``root``. A usage that the data lacks gives an empty split.
+
+    Raises:
+        ConfigError: for an unknown usage, one that serves two splits, or a wrong fraction.
+        DataError: if the data set is missing, ambiguous or malformed; the message names file and line.
+        LabelError: for an unknown emotion code or class folder.
+    """
+    usages = UsageSplits(train, val, test, holdout_fraction, split_seed)
+    layout, rows = read_fer2013(root, on_error, cache_dir)
+    soft = votes_to_soft_labels(aligned_votes(rows, layout), rows.labels) if soft_labels else None
+    return SamplesTable(
+        class_names=SEVEN.class_names,
+        images=rows.images[:, None],
+        labels=rows.labels,
+        splits=usages.assign(rows),
+        sources=np.array([f"fer2013/{usage}" for usage in USAGES])[rows.usages],
+        files=layout.files(rows),
+        digests=rows.digests,
+        soft_labels=soft,
+        left_out=rows.left_out,
+    )
+
+
+def read_fer2013(
+    root: str | Path, on_error: OnError = "raise", cache_dir: str | Path | None = None
+) -> tuple[Layout, Fer2013Rows]:
+    """Find the data set and read its rows.
+
+    Args:
+        root: folder of the data set, or its CSV file.
+        on_error: what to do with a bad row.
+        cache_dir: where the parsed images are kept; ``None`` for the user's cache folder.
+
+    Raises:
+        DataError: if the data set is missing, ambiguous or malformed; the message names file and line.
+        LabelError: for an unknown emotion code or class folder.
+    """
+    check_on_error(on_error)
+    try:
+        layout = find_layout(Path(root).expanduser())
+        return layout, read_layout(layout, on_error, None if cache_dir is None else Path(cache_dir))
+    except OSError as error:
+        raise DataError(one_line(f"{error.filename or root}: cannot be read ({error.strerror or error})")) from None
+
+
+class UsageSplits:
+    """Which official parts serve which split.
+
+    Args:
+        train: usage to train on, several joined by ``+``, or ``none``.
+        val: the same for validation, or ``holdout``: a part of the training rows.
+        test: the same for testing.
+        holdout_fraction: share of the training rows that ``holdout`` takes.
+        split_seed: chooses which rows ``holdout`` takes.
+
+    Raises:
+        ConfigError: for an unknown usage, one that serves two splits, or a wrong fraction.
+    """
+
+    def __init__(self, train: str, val: str, test: str, holdout_fraction: float, split_seed: int) -> None:
+        self.parts = _split_usages(train, val, test)
+        self.fraction = holdout_fraction if _is_holdout(val) else None
+        self.seed = split_seed
+        if self.fraction is not None and not (self.parts["train"] and 0 < holdout_fraction < 1):
+            wanted = "a usage to train on and a holdout_fraction above 0 and below 1"
+            raise ConfigError(f"val 'holdout' needs {wanted}, not train {excerpt(train)} and {holdout_fraction:g}")
+
+    def assign(self, rows: Fer2013Rows, hold_out: bool = True) -> NDArray[np.str_]:
+        """Return the split of each row, ``(N,)``; without ``hold_out`` no training row is taken for validation."""
+        splits = _assign(rows.usages, self.parts)
+        if self.fraction is not None and hold_out:
+            _hold_out(rows, splits, self.fraction, self.seed)
+        return splits
+
+
+def _is_holdout(val: str) -> bool:
+    return val.strip().lower() == "holdout"
+
+
+def _split_usages(train: str, val: str, test: str) -> dict[str, list[int]]:
+    """Return the usages of each split, as positions in :data:`.USAGES`.
+
+    Raises:
+        ConfigError: for an unknown usage or one that serves two splits.
+    """
+    parts = {
+        split: _parse_usages(split, "none" if split == "val" and _is_holdout(text) else text)
+        for split, text in zip(SPLITS, (train, val, test), strict=True)
+    }
+    for code, usage in enumerate(USAGES):
+        serving = [split for split, codes in parts.items() if code in codes]
+        if len(serving) > 1:
+            raise ConfigError(f"usage {usage} serves both {serving[0]} and {serving[1]}; expected one split at most")
+    return parts
+
+
+def _parse_usages(split: str, text: str) -> list[int]:
+    if text.strip().lower() in ("", "none"):
+        return []
+    codes = []
+    for name in text.split("+"):
+        code = usage_code(name)
+        if code is None:
+            special = ", 'holdout'" if split == "val" else ""
+            raise ConfigError(
+                one_line(
+                    f"{split}: unknown usage {excerpt(name)}, expected {', '.join(USAGES)}, several joined by '+'"
+                    f"{special}, or 'none'"
+                )
+            )
+        codes.append(code)
+    return codes
+
+
+def _assign(usages: NDArray[np.int64], parts: dict[str, list[int]]) -> NDArray[np.str_]:
+    """Return the split of each row by its usage, ``(N,)``."""
+    split_of = np.full(len(USAGES), "", "<U5")
+    for split, codes in parts.items():
+        split_of[codes] = split
+    return split_of[usages]
+
+
+def _hold_out(rows: Fer2013Rows, splits: NDArray[np.str_], fraction: float, seed: int) -> None:
+    """Move a part of the training rows to validation, in place."""
+    chosen = np.flatnonzero(splits == "train")
+    held = grouped_stratified_holdout(rows.labels[chosen], rows.digests[chosen], fraction, seed)
+    splits[chosen[held]] = "val"
+
+
+class FER2013DataModule(EmotionDataModule):
+    """FER2013 in any of its layouts; what it is, where its splits come from and its licence: see this module.
+
+    Args:
+        root: folder with ``fer2013.csv``, ``icml_face_data.csv`` or ``train/`` and ``test/``; or the CSV itself.
+        soft_labels: train on the FER+ votes, from ``fer2013new.csv`` beside the data.
+        train: usage to train on: ``Training``, ``PublicTest``, ``PrivateTest``, several joined by ``+``.
+        val: the same for validation, or ``holdout`` for a part of the training rows.
+        test: the same for testing.
+        holdout_fraction: share of the training rows that ``holdout`` takes.
+        split_seed: chooses which rows ``holdout`` takes.
+        on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and counts them.
+        **options: of :class:`.EmotionDataModule`.
+    """
+
+    native_mean = (0.5077,)  # of the 28,709 Training images
+    native_std = (0.2550,)
+
+    def __init__(
+        self,
+        root: str,
+        soft_labels: bool = False,
+        train: str = "Training",
+        val: str = "PublicTest",
+        test: str = "PrivateTest",
+        holdout_fraction: float = 0.1,
+        split_seed: int = 0,
+        on_error: OnError = "raise",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.soft_labels = soft_labels
+        self.usages = {"train": train, "val": val, "test": test}
+        self.holdout_fraction = holdout_fraction
+        self.split_seed = split_seed
+        self.on_error: OnError = on_error
+
+    def scan(self) -> SamplesTable:
+        """Read the data set."""
+        usages = dict(self.usages)
+        if self.folds is not None and _is_holdout(usages["val"]):
+            usages["val"] = "none"  # a fold will be held out
+        return scan_fer2013(
+            self.root,
+            soft_labels=self.soft_labels,
+            holdout_fraction=self.holdout_fraction,
+            split_seed=self.split_seed,
+            on_error=self.on_error,
+            cache_dir=self.cache_dir,
+            **usages,
+        )

@@ -1,0 +1,196 @@
+"""FER2013 as one text file: ``fer2013.csv`` of the 2013 challenge, ``icml_face_data.csv`` of the later Kaggle page."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fer_lightning.data.sets.fer2013.fer2013_rows import SIDE, Fer2013Rows, usage_code
+from fer_lightning.data.storage.pixel_csv import USAGES
+from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, excerpt, known_kind, one_line, short_path
+from fer_lightning.emotions import FER2013_CODES, SEVEN
+from fer_lightning.errors import DataError, LabelError
+
+__all__ = ["COLUMNS", "has_fer2013_header", "read_csv_rows"]
+
+COLUMNS = ("emotion", "pixels", "usage")
+"""Columns that a file must have, in any order, any case, with or without spaces around the names."""
+
+_PIXELS = SIDE * SIDE
+_LONGEST = 1 << 16  # bytes; an honest line has at most 9,300
+_BOM = b"\xef\xbb\xbf"
+_SPACE, _ZERO, _NINE = b" 09"
+_LABELS = {str(code).encode(): SEVEN.index(name) for code, name in FER2013_CODES.items()}
+
+
+def has_fer2013_header(path: Path) -> bool:
+    """Return whether the first line of a file has the columns of FER2013."""
+    try:
+        with path.open("rb") as handle:
+            return set(COLUMNS) <= set(_header(handle.readline(_LONGEST)))
+    except (DataError, OSError):
+        return False
+
+
+def read_csv_rows(path: Path, on_error: OnError = "raise") -> Fer2013Rows:
+    """Read all rows of a FER2013 CSV.
+
+    The file is read line by line: a row never spans lines, so that an unclosed quote spoils its own row only.
+
+    Args:
+        path: the file.
+        on_error: what to do with a bad row.
+
+    Raises:
+        DataError: if the file is not such a CSV, if a row is bad and ``on_error`` is ``raise``, or if more than half
+            of the rows are bad. The message names file and line.
+        LabelError: like this, for an emotion code outside 0..6.
+    """
+    bad = BadRows(f"{short_path(path)}, ", on_error)
+    images: list[NDArray[np.uint8]] = []
+    rows: list[tuple[int, int, int, str]] = []
+    with path.open("rb") as handle:
+        parser = _RowParser(_checked_header(path, handle.readline(_LONGEST)))
+        size = path.stat().st_size
+        with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=None, leave=False) as bar:
+            for number, (line, text) in enumerate(_numbered_lines(path, iter(lambda: handle.readline(_LONGEST), b""))):
+                bar.update(len(text))
+                try:
+                    label, usage, pixels = parser.parse(text)
+                except DataError as error:
+                    cut = "" if text.endswith(b"\n") else "; the file ends in the middle of a row?"
+                    bad.add(f"line {line}", type(error)(f"{error}{cut}"))
+                else:
+                    images.append(pixels)
+                    rows.append((label, usage, number, str(line)))
+    if not rows and not bad.count:
+        raise DataError(one_line(f"{short_path(path)}: has a header (line 1) but no rows"))
+    return Fer2013Rows.collect(images, rows, bad)
+
+
+def _numbered_lines(path: Path, lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(lines, start=2):
+        if len(line) >= _LONGEST and not line.endswith(b"\n"):
+            raise DataError(
+                one_line(
+                    f"{short_path(path)}, line {number}: expected a row of about 9,000 characters, found one of more "
+                    f"than {_LONGEST:,}: {excerpt(line)}"
+                )
+            )
+        if line.strip():
+            yield number, line
+
+
+def _header(line: bytes) -> list[str]:
+    """Return the column names of a header line, in lower case without spaces.
+
+    Raises:
+        DataError: if the line is not CSV text; the message says what it looks like.
+    """
+    text = line.removeprefix(_BOM)
+    if not text.strip() or b"\0" in text:
+        raise DataError(f"it looks like {appearance(line)}")
+    try:
+        names = next(csv.reader([text.decode("utf-8").rstrip("\r\n")], strict=True))
+    except (UnicodeDecodeError, csv.Error, StopIteration):
+        raise DataError(f"it looks like {appearance(line)}") from None
+    return [name.strip().lower() for name in names]
+
+
+def _checked_header(path: Path, line: bytes) -> list[str]:
+    expected = "expected a header with the columns emotion, pixels and Usage"
+    try:
+        names = _header(line)
+    except DataError as error:
+        raise DataError(one_line(f"{short_path(path)}, line 1: {expected}; {error}")) from None
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        hint = known_kind(line)
+        hint = f"; it looks like {hint}" if hint else ""
+        if len(names) == 1 and all(name in names[0] for name in COLUMNS):
+            hint = "; are the columns separated by commas?"
+        raise DataError(
+            one_line(f"{short_path(path)}, line 1: {expected}; no '{missing[0]}' in {excerpt(line.strip(), 60)}{hint}")
+        )
+    twice = [name for name in COLUMNS if names.count(name) > 1]
+    if twice:
+        raise DataError(one_line(f"{short_path(path)}, line 1: {expected}; '{twice[0]}' occurs more than once"))
+    return names
+
+
+class _RowParser:
+    """Turns lines into (label, usage, pixels); what is wrong with a line is raised without its place."""
+
+    def __init__(self, header: list[str]) -> None:
+        self.width = len(header)
+        self.emotion, self.pixels, self.usage = (header.index(name) for name in COLUMNS)
+
+    def parse(self, line: bytes) -> tuple[int, int, NDArray[np.uint8]]:
+        fields = self._fields(line)
+        if len(fields) != self.width:
+            raise DataError(f"expected {self.width} columns, found {len(fields)}")
+        code = fields[self.emotion].strip()
+        if code not in _LABELS:
+            known = ", ".join(f"{number} {name}" for number, name in FER2013_CODES.items())
+            raise LabelError(f"unknown emotion code {excerpt(code)}, expected one of {known}")
+        usage = usage_code(fields[self.usage].decode("utf-8", "replace"))
+        if usage is None:
+            raise DataError(f"unknown usage {excerpt(fields[self.usage])}, expected one of {', '.join(USAGES)}")
+        return _LABELS[code], usage, _parse_pixels(fields[self.pixels])
+
+    def _fields(self, line: bytes) -> list[bytes]:
+        if b"\0" in line:
+            raise DataError("expected text, found NUL bytes: the file is damaged or binary")
+        if not line.isascii():
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"expected UTF-8 text, found byte 0x{line[error.start]:02x}") from None
+        if b'"' not in line:
+            return line.rstrip(b"\r\n").split(b",")
+        try:
+            return [field.encode() for field in next(csv.reader([line.decode().rstrip("\r\n")], strict=True))]
+        except csv.Error as error:
+            raise DataError(f"expected a row of CSV, found quotes that do not match ({error})") from None
+
+
+def _parse_pixels(text: bytes) -> NDArray[np.uint8]:
+    """Return the pixels of a row, uint8 ``(2304,)``.
+
+    The usual form, numbers of one to three digits with single spaces between them, is read with array operations:
+    half as long as ``np.fromstring``, which also lets numbers overflow into the valid range.
+    """
+    codes = np.frombuffer(text, np.uint8)
+    spaces = np.flatnonzero(codes == _SPACE)
+    if len(spaces) != _PIXELS - 1:
+        return _parse_pixels_slowly(text)
+    ends = np.append(spaces, len(codes))
+    lengths = np.diff(ends, prepend=-1) - 1
+    digits = np.count_nonzero((codes >= _ZERO) & (codes <= _NINE))
+    if digits + len(spaces) != len(codes) or lengths.min() < 1 or lengths.max() > 3:
+        return _parse_pixels_slowly(text)
+    padded = np.zeros(len(codes) + 2, np.int16)
+    padded[2:] = codes
+    padded[2:] -= _ZERO
+    values = padded[ends + 1] + 10 * padded[ends] * (lengths > 1) + 100 * padded[ends - 1] * (lengths > 2)
+    return values.astype(np.uint8) if values.max() <= 255 else _parse_pixels_slowly(text)
+
+
+def _parse_pixels_slowly(text: bytes) -> NDArray[np.uint8]:
+    """Like :func:`_parse_pixels` for any white space; says what is wrong.
+
+    Raises:
+        DataError: for a wrong number of values or a value that is not a whole number in 0..255.
+    """
+    values = text.split()
+    if len(values) != _PIXELS:
+        raise DataError(f"expected {_PIXELS} pixel values ({SIDE}x{SIDE}), found {len(values)}")
+    for position, value in enumerate(values):
+        if not value.isdigit() or len(value.lstrip(b"0")) > 3 or int(value) > 255:
+            raise DataError(f"expected whole numbers in 0..255, found {excerpt(value)} as pixel {position + 1}")
+    return np.array([int(value) for value in values], np.uint8)

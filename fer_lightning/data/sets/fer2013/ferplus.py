@@ -1,0 +1,204 @@
+"""FER+: the images of FER2013 with labels from ten people each, eight classes.
+
+Source:
+    Barsoum et al. 2016, "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
+    Distribution", arXiv:1608.01041, github.com/microsoft/FERPlus.
+Layout:
+    FER2013 in any of its layouts (see :mod:`.fer2013`), with ``fer2013new.csv`` beside it.
+Classes:
+    the seven and contempt. Votes for "unknown" and "not a face" are no classes: rows on which they win are left out.
+Splits:
+    those of FER2013: Training, PublicTest, PrivateTest.
+Licence:
+    votes MIT; images as FER2013.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule, UsageSplits, read_fer2013
+from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes
+from fer_lightning.data.storage.pixel_csv import USAGES
+from fer_lightning.data.table.bad_rows import OnError, short_path, warn_left_out
+from fer_lightning.data.table.samples import SamplesTable
+from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS, canonical
+from fer_lightning.errors import ConfigError, DataError
+
+__all__ = ["FERPlusDataModule", "Target", "Ties", "VotedLabels", "label_votes"]
+
+Target = Literal["majority", "soft", "multi"]
+"""What the votes become: the winner; the distribution; every expression with a share of the votes, equally."""
+Ties = Literal["drop", "fer2013", "first"]
+"""Two winners: leave the row out; take FER2013's label if it is one of them (else leave the row out); the first."""
+
+_REASONS = {"unknown": "most votes say unknown", "NF": "most votes say not a face"}
+
+
+@dataclass(frozen=True)
+class VotedLabels:
+    """What the votes say of each row.
+
+    Attributes:
+        labels: int64 ``(N,)``: the winner, -1 for rows to leave out.
+        soft_labels: float32 ``(N, 8)``, rows sum to 1; zero for rows to leave out.
+        reasons: ``(N,)`` strings: why a row is left out, ``""`` for the others.
+    """
+
+    labels: NDArray[np.int64]
+    soft_labels: NDArray[np.float32]
+    reasons: NDArray[np.str_]
+
+
+def label_votes(
+    votes: NDArray[np.int64],
+    target: Target = "majority",
+    *,
+    ties: Ties = "drop",
+    fer2013_labels: NDArray[np.int64] | None = None,
+    single_votes: bool = False,
+    share: float = 0.3,
+) -> VotedLabels:
+    """Turn votes into labels.
+
+    Args:
+        votes: int64 ``(N, 10)``, columns in the order of :data:`.FERPLUS_COLUMNS`.
+        target: ``majority``, ``soft`` or ``multi``; the soft labels differ, the winner is the same.
+        ties: what to do where two classes win.
+        fer2013_labels: int64 ``(N,)`` in 0..6, for ``ties="fer2013"``.
+        single_votes: count votes that only one person gave; Barsoum et al. drop them as noise.
+        share: for ``multi``: share of the votes from which an expression counts (0.3 in Barsoum et al.).
+
+    Raises:
+        ConfigError: for an unknown policy or a share outside 0..1.
+    """
+    if target not in ("majority", "soft", "multi"):
+        raise ConfigError(f"data.target must be majority, soft or multi, not '{target}'")
+    if ties not in ("drop", "fer2013", "first"):
+        raise ConfigError(f"data.ties must be drop, fer2013 or first, not '{ties}'")
+    if not 0 < share <= 1:
+        raise ConfigError(f"data.share must be above 0 and at most 1, not {share:g}")
+    counted = votes if single_votes else np.where(votes > 1, votes, 0)
+    columns = [name for name in FERPLUS_COLUMNS if name not in _REASONS]
+    order = [next(c for c, raw in enumerate(FERPLUS_COLUMNS) if raw in columns and canonical(raw) == name)
+             for name in EIGHT.class_names]  # fmt: skip
+    expressions = counted[:, order]
+    reasons = np.full(len(votes), "", "<U40")
+    labels = expressions.argmax(axis=1)
+    best = expressions.max(axis=1, initial=0)
+    winners = expressions == best[:, None]
+    tied = np.flatnonzero(winners.sum(axis=1) > 1)
+    if ties == "drop":
+        reasons[tied] = "the votes are tied"
+    elif ties == "fer2013":
+        if fer2013_labels is None:
+            raise ConfigError("data.ties fer2013 needs FER2013's labels")
+        among = winners[tied, fer2013_labels[tied]]
+        labels[tied[among]] = fer2013_labels[tied[among]]
+        reasons[tied[~among]] = "the votes are tied"
+    others = counted[:, [FERPLUS_COLUMNS.index(name) for name in _REASONS]]
+    lost = others.max(axis=1) >= np.maximum(best, 1)
+    reasons[lost] = np.array(list(_REASONS.values()))[others.argmax(axis=1)][lost]
+    reasons[best == 0] = np.where(reasons[best == 0] == "", "no votes for an expression", reasons[best == 0])
+    soft = _soft(expressions, labels, target, share)
+    out = reasons != ""
+    return VotedLabels(np.where(out, -1, labels), np.where(out[:, None], 0, soft).astype(np.float32), reasons)
+
+
+def _soft(
+    expressions: NDArray[np.int64], labels: NDArray[np.int64], target: Target, share: float
+) -> NDArray[np.float64]:
+    winner = np.eye(expressions.shape[1])[labels]
+    total = np.maximum(expressions.sum(axis=1, keepdims=True), 1)
+    if target == "soft":
+        soft = expressions / total
+    elif target == "multi":
+        soft = (expressions / total >= share).astype(np.float64)
+        soft = np.maximum(soft, winner)
+    else:
+        soft = winner
+    sums = soft.sum(axis=1, keepdims=True)
+    return np.where(sums > 0, soft / np.maximum(sums, 1e-9), winner)
+
+
+class FERPlusDataModule(EmotionDataModule):
+    """FER2013's images with the labels of FER+; what it is: see this module.
+
+    Args:
+        root: FER2013 in any layout, with ``fer2013new.csv`` beside it.
+        target: ``majority`` (the winner), ``soft`` (the distribution of the votes) or ``multi`` (every expression with
+            ``share`` of the votes, equally).
+        ties: rows with two winners: ``drop``, ``fer2013`` (FER2013's label decides) or ``first``.
+        single_votes: count votes that only one person gave.
+        share: for ``multi``.
+        train: usage to train on: ``Training``, ``PublicTest``, ``PrivateTest``, several joined by ``+``.
+        val: the same for validation, or ``holdout`` for a part of the training rows.
+        test: the same for testing.
+        holdout_fraction: share of the training rows that ``holdout`` takes.
+        split_seed: chooses which rows ``holdout`` takes.
+        on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and counts them.
+        **options: of :class:`.EmotionDataModule`.
+    """
+
+    class_names = EIGHT.class_names
+    native_mean = FER2013DataModule.native_mean
+    native_std = FER2013DataModule.native_std
+
+    def __init__(
+        self,
+        root: str,
+        target: Target = "majority",
+        ties: Ties = "drop",
+        single_votes: bool = False,
+        share: float = 0.3,
+        train: str = "Training",
+        val: str = "PublicTest",
+        test: str = "PrivateTest",
+        holdout_fraction: float = 0.1,
+        split_seed: int = 0,
+        on_error: OnError = "raise",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.target: Target = target
+        self.ties: Ties = ties
+        self.single_votes = single_votes
+        self.share = share
+        self.usages = UsageSplits(train, val, test, holdout_fraction, split_seed)
+        self.on_error: OnError = on_error
+
+    def scan(self) -> SamplesTable:
+        """Read images and votes; rows without a label of their own are left out and counted."""
+        layout, rows = read_fer2013(self.root, self.on_error, self.cache_dir)
+        voted = label_votes(
+            aligned_votes(rows, layout),
+            self.target,
+            ties=self.ties,
+            fer2013_labels=rows.labels,
+            single_votes=self.single_votes,
+            share=self.share,
+        )
+        keep = np.flatnonzero(voted.labels >= 0)
+        if not len(keep):
+            raise DataError(f"{self.root}: no row has votes for an expression")
+        files = layout.files(rows)
+        out = np.flatnonzero(voted.labels < 0)
+        told = [*rows.left_out, *((str(files[row]), str(voted.reasons[row])) for row in out)]
+        warn_left_out(f"FER+ of {short_path(layout.path)}", told)
+        return SamplesTable(
+            class_names=EIGHT.class_names,
+            images=rows.images[keep][:, None],
+            labels=voted.labels[keep],
+            splits=self.usages.assign(rows, hold_out=self.folds is None)[keep],
+            sources=np.array([f"fer2013/{usage}" for usage in USAGES])[rows.usages[keep]],
+            files=files[keep],
+            digests=rows.digests[keep],
+            soft_labels=None if self.target == "majority" else voted.soft_labels[keep],
+            left_out=tuple(told),
+        )

@@ -1,0 +1,225 @@
+"""A curated set out of several sources, 256x256 in colour, with the provenance of each image.
+
+Source:
+    whatever the user has: folders, manifests, and any other data module, each with a name and a kind.
+Layout:
+    see :mod:`.image_folder` and :mod:`.manifest`.
+Classes:
+    the seven, or those of ``class_names``; rows of other classes are left out and counted.
+Splits:
+    made over all sources together: stratified by class; a subject, an image and its near-duplicates stand in one split
+    only, also across sources. ``leave_out`` holds a whole source back for testing instead.
+Licence:
+    that of the sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.files.file_images import ResizedImages
+from fer_lightning.data.files_datamodule import FilesDataModule
+from fer_lightning.data.sets.image_folder import ImageFolderDataModule
+from fer_lightning.data.sets.manifest import ManifestDataModule
+from fer_lightning.data.splitting.links import linked_groups
+from fer_lightning.data.splitting.near_duplicates import thumbnails
+from fer_lightning.data.table.samples import SamplesTable, concatenate
+from fer_lightning.emotions import SEVEN, LabelScheme
+from fer_lightning.errors import ConfigError, LabelError
+
+__all__ = ["KINDS", "HybridDataModule", "HybridSource"]
+
+KINDS = ("real", "web", "synthetic")
+"""What images may be: taken in a laboratory or by a photographer, gathered from the web, made by a machine."""
+
+_TABLES = {".csv", ".tsv", ".parquet"}
+
+
+@dataclass
+class HybridSource:
+    """One source of a hybrid set.
+
+    Args:
+        path: a folder with one folder for each expression, an archive of it, or a manifest (.csv, .parquet).
+        data: another data module instead of a path.
+        kind: ``real``, ``web`` or ``synthetic``, for rows that do not say it themselves.
+        mapping: meanings of class names that are not known, ``null`` to leave a class out.
+    """
+
+    path: str | None = None
+    data: EmotionDataModule | None = None
+    kind: str = "real"
+    mapping: dict[str, str | None] | None = None
+
+
+class HybridDataModule(FilesDataModule):
+    """Several sources as one set of 256x256 images; how splits are made: see this module.
+
+    Args:
+        sources: by name, which becomes the column ``source``.
+        class_names: the classes; ``null`` for the seven.
+        leave_out: name of a source that is used for testing only.
+        keep_splits: keep the splits that the sources bring along, and make the missing ones.
+        **options: of :class:`.FilesDataModule`.
+    """
+
+    native_size = 256
+
+    def __init__(
+        self,
+        sources: dict[str, HybridSource],
+        class_names: list[str] | None = None,
+        leave_out: str | None = None,
+        keep_splits: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if not sources:
+            raise ConfigError("data.sources names no source; expected {name: {path: FOLDER, kind: real}, ...}")
+        for name, source in sources.items():
+            if (source.path is None) == (source.data is None):
+                raise ConfigError(f"data.sources.{name}: expected either a path or a data module")
+            if source.kind not in KINDS:
+                raise ConfigError(f"data.sources.{name}: kind must be one of {', '.join(KINDS)}, not '{source.kind}'")
+        if leave_out is not None and leave_out not in sources:
+            raise ConfigError(f"data.leave_out: there is no source '{leave_out}' (sources: {', '.join(sources)})")
+        self.sources = sources
+        self.leave_out = leave_out
+        self.keep_splits = keep_splits
+        self.class_names = SEVEN.class_names if class_names is None else tuple(class_names)
+
+    def scan(self) -> SamplesTable:
+        """Read the sources, put them together and make the splits."""
+        table = concatenate([self._read_source(name, source) for name, source in self.sources.items()])
+        if not self.keep_splits:
+            table = table.with_splits(np.full(len(table), "", "<U5"))
+        if self.leave_out is None:
+            return self.completed(table)
+        return self._without(table, self.leave_out)
+
+    def _without(self, table: SamplesTable, name: str) -> SamplesTable:
+        """Test on one source; what is linked to it in the others is not used at all."""
+        held = table.sources == name
+        groups = linked_groups(table, near=self.near_duplicates)
+        names = groups.view(f"V{groups.shape[1]}")[:, 0]
+        linked = np.isin(names, np.unique(names[held])) & ~held
+        rest = np.flatnonzero(~held & ~linked)
+        splits = np.full(len(table), "", "<U5")
+        splits[held] = "test"
+        splits[rest] = self.completed(table.select(rest).with_splits(table.splits[rest])).splits
+        told = tuple((str(table.files[row]), f"also in '{name}', which is left out") for row in np.flatnonzero(linked))
+        return replace(table, splits=splits, left_out=(*table.left_out, *told))
+
+    def _read_source(self, name: str, source: HybridSource) -> SamplesTable:
+        if source.data is not None:
+            table = self._adapted(source.data.table)
+        else:
+            reader = self._reader(name, source)
+            table = self.read(reader.list_files())
+        table = _with_classes(table, self.class_names)
+        return _with_provenance(table, name, source.kind)
+
+    def _reader(self, name: str, source: HybridSource) -> FilesDataModule:
+        assert source.path is not None
+        options: dict[str, Any] = {"mapping": source.mapping, "source": name, "cache_dir": self._cache_option()}
+        if not set(self.class_names) <= set(SEVEN.class_names):
+            options["class_names"] = list(self.class_names)
+        if Path(source.path).suffix.lower() in _TABLES:
+            return ManifestDataModule(root=source.path, **options)
+        return ImageFolderDataModule(root=source.path, **options)
+
+    def _cache_option(self) -> str | None:
+        return None if self.cache_dir is None else str(self.cache_dir)
+
+    def _adapted(self, table: SamplesTable) -> SamplesTable:
+        """Bring another module's images to this one's size, and apply the rule for small ones to them."""
+        groups = dict(table.groups)
+        groups.setdefault("width", np.full(len(table), table.images.shape[3]))
+        groups.setdefault("height", np.full(len(table), table.images.shape[2]))
+        too_small = np.minimum(groups["width"], groups["height"]) < self.min_side
+        if self.small == "upscale" and self.min_side > 0:
+            groups["upscaled"] = np.where(too_small, "yes", "no")
+        small = table.thumbnails if table.thumbnails is not None else thumbnails(table.images)
+        adapted = replace(
+            table,
+            images=ResizedImages(table.images, self.image_size, self.channels),
+            groups=groups,
+            thumbnails=small,
+            root=None,
+        )
+        if self.small == "upscale" or not too_small.any():
+            return adapted
+        told = tuple(
+            (str(table.files[row]), f"below the least side of {self.min_side} pixels")
+            for row in np.flatnonzero(too_small)
+        )
+        return adapted.select(np.flatnonzero(~too_small)).with_left_out((*table.left_out, *told))
+
+
+def _with_classes(table: SamplesTable, class_names: tuple[str, ...]) -> SamplesTable:
+    """Map a table to other classes, by name; rows of classes that are not among them are left out."""
+    scheme = LabelScheme("hybrid", class_names)
+    labels = np.array([_label(scheme, name) for name in table.class_names], np.int64)[table.labels]
+    keep = np.flatnonzero(labels >= 0)
+    told = tuple(
+        (str(table.files[row]), f"class '{table.class_names[table.labels[row]]}' is not used")
+        for row in np.flatnonzero(labels < 0)
+    )
+    kept = table.select(keep)
+    soft = _soft_labels(table, class_names, keep)
+    return replace(
+        kept, class_names=class_names, labels=labels[keep], soft_labels=soft, left_out=(*table.left_out, *told)
+    )
+
+
+def _label(scheme: LabelScheme, name: str) -> int:
+    if name in scheme.class_names:
+        return scheme.class_names.index(name)
+    try:
+        return scheme.index(name)
+    except LabelError:
+        return -1
+
+
+def _soft_labels(
+    table: SamplesTable, class_names: tuple[str, ...], keep: NDArray[np.int64]
+) -> NDArray[np.float32] | None:
+    if table.soft_labels is None:
+        return None
+    soft = np.zeros((len(keep), len(class_names)), np.float32)
+    for column, name in enumerate(table.class_names):
+        if name in class_names:
+            soft[:, class_names.index(name)] = table.soft_labels[keep, column]
+    total = soft.sum(axis=1, keepdims=True)
+    own = np.array([class_names.index(name) if name in class_names else -1 for name in table.class_names])
+    empty = np.flatnonzero(total[:, 0] == 0)
+    soft[empty, own[table.labels[keep]][empty]] = 1.0
+    normalised: NDArray[np.float32] = soft / soft.sum(axis=1, keepdims=True)
+    return normalised
+
+
+def _with_provenance(table: SamplesTable, name: str, kind: str) -> SamplesTable:
+    """Name the source of each row, and make its file, subject and parent names unique among all sources."""
+    groups: Mapping[str, NDArray[Any]] = table.groups
+    changed = dict(groups)
+    own = groups.get("kind", np.full(len(table), ""))
+    changed["kind"] = np.where(own == "", kind, own)
+    for column in ("subject", "parent"):
+        if column in groups:
+            values = groups[column].astype(np.str_)
+            changed[column] = np.where(values == "", "", np.char.add(f"{name}/", values))
+    return replace(
+        table,
+        sources=np.full(len(table), name),
+        files=np.char.add(f"{name}/", table.files),
+        groups=changed,
+        left_out=tuple((f"{name}/{place}", reason) for place, reason in table.left_out),
+        root=None,
+    )

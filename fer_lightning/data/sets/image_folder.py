@@ -1,0 +1,205 @@
+"""A user's own tree of images, one folder for each expression.
+
+Layout, one of:
+    - ``<root>/<expression>/**/*.jpg``: splits are made;
+    - ``<root>/<split>/<expression>/**/*.jpg``, with ``train``, ``val`` (``valid``, ``validation``) and ``test``: splits
+      stay; validation is taken out of training where there is none;
+    - either in a .zip or .tar file, which is unpacked into the cache.
+Classes:
+    folder names by any known name of an expression; ``mapping`` for other names, ``class_names`` for classes of your
+    own.
+Files:
+    whatever has the suffix of an image, at any depth. Other files in class folders, and images outside of them, are
+    left out and counted; hidden files and folders are not looked at. Linked folders inside of the tree are followed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_lightning.data.files.decode import IMAGE_SUFFIXES, inside
+from fer_lightning.data.files.listing import Listing
+from fer_lightning.data.files_datamodule import FilesDataModule
+from fer_lightning.data.table.bad_rows import one_line, short_path
+from fer_lightning.emotions import read_names
+from fer_lightning.errors import DataError
+
+__all__ = ["SPLIT_NAMES", "ImageFolderDataModule", "class_folders", "list_image_folder", "walk_images"]
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Folder names that stand for a split, in any case."""
+
+_NOT_DATA = {"thumbs.db", "desktop.ini"}
+
+
+def class_folders(root: Path) -> list[tuple[str, Path]]:
+    """Return (split, folder) of each class folder, sorted; the split is ``""`` where the tree has none.
+
+    Raises:
+        DataError: if ``root`` is no folder or has no class folders, or split folders and others stand side by side.
+    """
+    if not root.exists():
+        raise DataError(f"{short_path(root)} does not exist; expected a folder with one folder for each expression")
+    if not root.is_dir():
+        raise DataError(f"{short_path(root)} is a file; expected a folder with one folder for each expression")
+    tops = _folders(root)
+    splits = [top for top in tops if top.name.lower() in SPLIT_NAMES]
+    if splits and len(splits) < len(tops):
+        other = next(top for top in tops if top not in splits)
+        raise DataError(
+            one_line(
+                f"{short_path(root)}: '{other.name}/' stands beside '{splits[0].name}/'; expected splits or classes"
+            )
+        )
+    if splits:
+        found = [(SPLIT_NAMES[top.name.lower()], folder) for top in splits for folder in _folders(top)]
+    else:
+        found = [("", top) for top in tops]
+    if not found:
+        raise DataError(one_line(f"{short_path(root)}: expected folders named after expressions, found none"))
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what stands in a folder, sorted, without hidden entries."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{short_path(folder)}: cannot be read ({error.strerror or error})") from None
+
+
+def walk_images(folder: Path, fence: Path | None = None, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, bool]]:
+    """Yield (path, whether it is an image by its name) of every file at any depth, sorted; hidden ones are left out.
+
+    Args:
+        folder: where to look; linked folders are followed.
+        fence: a linked folder that leads out of this one is not entered, but yielded as if it were an image: whoever
+            opens it will refuse it.
+        above: the folders that lead to this one.
+
+    Raises:
+        DataError: if a folder cannot be read, or links lead in a circle.
+    """
+    if fence is not None and folder.is_symlink() and not inside(fence, folder):
+        yield folder, True
+        return
+    here = os.path.realpath(folder)
+    if here in above:
+        raise DataError(f"{short_path(folder)}: expected a folder, found a link to one that it lies in")
+    for path in _entries(folder):
+        if path.is_dir():
+            yield from walk_images(path, fence, (*above, here))
+        elif path.name.lower() not in _NOT_DATA:
+            yield path, is_image_name(path)
+
+
+def is_image_name(path: Path) -> bool:
+    """Tell whether a file has the suffix of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def list_image_folder(
+    root: Path,
+    *,
+    mapping: dict[str, str | None] | None = None,
+    class_names: list[str] | None = None,
+    source: str | None = None,
+    allow_outside: bool = False,
+) -> Listing:
+    """List a tree of images; the layouts stand in this module's docstring.
+
+    Args:
+        root: the folder.
+        mapping: meanings of folder names, ``None`` to leave a class out.
+        class_names: classes of your own.
+        source: what the column ``source`` says; ``None`` for the name of the folder.
+        allow_outside: whether linked folders may lead out of ``root``.
+
+    Raises:
+        DataError: if the layout is another.
+        LabelError: for unknown folder names, with a proposal.
+    """
+    folders = class_folders(root)
+    names, label_of = read_names([folder.name for _, folder in folders], short_path(root), mapping, class_names)
+    paths: list[str] = []
+    labels: list[int] = []
+    splits: list[str] = []
+    left_out = [(path.relative_to(root).as_posix(), "not in a class folder") for path in _stray_images(root, folders)]
+    for split, folder in folders:
+        for path, is_image in walk_images(folder, None if allow_outside else root):
+            place = path.relative_to(root).as_posix()
+            if label_of[folder.name] < 0:
+                left_out.append((place, f"class '{folder.name}' is left out"))
+            elif not is_image:
+                left_out.append((place, "not an image by its name"))
+            else:
+                paths.append(place)
+                labels.append(label_of[folder.name])
+                splits.append(split)
+    return Listing(
+        root=root,
+        class_names=names,
+        paths=np.array(paths, np.str_),
+        labels=np.array(labels, np.int64),
+        splits=np.array(splits, "<U5"),
+        sources=np.full(len(paths), source if source is not None else root.name),
+        left_out=tuple(left_out),
+    )
+
+
+def _stray_images(root: Path, folders: list[tuple[str, Path]]) -> list[Path]:
+    """Return the images that lie beside the class folders, or beside the split folders."""
+    places = dict.fromkeys([root, *(folder.parent for _, folder in folders)])
+    return [path for place in places for path in _entries(place) if is_image_name(path) and not path.is_dir()]
+
+
+class ImageFolderDataModule(FilesDataModule):
+    """A tree of images, one folder for each expression; layouts: see this module.
+
+    Args:
+        root: the folder, or a .zip or .tar of it.
+        mapping: meanings of folder names that are not known, such as ``{joyful: happy, other: null}``; ``null`` leaves
+            a class out.
+        class_names: classes of your own, in the order of their labels; ``null`` takes the seven, or the eight if there
+            is contempt.
+        source: name of this set in reports; ``null`` for the name of the folder.
+        **options: of :class:`.FilesDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        mapping: dict[str, str | None] | None = None,
+        class_names: list[str] | None = None,
+        source: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.mapping = mapping
+        self.source = Path(root).expanduser().resolve().name if source is None else source
+        self._folder = self.opened(root)
+        names = [folder.name for _, folder in class_folders(self._folder)]
+        self.class_names, _ = read_names(names, short_path(Path(root)), mapping, class_names)
+
+    def list_files(self) -> Listing:
+        """List the tree."""
+        return list_image_folder(
+            self._folder,
+            mapping=self.mapping,
+            class_names=list(self.class_names),
+            source=self.source,
+            allow_outside=self.allow_outside,
+        )

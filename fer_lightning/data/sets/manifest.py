@@ -1,0 +1,194 @@
+"""A user's own table of images: CSV or Parquet.
+
+Layout:
+    one row per image with the columns ``path`` and ``label``, and perhaps ``split`` (train, val, test), ``source``,
+    ``kind`` (real, web, synthetic), ``subject``, ``gender``, ``skin_type``, ``age_group``, a face box ``x, y, w, h`` in
+    pixels, ``valence``, ``arousal``; further columns go along. Paths are relative to the table's folder, or absolute.
+Classes:
+    labels by any known name of an expression; ``mapping`` for others and for codes, ``class_names`` for your own.
+Converted sets:
+    beside a table that ``fer data convert --to folders`` or ``fer data balance`` wrote, ``fer_dataset.json`` gives the
+    classes, the size, the channels, mean and deviation, unless they are given.
+Splits:
+    those of the column; rows without one are not used if others have one. Without the column, splits are made.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.files.listing import Listing
+from fer_lightning.data.files_datamodule import FilesDataModule
+from fer_lightning.data.sets.image_folder import SPLIT_NAMES
+from fer_lightning.data.storage.description import METADATA, StoredSet, read_metadata
+from fer_lightning.data.table.bad_rows import excerpt, one_line, short_path
+from fer_lightning.data.table.manifest_file import ManifestFile, read_manifest
+from fer_lightning.emotions import read_names
+from fer_lightning.errors import DataError
+
+__all__ = ["ManifestDataModule", "list_manifest"]
+
+_BOX = ("x", "y", "w", "h")
+_FARTHEST = 10**6  # pixels: a box with larger numbers is none
+
+
+def list_manifest(
+    manifest: ManifestFile,
+    root: Path,
+    *,
+    mapping: dict[str, str | None] | None = None,
+    class_names: list[str] | None = None,
+    source: str | None = None,
+) -> Listing:
+    """Turn a manifest into a listing.
+
+    Args:
+        manifest: its columns.
+        root: folder that its paths are relative to.
+        mapping: meanings of labels, ``None`` to leave a class out.
+        class_names: classes of your own.
+        source: what the column ``source`` says where the manifest does not; ``None`` for the name of its file.
+
+    Raises:
+        DataError: for an unknown split, an image (with boxes: a face) that stands twice, an incomplete box.
+        LabelError: for unknown labels, with a proposal.
+    """
+    raw = np.char.strip(manifest.columns["label"])
+    names, label_of = read_names(np.unique(raw).tolist(), short_path(manifest.path), mapping, class_names)
+    labels = np.array([label_of[name] for name in raw.tolist()], np.int64)
+    keep = np.flatnonzero(labels >= 0)
+    boxes = _boxes(manifest)
+    _check_paths(manifest, boxes)
+    paths = manifest.columns["path"]
+    default = manifest.path.stem if source is None else source
+    sources = manifest.columns.get("source", np.full(len(labels), default))
+    left_out = [(str(paths[row]), f"class '{raw[row]}' is left out") for row in np.flatnonzero(labels < 0)]
+    return Listing(
+        root=root,
+        class_names=names,
+        paths=paths[keep],
+        labels=labels[keep],
+        splits=_splits(manifest)[keep],
+        sources=np.where(np.char.strip(sources) == "", default, sources)[keep],
+        boxes=None if boxes is None else boxes[keep],
+        groups={name: column[keep] for name, column in manifest.groups().items()},
+        left_out=tuple(left_out),
+    )
+
+
+def _splits(manifest: ManifestFile) -> NDArray[np.str_]:
+    if "split" not in manifest.columns:
+        return np.full(len(manifest.lines), "", "<U5")
+    splits = np.full(len(manifest.lines), "", "<U5")
+    for row, text in enumerate(manifest.columns["split"].tolist()):
+        name = text.strip().lower()
+        if name and name not in SPLIT_NAMES:
+            raise DataError(
+                one_line(f"{manifest.place(row)}: unknown split {excerpt(text)}, expected train, val, test or nothing")
+            )
+        splits[row] = SPLIT_NAMES.get(name, "")
+    return splits
+
+
+def _boxes(manifest: ManifestFile) -> NDArray[np.int64] | None:
+    present = [name for name in _BOX if name in manifest.columns]
+    if not present:
+        return None
+    if len(present) < len(_BOX):
+        raise DataError(
+            f"{short_path(manifest.path)}: a face box needs the columns x, y, w and h, found {', '.join(present)}"
+        )
+    numbers = np.stack([manifest.numbers(name) for name in _BOX], axis=1)
+    bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1) | (numbers[:, 2:] < 1).any(axis=1))
+    if not len(bad):
+        bad = np.flatnonzero((np.abs(numbers) > _FARTHEST).any(axis=1))
+    if len(bad):
+        found = ", ".join(manifest.columns[name][bad[0]] or "nothing" for name in _BOX)
+        raise DataError(
+            one_line(
+                f"{manifest.place(int(bad[0]))}: expected a face box x, y, w, h of at least one pixel, found {found}"
+            )
+        )
+    return np.round(numbers).astype(np.int64)
+
+
+def _check_paths(manifest: ManifestFile, boxes: NDArray[np.int64] | None) -> None:
+    """Refuse one image (or face) in two rows: nobody could tell which label or split counts."""
+    seen: dict[tuple[str, bytes], int] = {}
+    for row, path in enumerate(manifest.columns["path"].tolist()):
+        key = (path, b"" if boxes is None else boxes[row].tobytes())
+        first = seen.setdefault(key, row)
+        if first != row:
+            raise DataError(
+                one_line(
+                    f"{manifest.place(row)}: {excerpt(path, 80)} stands in {manifest.unit} {manifest.lines[first]} too"
+                )
+            )
+
+
+def _description(table: Path) -> StoredSet | None:
+    """Return what a converted set says of itself, ``None`` for a table that is not the one that was written with it.
+
+    Raises:
+        DataError: if the description is damaged, or of a newer program.
+    """
+    if not os.path.isfile(table.parent / METADATA):
+        return None
+    stored = read_metadata(table.parent, ("folders", "arrow", "shards"))
+    return stored if table.name in stored.files else None
+
+
+class ManifestDataModule(FilesDataModule):
+    """A table of images, CSV or Parquet; its columns: see this module.
+
+    Args:
+        root: the table.
+        images: folder that its paths are relative to; ``null`` for the folder of the table.
+        mapping: meanings of labels that are not known, such as ``{0: angry, other: null}``; ``null`` leaves a class
+            out.
+        class_names: classes of your own, in the order of their labels; ``null`` takes those of a converted set, unless
+            a ``mapping`` gives it others; else the seven, or the eight if there is contempt.
+        source: name of this set in reports where the table has no column ``source``; ``null`` for the table's name.
+        **options: of :class:`.FilesDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        images: str | None = None,
+        mapping: dict[str, str | None] | None = None,
+        class_names: list[str] | None = None,
+        source: str | None = None,
+        **options: Any,
+    ) -> None:
+        stored = _description(Path(root).expanduser())
+        if stored is not None:
+            self.native_size = stored.size
+            self.native_channels = stored.channels
+            self.native_mean = stored.mean
+            self.native_std = stored.std
+            if class_names is None and mapping is None:
+                class_names = list(stored.class_names)
+        super().__init__(**options)
+        self.root = root
+        self.images = images
+        self.mapping = mapping
+        self.source = source
+        self._listing = self._list(class_names)
+        self.class_names = self._listing.class_names
+
+    def _list(self, class_names: list[str] | None) -> Listing:
+        path = Path(self.root).expanduser()
+        folder = path.parent if self.images is None else self.opened(self.images)
+        return list_manifest(
+            read_manifest(path), folder, mapping=self.mapping, class_names=class_names, source=self.source
+        )
+
+    def list_files(self) -> Listing:
+        """Return the rows of the table."""
+        return self._listing

@@ -1,0 +1,1 @@
+"""Which rows belong together, to which split, and which are left out."""

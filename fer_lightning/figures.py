@@ -1,0 +1,94 @@
+"""The look of every picture: colours, type and lines, and how a figure becomes a PNG file."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+__all__ = [
+    "BLANK",
+    "COLORS",
+    "DPI",
+    "FAINT",
+    "GRID",
+    "INK",
+    "SPLIT_COLORS",
+    "STYLE",
+    "figure_png",
+    "house_style",
+    "wrapped",
+]
+
+DPI = 150
+"""Resolution of written pictures, in dots per inch."""
+
+COLORS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "vermillion": "#D55E00",
+    "sky": "#56B4E9",
+    "purple": "#CC79A7",
+    "yellow": "#F0E442",
+    "black": "#000000",
+}
+"""Eight colours that colour-blind readers can tell apart (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/)."""
+
+SPLIT_COLORS = {"train": COLORS["blue"], "val": COLORS["vermillion"], "test": COLORS["green"]}
+INK = "#222222"
+FAINT = "#767676"
+GRID = "#E3E3E3"
+BLANK = "#F4F4F4"
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "font.size": 9.0,
+    "axes.titlesize": 11.0,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 8.0,
+    "axes.labelsize": 9.5,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "text.color": INK,
+    "text.parse_math": False,  # a "$" in a name is a dollar
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "hatch.linewidth": 0.5,
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.titlesize": 11.0,
+    "figure.titleweight": "bold",
+    "figure.facecolor": "white",
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw everything inside the ``with`` block in the package's style; settings of the caller come back afterwards."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file of 150 dots per inch; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    with house_style():
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def wrapped(title: str, figure: Figure) -> str:
+    """Break a headline into lines that fit a figure; bold letters of 11 points are about 0.105 inches wide."""
+    return textwrap.fill(title, max(20, int(figure.get_figwidth() / 0.105) - 4))

@@ -1,0 +1,1 @@
+"""What a data set looks like: statistics, findings, pictures and pages."""

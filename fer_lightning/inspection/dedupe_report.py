@@ -1,0 +1,204 @@
+"""What ``fer data dedupe`` writes: counts, lists, pictures and the manifest of the rows that stay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.splitting.dedupe import Cleaning, Duplicates
+from fer_lightning.data.table.bad_rows import reason_counts
+from fer_lightning.data.table.manifest_file import manifest_text
+from fer_lightning.data.table.samples import SPLITS, SamplesTable
+from fer_lightning.figures import figure_png
+from fer_lightning.files import csv_text, write_atomically
+from fer_lightning.inspection.plots import pairs_figure
+
+__all__ = ["dedupe_summary", "dedupe_text", "write_dedupe_report"]
+
+_SHOWN = 16  # pairs in a picture
+_NAME = 20  # characters of a file's name below an image
+_IN_SPLIT = tuple(f" in {split}" for split in SPLITS)  # how a reason ends if the row that stays is of another split
+_AS = {
+    "same image": "as an image that is kept already",
+    "same image in another split": "as an image that is kept in another split",
+    "near-duplicate": "as near-duplicates",
+    "near-duplicate in another split": "as near-duplicates of images in another split",
+    "conflicting labels": "for conflicting labels",
+    "blank image": "for being of one colour",
+}
+"""Kinds of reasons, as they stand behind a number."""
+
+
+def write_dedupe_report(
+    table: SamplesTable,
+    duplicates: Duplicates,
+    cleaning: Cleaning,
+    out: Path,
+    *,
+    name: str,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write ``dedupe.json``, ``duplicates.csv``, ``removed.csv``, ``manifest.csv`` and pictures of pairs.
+
+    Args:
+        table: the samples.
+        duplicates: of this table.
+        cleaning: which rows stay.
+        out: folder to write into; made if missing.
+        name: of the data set.
+        options: what was looked for and how, for the report: ``near``, ``mirrored``, ``conflicts``, ``blank``.
+
+    Returns:
+        The content of ``dedupe.json``.
+    """
+    summary = dedupe_summary(table, duplicates, cleaning, name, options)
+    kept = table.select(np.flatnonzero(cleaning.keep))
+    files: dict[str, str | bytes] = {
+        "dedupe.json": json.dumps(summary, indent=2, ensure_ascii=False) + "\n",
+        "duplicates.csv": csv_text(
+            ("group", "file", "split", "label", "kept", "reason"), _members(table, duplicates, cleaning)
+        ),
+        "removed.csv": csv_text(("file", "split", "label", "reason"), _removed(table, cleaning)),
+        "manifest.csv": manifest_text(kept, kept.files),
+    }
+    shown = _shown_pairs(table, duplicates)
+    titles = {"near_duplicates": "near-duplicates, closest first", "conflicts": "one photograph, two labels"}
+    for stem, title in titles.items():
+        if len(shown[stem]):
+            files[f"{stem}.png"] = _picture(table, duplicates, shown[stem], f"{name}: {title}")
+        else:
+            (out / f"{stem}.png").unlink(missing_ok=True)  # of an earlier call with other options
+    for file, content in files.items():
+        write_atomically(out / file, content)
+    return summary
+
+
+def dedupe_summary(
+    table: SamplesTable, duplicates: Duplicates, cleaning: Cleaning, name: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the counts of duplicates and of what the cleaned manifest keeps, as what JSON can hold."""
+    present = [split for split in SPLITS if len(table.rows(split))]
+    kept = table.with_splits(np.where(cleaning.keep, table.splits, ""))
+    removed = [("", _kind(reason)) for reason in cleaning.reasons[~cleaning.keep].tolist()]
+    return {
+        "name": name,
+        "options": dict(options),
+        **duplicates.counts(),
+        "removed": {"count": len(removed), "by_reason": reason_counts(removed)},
+        "splits": {
+            split: {
+                "rows": len(table.rows(split)),
+                "kept": len(kept.rows(split)),
+                "fingerprint": table.fingerprint(split),
+                "fingerprint_kept": kept.fingerprint(split),
+                "kept_per_class": kept.class_counts(split),
+            }
+            for split in present
+        },
+    }
+
+
+def _kind(reason: str) -> str:
+    """Return the kind of a reason, without the file it names."""
+    for kind in ("same image", "near-duplicate"):
+        if reason.startswith(f"{kind} "):
+            return f"{kind} in another split" if reason.endswith(_IN_SPLIT) else kind
+    return "conflicting labels" if reason.startswith("conflicting labels") else reason
+
+
+def dedupe_text(summary: dict[str, Any]) -> str:
+    """Return the summary as lines for a terminal."""
+    found = [(f"in {split}", *_cells(count)) for split, count in summary["within"].items()]
+    found += [(pair, *_cells(count)) for pair, count in summary["shared"].items() if count["exact"] or count["near"]]
+    found += [("different labels", *_cells(summary["conflicts"])), ("of one colour", _number(summary["blank"]), "")]
+    lines = [summary["name"], "", f"{'images':<18}{'identical':>24}{'near-duplicates':>26}"]
+    lines += [f"{where:<18}{exact:>24}{near:>26}".rstrip() for where, exact, near in found]
+    if not summary["options"]["near"]:
+        lines.append("(near-duplicates were not looked for)")
+    lines += ["", f"{'split':<10}{'images':>10}{'kept':>10}   fingerprint of what is kept"]
+    lines += [
+        f"{split:<10}{part['rows']:>10,}{part['kept']:>10,}   {part['fingerprint_kept']}"
+        for split, part in summary["splits"].items()
+    ]
+    removed = summary["removed"]
+    lines += ["", f"left out: {removed['count']:,}"]
+    lines += [f"{count:>10,} {_AS.get(kind, kind)}" for kind, count in removed["by_reason"].items()]
+    return "\n".join(lines)
+
+
+def _cells(count: dict[str, Any]) -> tuple[str, str]:
+    """Return counts of identical images and of near-duplicates; the latter in addition, where rows are counted."""
+    exact, near = count["exact"], count["near"]
+    if isinstance(exact, dict):
+        return _grouped(exact), _grouped(near)
+    return _number(exact), f"{near:,} more" if near else "-"
+
+
+def _grouped(count: dict[str, int]) -> str:
+    groups = f"{count['groups']:,} {'group' if count['groups'] == 1 else 'groups'}"
+    return f"{count['rows']:,} in {groups}" if count["rows"] else "-"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count else "-"
+
+
+def _members(table: SamplesTable, duplicates: Duplicates, cleaning: Cleaning) -> list[tuple[Any, ...]]:
+    """Return the rows that are not alone in their group, group by group."""
+    groups = duplicates.near_groups
+    rows = np.flatnonzero(np.bincount(groups)[groups] > 1)
+    rows = rows[np.lexsort((rows, groups[rows]))]
+    return [
+        (int(groups[row]), *_row(table, row), "yes" if cleaning.keep[row] else "no", str(cleaning.reasons[row]))
+        for row in rows.tolist()
+    ]
+
+
+def _removed(table: SamplesTable, cleaning: Cleaning) -> list[tuple[Any, ...]]:
+    return [(*_row(table, row), str(cleaning.reasons[row])) for row in np.flatnonzero(~cleaning.keep).tolist()]
+
+
+def _row(table: SamplesTable, row: int) -> tuple[str, str, str]:
+    return str(table.files[row]), str(table.splits[row]), table.class_names[table.labels[row]]
+
+
+def _shown_pairs(table: SamplesTable, duplicates: Duplicates) -> dict[str, NDArray[np.int64]]:
+    """Return the pairs that stand in each picture: one of each group, spread over all distances, closest first."""
+    pairs = duplicates.pairs
+    blank = np.isin(pairs.first, duplicates.blank)
+    conflicting = table.labels[pairs.first] != table.labels[pairs.second]
+    shown = {}
+    for stem, wanted in (("near_duplicates", pairs.distance > 0), ("conflicts", conflicting & ~blank)):
+        order = np.argsort(pairs.distance, kind="stable")
+        order = order[wanted[order]]
+        order = order[np.sort(np.unique(duplicates.near_groups[pairs.first[order]], return_index=True)[1])]
+        shown[stem] = order[np.linspace(0, len(order) - 1, min(_SHOWN, len(order))).astype(np.int64)]
+    return shown
+
+
+def _short_name(file: str) -> str:
+    """Return the end of a file's name; of a file that holds many images, the place in it."""
+    name = file.rpartition("/")[2]
+    holder, _, place = name.rpartition("#")
+    name = f"#{place}" if holder and place.isdigit() else name
+    return name if len(name) <= _NAME else f"...{name[3 - _NAME :]}"
+
+
+def _split(table: SamplesTable, row: int) -> str:
+    return str(table.splits[row]) or "unused"
+
+
+def _picture(table: SamplesTable, duplicates: Duplicates, chosen: NDArray[np.int64], title: str) -> bytes:
+    first, second = duplicates.pairs.first[chosen], duplicates.pairs.second[chosen]
+
+    def caption(row: int) -> str:
+        return f"{_short_name(str(table.files[row]))}\n{_split(table, row)}, {table.class_names[table.labels[row]]}"
+
+    captions = [(caption(one), caption(other)) for one, other in zip(first.tolist(), second.tolist(), strict=True)]
+    conflicting = (table.labels[first] != table.labels[second]).tolist()
+    return figure_png(pairs_figure(table.images[first], table.images[second], captions, conflicting, title))

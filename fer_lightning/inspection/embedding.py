@@ -1,0 +1,139 @@
+"""Raw pixels laid out in the plane: PCA, then t-SNE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fer_lightning.data.table.samples import SamplesTable
+from fer_lightning.errors import ConfigError, MissingExtraError
+from fer_lightning.figures import INK, house_style
+from fer_lightning.inspection.plots import class_colors
+from fer_lightning.inspection.statistics import focus_of
+
+__all__ = ["check_tsne", "embed_pixels", "embedding_figure", "stratified_rows"]
+
+_COMPONENTS = 50  # of the PCA before t-SNE, as van der Maaten and Hinton advise: 2008, JMLR 9, section 4.2
+_PERPLEXITY = 30.0  # scikit-learn's default; the paper recommends 5 to 50
+_SIDE = 64  # pixels; larger images are averaged down, so that thousands of them fit into memory as floats
+_FEWEST = 5  # images of which neighbourhoods can be made
+_CHUNK = 64  # images read at a time
+
+
+def check_tsne(samples: int) -> None:
+    """Complain before the work begins, not after it.
+
+    Args:
+        samples: the most images to lay out.
+
+    Raises:
+        MissingExtraError: if scikit-learn is not installed.
+        ConfigError: if there are fewer than five images to lay out.
+    """
+    try:
+        import sklearn.manifold  # noqa: F401  # only to see whether it is there
+    except ImportError as error:
+        raise MissingExtraError("t-SNE needs scikit-learn: pip install 'fer_lightning[explain]'") from error
+    if samples < _FEWEST:
+        raise ConfigError(f"t-SNE of {samples} images: expected at least {_FEWEST}")
+
+
+def stratified_rows(labels: NDArray[np.int64], rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Draw rows so that each class keeps its share; ascending, int64 ``(M,)``.
+
+    Every class has at least one row as long as ``count`` is not below the number of classes.
+
+    Args:
+        labels: int64 ``(N,)``, of all rows.
+        rows: int64, the rows to draw from.
+        count: how many to draw; all rows if there are no more.
+        seed: the same seed draws the same rows.
+    """
+    if len(rows) <= count:
+        return np.sort(rows)
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    # place of each row in its class as a share of the class: the same share of every class comes before the cut
+    place = np.empty(len(rows))
+    for label in np.unique(labels[shuffled]):
+        here = np.flatnonzero(labels[shuffled] == label)
+        place[here] = np.arange(len(here)) / len(here)
+    return np.sort(shuffled[np.argsort(place, kind="stable")[:count]])
+
+
+def embed_pixels(table: SamplesTable, samples: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Lay training images out in the plane by t-SNE of their pixels, after PCA to 50 components.
+
+    Args:
+        table: the images; those of the part that :func:`.focus_of` names are used.
+        samples: the most images; classes keep their shares. 3,000 take half a minute on two cores.
+        seed: of the draw and of both methods.
+
+    Returns:
+        Rows of the table, int64 ``(M,)``, and their places, float64 ``(M, 2)``.
+
+    Raises:
+        MissingExtraError: if scikit-learn is not installed.
+        ConfigError: if there are fewer than five images.
+    """
+    rows = stratified_rows(table.labels, focus_of(table)[1], samples, seed)
+    check_tsne(len(rows))
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    flat = _flat_pixels(table, rows)
+    components = PCA(min(_COMPONENTS, *flat.shape), svd_solver="randomized", random_state=seed).fit_transform(flat)
+    perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(components)
+    return rows, places.astype(np.float64)
+
+
+def _flat_pixels(table: SamplesTable, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the pixels of images of at most 64 pixels a side, float32 ``(M, C * H * W)``, 0..1."""
+    height, width = table.images.shape[2:]
+    step = -(-max(height, width) // _SIDE)
+    tall, wide = max(1, height // step), max(1, width // step)
+    parts = []
+    for start in tqdm(range(0, len(rows), _CHUNK), desc="t-SNE", unit="chunk", disable=None, leave=False):
+        images = table.images[rows[start : start + _CHUNK]][:, :, : tall * step, : wide * step]
+        blocks = images.reshape(*images.shape[:2], tall, images.shape[2] // tall, wide, images.shape[3] // wide)
+        parts.append(blocks.mean(axis=(3, 5), dtype=np.float32).reshape(len(images), -1) / np.float32(255.0))
+    return np.concatenate(parts)
+
+
+def embedding_figure(
+    places: NDArray[np.float64], labels: NDArray[np.int64], class_names: Sequence[str], title: str
+) -> Figure:
+    """Draw points in the plane, coloured by class.
+
+    Args:
+        places: float64 ``(M, 2)``.
+        labels: int64 ``(M,)``.
+        class_names: names in label order.
+        title: headline.
+    """
+    colors = class_colors(len(class_names))
+    size = float(np.clip(24_000 / max(1, len(places)), 6.0, 40.0))
+    with house_style():
+        figure = Figure(figsize=(8.2, 6.2), layout="constrained")
+        axes = figure.add_subplot()
+        # all in one call, in the order of the rows: no class lies on top of the others
+        axes.scatter(
+            places[:, 0],
+            places[:, 1],
+            s=size,
+            c=[colors[label] for label in labels],
+            alpha=0.75,
+            linewidths=0.15,
+            edgecolors=INK,
+        )
+        for name, color in zip(class_names, colors, strict=True):
+            axes.scatter([], [], s=40, color=color, label=name, linewidths=0.15, edgecolors=INK)
+        axes.set(xticks=[], yticks=[], title=title)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.spines[:].set_visible(True)
+        figure.legend(loc="outside right upper", title="class", alignment="left")
+    return figure

@@ -1,0 +1,323 @@
+"""Looking at a data set before training on it: a page, its pictures, its numbers and lists, written to a folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fer_lightning import __version__
+from fer_lightning.class_weights import class_weights
+from fer_lightning.data.splitting.dedupe import Duplicates, find_duplicates
+from fer_lightning.data.table.samples import SamplesTable
+from fer_lightning.errors import DataError
+from fer_lightning.figures import figure_png
+from fer_lightning.files import csv_text, write_atomically
+from fer_lightning.inspection.embedding import check_tsne, embed_pixels, embedding_figure
+from fer_lightning.inspection.findings import findings
+from fer_lightning.inspection.html import Picture, page_html
+from fer_lightning.inspection.plots import (
+    counts_figure,
+    faces_figure,
+    histogram_figure,
+    light_figure,
+    pairs_figure,
+    samples_figure,
+    sizes_figure,
+    strip_figure,
+)
+from fer_lightning.inspection.statistics import (
+    UNUSED,
+    PixelStatistics,
+    column_summary,
+    faces_of,
+    focus_of,
+    measure_pixels,
+    pixel_summary,
+    size_summary,
+    soft_label_summary,
+    split_names,
+    split_summary,
+    subject_summary,
+)
+
+__all__ = ["SCHEMA", "inspect_table"]
+
+SCHEMA = 1
+"""Version of the layout of ``inspect.json``; it rises when a key changes its meaning or goes."""
+
+_PER_CLASS = 8  # images in the grid of samples
+_EXTREMES = 8  # darkest and brightest images shown, of each
+_BLANKS = 16  # blank images shown
+_PAIRS = 12  # pairs of near-duplicates shown
+_TABLES = ("counts.csv", "duplicates.csv", "blank.csv", "unreadable.csv", "tsne.csv")
+_PICTURES = (
+    "counts", "mean_faces", "samples", "histogram", "light", "extremes", "blank", "duplicates", "sizes", "tsne"
+)  # fmt: skip
+
+
+@dataclass
+class _Output:
+    """What will be written once all of it is there."""
+
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    shown: list[Picture] = field(default_factory=list)
+    tables: dict[str, str] = field(default_factory=dict)
+
+    def picture(self, section: str, stem: str, figure: Figure, shows: str) -> None:
+        self.pictures[stem] = figure_png(figure)
+        self.shown.append((section, f"pictures/{stem}.png", shows))
+
+    def table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        self.tables[name] = csv_text(header, rows)
+
+    def write(self, folder: Path, report: dict[str, Any]) -> None:
+        """Write everything, and remove what an earlier inspection left there and this one has not."""
+        for name in _TABLES:
+            if name not in self.tables:
+                (folder / name).unlink(missing_ok=True)
+        for stem in _PICTURES:
+            if stem not in self.pictures:
+                (folder / "pictures" / f"{stem}.png").unlink(missing_ok=True)
+        for stem, content in self.pictures.items():
+            write_atomically(folder / "pictures" / f"{stem}.png", content)
+        for name, text in self.tables.items():
+            write_atomically(folder / name, text)
+        write_atomically(folder / "inspect.json", _json(report))
+        write_atomically(folder / "index.html", page_html(report, self.shown, sorted(self.tables)))
+
+
+def _json(report: dict[str, Any]) -> str:
+    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
+    # rows of numbers on one line; a line break never stands inside a JSON string
+    return re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text) + "\n"
+
+
+def inspect_table(
+    table: SamplesTable,
+    out: Path,
+    *,
+    name: str,
+    notes: Sequence[tuple[str, str]] = (),
+    near: bool = True,
+    mirrored: bool = False,
+    tsne: bool = False,
+    tsne_samples: int = 3000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Look at a data set and write what is seen: ``index.html``, ``inspect.json``, lists (CSV) and ``pictures/``.
+
+    Images are read a few megabytes at a time. Nothing is written before all of it is there; files of an earlier
+    inspection in the same folder are replaced or removed.
+
+    Args:
+        table: the data set.
+        out: folder to write into; made if missing.
+        name: of the data set, for the headlines.
+        notes: (file, reason) of what the data set has and the table has not.
+        near: also look for near-duplicates.
+        mirrored: count mirror images as near-duplicates.
+        tsne: also lay raw training pixels out in the plane.
+        tsne_samples: the most images for that.
+        seed: chooses the images shown.
+
+    Returns:
+        The content of ``inspect.json``: ``schema, version, name, seed, images, image_shape`` (channels, height, width),
+        ``scheme, class_names, part`` (which the faces show: ``train`` or ``all``), ``findings`` (sentences),
+        ``class_weights`` (inverse frequency in train, or ``None``), ``unreadable`` (``file``, ``reason``), the
+        returns of the summaries in :mod:`.statistics` (``splits, columns, subjects, pixels, sizes, soft_labels``)
+        and ``duplicates``: :meth:`.Duplicates.counts`, ``near`` and ``mirrored`` (what was looked for).
+
+    Raises:
+        DataError: if the table is empty.
+        MissingExtraError: if ``tsne`` is asked for and scikit-learn is not installed.
+    """
+    if not len(table):
+        raise DataError(f"{name}: there is no image to inspect")
+    if tsne:
+        check_tsne(min(tsne_samples, len(focus_of(table)[1])))
+    pixels = measure_pixels(table)
+    found = find_duplicates(table, near=near, mirrored=mirrored)
+    report = {**_head(table, name, seed, notes), **_numbers(table, pixels)}
+    report["duplicates"] = {"near": near, "mirrored": mirrored, **found.counts()}
+    del report["duplicates"]["blank"]  # see pixels
+    report["findings"] = findings(report)
+    output = _Output()
+    _add_tables(output, table, report, pixels, found)
+    _add_statistics(output, table, report, pixels)
+    _add_examples(output, table, pixels, seed)
+    _add_pairs(output, table, found)
+    if tsne:
+        _add_map(output, table, tsne_samples, seed)
+    output.write(out, report)
+    return report
+
+
+def _head(table: SamplesTable, name: str, seed: int, notes: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "name": name,
+        "seed": seed,
+        "images": len(table),
+        "image_shape": list(table.images.shape[1:]),
+        "scheme": table.scheme,
+        "class_names": list(table.class_names),
+        "part": focus_of(table)[0],
+        "findings": [],
+        "unreadable": [{"file": str(file), "reason": str(reason)} for file, reason in notes],
+    }
+
+
+def _numbers(table: SamplesTable, pixels: PixelStatistics) -> dict[str, Any]:
+    splits = split_summary(table)
+    return {
+        "splits": splits,
+        "class_weights": class_weights(splits["train"]["counts"]) if splits["train"]["images"] else None,
+        "columns": column_summary(table),
+        "subjects": subject_summary(table),
+        "pixels": pixel_summary(table, pixels),
+        "sizes": size_summary(table),
+        "soft_labels": soft_label_summary(table),
+    }
+
+
+def _add_tables(
+    output: _Output,
+    table: SamplesTable,
+    report: dict[str, Any],
+    pixels: PixelStatistics,
+    found: Duplicates,
+) -> None:
+    names = split_names(table)
+    counts = {split: report["splits"][split]["counts"] for split in names}
+    output.table("counts.csv", ["class", *names], [[k, *(counts[s][k] for s in names)] for k in table.class_names])
+    if len(pixels.blank):
+        rows = [[*_place(table, row), f"{pixels.contrast[row]:.6f}"] for row in pixels.blank]
+        output.table("blank.csv", ["row", "file", "split", "label", "standard_deviation"], rows)
+    exact, groups = found.exact_groups, found.near_groups
+    repeated = np.flatnonzero(np.bincount(groups)[groups] > 1)
+    if len(repeated):
+        order = repeated[np.lexsort((repeated, exact[repeated], groups[repeated]))]
+        # numbered in the order in which they are listed
+        number = {group: place for place, group in enumerate(dict.fromkeys(groups[order].tolist()), start=1)}
+        content = {group: place for place, group in enumerate(dict.fromkeys(exact[order].tolist()), start=1)}
+        rows = [[number[int(groups[row])], content[int(exact[row])], *_place(table, row)] for row in order]
+        output.table("duplicates.csv", ["group", "identical", "row", "file", "split", "label"], rows)
+    if report["unreadable"]:
+        rows = [[note["file"], note["reason"]] for note in report["unreadable"]]
+        output.table("unreadable.csv", ["file", "reason"], rows)
+
+
+def _place(table: SamplesTable, row: np.int64) -> list[Any]:
+    return [int(row), str(table.files[row]), str(table.splits[row]), table.class_names[table.labels[row]]]
+
+
+def _add_statistics(output: _Output, table: SamplesTable, report: dict[str, Any], pixels: PixelStatistics) -> None:
+    part, rows = focus_of(table)
+    counts = {split: report["splits"][split]["counts"] for split in split_names(table)}
+    output.picture(
+        "classes", "counts", counts_figure(counts, "Images per class"), "Images of each class in each split."
+    )
+    mean, std = faces_of(pixels)
+    figure = faces_figure(mean, std, pixels.face_rows.tolist(), table.class_names, f"Mean faces, {part}")
+    shows = "Mean and standard deviation of the images of each class, and where the mean differs from that of all."
+    output.picture("faces", "mean_faces", figure, shows)
+    output.picture(
+        "pixels", "histogram", histogram_figure(pixels.histograms, "Pixel values"), "How common each pixel value is."
+    )
+    figure = light_figure(
+        pixels.brightness[rows], pixels.contrast[rows], table.labels[rows], table.class_names, f"Light, {part}"
+    )
+    shows = "Mean (brightness) and standard deviation (contrast) of the images: median, middle half, middle 90 %."
+    output.picture("pixels", "light", figure, shows)
+    sizes = report["sizes"]
+    if sizes is not None and sizes["known"]:
+        width, height = (np.asarray(table.groups[side], np.float64) for side in ("width", "height"))
+        known = (width > 0) & (height > 0)
+        _, tall, wide = report["image_shape"]
+        figure = sizes_figure(width[known], height[known], (tall, wide), "Sizes of the original files")
+        output.picture("files", "sizes", figure, "Shorter side and aspect of the original files.")
+
+
+def _add_examples(output: _Output, table: SamplesTable, pixels: PixelStatistics, seed: int) -> None:
+    part, rows = focus_of(table)
+    chosen = {}
+    for label, name in enumerate(table.class_names):
+        of_class = rows[table.labels[rows] == label]
+        # of each class on its own: more images of one class do not change what is shown of another
+        picked = np.random.default_rng([seed, label]).permutation(len(of_class))[:_PER_CLASS]
+        chosen[name] = table.images[of_class[picked]]
+    figure = samples_figure(chosen, f"Samples, {part}")
+    output.picture("faces", "samples", figure, f"Images of each class, drawn with seed {seed}.")
+    extremes = np.concatenate(pixels.extremes(_EXTREMES))
+    if len(extremes):
+        captions = [f"{_short(table, row)}\n{pixels.brightness[row]:.3f}" for row in extremes]
+        figure = strip_figure(table.images[extremes], captions, "Darkest and brightest images", len(extremes) // 2)
+        output.picture("pixels", "extremes", figure, "The darkest and the brightest images that are not blank.")
+    blank = pixels.blank[:_BLANKS]
+    if len(blank):
+        captions = [_caption(table, row) for row in blank]
+        figure = strip_figure(table.images[blank], captions, f"Blank images ({len(blank):,} of {len(pixels.blank):,})")
+        output.picture("pixels", "blank", figure, "Images whose pixels are nearly all the same.")
+
+
+def _short(table: SamplesTable, row: np.int64) -> str:
+    """Return the name of a file without its folders; of a file that holds many, the place in it."""
+    name = str(table.files[row]).rpartition("/")[2]
+    file, _, place = name.rpartition("#")
+    return f"#{place}" if file and place.isdigit() else name
+
+
+def _split_label(table: SamplesTable, row: np.int64) -> str:
+    split = str(table.splits[row])
+    return f"{UNUSED if split == '' else split}, {table.class_names[table.labels[row]]}"
+
+
+def _add_pairs(output: _Output, table: SamplesTable, found: Duplicates) -> None:
+    """Show pairs that nearly match, one of each group: between splits, of different labels, and others."""
+    first, second = found.pairs.first, found.pairs.second
+    nearly = np.flatnonzero((table.digests[first] != table.digests[second]).any(axis=1))
+    across = table.splits[first] != table.splits[second]
+    conflicting = table.labels[first] != table.labels[second]
+    order = nearly[np.lexsort((found.pairs.distance[nearly], ~conflicting[nearly], ~across[nearly]))]
+    if not len(order):
+        return
+    order = order[np.sort(np.unique(found.near_groups[first[order]], return_index=True)[1])]
+    # a third of each kind where there are enough: between splits, of different labels, and the rest
+    kinds = [across[order], conflicting[order] & ~across[order], ~conflicting[order] & ~across[order]]
+    preferred = np.concatenate([np.flatnonzero(kind)[: _PAIRS // 3] for kind in kinds])
+    shown = order[np.concatenate([preferred, np.setdiff1d(np.arange(len(order)), preferred)])[:_PAIRS]]
+    figure = pairs_figure(
+        table.images[first[shown]],
+        table.images[second[shown]],
+        [
+            (_caption(table, one), _caption(table, other))
+            for one, other in zip(first[shown], second[shown], strict=True)
+        ],
+        conflicting[shown].tolist(),
+        f"Near-duplicates ({len(shown):,} of {len(nearly):,} pairs)",
+    )
+    output.picture("duplicates", "duplicates", figure, "Pairs that show nearly the same; framed: the labels differ.")
+
+
+def _caption(table: SamplesTable, row: np.int64) -> str:
+    return f"{_short(table, row)}\n{_split_label(table, row)}"
+
+
+def _add_map(output: _Output, table: SamplesTable, samples: int, seed: int) -> None:
+    rows, places = embed_pixels(table, samples, seed)
+    title = f"t-SNE of the pixels of {len(rows):,} images, {focus_of(table)[0]}"
+    figure = embedding_figure(places, table.labels[rows], table.class_names, title)
+    shows = (
+        "Raw pixels after PCA to 50 components and t-SNE: images that look alike lie together, whatever their class."
+    )
+    output.picture("map", "tsne", figure, shows)
+    lines = [[*_place(table, row), f"{x:.5f}", f"{y:.5f}"] for row, (x, y) in zip(rows, places.tolist(), strict=True)]
+    output.table("tsne.csv", ["row", "file", "split", "label", "x", "y"], lines)

@@ -1,0 +1,1 @@
+"""Arms compared over folds and seeds."""

@@ -1,0 +1,47 @@
+"""What ``fer crossval`` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Arm", "Options"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is compared.
+
+    Attributes:
+        name: of its folder and in the report.
+        files: config files of its own, in order.
+    """
+
+    name: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``fer crossval`` is told.
+
+    Attributes:
+        arms: what is compared; the first is what the others are compared with.
+        folds: number of folds, ``None`` for the data set's own validation split.
+        seeds: of the runs.
+        name: of the study.
+        test: evaluate the chosen checkpoints on the test split, too.
+        configs: config files that all arms share.
+        flags: further arguments of ``fer fit``.
+    """
+
+    arms: tuple[Arm, ...]
+    folds: int | None
+    seeds: tuple[int, ...]
+    name: str
+    test: bool
+    configs: tuple[str, ...]
+    flags: tuple[str, ...]
+
+    def arguments(self, arm: Arm) -> list[str]:
+        """Return the arguments of ``fer fit`` for an arm."""
+        return [*(f"--config={file}" for file in (*self.configs, *arm.files)), *self.flags]

@@ -1,0 +1,145 @@
+"""Pictures of a comparison of arms: every run with mean and interval, and what each arm gained and lost by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fer_lightning.evaluation.spread import Key, Spread
+from fer_lightning.figures import BLANK, COLORS, FAINT, INK, house_style
+
+__all__ = ["gains_figure", "runs_figure"]
+
+_ARM_COLORS = [COLORS[name] for name in ("blue", "orange", "green", "vermillion", "purple", "sky", "black")]
+_ROW = 0.68  # inches for an arm
+_TOP, _BOTTOM, _MEAN = -0.34, 0.06, 0.22  # where dots begin, end, and the mean is in the room of an arm
+_NAME = 24  # letters of an arm's name that are shown
+
+
+def runs_figure(
+    values: Mapping[str, Mapping[str, Mapping[Key, float | None]]],
+    spreads: Mapping[str, Mapping[str, Spread]],
+    title: str,
+    subtitle: str,
+) -> Figure:
+    """Draw each run as a dot, by arm, beside the mean and its 95 % interval; thin lines join runs of a fold and seed.
+
+    Args:
+        values: of each score (a panel of its own), arm and run, in 0..1.
+        spreads: of the same, by score and arm.
+        title: headline.
+        subtitle: stands below it: the split and what the interval is of.
+    """
+    arms = list(next(iter(values.values())))
+    keys = sorted({key for by_arm in values.values() for runs in by_arm.values() for key in runs})
+    shifts = np.linspace(_TOP, _BOTTOM, len(keys)) if len(keys) > 1 else np.full(len(keys), (_TOP + _BOTTOM) / 2)
+    place_of = dict(zip(keys, shifts.tolist(), strict=True))
+    with house_style():
+        width = 4.4 * len(values) + 0.075 * min(_NAME, max(map(len, arms)))
+        figure = Figure(figsize=(width, _ROW * len(arms) + 1.75), layout="constrained")
+        figure.suptitle(title)
+        figure.supxlabel(subtitle, size=9.0, color=FAINT)
+        panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
+        for axes, (score, by_arm) in zip(panels, values.items(), strict=True):
+            _panel(axes, by_arm, spreads[score], place_of)
+            axes.set_xlabel(f"{score}, %")
+        panels[0].set_yticks(range(len(arms)), [_short(arm) for arm in arms])
+        panels[0].set_ylim(len(arms) - 0.5, -0.5)
+    return figure
+
+
+def _panel(
+    axes: Axes,
+    by_arm: Mapping[str, Mapping[Key, float | None]],
+    spreads: Mapping[str, Spread],
+    place_of: Mapping[Key, float],
+) -> None:
+    for key, place in place_of.items():
+        joined = [
+            (100 * value, row + place)
+            for row, runs in enumerate(by_arm.values())
+            if (value := runs.get(key)) is not None
+        ]
+        if len(joined) > 1:
+            axes.plot(*zip(*joined, strict=True), color=FAINT, linewidth=0.6, alpha=0.4, zorder=1)
+    for row, (arm, runs) in enumerate(by_arm.items()):
+        color, found = _ARM_COLORS[row % len(_ARM_COLORS)], spreads[arm]
+        dots = [(100 * value, row + place_of[key]) for key, value in runs.items() if value is not None]
+        places = np.array(dots, np.float64).reshape(-1, 2)
+        axes.scatter(places[:, 0], places[:, 1], s=22, color=color, edgecolor="white", linewidth=0.5, zorder=3)
+        if found.mean is None:
+            axes.text(0.5, row, "no run", transform=axes.get_yaxis_transform(), color=FAINT, ha="center", va="center")
+            continue
+        below = row + _MEAN
+        if found.low is not None and found.high is not None:
+            axes.plot([100 * found.low, 100 * found.high], [below, below], color=color, linewidth=1.6, zorder=2)
+        axes.plot([100 * found.mean], [below], "D", color=color, markersize=5.5, markeredgecolor="white", zorder=4)
+        middle = (100 * found.mean, below)
+        text = f"{100 * found.mean:.2f}"
+        axes.annotate(text, middle, (0, -12), textcoords="offset points", ha="center", size=7.5)
+    axes.grid(axis="x")
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def gains_figure(
+    gains: Mapping[str, Mapping[str, Spread]], class_names: Sequence[str], reference: str, title: str, subtitle: str
+) -> Figure:
+    """Draw what each arm has more of each class's recall than the first arm, in points, arm by class.
+
+    A bold number marks a difference whose 95 % interval leaves 0 out.
+
+    Args:
+        gains: of each arm but the first, by class name.
+        class_names: names in label order.
+        reference: the first arm.
+        title: headline.
+        subtitle: stands below it: the split.
+    """
+    means = [[by_class[name].mean for name in class_names] for by_class in gains.values()]
+    values = 100 * np.array(means, np.float64).reshape(len(gains), len(class_names))  # None becomes NaN
+    most = max(1.0, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0)
+    colors = mpl.colormaps["RdBu"](0.5 + 0.3 * np.nan_to_num(values) / most)  # its ends are too dark for our ink
+    colors[~np.isfinite(values)] = mpl.colors.to_rgba(BLANK)
+    with house_style():
+        names_width = 0.075 * min(_NAME, max(map(len, gains)))
+        size = (0.92 * len(class_names) + 1.2 + names_width, 0.5 * len(gains) + 1.7)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(colors, aspect="auto")
+        for row, by_class in enumerate(gains.values()):
+            for column, name in enumerate(class_names):
+                _gain(axes, (column, row), by_class[name])
+        axes.set_xticks(range(len(class_names)), class_names)
+        if max(map(len, class_names)) > 11:  # wider than a cell
+            axes.set_xticks(range(len(class_names)), class_names, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(gains)), [_short(arm) for arm in gains])
+        axes.set_xticks(np.arange(len(class_names) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(gains) + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=2.0)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title(title, pad=36.0)
+        note = f"{subtitle}\nrecall, points more than {_short(reference)}; bold: the 95% interval leaves 0 out"
+        axes.annotate(note, (0.5, 1.0), (0, 7), xycoords="axes fraction", textcoords="offset points", ha="center")
+    return figure
+
+
+def _gain(axes: Axes, place: tuple[int, int], gain: Spread) -> None:
+    if gain.mean is None:
+        axes.text(*place, "n/a", ha="center", va="center", color=FAINT)
+        return
+    sure = gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0)
+    text = f"{100 * gain.mean:+.1f}"
+    axes.text(*place, text, ha="center", va="center", color=INK, weight="bold" if sure else "normal", size=9.5)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

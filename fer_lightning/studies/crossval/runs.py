@@ -1,0 +1,228 @@
+"""One run of a comparison, read back from its folder: scores as trained and with ``tau`` chosen, and what it cost."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from fer_lightning.errors import DataError
+from fer_lightning.evaluation.prior import best_tau, cross_fitted, log_prior, shifted
+from fer_lightning.evaluation.report import EvaluationResult, summarise
+from fer_lightning.evaluation.spread import Key
+from fer_lightning.runs.lineage import read_lineage
+
+__all__ = ["DECISIONS", "SCORES", "TRAINED", "TUNED", "RunResult", "read_predictions", "read_run", "scores_of"]
+
+SCORES = {
+    "f1_macro": "macro F1",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "worst_recall": "worst class",
+    "ece": "ECE",
+}
+"""Scores of a run and how they are called (worst class: its recall); of all but the ECE more is better. Beside them are
+``recall_<class>`` and ``f1_<class>``."""
+
+TRAINED = "as trained"
+TUNED = "tau tuned"
+DECISIONS = (TRAINED, TUNED)
+"""How a class was decided on: by the largest probability, or after adding ``tau`` times the log prior."""
+
+_SMALLEST = float(np.finfo(np.float32).tiny)  # what a probability of 0 is taken for before its logarithm
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What one run gave.
+
+    Attributes:
+        arm: its arm.
+        key: fold and seed.
+        folder: its folder.
+        scores: of each split that was evaluated and each of :data:`DECISIONS`, by score. ``None`` is not known; the
+            tuned ones are missing where class counts are.
+        taus: of each split: the amount that was chosen on the validation split, or the two of its halves.
+        class_names: in label order.
+        fingerprints: of each split.
+        counts: images of each split.
+        precision: of the training.
+        monitor: metric that chose the checkpoint.
+        best_epoch: epoch of that checkpoint, from 0.
+        epochs: epochs that were trained.
+        images: training images drawn over all epochs, in whole batches.
+        wall_s: seconds of training; ``None`` where a part of it is not known.
+    """
+
+    arm: str
+    key: Key
+    folder: Path
+    scores: dict[str, dict[str, dict[str, float | None]]]
+    taus: dict[str, list[float]]
+    class_names: tuple[str, ...]
+    fingerprints: dict[str, str]
+    counts: dict[str, int]
+    precision: str = ""
+    monitor: str = ""
+    best_epoch: int | None = None
+    epochs: int | None = None
+    images: int | None = None
+    wall_s: float | None = None
+
+
+def scores_of(report: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the scores in a report, flat.
+
+    Args:
+        report: from :func:`.summarise`, or read back from ``report.json``.
+    """
+    recalls = {name: row["recall"] for name, row in report["per_class"].items()}
+    known = [recall for recall in recalls.values() if recall is not None]
+    worst: dict[str, float | None] = {"worst_recall": min(known) if known else None}
+    return {
+        **{name: report[name] for name in SCORES if name in report},
+        **worst,
+        **{f"recall_{name}": recall for name, recall in recalls.items()},
+        **{f"f1_{name}": row["f1"] for name, row in report["per_class"].items()},
+    }
+
+
+def read_predictions(path: Path, class_names: tuple[str, ...]) -> EvaluationResult:
+    """Read a ``predictions.csv`` of an evaluation.
+
+    Raises:
+        DataError: if it is missing, damaged, or of other classes.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        probs = np.array([[row[f"p_{name}"] for name in class_names] for row in rows], np.float32)
+        target = np.array([class_names.index(row["target"]) for row in rows], np.int64)
+        index = np.array([row["index"] for row in rows], np.int64)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: expected predictions with targets for {', '.join(class_names)} ({error})") from error
+    return EvaluationResult(class_names, index, target, probs.reshape(len(rows), len(class_names)))
+
+
+def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None = None) -> RunResult:
+    """Read what a finished run left in its folder.
+
+    ``tau`` is chosen on the validation split for the best macro F1. The test split, where it was evaluated, is scored
+    with it; for the validation split itself each half (identical images in one) is scored with what is best on the
+    other.
+
+    Args:
+        arm: its arm.
+        key: its fold and seed.
+        folder: the run folder, with ``val/`` and perhaps ``test/``.
+        digests: uint8 ``(rows of the samples table, D)``: content hashes, by which identical images are known; ``None``
+            takes every image for another one.
+
+    Raises:
+        DataError: if a report is missing or damaged.
+    """
+    reports = {split: _read_report(folder / split) for split in ("val", "test") if split == "val" or _has_test(folder)}
+    names = tuple(reports["val"]["class_names"])
+    scores = {split: {TRAINED: scores_of(report)} for split, report in reports.items()}
+    context, data = reports["val"]["context"], reports["val"]["context"]["data"]
+    taus: dict[str, list[float]] = {}
+    counts = data.get("class_counts", {}).get("train")
+    if counts is not None:
+        prior = log_prior([counts[name] for name in names])
+        val = read_predictions(folder / "val" / "predictions.csv", names)
+        groups = _index_names(val.index) if digests is None else digests[val.index]
+        moved, halves = cross_fitted(_log(val), val.target, prior, groups)
+        scores["val"][TUNED], taus["val"] = _rescored(val, moved), list(halves)
+        if "test" in reports:
+            test = read_predictions(folder / "test" / "predictions.csv", names)
+            tau, _ = best_tau(_log(val), val.target, prior)
+            scores["test"][TUNED], taus["test"] = _rescored(test, shifted(_log(test), prior, tau)), [tau]
+    return RunResult(
+        arm,
+        key,
+        folder,
+        scores,
+        taus,
+        names,
+        dict(data["fingerprints"]),
+        dict(data["counts"]),
+        precision=str(context.get("precision", "")),
+        best_epoch=context.get("epoch"),
+        **_cost(folder, int(str(context.get("devices", "1")).partition(" ")[0])),
+    )
+
+
+def _has_test(folder: Path) -> bool:
+    return (folder / "test" / "report.json").is_file()
+
+
+def _read_report(folder: Path) -> dict[str, Any]:
+    path = folder / "report.json"
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _ = report["class_names"], report["per_class"], report["context"]["data"]["fingerprints"]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not the report of an evaluation: {error}") from error
+    return report
+
+
+def _index_names(index: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(index).view(np.uint8).reshape(len(index), -1)
+
+
+def _log(result: EvaluationResult) -> NDArray[np.float64]:
+    logs: NDArray[np.float64] = np.log(np.maximum(result.probs.astype(np.float64), _SMALLEST))
+    return logs
+
+
+def _rescored(result: EvaluationResult, log_probs: NDArray[np.float64]) -> dict[str, float | None]:
+    probs = np.exp(log_probs).astype(np.float32)
+    return scores_of(summarise(EvaluationResult(result.class_names, result.index, result.target, probs), {}))
+
+
+def _cost(folder: Path, devices: int) -> dict[str, Any]:
+    """Return what the run's own files tell of it, as far as they are there."""
+    config, rows = _config(folder), _epochs(folder)
+    trainer, options = config.get("trainer", {}), config.get("data", {}).get("init_args", {})
+    found: dict[str, Any] = {"monitor": config.get("checkpoint", {}).get("monitor", ""), "wall_s": _wall(folder)}
+    if rows:
+        found["epochs"] = len(rows)
+        accumulated = trainer.get("accumulate_grad_batches", 1)
+        if "batch_size" in options and rows[-1].get("step"):
+            found["images"] = int(float(rows[-1]["step"])) * accumulated * options["batch_size"] * devices
+    return found
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _epochs(folder: Path) -> list[dict[str, str]]:
+    try:
+        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError:
+        return []
+
+
+def _wall(folder: Path) -> float | None:
+    """Return the seconds that a run took over all its parts; ``None`` if one was killed before it could say."""
+    nodes = read_lineage(folder)
+    if not nodes or not all(node.ended for node in nodes):
+        return None
+    return sum(node.wall_s for node in nodes)

@@ -1,0 +1,136 @@
+"""What a study runs: its base configuration, tried out in this process before any time is spent on a trial."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.metrics import EmotionMetrics
+from fer_lightning.studies.rehearsal import config_values, rehearsed
+from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags
+
+__all__ = ["Base", "best_config", "check_metric", "check_space", "foreign_flags", "read_base"]
+
+_FOREIGN = {
+    "ckpt_path": "its trials start afresh, and go on by themselves",
+    "checkpoint.monitor": "say --metric",
+    "checkpoint.mode": "say --mode",
+}
+_EPOCHS = 1000  # what Lightning's trainer does if it is told no number of epochs or steps
+
+
+@dataclass(frozen=True)
+class Base:
+    """The configuration that all trials share.
+
+    Attributes:
+        values: of all keys, as in a config file.
+        metrics: names of what a validation logs.
+    """
+
+    values: dict[str, Any]
+    metrics: tuple[str, ...]
+
+    @property
+    def epochs(self) -> int:
+        """How long a trial trains at most; 0 if only steps or time tell."""
+        trainer = self.values["trainer"]
+        epochs: int | None = trainer["max_epochs"]
+        if epochs is None:
+            return _EPOCHS if trainer["max_steps"] == -1 else 0
+        return max(epochs, 0)
+
+
+def foreign_flags(of_fit: Sequence[str]) -> None:
+    """Refuse flags of ``fer fit`` that a study sets itself.
+
+    Raises:
+        ConfigError: for the first one.
+    """
+    for argument in of_fit:
+        key = argument.partition("=")[0].removeprefix("--")
+        if key in _FOREIGN:
+            raise ConfigError(f"fer tune takes no --{key}: {_FOREIGN[key]}")
+
+
+def read_base(of_fit: Sequence[str]) -> Base:
+    """Parse and instantiate the base configuration.
+
+    Raises:
+        FERError: for whatever is wrong with it.
+    """
+    with rehearsed(of_fit) as cli:
+        metrics = EmotionMetrics(cli.datamodule.class_names)
+        metrics.update(torch.zeros(1, cli.datamodule.num_classes), torch.zeros(1, dtype=torch.int64))
+        return Base(config_values(cli, of_fit), ("val_loss", *(f"val_{name}" for name in metrics.compute())))
+
+
+def check_space(of_fit: Sequence[str], space: SearchSpace, file: Path) -> None:
+    """Instantiate both ends of every range and every choice.
+
+    Raises:
+        ConfigError: naming file and key.
+    """
+    for values in _combinations(space):
+        try:
+            with rehearsed([*of_fit, *as_flags(values)]):
+                pass
+        except FERError as error:
+            for key, value in values.items():
+                _blame(of_fit, key, value, file)
+            raise ConfigError(f"{file}: {_short(values)} do not work together: {error}") from error
+
+
+def _blame(of_fit: Sequence[str], key: str, value: Value, file: Path) -> None:
+    try:
+        with rehearsed([*of_fit, *as_flags({key: value})]):
+            pass
+    except FERError as error:
+        raise ConfigError(f"{file}: '{key}' cannot be {value}: {error}") from error
+
+
+def _combinations(space: SearchSpace) -> Iterator[dict[str, Value]]:
+    """Give every probe of every parameter at least once, in as few combinations as possible."""
+    probes = [parameter.probes() for parameter in space.values()]
+    missing = object()
+    for row in zip_longest(*probes, fillvalue=missing):
+        yield {key: probes[i][0] if row[i] is missing else row[i] for i, key in enumerate(space)}  # type: ignore[misc]  # a value, as it is not missing
+
+
+def _short(values: Mapping[str, Value]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def check_metric(metric: str, base: Base) -> None:
+    """Refuse a metric that looks misspelt.
+
+    Raises:
+        ConfigError: if it is.
+    """
+    close = difflib.get_close_matches(metric, base.metrics, n=1)
+    if metric not in base.metrics and close:  # others may be logged by callbacks
+        raise ConfigError(f"--metric '{metric}' is not logged; did you mean '{close[0]}'?")
+
+
+def best_config(of_fit: Sequence[str], values: Mapping[str, Value], name: str, metric: str, mode: str) -> str:
+    """Return a config file for ``fer fit`` that has the base's values and those of a trial.
+
+    Args:
+        of_fit: arguments of the base.
+        values: of the trial, by key.
+        name: of the run that the file describes.
+        metric: what its best checkpoint is chosen by.
+        mode: ``max`` or ``min``.
+    """
+    arguments = [*of_fit, *as_flags(values), f"--name={name}"]
+    arguments += [f"--checkpoint.monitor={metric}", f"--checkpoint.mode={mode}"]
+    with rehearsed(arguments) as cli:
+        return yaml.safe_dump(config_values(cli, arguments), sort_keys=False)

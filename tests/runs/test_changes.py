@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fer_lightning.runs.changes import changes_for, config_changes, differences, goes_on_in, is_harmless, told
+from fer_lightning.runs.lineage import Change
+
+SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 2e-5, "momentum": 0.9}}
+BEFORE: dict[str, Any] = {
+    "model": {"backbone": "fer_a", "optimizer": SGD, "lr_scheduler": None},
+    "data": {"class_path": "pkg.Data", "init_args": {"root": "a", "class_multipliers": None, "batch_size": 8}},
+    "trainer": {"max_epochs": 2, "callbacks": [{"class_path": "LearningRateMonitor"}]},
+}
+
+
+def changed(**values: Any) -> list[Change]:
+    """Return the changes after setting some values, by keys joined with two underscores."""
+    after: dict[str, Any] = {section: {**inside} for section, inside in BEFORE.items()}
+    after["data"]["init_args"] = {**BEFORE["data"]["init_args"]}
+    for key, value in values.items():
+        section, name = key.split("__")
+        target = after[section].get("init_args", after[section])
+        target[name] = value
+    return config_changes(BEFORE, after)
+
+
+def test_equal_configurations_differ_in_nothing() -> None:
+    assert changed() == []
+
+
+def test_keys_are_those_of_the_command_line_and_numbers_are_short() -> None:
+    found = changed(model__optimizer={**SGD, "init_args": {"lr": 1e-5, "momentum": 0.9}})
+    assert [told(change) for change in found] == ["model.optimizer.lr 2e-5 -> 1e-5"]
+    assert not found[0].harmless
+
+
+def test_an_exchanged_class_is_told_once_with_its_arguments() -> None:
+    adam = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}}
+    assert [told(change) for change in changed(model__optimizer=adam)] == [
+        "model.optimizer torch.optim.SGD(lr=2e-5, momentum=0.9) -> torch.optim.AdamW(lr=0.001)"
+    ]
+    cosine = {"class_path": "WarmupCosine", "init_args": {"warmup": 0.1}}
+    found = changed(model__lr_scheduler=cosine)
+    assert [told(change) for change in found] == ["model.lr_scheduler none -> WarmupCosine(warmup=0.1)"]
+    assert not found[0].harmless
+
+
+def test_what_is_set_where_nothing_was_is_a_change() -> None:
+    (found,) = changed(data__class_multipliers={"disgust": 3})
+    assert (found.key, found.before, found.after, found.harmless) == ("data.class_multipliers.disgust", None, 3, False)
+
+
+def test_an_option_that_the_older_program_did_not_have_is_harmless() -> None:
+    (found,) = changed(data__invented=0.5)
+    assert found.harmless
+
+
+@pytest.mark.parametrize(
+    ("path", "harmless"),
+    [
+        ("EMAWeightAveraging", False),
+        ("lightning.pytorch.callbacks.EMAWeightAveraging", False),
+        ("fer_lightning.callbacks.unfreezing.GradualUnfreezing", False),
+        ("EarlyStopping", True),
+        ("lightning.pytorch.callbacks.RichProgressBar", True),
+        ("mine.Notifier", True),
+    ],
+)
+def test_callbacks_are_told_by_class(path: str, harmless: bool) -> None:
+    callbacks = [*BEFORE["trainer"]["callbacks"], {"class_path": path, "init_args": {"decay": 0.9}}]
+    (found,) = changed(trainer__callbacks=callbacks)
+    assert found.key == f"trainer.callbacks.{path.rpartition('.')[2]}"
+    assert found.harmless is harmless
+    (removed,) = config_changes({"trainer": {"callbacks": callbacks}}, {"trainer": BEFORE["trainer"]})[:1]
+    assert (removed.after, removed.harmless) == (None, harmless)
+
+
+def test_two_callbacks_of_one_class_are_told_apart() -> None:
+    stopping = [{"class_path": "EarlyStopping", "init_args": {"monitor": name}} for name in ("a", "b")]
+    other = [stopping[0], {"class_path": "EarlyStopping", "init_args": {"monitor": "c"}}]
+    (found,) = config_changes({"trainer": {"callbacks": stopping}}, {"trainer": {"callbacks": other}})
+    assert told(found) == "trainer.callbacks.EarlyStopping#2.monitor b -> c"
+
+
+@pytest.mark.parametrize(
+    ("key", "harmless"),
+    [
+        *((key, True) for key in ("trainer.max_epochs", "data.num_workers", "trainer.logger.save_dir", "name")),
+        *((key, True) for key in ("trainer.devices", "resume_checkpoint.every_n_steps", "data.root")),
+        *((key, False) for key in ("model.optimizer.lr", "data.batch_size", "data.augment.flip", "seed_everything")),
+        *((key, False) for key in ("trainer.precision", "trainer.gradient_clip_val", "checkpoint.monitor")),
+    ],
+)
+def test_what_has_a_say_in_what_is_learned(key: str, harmless: bool) -> None:
+    assert is_harmless(key) is harmless
+
+
+def test_the_harmless_stands_apart_in_one_line() -> None:
+    changes = [Change("a", 1, 2), Change("b", 1, 2, True), Change("c", None, True, True)]
+    assert differences(changes, "fit") == [
+        "changed against the checkpoint: a 1 -> 2",
+        "changed beside what is learned: b 1 -> 2, c none -> true",
+    ]
+    assert all(line.startswith("changed against the checkpoint: ") for line in differences(changes, "test"))
+    assert differences([], "fit") == []
+
+
+def test_what_is_said_for_one_start_is_no_change() -> None:
+    assert config_changes({"a": 1}, {"a": 1, "ckpt_path": "last", "allow_changed_data": True}) == []
+
+
+def test_an_evaluation_is_compared_in_what_it_takes_from_the_checkpoint() -> None:
+    stored = {"model": {"tau": 1}, "trainer": {"precision": "32-true"}}
+    used = {"model": {"tau": 2}, "trainer": {"precision": "32-true", "max_epochs": 3}, "report": {"pictures": True}}
+    assert [change.key for change in changes_for("test", stored, used)] == ["model.tau"]
+
+
+def test_where_a_resumed_run_goes_on(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    folder = root / "a" / "version_0"
+    learned, beside = Change("model.optimizer.lr", 1, 2), Change("trainer.max_epochs", 1, 2, True)
+    moved = Change("trainer.default_root_dir", None, "x", True)
+    assert goes_on_in(folder, [beside], root) == (folder, "")
+    assert goes_on_in(folder, [beside, learned], root) == (None, "model.optimizer.lr changed")
+    assert goes_on_in(folder, [], root, same_data=False) == (None, "the data changed")
+    assert goes_on_in(folder, [Change("name", "a", "b", True)], root) == (None, "the name is 'b' now")
+    assert goes_on_in(folder, [moved], root) == (folder, "")
+    assert goes_on_in(folder, [moved], tmp_path / "x")[0] is None
+    assert goes_on_in(None, [], root)[0] is None

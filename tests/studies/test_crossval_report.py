@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from fer_lightning.data.table.samples import content_digests
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import DataError
+from fer_lightning.evaluation.prior import best_tau, log_prior, shifted
+from fer_lightning.evaluation.report import EvaluationResult, summarise, write_report
+from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
+from fer_lightning.studies.crossval.page import page_text, terminal_table
+from fer_lightning.studies.crossval.report import write_comparison
+from fer_lightning.studies.crossval.runs import (
+    TRAINED,
+    TUNED,
+    RunResult,
+    read_predictions,
+    read_run,
+    scores_of,
+)
+
+NAMES = SEVEN.class_names
+
+
+def made_run(
+    arm: str, key: tuple[int, int], f1: float | None = 0.5, splits: tuple[str, ...] = ("val",), **changes: Any
+) -> RunResult:
+    """Return a run whose scores all follow from one number."""
+    scores: dict[str, float | None] = dict.fromkeys(("accuracy", "f1_macro", "balanced_accuracy"), f1)
+    scores |= {"worst_recall": None if f1 is None else f1 / 2, "ece": 0.1}
+    for place, name in enumerate(NAMES):
+        scores[f"recall_{name}"] = scores[f"f1_{name}"] = None if f1 is None else f1 + (place - 3) / 50
+    values: dict[str, Any] = {
+        "scores": {split: {TRAINED: scores} for split in splits},
+        "taus": {},
+        "class_names": NAMES,
+        "fingerprints": {"train": f"train {key[0]}", "val": f"val {key[0]}", "test": "test"},
+        "counts": {"train": 100, "val": 20, "test": 20},
+        "precision": "32-true",
+        "monitor": "val_f1_macro",
+        "best_epoch": 3,
+        "epochs": 5,
+        "images": 500,
+        "wall_s": 61.0,
+    }
+    return RunResult(arm, key, Path(arm), **{**values, **changes})
+
+
+def evaluated(folder: Path, split: str, seed: int = 0, **data: Any) -> EvaluationResult:
+    """Write an evaluation of guesses that prefer the last classes, and return it."""
+    rng, rows = np.random.default_rng(seed), 140
+    target = (np.arange(rows) % 7).astype(np.int64)
+    logits = rng.normal(size=(rows, 7)) + 2 * np.eye(7)[target] + np.arange(7) / 3
+    probs = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
+    result = EvaluationResult(NAMES, np.arange(rows), target, probs)
+    described = {"fingerprints": {"val": "v", "train": "t"}, "counts": {"val": rows}, **data}
+    context = {"split": split, "epoch": 4, "devices": "2 x cuda", "precision": "bf16-mixed", "data": described}
+    write_report(folder / split, result, context, np.array([f"{row}" for row in range(rows)]), "m", pictures=())
+    return result
+
+
+COUNTS: dict[str, Any] = {"class_counts": {"train": dict(zip(NAMES, (30, 5, 40, 80, 40, 30, 60), strict=True))}}
+
+
+def test_a_run_is_read_back_from_its_folder(tmp_path: Path) -> None:
+    val, test = evaluated(tmp_path, "val", **COUNTS), evaluated(tmp_path, "test", seed=1, **COUNTS)
+    (tmp_path / "metrics.csv").write_text("epoch,step,val_acc\n0,10,0.1\n1,20,0.2\n2,30,0.3\n")
+    config = {
+        "checkpoint": {"monitor": "val_f1_macro"},
+        "data": {"init_args": {"batch_size": 16}},
+        "trainer": {"accumulate_grad_batches": 2},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    run = read_run("plain", (1, 2), tmp_path)
+    assert run.scores["val"][TRAINED] == scores_of(summarise(val, {}))
+    assert run.scores["test"][TRAINED] == scores_of(summarise(test, {}))
+    assert (run.epochs, run.best_epoch, run.monitor, run.precision) == (3, 4, "val_f1_macro", "bf16-mixed")
+    assert run.images == 30 * 2 * 16 * 2  # steps, accumulation, batch, devices
+    assert run.wall_s is None  # nothing tells
+    prior = log_prior(list(COUNTS["class_counts"]["train"].values()))
+    logs = np.log(read_predictions(tmp_path / "val" / "predictions.csv", NAMES).probs.astype(np.float64))
+    tau, _ = best_tau(logs, val.target, prior)
+    assert tau != 0
+    assert run.taus["test"] == [tau]  # chosen on val alone
+    moved = shifted(np.log(test.probs.astype(np.float64)), prior, tau).argmax(1)
+    assert run.scores["test"][TUNED]["accuracy"] == pytest.approx((moved == test.target).mean(), abs=1e-5)
+    assert len(run.taus["val"]) == 2
+
+
+def test_without_class_counts_nothing_is_tuned(tmp_path: Path) -> None:
+    evaluated(tmp_path, "val")
+    run = read_run("plain", (0, 0), tmp_path)
+    assert set(run.scores["val"]) == {TRAINED}
+    assert run.taus == {}
+
+
+def test_identical_images_choose_for_others_only(tmp_path: Path) -> None:
+    evaluated(tmp_path, "val", **COUNTS)
+    twins = content_digests(np.repeat(np.arange(70, dtype=np.uint8), 2)[:, None])
+    apart = read_run("plain", (0, 0), tmp_path)
+    together = read_run("plain", (0, 0), tmp_path, twins)
+    assert apart.scores["val"][TRAINED] == together.scores["val"][TRAINED]
+    assert set(together.scores["val"]) == {TRAINED, TUNED}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "val" / "report.json").unlink(), "report.json cannot be read"),
+        (lambda folder: (folder / "val" / "report.json").write_text("{}"), "is not the report of an evaluation"),
+        (lambda folder: (folder / "val" / "predictions.csv").write_text("file\nx\n"), "expected predictions with"),
+        (lambda folder: (folder / "val" / "predictions.csv").unlink(), "predictions.csv cannot be read"),
+    ],
+)
+def test_a_damaged_run_is_named(tmp_path: Path, damage: Any, message: str) -> None:
+    evaluated(tmp_path, "val", **COUNTS)
+    damage(tmp_path)
+    with pytest.raises(DataError, match=message):
+        read_run("plain", (0, 0), tmp_path)
+
+
+def test_the_worst_class_is_the_one_that_is_known_and_lowest() -> None:
+    report = summarise(
+        EvaluationResult(NAMES, np.arange(4), np.array([0, 0, 1, 2]), np.eye(7, dtype=np.float32)[[0, 1, 1, 2]]), {}
+    )
+    scores = scores_of(report)
+    assert scores["worst_recall"] == 0.5
+    assert scores["recall_neutral"] is None
+
+
+def test_unlike_runs_are_refused() -> None:
+    one = made_run("a", (0, 0))
+    check_alike(made_run("b", (0, 0), fingerprints={"train": "another", "val": "val 0"}), one)
+    with pytest.raises(DataError, match="arms 'a' and 'b' cannot be compared: they are evaluated on other val images"):
+        check_alike(made_run("b", (0, 0), fingerprints={"val": "another"}), one)
+    with pytest.raises(DataError, match="classes angry"):
+        check_alike(made_run("b", (0, 0), class_names=("yes", "no")), one)
+    tested = replace(one, scores={"val": {}, "test": {}})
+    with pytest.raises(DataError, match="other test images"):
+        check_alike(replace(tested, arm="b", fingerprints={"val": "val 0", "test": "another"}), tested)
+    with pytest.raises(DataError, match="no run is finished"):
+        compare("study", ["a"], [])
+
+
+def test_folds_are_compared_with_themselves() -> None:
+    runs = [
+        made_run(arm, (fold, 0), 0.5 + fold / 10 + gain) for arm, gain in (("a", 0), ("b", 0.02)) for fold in (0, 1)
+    ]
+    found = compare("study", ["a", "b"], runs, folds=2)
+    gain = found.differences["val"][TRAINED]["f1_macro"]["b"]
+    assert gain.mean == pytest.approx(0.02)
+    assert gain.std == pytest.approx(0, abs=1e-9)
+    with pytest.raises(DataError, match="other val images"):
+        compare("study", ["a", "b"], [*runs, made_run("b", (0, 1), fingerprints={"val": "else"})], folds=2)
+
+
+def test_one_run_is_not_given_a_deviation(tmp_path: Path) -> None:
+    found = compare("study", ["a"], [made_run("a", (0, 0), 0.5)])
+    page = page_text(found, notes_on(found), {})
+    assert "50.00 ± n/a" in page
+    assert "± 0" not in page
+    assert "50.00 ± n/a" in terminal_table(found)
+    write_comparison(found, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "crossval.csv").open()))
+    assert {row["std"] for row in rows} == {""}
+    assert not (tmp_path / "gains.png").exists()
+
+
+def test_the_page_says_what_was_seen_by_whom() -> None:
+    seeds = compare("s", ["a"], [made_run("a", (0, seed)) for seed in range(2)])
+    assert any("All scores are on the validation images" in note for note in notes_on(seeds))
+    tested = compare("s", ["a"], [made_run("a", (0, seed), splits=("val", "test")) for seed in range(2)])
+    assert any("images that chose nothing" in note for note in notes_on(tested))
+    assert tested.main_split == "test"
+    assert "Scores on test" in page_text(tested, [], {})
+    folded = compare("s", ["a"], [made_run("a", (fold, 0)) for fold in range(3)], folds=3)
+    assert any("Nadeau and Bengio" in note for note in notes_on(folded))
+
+
+def test_unequal_shares_are_told() -> None:
+    def notes(**changes: Any) -> str:
+        runs = [made_run("a", (0, 0)), made_run("b", (0, 0), **changes)]
+        return " ".join(notes_on(compare("s", ["a", "b"], runs)))
+
+    assert "All arms drew as many training images (500 a run)" in notes()
+    assert "did not have equal shares" in notes(images=1000)
+    assert "b trains on other images than a (70 against 100)" in notes(
+        fingerprints={"train": "x", "val": "val 0"}, counts={"train": 70}
+    )
+    assert "different metrics (val_acc, val_f1_macro)" in notes(monitor="val_acc")
+    assert "different precisions (32-true, bf16-mixed)" in notes(precision="bf16-mixed")
+
+
+def test_unknown_scores_are_not_zero(tmp_path: Path) -> None:
+    runs = [made_run("a", (0, 0)), made_run("b", (0, 0), None)]
+    found = compare("s", ["a", "b"], runs)
+    assert "n/a" in page_text(found, [], {})
+    write_comparison(found, tmp_path)
+    values = json.loads((tmp_path / "crossval.json").read_text())
+    assert values["scores"]["val"][TRAINED]["f1_macro"]["b"]["mean"] is None
+
+
+def test_names_cannot_break_the_page() -> None:
+    runs = [made_run(arm, (0, 0)) for arm in ("a_b", "c|d")]
+    page = page_text(compare("s_t", ["a_b", "c|d"], runs), [], {})
+    assert "c\\|d" in page
+    assert "# s\\_t" in page
+
+
+@pytest.mark.parametrize("arms", [1, 2, 9])
+def test_pictures_show_every_arm(tmp_path: Path, arms: int) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"arm {number} with a rather long name" for number in range(arms)]
+    runs = [
+        made_run(arm, (fold, seed), 0.55 + place / 100 + rng.normal() / 100)
+        for place, arm in enumerate(names)
+        for fold in range(3)
+        for seed in range(2)
+    ]
+    paths = write_comparison(compare("study", names, runs, folds=3), tmp_path)
+    heights = {}
+    for name in ("scores", *(("gains",) if arms > 1 else ())):
+        with Image.open(paths[name]) as picture:
+            assert np.asarray(picture.convert("L")).std() > 5  # not blank
+            heights[name] = picture.height
+    assert heights["scores"] > 90 * arms
