@@ -36,9 +36,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from fer_lightning import files
 from fer_lightning.__main__ import main
 from fer_lightning.errors import CheckpointError
-from fer_lightning.runs import checkpoint_io
+from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from tests.helpers.cli import TINY
 
 STEPS = 10  # batches of 8 in an epoch of 84
@@ -159,7 +160,7 @@ def strike_before_renaming(name: str, turn: int, strike: Callable[[], None]) -> 
                 strike()
             replace(source, target)
 
-    checkpoint_io.os = Replacing()  # type: ignore[attr-defined, assignment]
+    files.os = Replacing()  # type: ignore[attr-defined, assignment]
 
 
 def child(arguments: list[str], log: Path, environment: dict[str, str] | None = None) -> int:
@@ -346,20 +347,20 @@ def storm(kills: int, folder: Path) -> list[str]:
         return [f"exit code {code} of the first run: {log.read_text()[-600:]}"]
     faults, within, step = [], 0, 0
     for turn in range(kills):
-        stale = set(checkpoints.glob(".*.ckpt.part"))  # of the turn before
+        stale = set(checkpoints.glob(".*.ckpt.*.part"))  # of the turn before
         pid, end = forked([*run, "--trainer.max_epochs=100000", "--ckpt_path=last"], log), time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             with suppress(FileNotFoundError):  # renamed at this very moment
-                parts = set(checkpoints.glob(".*.ckpt.part")) - stale
+                parts = set(checkpoints.glob(".*.ckpt.*.part")) - stale
                 if any(part.stat().st_size > turn * 400_000 for part in parts):
                     break
         os.killpg(pid, signal.SIGKILL)
         if (code := ended(pid)) != -signal.SIGKILL:
             faults.append(f"turn {turn}: exit code {code}: {log.read_text()[-600:]}")
-        within += any(checkpoints.glob(".*.ckpt.part"))
+        within += any(checkpoints.glob(".*.ckpt.*.part"))
         for path in checkpoints.glob("*.ckpt"):
             try:
-                steps = checkpoint_io.AtomicCheckpointIO().load_checkpoint(path)["global_step"]
+                steps = AtomicCheckpointIO().load_checkpoint(path)["global_step"]
             except CheckpointError as error:
                 faults.append(f"turn {turn}: {error}")
                 continue

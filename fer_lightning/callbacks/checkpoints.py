@@ -17,7 +17,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs.checkpoint_io import PART_SUFFIX, AtomicCheckpointIO, flush_folder
+from fer_lightning.files import parts_in, replacing
+from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 
 __all__ = [
     "FER_KEY",
@@ -84,7 +85,7 @@ def _prepare(folder: Path) -> None:
             probe.write(b"probe")
     except OSError as error:
         raise ConfigError(f"checkpoints cannot be written to {folder}: {error.strerror}") from error
-    for part in folder.glob(f".*{PART_SUFFIX}"):
+    for part in parts_in(folder):
         part.unlink(missing_ok=True)
         print(f"fer: removed {part}, which a killed run had not finished", file=sys.stderr)
 
@@ -120,17 +121,13 @@ def write_resume(trainer: Trainer, kept: str | None = None) -> bool:
 
 def _link(source: Path, target: Path) -> None:
     """Replace a file by a second name of another one."""
-    part = target.with_name(f".{target.name}.{os.getpid()}{PART_SUFFIX}")
     try:
-        try:
-            os.link(source, part)
-        except OSError:  # no hard links here
-            shutil.copyfile(source, part)
-        os.replace(part, target)
-        flush_folder(target.parent)
+        with replacing(target) as part:
+            try:
+                os.link(source, part)
+            except OSError:  # no hard links here
+                shutil.copyfile(source, part)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         print(
             f"fer: {source} is written, but not {target}: {error.strerror}; the previous one is kept", file=sys.stderr
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fer_lightning.callbacks.checkpoints import RESUME, checkpoint_folder
 from fer_lightning.errors import NonFiniteError
+from fer_lightning.files import write_atomically
 
 __all__ = ["FiniteGuard"]
 
@@ -90,8 +91,7 @@ class FiniteGuard(Callback):
         where = f"epoch {step.epoch}, batch {step.batch}"
         dump = Path(trainer.default_root_dir) / f"non_finite_rank{trainer.global_rank}.json"
         index = [] if step.index is None else step.index.tolist()
-        dump.parent.mkdir(parents=True, exist_ok=True)
-        dump.write_text(json.dumps({"epoch": step.epoch, "batch": step.batch, "index": index}))
+        write_atomically(dump, json.dumps({"epoch": step.epoch, "batch": step.batch, "index": index}))
         last_good = checkpoint_folder(trainer) / RESUME
         kept = f"last good checkpoint: {last_good}" if last_good.exists() else "no checkpoint was written yet"
         raise NonFiniteError(

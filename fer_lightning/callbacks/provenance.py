@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import socket
@@ -18,6 +17,7 @@ from lightning.pytorch import Trainer
 
 import fer_lightning
 from fer_lightning.callbacks.run_config import CONFIG_KEY
+from fer_lightning.files import file_digest
 from fer_lightning.runs.changes import config_changes
 from fer_lightning.runs.lineage import Change, Parent
 
@@ -117,14 +117,10 @@ def parent_of(path: Path, root: Path, **known: Any) -> Parent:
         root: the folder of all runs.
         known: what the checkpoint says of itself.
     """
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
     run = path.absolute().parent.parent if path.parent.name == "checkpoints" else None
     return Parent(
         checkpoint=_under(path, root),
-        sha256=digest.hexdigest(),
+        sha256=file_digest(path, "sha256"),
         run=None if run is None else _under(run, root),
         **known,
     )

@@ -10,6 +10,8 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from fer_lightning.files import write_atomically
+
 __all__ = ["CONFIG_KEY", "RunConfig"]
 
 CONFIG_KEY = "fer_config"
@@ -37,13 +39,12 @@ class RunConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file, on the first process only."""
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         number = 1
         path = folder / "config.yaml"
         while path.exists() and path.read_text(encoding="utf-8") != self.text:
             number += 1
             path = folder / f"config_{number}.yaml"
-        path.write_text(self.text, encoding="utf-8")
+        write_atomically(path, self.text)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration to a checkpoint."""

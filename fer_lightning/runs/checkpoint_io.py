@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +14,9 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from fer_lightning.errors import CheckpointError, StorageError
+from fer_lightning.files import replacing
 
-__all__ = ["PART_SUFFIX", "AtomicCheckpointIO", "check_checkpoint", "flush_folder"]
-
-PART_SUFFIX = ".ckpt.part"
-"""Of files that are being written; their names begin with a dot."""
+__all__ = ["AtomicCheckpointIO", "check_checkpoint"]
 
 
 def check_checkpoint(path: Path) -> None:
@@ -99,27 +95,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def _write(checkpoint: dict[str, Any], target: Path) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".", suffix=PART_SUFFIX, dir=target.parent)
-    except OSError as error:
-        raise StorageError(f"cannot write checkpoint {target}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if not zipfile.is_zipfile(part):
-            raise OSError("the file is incomplete")
-        os.chmod(part, 0o644)
-        os.replace(part, target)
-        flush_folder(target.parent)
+        with replacing(target) as part:
+            with part.open("xb") as file:
+                torch.save(checkpoint, file)
+            if not zipfile.is_zipfile(part):
+                raise OSError("the file is incomplete")
     except (OSError, RuntimeError) as error:  # a full disk inside torch.save is a RuntimeError
-        with contextlib.suppress(OSError):
-            os.unlink(part)  # now, so that the room is told that there is without it
+        if isinstance(error, OSError) and error.filename is not None:  # of a call that names a file: it was not written
+            raise StorageError(f"cannot write checkpoint {target}: {error.strerror}") from error
         raise StorageError(_told(error, checkpoint, target)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
 
 
 def _told(error: Exception, checkpoint: dict[str, Any], target: Path) -> str:
@@ -142,12 +126,3 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, (dict, list, tuple)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors(part)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make sure that a rename in a folder outlasts a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

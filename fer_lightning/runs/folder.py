@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
+from fer_lightning.files import write_atomically
 from fer_lightning.runs.lineage import read_lineage
 
 __all__ = [
@@ -314,9 +315,7 @@ def _take_over(path: Path, before: Holder, holder: Holder) -> RunLock:
     try:
         if _read_lock(path) != before:  # another was faster
             raise ConfigError(f"another run has just taken over {path.parent}")
-        part = path.with_name(f"{path.name}.{holder.host}.{holder.pid}")
-        part.write_text(json.dumps(asdict(holder)), encoding="utf-8")
-        os.replace(part, path)
+        write_atomically(path, json.dumps(asdict(holder)))
     finally:
         turn.unlink(missing_ok=True)
     return RunLock(path, holder, before)

@@ -113,7 +113,7 @@ def test_reports_at_a_full_disk_are_whole_or_not_there(small_disk: Path, capfd: 
     rows = (run / "metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
     json.loads((run / "val/report.json").read_text())
-    assert not list(run.rglob("*.tmp"))
+    assert not list(run.rglob("*.part"))
 
 
 @pytest.mark.parametrize(("free", "code"), [(16, 0), (99, 1)])
