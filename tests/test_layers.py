@@ -17,11 +17,11 @@ PACKAGE = Path(__file__).parents[1] / "fer_lightning"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("emotions", "types", "text", "files", "randomness"),
-    ("class_weights", "figures", "preprocessing"),
+    ("class_weights", "figures", "pages", "preprocessing"),
     ("runs",),
     ("data", "losses", "metrics", "optim"),
     ("models",),
-    ("evaluation", "inspection", "pages"),
+    ("evaluation", "inspection"),
     ("callbacks",),
     ("inference",),
     ("cli",),

@@ -24,7 +24,7 @@ Arms stand before all options. Options that are not listed below are those of `f
 read before the files of an arm, flags have the last word.
 
 Each run is an ordinary one, in runs/STUDY/ARM/. The same command goes on where it was interrupted, and with more seeds
-or arms it runs what is lacking. Results are in runs/STUDY: crossval.md, crossval.csv, runs.csv, pictures.
+or arms it runs what is lacking. Results are in runs/STUDY: crossval.html, crossval.csv, runs.csv, pictures.
 """
 _OWN = {
     "ckpt_path": "its runs start afresh, and go on by themselves",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,6 @@ from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.inspection.embedding import check_tsne, embed_pixels, embedding_figure
 from fer_lightning.inspection.findings import findings
-from fer_lightning.inspection.html import Picture, page_html
 from fer_lightning.inspection.plots import (
     counts_figure,
     faces_figure,
@@ -46,6 +46,7 @@ from fer_lightning.inspection.statistics import (
     split_summary,
     subject_summary,
 )
+from fer_lightning.pages import render
 
 __all__ = ["SCHEMA", "inspect_table"]
 
@@ -67,12 +68,12 @@ class _Output:
     """What will be written once all of it is there."""
 
     pictures: dict[str, bytes] = field(default_factory=dict)
-    shown: list[Picture] = field(default_factory=list)
+    figures: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     tables: dict[str, str] = field(default_factory=dict)
 
     def picture(self, section: str, stem: str, figure: Figure, shows: str) -> None:
         self.pictures[stem] = figure_png(figure)
-        self.shown.append((section, f"pictures/{stem}.png", shows))
+        self.figures[section].append((f"pictures/{stem}.png", shows))
 
     def table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         self.tables[name] = csv_text(header, rows)
@@ -90,7 +91,55 @@ class _Output:
         for name, text in self.tables.items():
             write_atomically(folder / name, text)
         write_atomically(folder / "inspect.json", _json(report))
-        write_atomically(folder / "index.html", page_html(report, self.shown, sorted(self.tables)))
+        sections, files = _sections(report, "map" in self.figures), sorted(self.tables)
+        page = render(
+            "inspect.html", report=report, cards=_cards(report), sections=sections, figures=self.figures, files=files
+        )
+        write_atomically(folder / "index.html", page)
+
+
+def _sections(report: dict[str, Any], has_map: bool) -> dict[str, str]:
+    """Return the titles of the page's sections by their id; what a data set has nothing of has no section."""
+    sizes = report["sizes"]
+    titles = {
+        "look": "What to look at",
+        "classes": "Classes and splits",
+        "faces": "Faces",
+        "pixels": "Pixels",
+        "duplicates": "Duplicates",
+        "columns": "Sources and groups",
+        "files": "Files",
+        "votes": "Soft labels",
+        "map": "Map of the pixels",
+    }
+    present = {
+        "columns": bool(report["columns"]),
+        "files": bool(report["unreadable"]) or (sizes is not None and sizes["known"] > 0),
+        "votes": report["soft_labels"] is not None,
+        "map": has_map,
+    }
+    return {section: title for section, title in titles.items() if present.get(section, True)}
+
+
+def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the numbers at the head of the page, each with what it counts."""
+    splits, duplicates = report["splits"], report["duplicates"]
+    ratio = splits["train"]["imbalance_ratio"]
+    shared = sum(count["exact"] for pair, count in duplicates["shared"].items() if pair.endswith("in train"))
+    copies = sum(part["exact"]["rows"] - part["exact"]["groups"] for part in duplicates["within"].values())
+    images = [
+        (f"{part['images']:,}", f"images in {name}")
+        for name, part in splits.items()
+        if part["images"] or name != UNUSED
+    ]
+    return [
+        *images,
+        ("n/a" if ratio is None else f"{ratio:.1f} : 1", "largest to smallest class of train"),
+        (f"{shared:,}", "images of val and test that train has, too"),
+        (f"{copies:,}", "identical copies within the splits"),
+        (f"{report['pixels']['blank']['images']:,}", "blank images"),
+        (f"{len(report['unreadable']):,}", "files left out"),
+    ]
 
 
 def _json(report: dict[str, Any]) -> str:

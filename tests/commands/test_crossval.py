@@ -132,7 +132,7 @@ def test_each_arm_runs_with_each_seed_and_the_report_says_what_came_out(
     assert gain["above"] == sum(pair > 0 for pair in pairs)
     folder = tmp_path / "crossval"
     assert {path.name for path in folder.iterdir() if path.is_file()} == {
-        "crossval.json", "crossval.csv", "crossval.md", "runs.csv", "scores.png", "gains.png", "study.json"
+        "crossval.json", "crossval.csv", "crossval.html", "runs.csv", "scores.png", "gains.png", "study.json"
     }  # fmt: skip
     rows = list(csv.DictReader((folder / "runs.csv").open()))
     assert len(rows) == 3 * 2 * 2  # as trained and tuned
@@ -140,7 +140,7 @@ def test_each_arm_runs_with_each_seed_and_the_report_says_what_came_out(
     told = capsys.readouterr().out
     assert "2 arms x 3 seeds: 6 runs" in told
     assert "dropout against plain" in told
-    page = (folder / "crossval.md").read_text()
+    page = (folder / "crossval.html").read_text()
     assert "All arms drew as many training images (160 a run)." in page
     assert "the same images chose the checkpoint" in page
 

@@ -146,7 +146,7 @@ def test_an_error_of_the_follower_stops_the_child(tmp_path: Path, fake: Any) -> 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
 def test_a_child_stops_gently_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; import sys; from fer_lightning.commands import child_runs\n"
+        "from pathlib import Path; import sys; from fer_lightning.studies import child_runs\n"
         f"child_runs.FIT = {FAKE!r}\n"
         f"root = Path({str(tmp_path)!r})\n"
         "child_runs.fit_in_child([], root=root, name='one', log=root / 'one.log')"

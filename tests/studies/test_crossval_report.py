@@ -17,7 +17,7 @@ from fer_lightning.errors import DataError
 from fer_lightning.evaluation.prior import best_tau, log_prior, shifted
 from fer_lightning.evaluation.report import EvaluationResult, summarise, write_report
 from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
-from fer_lightning.studies.crossval.page import page_text, terminal_table
+from fer_lightning.studies.crossval.page import page_html, terminal_table
 from fer_lightning.studies.crossval.report import write_comparison
 from fer_lightning.studies.crossval.runs import (
     TRAINED,
@@ -165,7 +165,7 @@ def test_folds_are_compared_with_themselves() -> None:
 
 def test_one_run_is_not_given_a_deviation(tmp_path: Path) -> None:
     found = compare("study", ["a"], [made_run("a", (0, 0), 0.5)])
-    page = page_text(found, notes_on(found), {})
+    page = page_html(found, notes_on(found), {})
     assert "50.00 ± n/a" in page
     assert "± 0" not in page
     assert "50.00 ± n/a" in terminal_table(found)
@@ -181,7 +181,7 @@ def test_the_page_says_what_was_seen_by_whom() -> None:
     tested = compare("s", ["a"], [made_run("a", (0, seed), splits=("val", "test")) for seed in range(2)])
     assert any("images that chose nothing" in note for note in notes_on(tested))
     assert tested.main_split == "test"
-    assert "Scores on test" in page_text(tested, [], {})
+    assert "Scores on test" in page_html(tested, [], {})
     folded = compare("s", ["a"], [made_run("a", (fold, 0)) for fold in range(3)], folds=3)
     assert any("Nadeau and Bengio" in note for note in notes_on(folded))
 
@@ -203,17 +203,19 @@ def test_unequal_shares_are_told() -> None:
 def test_unknown_scores_are_not_zero(tmp_path: Path) -> None:
     runs = [made_run("a", (0, 0)), made_run("b", (0, 0), None)]
     found = compare("s", ["a", "b"], runs)
-    assert "n/a" in page_text(found, [], {})
+    assert "n/a" in page_html(found, [], {})
     write_comparison(found, tmp_path)
     values = json.loads((tmp_path / "crossval.json").read_text())
     assert values["scores"]["val"][TRAINED]["f1_macro"]["b"]["mean"] is None
 
 
 def test_names_cannot_break_the_page() -> None:
-    runs = [made_run(arm, (0, 0)) for arm in ("a_b", "c|d")]
-    page = page_text(compare("s_t", ["a_b", "c|d"], runs), [], {})
-    assert "c\\|d" in page
-    assert "# s\\_t" in page
+    runs = [made_run(arm, (0, 0)) for arm in ("a<b", "c&d")]
+    page = page_html(compare("<script>s", ["a<b", "c&d"], runs), [], {})
+    assert "c&amp;d" in page
+    assert "Differences to a&lt;b" in page
+    assert "<h1>&lt;script&gt;s</h1>" in page
+    assert "<script>" not in page
 
 
 @pytest.mark.parametrize("arms", [1, 2, 9])

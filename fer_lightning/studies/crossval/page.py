@@ -1,17 +1,22 @@
-"""A comparison of arms as text: the page (Markdown) and the table for the terminal."""
+"""A comparison of arms as text: the page and the table for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from fer_lightning.evaluation.spread import Spread
+from fer_lightning.pages import render
 from fer_lightning.studies.crossval.comparison import Comparison
 from fer_lightning.studies.crossval.runs import SCORES, TRAINED, RunResult
 
-__all__ = ["page_text", "terminal_table"]
+__all__ = ["page_html", "terminal_table"]
 
 
-def page_text(comparison: Comparison, notes: Sequence[str], pictures: Mapping[str, str]) -> str:
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+"""A line that stands above it (or nothing), the head, and the rows."""
+
+
+def page_html(comparison: Comparison, notes: Sequence[str], pictures: Mapping[str, str]) -> str:
     """Return the page.
 
     Args:
@@ -19,67 +24,74 @@ def page_text(comparison: Comparison, notes: Sequence[str], pictures: Mapping[st
         notes: sentences that stand above the numbers.
         pictures: what each file beside the page shows.
     """
-    split, reference = comparison.main_split, comparison.arms[0]
+    split = comparison.main_split
     folds = "" if comparison.folds is None else f"{comparison.folds} folds, "
     arms = "1 arm" if len(comparison.arms) == 1 else f"{len(comparison.arms)} arms"
-    parts = [
-        f"# {_text(comparison.name)}",
-        f"{arms}, {folds}{_seeds(comparison)}: {len(comparison.runs)} runs. Scores in %: mean ± deviation over runs, "
-        "and the 95 % interval of the mean. Worst class: its recall.",
-        "\n".join(f"- {note}" for note in notes),
-    ]
-    for place, shown in enumerate(dict.fromkeys((split, *comparison.splits))):
+    sections = {"notes": "How to read the numbers"}
+    tables: dict[str, list[Table]] = {}
+
+    def add(section: str, title: str, *listed: Table) -> None:
+        sections[section], tables[section] = title, list(listed)
+
+    for shown in dict.fromkeys((split, *comparison.splits)):
         for decision in comparison.scores[shown]:
-            parts += [f"## Scores on {shown}, {decision}", _scores_table(comparison, shown, decision)]
+            section = f"{shown}-{decision}".replace(" ", "-")
+            add(section, f"Scores on {shown}, {decision}", _scores_table(comparison, shown, decision))
             if len(comparison.arms) > 1:
-                parts += [f"Differences to {_text(reference)}, in points:"]
-                parts += [_differences_table(comparison, shown, decision)]
-            if place == 0 and decision == TRAINED:
-                parts += [f"![{what}]({file})" for file, what in pictures.items()]
-    parts += [f"## Classes: recall on {split}, as trained", _class_table(comparison, split, "recall")]
-    parts += [f"## Classes: F1 on {split}, as trained", _class_table(comparison, split, "f1")]
-    parts += ["## Runs", _runs_table(comparison)]
-    parts += ["All numbers: [crossval.json](crossval.json), [crossval.csv](crossval.csv), [runs.csv](runs.csv)."]
-    return "\n\n".join(parts) + "\n"
+                tables[section].append(_differences_table(comparison, shown, decision))
+    add("recall", f"Classes: recall on {split}, as trained", _class_table(comparison, split, "recall"))
+    add("f1", f"Classes: F1 on {split}, as trained", _class_table(comparison, split, "f1"))
+    add("runs", "Runs", _runs_table(comparison))
+    return render(
+        "crossval.html",
+        name=comparison.name,
+        about=f"{arms}, {folds}{_seeds(comparison)}: {len(comparison.runs)} runs. Scores in %: mean ± deviation over "
+        "runs, and the 95 % interval of the mean. Worst class: its recall.",
+        notes=notes,
+        sections=sections,
+        tables=tables,
+        figures={section: pictures.items() if section == f"{split}-as-trained" else () for section in tables},
+    )
 
 
 def _seeds(comparison: Comparison) -> str:
     return f"seed{'s' if len(comparison.seeds) > 1 else ''} {', '.join(map(str, comparison.seeds))}"
 
 
-def _scores_table(comparison: Comparison, split: str, decision: str) -> str:
+def _scores_table(comparison: Comparison, split: str, decision: str) -> Table:
     scores = comparison.scores[split][decision]
     rows = [
-        [_text(arm), *(_spread(scores[score][arm]) for score in SCORES), str(scores["f1_macro"][arm].runs)]
+        [arm, *(_spread(scores[score][arm]) for score in SCORES), str(scores["f1_macro"][arm].runs)]
         for arm in comparison.arms
     ]
-    return _table(["arm", *SCORES.values(), "runs"], rows)
+    return "", ["arm", *SCORES.values(), "runs"], rows
 
 
-def _differences_table(comparison: Comparison, split: str, decision: str) -> str:
+def _differences_table(comparison: Comparison, split: str, decision: str) -> Table:
     found = comparison.differences[split][decision]
     rows = [
-        [_text(arm), SCORES[score], *_gain(found[score][arm], less_is_better=score == "ece")]
+        [arm, SCORES[score], *_gain(found[score][arm], less_is_better=score == "ece")]
         for arm in comparison.arms[1:]
         for score in SCORES
     ]
-    return _table(["arm", "score", "difference", "95 % interval", "p", "better in"], rows)
+    head = ["arm", "score", "difference", "95 % interval", "p", "better in"]
+    return f"Differences to {comparison.arms[0]}, in points:", head, rows
 
 
-def _class_table(comparison: Comparison, split: str, kind: str) -> str:
+def _class_table(comparison: Comparison, split: str, kind: str) -> Table:
     scores, gains = comparison.scores[split][TRAINED], comparison.differences[split][TRAINED]
     rows = []
     for arm in comparison.arms:
-        row = [_text(arm)]
+        row = [arm]
         for name in comparison.class_names:
             gain = gains[f"{kind}_{name}"].get(arm)
             more = "" if gain is None or gain.mean is None else f" ({100 * gain.mean:+.1f})"
             row.append(_percent(scores[f"{kind}_{name}"][arm].mean, 1) + more)
         rows.append(row)
-    return _table(["arm", *map(_text, comparison.class_names)], rows)
+    return "", ["arm", *comparison.class_names], rows
 
 
-def _runs_table(comparison: Comparison) -> str:
+def _runs_table(comparison: Comparison) -> Table:
     split = comparison.main_split
     folds = ["fold"] if comparison.folds is not None else []
     head = ["arm", *folds, "seed", f"macro F1 on {split}", f"accuracy on {split}", "tau", "best epoch", "epochs"]
@@ -87,18 +99,18 @@ def _runs_table(comparison: Comparison) -> str:
     for run in comparison.runs:
         found = run.scores.get(split, {}).get(TRAINED, {})
         rows.append([
-            _text(run.arm), *([str(run.key[0])] if folds else []), str(run.key[1]), _percent(found.get("f1_macro")),
+            run.arm, *([str(run.key[0])] if folds else []), str(run.key[1]), _percent(found.get("f1_macro")),
             _percent(found.get("accuracy")), ", ".join(f"{tau:g}" for tau in run.taus.get(split, [])) or "n/a",
             _whole(run.best_epoch), _whole(run.epochs), _whole(run.images), _time(run),
         ])  # fmt: skip
-    return _table([*head, "images drawn", "time"], rows)
+    return "", [*head, "images drawn", "time"], rows
 
 
 def _spread(found: Spread) -> str:
-    """Return ``71.20 ± 0.43 (70.67 to 71.73)``; what is not known is said to be n/a."""
+    """Return ``71.20 ± 0.43`` and, in a second line, ``70.67 to 71.73``; what is not known is said to be n/a."""
     if found.mean is None:
         return "n/a"
-    ends = "" if found.low is None else f" ({_percent(found.low)} to {_percent(found.high)})"
+    ends = "" if found.low is None else f"\n{_percent(found.low)} to {_percent(found.high)}"
     return f"{_percent(found.mean)} ± {_percent(found.std)}{ends}"
 
 
@@ -125,26 +137,6 @@ def _time(run: RunResult) -> str:
         return "n/a"
     minutes, seconds = divmod(round(run.wall_s), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table, columns as wide as their content, so that it reads well as text; the first one is text."""
-    widths = [max(3, *(len(row[place]) for row in (head, *rows))) for place in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * width if place == 0 else f"{'-' * (width - 1)}:" for place, width in enumerate(widths)]
-    return "\n".join([line(head), line(rule), *map(line, rows)])
-
-
-def _text(name: str) -> str:
-    """Return a name whose characters mean nothing to Markdown."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in name)
 
 
 def terminal_table(comparison: Comparison) -> str:

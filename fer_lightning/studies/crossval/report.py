@@ -1,4 +1,4 @@
-"""The report of a comparison of arms, as files: numbers (JSON, CSV), a page (Markdown) and pictures."""
+"""The report of a comparison of arms, as files: numbers (JSON, CSV), a page and pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer_lightning.evaluation.spread import Spread
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.studies.crossval.comparison import Comparison, notes_on
-from fer_lightning.studies.crossval.page import page_text
+from fer_lightning.studies.crossval.page import page_html
 from fer_lightning.studies.crossval.plots import gains_figure, runs_figure
 from fer_lightning.studies.crossval.runs import SCORES, TRAINED, TUNED, RunResult
 
@@ -24,7 +24,7 @@ SCHEMA = 1
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> dict[str, Path]:
-    """Write ``crossval.json``, ``crossval.csv``, ``runs.csv``, ``crossval.md`` and the pictures.
+    """Write ``crossval.json``, ``crossval.csv``, ``runs.csv``, ``crossval.html`` and the pictures.
 
     Args:
         comparison: the arms.
@@ -51,7 +51,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> dict[str, Path]:
             folder / "scores.png", figure_png(runs_figure(values, spreads, comparison.name, shown))
         ),
     }
-    pictures = {"scores.png": "each run, the mean of each arm and its interval"}
+    pictures = {"scores.png": "Each run, the mean of each arm and its interval."}
     if len(comparison.arms) > 1:
         found = comparison.differences[split][TRAINED]
         gains = {
@@ -59,8 +59,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> dict[str, Path]:
         }
         figure = gains_figure(gains, comparison.class_names, comparison.arms[0], comparison.name, f"{split} images")
         paths["gains"] = write_atomically(folder / "gains.png", figure_png(figure))
-        pictures["gains.png"] = "what each arm gained and lost in each class"
-    paths["page"] = write_atomically(folder / "crossval.md", page_text(comparison, notes, pictures))
+        pictures["gains.png"] = "What each arm gained and lost in the recall of each class."
+    paths["page"] = write_atomically(folder / "crossval.html", page_html(comparison, notes, pictures))
     return paths
 
 
