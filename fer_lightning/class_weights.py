@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.emotions import canonical
-from fer_lightning.errors import ConfigError, LabelError
+from fer_lightning.errors import ConfigError, DataError, LabelError
 
 __all__ = [
     "METHODS",
@@ -24,6 +24,7 @@ __all__ = [
     "class_weights",
     "effective_number",
     "inverse_frequency",
+    "log_prior",
     "no_weighting",
     "square_root",
 ]
@@ -143,6 +144,28 @@ def class_factors(class_names: Sequence[str], multipliers: Mapping[str, float] |
         named[found] = name
         factors[class_names.index(found)] = factor
     return factors
+
+
+def log_prior(counts: Sequence[int]) -> NDArray[np.float64]:
+    """Return the logarithm of each class's share of all samples, float64 ``(K,)``.
+
+    A class without samples counts as one: its logarithm would be minus infinity.
+
+    Example:
+        >>> log_prior([10, 30, 60]).round(3).tolist()
+        [-2.303, -1.204, -0.511]
+
+    Args:
+        counts: samples of each class, ``(K,)``.
+
+    Raises:
+        DataError: if there is no sample at all.
+    """
+    numbers = np.maximum(np.asarray(counts, np.float64), 1.0)
+    if not any(counts):
+        raise DataError("prior: the training part holds no image")
+    shares: NDArray[np.float64] = np.log(numbers / numbers.sum())
+    return shares
 
 
 def _class_called(name: str, class_names: Sequence[str]) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from fer_lightning.errors import ConfigError
 
-__all__ = ["OneCycle", "ScaledRates", "StepSchedule", "WarmupCosine", "parameter_groups"]
+__all__ = ["OneCycle", "PlateauWatch", "ScaledRates", "StepSchedule", "WarmupCosine", "parameter_groups"]
 
 
 def parameter_groups(module: nn.Module, decay_norm_and_bias: bool = False) -> list[dict[str, object]]:
@@ -215,6 +215,51 @@ class OneCycle(StepSchedule):
                 else:
                     group["momentum"] = momentum
         return super().get_lr()
+
+
+class PlateauWatch:
+    """Lets a ``ReduceLROnPlateau`` look at a metric after each validation.
+
+    Lightning would do that after the epoch's checkpoint is written, and lose one step whenever a run is resumed.
+
+    Args:
+        monitor: name of the metric.
+
+    Attributes:
+        schedule: the schedule, ``None`` while there is none.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self.schedule: ReduceLROnPlateau | None = None
+        self._stored: dict[str, Any] | None = None
+
+    def take(self, schedule: ReduceLROnPlateau) -> None:
+        """Take the schedule of a run, and give it the state that was loaded before, if any."""
+        self.schedule = schedule
+        self.load_state_dict(self._stored)
+
+    def step(self, values: Mapping[str, Tensor]) -> None:
+        """Show the schedule the metrics of a validation, scalars by name.
+
+        Raises:
+            ConfigError: if the watched one is not among them.
+        """
+        if self.schedule is None:
+            return
+        if self.monitor not in values:
+            raise ConfigError(f"model.monitor '{self.monitor}' is not logged; known: {', '.join(sorted(values))}")
+        self.schedule.step(float(values[self.monitor]))
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return the state of the schedule; ``None`` without one."""
+        return None if self.schedule is None else self.schedule.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Load the state of a schedule, now or as soon as there is one; ``None`` changes nothing."""
+        self._stored = state
+        if self.schedule is not None and state is not None:
+            self.schedule.load_state_dict(state)
 
 
 def _eased(first: float, last: float, share: float) -> float:

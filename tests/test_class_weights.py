@@ -13,10 +13,11 @@ from fer_lightning.class_weights import (
     class_weights,
     effective_number,
     inverse_frequency,
+    log_prior,
     no_weighting,
     square_root,
 )
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import ConfigError, DataError
 
 FER2013 = {"angry": 3995, "disgust": 436, "fear": 4097, "happy": 7215, "sad": 4830, "surprise": 3171, "neutral": 4965}
 
@@ -140,3 +141,9 @@ def test_an_unknown_method_is_refused() -> None:
 def test_counts_without_samples_are_refused(counts: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="counts must be 0 or more and not all 0"):
         class_weights(counts)
+
+
+def test_a_class_without_samples_counts_as_one_in_the_prior() -> None:
+    assert log_prior([0, 10, 90]) == pytest.approx(np.log([1 / 101, 10 / 101, 90 / 101]))
+    with pytest.raises(DataError, match="holds no image"):
+        log_prior([0, 0])

@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from fer_lightning.models.task import EmotionTask
 from fer_lightning.optim import StepSchedule
 from fer_lightning.runs.lineage import Change
 
@@ -55,8 +55,8 @@ class ChangedOptions(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the changed options, now that the checkpoint is restored."""
         schedules: list[Any] = [config.scheduler for config in trainer.lr_scheduler_configs]
-        plateau = getattr(pl_module, "_plateau", None)
-        schedules += [plateau] if isinstance(plateau, ReduceLROnPlateau) else []
+        plateau = pl_module.plateau.schedule if isinstance(pl_module, EmotionTask) else None
+        schedules += [] if plateau is None else [plateau]
         for name, change in self._options(f"{_OPTIMIZER}."):
             for optimizer in trainer.optimizers:
                 if name == "lr":

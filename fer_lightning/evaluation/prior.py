@@ -17,7 +17,7 @@ from fer_lightning.data.splitting.folds import assign_folds
 from fer_lightning.errors import DataError
 from fer_lightning.metrics import confusion_matrix, macro_f1
 
-__all__ = ["TAUS", "best_tau", "cross_fitted", "log_prior", "mean_f1", "shifted"]
+__all__ = ["TAUS", "best_tau", "cross_fitted", "mean_f1", "shifted"]
 
 TAUS: tuple[float, ...] = tuple(step / 20 for step in range(-20, 31))
 """Amounts that are tried: -1 (as if classes were equally common) to 1.5, in steps of 0.05; 0 changes nothing."""
@@ -26,27 +26,12 @@ Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
 """Of targets and predictions, int64 ``(N,)`` each; more is better."""
 
 
-def log_prior(counts: Sequence[int]) -> NDArray[np.float64]:
-    """Return the logarithm of each class's share of the training images, float64 ``(K,)``.
-
-    A class without images counts as one image: its logarithm would be minus infinity.
-
-    Raises:
-        DataError: if there is no image at all.
-    """
-    numbers = np.asarray(counts, np.float64)
-    if not numbers.sum() > 0:
-        raise DataError("prior: the training part holds no image")
-    shares: NDArray[np.float64] = np.log(np.maximum(numbers, 1.0) / numbers.sum())
-    return shares
-
-
 def shifted(log_probs: NDArray[np.float64], prior: NDArray[np.float64], tau: float) -> NDArray[np.float64]:
     """Return log-probabilities after adding ``tau`` times the log prior, float64 ``(N, K)``; each row sums to 1 again.
 
     Args:
         log_probs: float64 ``(N, K)``; logits do as well.
-        prior: float64 ``(K,)``, from :func:`log_prior`.
+        prior: float64 ``(K,)``, from :func:`.log_prior`.
         tau: how much is added.
     """
     moved = log_probs + tau * prior
@@ -75,7 +60,7 @@ def best_tau(
     Args:
         log_probs: float64 ``(N, K)``.
         target: int64 ``(N,)``.
-        prior: float64 ``(K,)``, from :func:`log_prior`.
+        prior: float64 ``(K,)``, from :func:`.log_prior`.
         grid: amounts to try.
         score: what is best.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,32 +10,63 @@ from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.backbones import create_backbone, feature_width, pool_features
-from fer_lightning.types import Preprocessing
 
-__all__ = ["EmotionClassifier", "auxiliary_head", "build_classifier"]
+__all__ = ["EmotionClassifier", "build_classifier"]
 
 
 class EmotionClassifier(nn.Module):
-    """An expression classifier: images to features to logits.
+    """An expression classifier: images to features, to logits, to the logits that it decides by.
+
+    ``forward`` decides: training alone looks at the plain ``logits``.
 
     Args:
         backbone: maps images ``(N, C, H, W)`` to features ``(N, F)`` or feature maps ``(N, F, h, w)``.
         head: maps features ``(N, F)`` to logits ``(N, K)``.
+        num_classes: K.
+
+    Attributes:
+        shift: float32 ``(K,)``, added to the logits for a decision; 0 until :meth:`set_shift` or a ``state_dict`` gives
+            it. See ``tau`` of the task.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    shift: Tensor
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        # float32, so that an average of weights over time, which takes buffers along, leaves it exactly as it is
+        self.register_buffer("shift", torch.zeros(num_classes))
+        self._has_own_shift = False
+
+    def set_shift(self, shift: Tensor) -> None:
+        """Set the shift, float32 ``(K,)``; a ``state_dict`` that is loaded later does not change it any more."""
+        self.shift.copy_(shift)
+        self._has_own_shift = True
 
     def features(self, images: Tensor) -> Tensor:
         """Map images ``(N, C, H, W)`` to features ``(N, F)``; feature maps are averaged over their positions."""
         return pool_features(self.backbone(images))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images ``(N, C, H, W)`` to logits ``(N, K)``."""
+    def logits(self, images: Tensor) -> Tensor:
+        """Map images ``(N, C, H, W)`` to plain logits ``(N, K)``, in the type that the head computes in."""
         logits: Tensor = self.head(self.features(images))
         return logits
+
+    def decided(self, logits: Tensor) -> Tensor:
+        """Return plain logits ``(N, K)`` with the shift added, float32."""
+        return logits.float() + self.shift
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images ``(N, C, H, W)`` to the logits to decide by, float32 ``(N, K)``; their softmax are the scores."""
+        return self.decided(self.logits(images))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Keep the shift that was set, and where the ``state_dict`` is of a version that had none."""
+        name = f"{prefix}shift"
+        if self._has_own_shift or name not in state_dict:
+            state_dict[name] = self.shift
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def build_classifier(
@@ -69,23 +99,7 @@ def build_classifier(
     width = feature_width(network, in_channels, image_size)
     built = head(width, num_classes)
     _check_head(built, width, num_classes)
-    return EmotionClassifier(network, built)
-
-
-def auxiliary_head(
-    classifier: EmotionClassifier, preprocessing: Preprocessing, num_classes: int, weight: float
-) -> nn.Linear | None:
-    """Return a second head on the features of a classifier, which training alone uses; ``None`` for a weight of 0.
-
-    Raises:
-        ConfigError: for a weight below 0.
-    """
-    if not (math.isfinite(weight) and weight >= 0):
-        raise ConfigError(f"model.aux_weight must be at least 0, not {weight:g}")
-    if weight == 0:
-        return None
-    width = feature_width(classifier.backbone, preprocessing["channels"], preprocessing["image_size"])
-    return nn.Linear(width, num_classes)
+    return EmotionClassifier(network, built, num_classes)
 
 
 def _check_head(head: nn.Module, width: int, num_classes: int) -> None:

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
+from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.types import Preprocessing
 
 __all__ = ["Distillation", "Teacher", "Teachers", "convert", "distillation_loss"]
@@ -35,8 +36,8 @@ class Teacher(Protocol):
         ...
 
     @property
-    def classifier(self) -> nn.Module:
-        """Maps images to logits."""
+    def classifier(self) -> EmotionClassifier:
+        """Its network."""
         ...
 
 
@@ -137,7 +138,7 @@ class Teachers:
         total = torch.zeros((), device=images.device)
         for network, wanted, order in zip(self._networks, self._preprocessing, self._orders, strict=True):
             network.to(images.device)  # the trainer moves the student only
-            logits = network(convert(images, given, wanted)).float()[:, order]
+            logits = network.logits(convert(images, given, wanted)).float()[:, order]
             total = total + F.softmax(logits / temperature, dim=1)
         return total / len(self._networks)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -19,12 +17,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from fer_lightning.errors import ConfigError
 from fer_lightning.losses import TakesClassCounts, TakesClassNames, TakesEpoch
 from fer_lightning.metrics import EmotionMetrics, MeanLoss, load_sums, saved_sums
-from fer_lightning.models.classifier import auxiliary_head, build_classifier
+from fer_lightning.models.auxiliary_head import auxiliary_head, with_votes
+from fer_lightning.models.classifier import build_classifier
 from fer_lightning.models.distillation import Distillation
 from fer_lightning.models.heads import LinearHead
 from fer_lightning.models.hf_folder import MeetsData
 from fer_lightning.models.layer_groups import RateShares, parameters_by_group
-from fer_lightning.optim import ScaledRates, StepSchedule, parameter_groups
+from fer_lightning.models.prior import PriorCorrection
+from fer_lightning.optim import PlateauWatch, ScaledRates, StepSchedule, parameter_groups
 from fer_lightning.types import Batch, Preprocessing
 
 __all__ = ["EmotionTask"]
@@ -105,16 +105,9 @@ class EmotionTask(LightningModule):
         self.save_hyperparameters(logger=False)
         self.class_names = tuple(class_names)
         self.preprocessing = preprocessing
-        self.classifier = build_classifier(
-            backbone,
-            head,
-            num_classes,
-            preprocessing["channels"],
-            preprocessing["image_size"],
-            pretrained=pretrained,
-            weights=weights,
-            **(backbone_args or {}),
-        )
+        channels, size = preprocessing["channels"], preprocessing["image_size"]
+        start: dict[str, Any] = {"pretrained": pretrained, "weights": weights, **(backbone_args or {})}
+        self.classifier = build_classifier(backbone, head, num_classes, channels, size, **start)
         if isinstance(self.classifier.backbone, MeetsData):
             self.classifier.backbone.meet(self.classifier.head, self.class_names, preprocessing)
         if channels_last:
@@ -125,20 +118,16 @@ class EmotionTask(LightningModule):
             self.criterion.set_class_names(self.class_names)
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
-        self.monitor = monitor
+        self.plateau = PlateauWatch(monitor)
         self.decay_norm_and_bias = decay_norm_and_bias
         self.rates = RateShares(backbone_lr_factor, layer_lr_decay)
         self.distillation = None if teacher is None else Distillation(teacher, teacher_weight, temperature)
-        self.aux_weight = aux_weight
-        self.aux_head = auxiliary_head(self.classifier, preprocessing, num_classes, aux_weight)
+        self.aux_head = auxiliary_head(self.classifier.backbone, preprocessing, num_classes, aux_weight)
+        self.prior = PriorCorrection(prior_correction, tau, num_classes)
+        self._set_shift()
         self.repeated = False
-        self.prior_correction = prior_correction
-        self.tau = float(prior_correction) if tau is None else tau
-        self.class_counts: dict[str, int] | None = None
         self.metrics = nn.ModuleDict({f"{split}_metrics": EmotionMetrics(class_names) for split in _SPLITS})
         self.train_loss = MeanLoss()
-        self._plateau: ReduceLROnPlateau | None = None
-        self._plateau_state: dict[str, Any] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EmotionTask:
         """Copy all but what makes optimizer and schedule: the command line's leads to the trainer and the data."""
@@ -161,14 +150,15 @@ class EmotionTask(LightningModule):
                 self.distillation.load(_read_task, self.class_names)
 
     def take_class_counts(self, data: object) -> None:
-        """Take the ``class_counts`` of a data module, and hand a loss that depends on them how often each is drawn.
+        """Take the ``class_counts`` of a data module, and tell a loss that depends on them how often each is drawn.
 
         Raises:
             ConfigError: if there is no such data and the loss cannot do without.
         """
         counts = getattr(data, "class_counts", None)
         if counts is not None:
-            self.class_counts = dict(counts)
+            self.prior.class_counts = dict(counts)
+            self._set_shift()
         if not isinstance(self.criterion, TakesClassCounts):
             return
         if counts is not None:
@@ -179,30 +169,45 @@ class EmotionTask(LightningModule):
                 "module with class_counts: train with one, or call set_class_counts of the loss first"
             )
 
+    def _set_shift(self) -> None:
+        shift = self.prior.shift()
+        if shift is not None:
+            self.classifier.set_shift(shift)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(N, K)`` of normalised images ``(N, C, H, W)``."""
-        logits: Tensor = self.classifier.head(self._features(images))
+        """Return the logits to decide by, float32 ``(N, K)``, of normalised images ``(N, C, H, W)``.
+
+        Raises:
+            ConfigError: if ``tau`` is not 0 and the training images are not known.
+        """
+        self.prior.check()
+        logits: Tensor = self.classifier(self._laid_out(images))
         return logits
 
-    def _features(self, images: Tensor) -> Tensor:
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self.classifier.features(images)
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+    def _loss_and_decision(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the training loss, a scalar, and the logits to decide by, ``(N, K)``."""
+        self.prior.check()
+        features = self.classifier.features(self._laid_out(batch["image"]))
+        logits: Tensor = self.classifier.head(features).float()
+        target = batch.get("soft_label", batch["label"])
+        loss = self.criterion(self.prior.trained(logits, getattr(self._trainer, "datamodule", None)), target)
+        if self.distillation is not None:
+            loss = self.distillation.mixed(loss, logits, batch["image"], self.preprocessing)
+        return with_votes(loss, self.aux_head, features, batch), self.classifier.decided(logits.detach())
 
     def _shared_step(self, batch: Batch, split: Split) -> dict[str, Tensor]:
-        features = self._features(batch["image"])
-        logits: Tensor = self.classifier.head(features).float()
-        soft = batch.get("soft_label") if split == "train" else None
-        decided = self.decided(logits)
-        trained = self._as_drawn(logits) if split == "train" else decided
-        loss = self.criterion(trained, batch["label"] if soft is None else soft)
         if split == "train":
-            loss = self._with_further_targets(loss, features, logits, batch)
+            loss, logits = self._loss_and_decision(batch)
+        else:
+            logits = self(batch["image"])
+            loss = self.criterion(logits, batch["label"])
         if self.repeated:
             return {"loss": loss}
-        logits = decided.detach()
+        logits, size = logits.detach(), len(batch["label"])
         self._metrics(split).update(logits, batch["label"])
-        size = len(batch["label"])
         if split == "train":
             self.train_loss.update(loss, size)
         else:
@@ -210,46 +215,6 @@ class EmotionTask(LightningModule):
             options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": float(size)}
             self.log(f"{split}_loss", loss, sync_dist=True, add_dataloader_idx=False, **options)
         return {"loss": loss, "logits": logits, "label": batch["label"], "index": batch["index"]}
-
-    def _with_further_targets(self, loss: Tensor, features: Tensor, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the loss with the shares of the teachers and of the auxiliary head.
-
-        Raises:
-            ConfigError: if there are votes and no auxiliary head, or the other way round.
-        """
-        if self.distillation is not None:
-            loss = self.distillation.mixed(loss, logits, batch["image"], self.preprocessing)
-        if (self.aux_head is None) == ("votes" in batch):
-            raise ConfigError(
-                "model.aux_weight and data.soft_label_role go together: votes are learned by an auxiliary head "
-                "(--model.aux_weight 0.4), which learns nothing else (--data.soft_label_role votes, with soft labels)"
-            )
-        if self.aux_head is None:
-            return loss
-        return loss + self.aux_weight * F.cross_entropy(self.aux_head(features).float(), batch["votes"])
-
-    def decided(self, logits: Tensor) -> Tensor:
-        """Return logits ``(N, K)`` moved by ``tau`` towards the classes' shares of the training images.
-
-        Raises:
-            ConfigError: if ``tau`` is not 0 and the training images are not known.
-        """
-        if self.tau == 0:
-            return logits
-        if self.class_counts is None:
-            raise ConfigError(
-                f"model.tau {self.tau:g} needs the training samples of each class, which the checkpoint does not hold"
-            )
-        return logits + self.tau * _log_shares(tuple(self.class_counts.values()), logits.device)
-
-    def _as_drawn(self, logits: Tensor) -> Tensor:
-        """Return logits as a world would have them in which the classes are as frequent as this epoch draws them."""
-        if not self.prior_correction:
-            return logits
-        draws = getattr(getattr(self.trainer, "datamodule", None), "draws", None)
-        if draws is None:
-            raise ConfigError("model.prior_correction needs a data module that says how often it draws each class")
-        return logits + _log_shares(tuple(draws.values()), logits.device)
 
     def _metrics(self, split: Split) -> EmotionMetrics:
         metrics = self.metrics[f"{split}_metrics"]
@@ -272,8 +237,7 @@ class EmotionTask(LightningModule):
         Of the focus part, which comes as a second loader, no score is logged and no loss returned.
         """
         if dataloader_idx:
-            logits = self.decided(self(batch["image"]).float())
-            return {"logits": logits, "label": batch["label"], "index": batch["index"]}
+            return {"logits": self(batch["image"]), "label": batch["label"], "index": batch["index"]}
         return self._shared_step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -282,7 +246,7 @@ class EmotionTask(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return logits ``(N, K)`` and index ``(N,)``."""
-        return {"logits": self.decided(self(batch["image"]).float()), "index": batch["index"]}
+        return {"logits": self(batch["image"]), "index": batch["index"]}
 
     def on_train_epoch_start(self) -> None:
         """Forget the metrics of an epoch that was left before its end; tell the loss which epoch begins."""
@@ -299,16 +263,24 @@ class EmotionTask(LightningModule):
             self.train_loss.reset()
             self._log_metrics("train")
 
+    def on_validation_epoch_start(self) -> None:
+        """Set the shift of averaged weights, which now take the place of the task's.
+
+        Their copy may have been made before the class counts were known.
+        """
+        self._set_shift()
+
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the validation split and let a plateau schedule look at them."""
+        """Log the metrics of the validation split and show them to a plateau schedule.
+
+        Raises:
+            ConfigError: if ``monitor`` is none of them.
+            LabelError: if a label was outside ``0..K-1``.
+            NonFiniteError: if a logit was NaN or infinite.
+        """
         values = self._log_metrics("val")
-        if self._plateau is not None and not self.trainer.sanity_checking:
-            values["val_loss"] = self.trainer.callback_metrics["val_loss"]
-            if self.monitor not in values:
-                raise ConfigError(f"model.monitor '{self.monitor}' is not logged; known: {', '.join(sorted(values))}")
-            # Here and not by Lightning, which steps it after the epoch's checkpoint is written and so loses one step
-            # whenever a run is resumed.
-            self._plateau.step(float(values[self.monitor]))
+        if self.plateau.schedule is not None and not self.trainer.sanity_checking:
+            self.plateau.step({**values, "val_loss": self.trainer.callback_metrics["val_loss"]})
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test split."""
@@ -340,9 +312,7 @@ class EmotionTask(LightningModule):
         if isinstance(make, ScaledRates):
             make.check(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
-            self._plateau = scheduler
-            if self._plateau_state is not None:
-                scheduler.load_state_dict(self._plateau_state)
+            self.plateau.take(scheduler)
             return optimizer
         interval = "epoch"
         if isinstance(scheduler, StepSchedule):
@@ -355,9 +325,9 @@ class EmotionTask(LightningModule):
         checkpoint["fer_task"] = {
             "class_names": list(self.class_names),
             "preprocessing": dict(self.preprocessing),
-            "class_counts": self.class_counts,
+            "class_counts": self.prior.class_counts,
             "rates": asdict(self.rates),
-            "plateau": None if self._plateau is None else self._plateau.state_dict(),
+            "plateau": self.plateau.state_dict(),
             "train_sums": saved_sums(self._train_sums(), alone=self._trainer is None or self.trainer.interrupted),
         }
 
@@ -385,11 +355,10 @@ class EmotionTask(LightningModule):
             self.rates.check_resumed(stored.get("rates", {}))
             if "train_sums" in stored and self.trainer.is_global_zero:
                 load_sums(self._train_sums(), stored["train_sums"])
-        if self.class_counts is None:
-            self.class_counts = stored.get("class_counts")
-        self._plateau_state = stored["plateau"]
-        if self._plateau is not None and self._plateau_state is not None:
-            self._plateau.load_state_dict(self._plateau_state)
+        if self.prior.class_counts is None:
+            self.prior.class_counts = stored.get("class_counts")
+            self._set_shift()
+        self.plateau.load_state_dict(stored["plateau"])
 
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -398,11 +367,3 @@ _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 def _read_task(path: Path) -> EmotionTask:
     """Read a trained task from a checkpoint, which has all weights."""
     return EmotionTask.load_from_checkpoint(path, map_location="cpu", pretrained=False, weights=None, teacher=None)
-
-
-@lru_cache(maxsize=8)
-def _log_shares(counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return the logarithm of each class's share, float32 ``(K,)``; a class without samples counts as one sample."""
-    with torch.inference_mode(False):  # kept: it must serve training too
-        seen = torch.tensor(counts, dtype=torch.float64).clamp(min=1)
-        return (seen / seen.sum()).log().float().to(device)

@@ -8,21 +8,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from lightning.pytorch import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fer_lightning.callbacks.class_focus import ClassFocus
 from fer_lightning.emotions import SEVEN
-from fer_lightning.errors import ConfigError
-from fer_lightning.models.task import EmotionTask
 from tests.helpers.cli import TINY, fer, fit, same_weights
 from tests.helpers.data import StripesDataModule
-from tests.helpers.parts import Recorder, StoppedError, TinyBackbone
+from tests.helpers.parts import Recorder, StoppedError
 
 FOCUS = "--trainer.callbacks+=fer_lightning.callbacks.class_focus.ClassFocus"
 PART = ["--data.train=210", "--data.focus_fraction=0.2"]
@@ -154,39 +149,6 @@ def drawn_lists(world: int, draws: dict[str, int]) -> list[int]:
 def test_the_global_list_does_not_depend_on_the_number_of_processes() -> None:
     draws = dict(zip(NAMES, [56, 18, 18, 18, 19, 19, 20], strict=True))
     assert drawn_lists(1, draws) == drawn_lists(2, draws) == drawn_lists(4, draws)
-
-
-def test_logits_are_corrected_for_what_is_drawn() -> None:
-    data = StripesDataModule(train=84)
-    draws = dict(zip(NAMES, [36, 8, 8, 8, 8, 8, 8], strict=True))
-    task = EmotionTask(
-        TinyBackbone(), class_names=list(NAMES), num_classes=7, preprocessing=data.preprocessing, prior_correction=True
-    )
-    assert task.tau == 1
-    data.set_draws(draws)
-    task.trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
-    task.trainer.datamodule = data  # type: ignore[attr-defined]
-    logits = torch.randn(5, 7)
-    shares = torch.tensor([36.0] + [8.0] * 6) / 84
-    assert torch.allclose(task._as_drawn(logits).softmax(1), (logits + shares.log()).softmax(1))
-    task.take_class_counts(data)
-    assert torch.allclose(task.decided(logits).softmax(1), logits.softmax(1))  # all classes are equally frequent
-    task.class_counts = draws
-    assert torch.allclose(task.decided(logits), logits + shares.log())
-
-
-def test_tau_without_training_images_is_told() -> None:
-    made: Any = StripesDataModule().preprocessing
-    task = EmotionTask(TinyBackbone(), class_names=list(NAMES), num_classes=7, preprocessing=made, tau=0.5)
-    with pytest.raises(ConfigError, match="which the checkpoint does not hold"):
-        task.decided(torch.zeros(1, 7))
-
-
-def test_a_checkpoint_remembers_the_shares(tmp_path: Path) -> None:
-    assert fit(tmp_path, "--data.per_class=3", "--model.tau=0.5", epochs=1) == 0
-    stored = torch.load(tmp_path / "tiny/version_0/checkpoints/best.ckpt", weights_only=True)["fer_task"]
-    assert stored["class_counts"] == dict.fromkeys(NAMES, 3)
-    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_0") == 0
 
 
 def test_a_class_focus_of_another_mode_starts_anew() -> None:

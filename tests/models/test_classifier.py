@@ -53,7 +53,7 @@ def test_logits_are_the_head_of_the_features() -> None:
 
 def test_feature_maps_are_averaged() -> None:
     maps = Maps()
-    classifier = EmotionClassifier(maps, nn.Identity())
+    classifier = EmotionClassifier(maps, nn.Identity(), 5)
     images = torch.rand(2, 1, 48, 48)
     torch.testing.assert_close(classifier(images), maps(images).flatten(2).mean(dim=2))
 
@@ -108,3 +108,23 @@ def test_a_head_is_configured_by_class_path() -> None:
     assert isinstance(classifier.backbone, Maps)
     assert isinstance(classifier.head, MLPHead)
     assert classifier(torch.rand(2, 1, 48, 48)).shape == (2, 7)
+
+
+def test_a_shift_is_loaded_unless_it_was_set() -> None:
+    first, second, third = (EmotionClassifier(nn.Flatten(), nn.Linear(4, 3), 3) for _ in range(3))
+    first.set_shift(torch.tensor([0.0, 1.0, 2.0]))
+    third.set_shift(torch.tensor([5.0, 5.0, 5.0]))
+    images = torch.rand(2, 1, 2, 2)
+    for classifier, shift in ((second, [0.0, 1.0, 2.0]), (third, [5.0, 5.0, 5.0])):
+        classifier.load_state_dict(first.state_dict())
+        assert torch.equal(classifier(images), first.logits(images) + torch.tensor(shift))
+    old = {name: value for name, value in first.state_dict().items() if name != "shift"}
+    second.load_state_dict(old)
+    assert second.shift.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_decisions_are_float32_whatever_the_network_computes_in() -> None:
+    classifier = EmotionClassifier(nn.Flatten(), nn.Linear(4, 3), 3).bfloat16()
+    images = torch.rand(2, 1, 2, 2, dtype=torch.bfloat16)
+    assert classifier.logits(images).dtype == torch.bfloat16
+    assert classifier(images).dtype == torch.float32

@@ -11,10 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from fer_lightning.class_weights import log_prior
 from fer_lightning.data.table.samples import content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError
-from fer_lightning.evaluation.prior import best_tau, log_prior, shifted
+from fer_lightning.evaluation.prior import best_tau, shifted
 from fer_lightning.evaluation.report import EvaluationResult, summarise, write_report
 from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
 from fer_lightning.studies.crossval.page import page_html, terminal_table

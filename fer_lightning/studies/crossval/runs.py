@@ -13,8 +13,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from fer_lightning.class_weights import log_prior
 from fer_lightning.errors import DataError
-from fer_lightning.evaluation.prior import best_tau, cross_fitted, log_prior, shifted
+from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
 from fer_lightning.evaluation.report import EvaluationResult, summarise
 from fer_lightning.evaluation.spread import Key
 from fer_lightning.runs.lineage import read_lineage
