@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,10 +16,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.losses import TakesClassCounts, TakesClassNames, TakesEpoch
-from fer_lightning.metrics import EmotionMetrics, MeanLoss, load_sums, saved_sums
 from fer_lightning.models.auxiliary_head import auxiliary_head, with_votes
 from fer_lightning.models.classifier import build_classifier
 from fer_lightning.models.distillation import Distillation
+from fer_lightning.models.epoch_scores import EpochScores, Split
 from fer_lightning.models.heads import LinearHead
 from fer_lightning.models.hf_folder import MeetsData
 from fer_lightning.models.layer_groups import RateShares, parameters_by_group
@@ -28,8 +28,6 @@ from fer_lightning.optim import PlateauWatch, ScaledRates, StepSchedule, paramet
 from fer_lightning.types import Batch, Preprocessing
 
 __all__ = ["EmotionTask"]
-
-Split = Literal["train", "val", "test"]
 
 
 def _default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
@@ -126,8 +124,7 @@ class EmotionTask(LightningModule):
         self.prior = PriorCorrection(prior_correction, tau, num_classes)
         self._set_shift()
         self.repeated = False
-        self.metrics = nn.ModuleDict({f"{split}_metrics": EmotionMetrics(class_names) for split in _SPLITS})
-        self.train_loss = MeanLoss()
+        self.scores = EpochScores(class_names)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EmotionTask:
         """Copy all but what makes optimizer and schedule: the command line's leads to the trainer and the data."""
@@ -187,81 +184,62 @@ class EmotionTask(LightningModule):
     def _laid_out(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
-    def _loss_and_decision(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the training loss, a scalar, and the logits to decide by, ``(N, K)``."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a training batch, a scalar.
+
+        Raises:
+            ConfigError: if the batch has votes and the task no auxiliary head, or the other way round.
+        """
         self.prior.check()
         features = self.classifier.features(self._laid_out(batch["image"]))
         logits: Tensor = self.classifier.head(features).float()
-        target = batch.get("soft_label", batch["label"])
-        loss = self.criterion(self.prior.trained(logits, getattr(self._trainer, "datamodule", None)), target)
+        drawn = self.prior.trained(logits, getattr(self._trainer, "datamodule", None))
+        loss: Tensor = self.criterion(drawn, batch.get("soft_label", batch["label"]))
         if self.distillation is not None:
             loss = self.distillation.mixed(loss, logits, batch["image"], self.preprocessing)
-        return with_votes(loss, self.aux_head, features, batch), self.classifier.decided(logits.detach())
-
-    def _shared_step(self, batch: Batch, split: Split) -> dict[str, Tensor]:
-        if split == "train":
-            loss, logits = self._loss_and_decision(batch)
-        else:
-            logits = self(batch["image"])
-            loss = self.criterion(logits, batch["label"])
-        if self.repeated:
-            return {"loss": loss}
-        logits, size = logits.detach(), len(batch["label"])
-        self._metrics(split).update(logits, batch["label"])
-        if split == "train":
-            self.train_loss.update(loss, size)
-        else:
-            # a float, because Lightning averages whole sizes over the processes to whole numbers
-            options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": float(size)}
-            self.log(f"{split}_loss", loss, sync_dist=True, add_dataloader_idx=False, **options)
-        return {"loss": loss, "logits": logits, "label": batch["label"], "index": batch["index"]}
-
-    def _metrics(self, split: Split) -> EmotionMetrics:
-        metrics = self.metrics[f"{split}_metrics"]
-        assert isinstance(metrics, EmotionMetrics)  # narrows ModuleDict's value type
-        return metrics
-
-    def _train_sums(self) -> list[EmotionMetrics | MeanLoss]:
-        return [self.train_loss, self._metrics("train")]
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a training batch."""
-        loss = self._shared_step(batch, "train")["loss"]
+        loss = with_votes(loss, self.aux_head, features, batch)
         if not self.repeated:
+            self.scores.of_train.update(self.classifier.decided(logits.detach()), batch["label"])
+            self.scores.train_loss.update(loss, len(batch["label"]))
             self.log("train_loss_step", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Return loss, logits ``(N, K)``, label and index ``(N,)`` of a validation batch.
+        """Return loss, logits to decide by ``(N, K)``, label and index ``(N,)`` of a validation batch.
 
         Of the focus part, which comes as a second loader, no score is logged and no loss returned.
         """
         if dataloader_idx:
             return {"logits": self(batch["image"]), "label": batch["label"], "index": batch["index"]}
-        return self._shared_step(batch, "val")
+        return self._evaluated(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return loss, logits ``(N, K)``, label and index ``(N,)`` of a test batch."""
-        return self._shared_step(batch, "test")
+        """Return loss, logits to decide by ``(N, K)``, label and index ``(N,)`` of a test batch."""
+        return self._evaluated(batch, "test")
+
+    def _evaluated(self, batch: Batch, split: Split) -> dict[str, Tensor]:
+        logits = self(batch["image"])
+        loss = self.criterion(logits, batch["label"])
+        self.scores.of(split).update(logits, batch["label"])
+        # a float, because Lightning averages whole sizes over the processes to whole numbers
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": float(len(batch["label"]))}
+        self.log(f"{split}_loss", loss, sync_dist=True, add_dataloader_idx=False, **options)
+        return {"loss": loss, "logits": logits, "label": batch["label"], "index": batch["index"]}
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return logits ``(N, K)`` and index ``(N,)``."""
+        """Return logits to decide by ``(N, K)`` and index ``(N,)``."""
         return {"logits": self(batch["image"]), "index": batch["index"]}
 
     def on_train_epoch_start(self) -> None:
         """Forget the metrics of an epoch that was left before its end; tell the loss which epoch begins."""
-        for sums in self._train_sums():
-            sums.reset()
+        self.scores.forget_training()
         if isinstance(self.criterion, TakesEpoch):
             self.criterion.set_epoch(self.current_epoch)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the metrics of the training batches once the epoch's last one is done, before validation."""
         if self.trainer.fit_loop.epoch_loop._is_training_done:
-            # not by on_epoch of each step: Lightning's sums are in no checkpoint
-            self.log("train_loss", self.train_loss.compute(), on_step=False, on_epoch=True, batch_size=1)
-            self.train_loss.reset()
-            self._log_metrics("train")
+            self._log_scores("train")  # not by on_epoch of each step: Lightning's sums are in no checkpoint
 
     def on_validation_epoch_start(self) -> None:
         """Set the shift of averaged weights, which now take the place of the task's.
@@ -278,21 +256,18 @@ class EmotionTask(LightningModule):
             LabelError: if a label was outside ``0..K-1``.
             NonFiniteError: if a logit was NaN or infinite.
         """
-        values = self._log_metrics("val")
+        values = self._log_scores("val")
         if self.plateau.schedule is not None and not self.trainer.sanity_checking:
             self.plateau.step({**values, "val_loss": self.trainer.callback_metrics["val_loss"]})
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test split."""
-        self._log_metrics("test")
+        self._log_scores("test")
 
-    def _log_metrics(self, split: Split) -> dict[str, Tensor]:
-        metrics = self._metrics(split)
-        values = {f"{split}_{name}": value for name, value in metrics.compute().items() if not torch.isnan(value)}
-        metrics.reset()
-        shown = (f"{split}_acc", f"{split}_f1_macro")
+    def _log_scores(self, split: Split) -> dict[str, Tensor]:
+        values = self.scores.computed(split)
         for name, value in values.items():
-            on_bar = split != "train" and name in shown
+            on_bar = name in ("val_acc", "val_f1_macro", "test_acc", "test_f1_macro")
             self.log(name, value, prog_bar=on_bar, on_step=False, on_epoch=True, batch_size=1)
         return values
 
@@ -328,7 +303,7 @@ class EmotionTask(LightningModule):
             "class_counts": self.prior.class_counts,
             "rates": asdict(self.rates),
             "plateau": self.plateau.state_dict(),
-            "train_sums": saved_sums(self._train_sums(), alone=self._trainer is None or self.trainer.interrupted),
+            "train_sums": self.scores.saved(alone=self._trainer is None or self.trainer.interrupted),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -354,14 +329,11 @@ class EmotionTask(LightningModule):
         if self._trainer is not None and self.trainer.state.fn == "fit":
             self.rates.check_resumed(stored.get("rates", {}))
             if "train_sums" in stored and self.trainer.is_global_zero:
-                load_sums(self._train_sums(), stored["train_sums"])
+                self.scores.load(stored["train_sums"])
         if self.prior.class_counts is None:
             self.prior.class_counts = stored.get("class_counts")
             self._set_shift()
         self.plateau.load_state_dict(stored["plateau"])
-
-
-_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def _read_task(path: Path) -> EmotionTask:

@@ -109,7 +109,7 @@ def by_hand(task: EmotionTask, first: FirstBatch, clip: float | None) -> Tensor:
 
     def gradients() -> tuple[Tensor, dict[str, Tensor]]:
         torch.set_rng_state(first.random)
-        loss = task._shared_step(first.batch, "train")["loss"]
+        loss = task.training_step(first.batch, 0)
         found = torch.autograd.grad(loss, list(named.values()))
         return loss.detach(), dict(zip(named, found, strict=True))
 

@@ -81,7 +81,7 @@ def test_every_step_decides_alike() -> None:
     torch.testing.assert_close(task.validation_step(given, 0, dataloader_idx=1)["logits"], wanted)
     loss = torch.nn.functional.cross_entropy(task.classifier.logits(given["image"]), given["label"])
     torch.testing.assert_close(task.training_step(given, 0), loss)  # training sees the plain logits
-    preds = task._metrics("train").confusion.sum(0)  # its metrics, the decision
+    preds = task.scores.of_train.confusion.sum(0)  # its metrics, the decision
     assert torch.equal(preds, torch.bincount(wanted.argmax(1), minlength=7))
 
 
