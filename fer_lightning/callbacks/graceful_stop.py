@@ -31,6 +31,7 @@ from fer_lightning.callbacks.checkpoints import (
 )
 from fer_lightning.errors import NonFiniteError, StorageError
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.text import first_line
 
 __all__ = ["TIME_IS_UP", "GracefulStop", "Stopped", "exit_code", "stopping_at_once"]
 
@@ -320,8 +321,7 @@ class GracefulStop(Checkpoint):
         try:
             told = _dump(trainer, path, exception)
         except Exception as error:
-            reason = (str(error) or repr(error)).splitlines()[0]
-            told = f"the state at the error could not be kept: {reason}"
+            told = f"the state at the error could not be kept: {first_line(error)}"
         print(f"fer: {told}", file=sys.stderr)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

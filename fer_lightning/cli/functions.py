@@ -7,8 +7,8 @@ from typing import Any
 
 from jsonargparse import ArgumentError, auto_cli
 
-from fer_lightning.cli.parsing import folded
 from fer_lightning.errors import ConfigError
+from fer_lightning.text import folded
 
 __all__ = ["run_function"]
 
@@ -27,5 +27,5 @@ def run_function(verb: str, function: Callable[..., Any], args: list[str]) -> in
             function, args=args, prog=f"fer {verb}", as_positional=False, exit_on_error=False, allow_abbrev=False
         )
     except ArgumentError as error:
-        raise ConfigError(folded(str(error))) from error
+        raise ConfigError(folded(error)) from error
     return result if isinstance(result, int) else 0

@@ -14,8 +14,9 @@ from pathlib import Path
 from jsonargparse import set_parsing_settings
 
 from fer_lightning.errors import FERError
+from fer_lightning.text import folded
 
-__all__ = ["folded", "prepare_parsing", "readable", "told_by_us"]
+__all__ = ["prepare_parsing", "readable", "told_by_us"]
 
 ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
 PLUGIN_GROUP = "fer_lightning.plugins"
@@ -73,11 +74,6 @@ def told_by_us(error: BaseException | None) -> FERError | None:
     while error is not None and not isinstance(error, FERError):
         error = error.__cause__
     return error
-
-
-def folded(text: str) -> str:
-    """Fold a message of several lines into one."""
-    return " ".join(text.split())
 
 
 def readable(message: str, limit: int = 400) -> str:

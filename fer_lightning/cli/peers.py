@@ -26,6 +26,7 @@ from lightning.pytorch import Trainer
 from torch.distributed import DistError, PrefixStore, TCPStore  # type: ignore[attr-defined]  # torch exports without saying
 
 from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.text import first_line
 
 __all__ = ["Peers", "check_world", "find_peers", "verdict"]
 
@@ -167,7 +168,7 @@ class Peers:
             try:
                 found = next((name for name in names if self._store.check([name])), None)
             except DistError as error:
-                raise ConfigError(f"process 0 of {self.world} has gone: {_first_line(error)}") from error
+                raise ConfigError(f"process 0 of {self.world} has gone: {first_line(error)}") from error
             if found is not None:
                 return found
             time.sleep(_POLL_S)
@@ -193,15 +194,11 @@ def _connect(rank: int, world: int, address: str, port: int) -> TCPStore:
         except DistError as error:
             if options["is_master"]:
                 raise ConfigError(
-                    f"the processes cannot meet at {address}:{port}: {_first_line(error)}. Set MASTER_PORT to a free "
+                    f"the processes cannot meet at {address}:{port}: {first_line(error)}. Set MASTER_PORT to a free "
                     "port, the same for all"
                 ) from error
             if time.monotonic() > until:
                 raise ConfigError(f"process {rank} of {world}: nobody answers at {address}:{port}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def check_world(trainer: Trainer, peers: Peers | None) -> None:

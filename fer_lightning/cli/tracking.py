@@ -21,6 +21,7 @@ from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.runs.changes import flat
 from fer_lightning.runs.lineage import read_lineage
+from fer_lightning.text import first_line
 
 __all__ = ["MLflowTracker", "RunLogger", "RunTracking", "start_tracking", "tracking_uri"]
 
@@ -106,7 +107,7 @@ class MLflowTracker(MLFlowLogger):
             function(*arguments)
         except Exception as error:  # whatever the store's driver raises: training is worth more
             self._failed = True
-            print(f"fer: MLflow at {self.uri} failed ({what}): {_first_line(error)}", file=sys.stderr)
+            print(f"fer: MLflow at {self.uri} failed ({what}): {_reason(error)}", file=sys.stderr)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -225,7 +226,7 @@ def start_tracking(
         tracker = MLflowTracker(uri, name, run_name, earlier[-1] if earlier else None, artifacts)
         tracker.start()
     except Exception as error:  # MLflow's, the server's or the driver's
-        raise ConfigError(f"MLflow at {uri} cannot be used: {_first_line(error)}") from error
+        raise ConfigError(f"MLflow at {uri} cannot be used: {_reason(error)}") from error
     return RunTracking(tracker, checkpoints)
 
 
@@ -243,7 +244,5 @@ def _first(trainer: Trainer, kind: type[Any]) -> Any:
     return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)  # type: ignore[attr-defined]
 
 
-def _first_line(error: Exception) -> str:
-    if "Max retries exceeded" in str(error):
-        return "the server does not answer"
-    return (str(error).strip() or repr(error)).splitlines()[0][:300]
+def _reason(error: Exception) -> str:
+    return "the server does not answer" if "Max retries exceeded" in str(error) else first_line(error, 300)

@@ -31,7 +31,7 @@ from fer_lightning.callbacks.predictions import PredictionWriter
 from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
-from fer_lightning.cli.parsing import folded, prepare_parsing, readable, told_by_us
+from fer_lightning.cli.parsing import prepare_parsing, readable, told_by_us
 from fer_lightning.cli.peers import Peers, check_world, find_peers
 from fer_lightning.cli.run_arguments import add_run_arguments
 from fer_lightning.cli.stored_config import DEFAULT_ROOT, as_file, newest_exact, peek, stored_config
@@ -52,6 +52,7 @@ from fer_lightning.runs.folder import (
     lock_run_folder,
     run_folder_of,
 )
+from fer_lightning.text import folded
 
 __all__ = ["FERCLI", "prepared", "run_trainer_verb"]
 
@@ -300,7 +301,7 @@ def _made(verb: str, args: list[str], peers: Peers | None) -> FERCLI:
         told = told_by_us(error)
         if told is not None:
             raise told from error
-        raise ConfigError(f"{folded(str(error))} (FER_DEBUG=1 shows where)") from error
+        raise ConfigError(f"{folded(error)} (FER_DEBUG=1 shows where)") from error
 
 
 def _made_together(verb: str, args: list[str], peers: Peers) -> FERCLI:
@@ -341,7 +342,7 @@ def prepared(verb: str, args: list[str]) -> Iterator[FERCLI]:
             if not begun and not (isinstance(error, FERError) and error.exit_code == 1):
                 cli.discard()  # a user's mistake, found before the first step: nothing stays behind
             if isinstance(error, MisconfigurationException):
-                raise ConfigError(folded(str(error))) from error
+                raise ConfigError(folded(error)) from error
             raise
         except Stopped:
             if cli.trainer.global_step <= cli.lineage.first_step:

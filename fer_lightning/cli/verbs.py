@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from fer_lightning.errors import ConfigError
+from fer_lightning.text import table_lines
 
 __all__ = ["OneLineParser", "chosen_verb"]
 
@@ -25,8 +26,8 @@ def chosen_verb(args: Sequence[str], verbs: Mapping[str, str], overview: str, gr
         ConfigError: if there is no such verb.
     """
     if not args or args[0] in ("-h", "--help", "help"):
-        width = max(map(len, verbs))
-        print(overview.format(verbs="\n".join(f"  {name:<{width}}  {text}" for name, text in verbs.items())).rstrip())
+        listed = table_lines(verbs.items(), left=(0, 1))
+        print(overview.format(verbs="\n".join(f"  {line}" for line in listed)).rstrip())
         return None
     verb = args[0]
     if verb not in verbs:

@@ -22,6 +22,7 @@ from fer_lightning.commands.bench_storage import bench_storage
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.task import EmotionTask
+from fer_lightning.text import table_lines
 from fer_lightning.types import Batch
 
 __all__ = ["bench", "time_training"]
@@ -207,15 +208,16 @@ def _summary(timings: _Timings, bench: _Bench) -> str:
     lines = [
         f"{bench.task.device}, precision {bench.trainer.precision}, batch {size}, {torch.get_num_threads()} threads, "
         f"{len(timings.full)} turns of {bench.steps} steps, median (smallest to largest)",
-        f"{'':6}{'ms/step':>10}{'spread':>20}{'images/s':>12}",
     ]
+    rows: list[tuple[str, ...]] = [("", "ms/step", "spread", "images/s")]
     medians: dict[str, float] = {}
     for name, text in names.items():
         values = getattr(timings, name)
         if values:
             medians[name] = statistics.median(values)
             spread = f"{min(values) * 1e3:.1f} to {max(values) * 1e3:.1f}"
-            lines.append(f"{name:6}{medians[name] * 1e3:10.1f}{spread:>20}{size / medians[name]:12,.0f}  {text}")
+            rows.append((name, f"{medians[name] * 1e3:.1f}", spread, f"{size / medians[name]:,.0f}", text))
+    lines += table_lines(rows, left=(0, 4), narrowest=9)
     lines.append(f"data/pure speed {_ratio(timings.pure, timings.data)}")
     lines.append(f"full/pure speed {_ratio(timings.pure, timings.full)}")
     if timings.loop:

@@ -33,6 +33,7 @@ from fer_lightning.data.storage.writers import ArrowSetWriter, FolderSetWriter, 
 from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
+from fer_lightning.text import table_lines
 
 __all__ = ["Measured", "bench_storage", "measure_storage"]
 
@@ -312,17 +313,16 @@ def _watched_memory() -> Iterator[list[int]]:
 def _table_text(results: list[Measured], images: int, size: int) -> str:
     lines = [
         f"{images:,} JPEG images of {size}x{size}, quality 92; images/s; {os.cpu_count()} cores; batches of {_BATCH}",
-        f"{'':9}{'random':>10}{'random':>10}{'in order':>10}{'loader':>10}{'loader':>10}{'own':>9}{'with file':>11}"
-        f"{'on disk':>9}",
-        f"{'':9}{'bytes':>10}{'decoded':>10}{'bytes':>10}{'0 workers':>10}{'2 workers':>10}{'MB':>9}{'pages MB':>11}"
-        f"{'MB':>9}",
+    ]
+    rows: list[tuple[str, ...]] = [
+        ("", "random", "random", "in order", "loader", "loader", "own", "with file", "on disk"),
+        ("", "bytes", "decoded", "bytes", "0 workers", "2 workers", "MB", "pages MB", "MB"),
     ]
     for found in results:
         speeds = (found.random_bytes, found.random_decoded, found.sequential_bytes, found.loader_0, found.loader_2)
-        lines.append(
-            f"{found.form:9}{''.join(f'{speed:10,.0f}' for speed in speeds)}{found.memory / 1e6:9,.0f}"
-            f"{found.resident / 1e6:11,.0f}{found.disk / 1e6:9,.0f}"
-        )
+        bytes_ = (found.memory / 1e6, found.resident / 1e6, found.disk / 1e6)
+        rows.append((found.form, *(f"{value:,.0f}" for value in (*speeds, *bytes_))))
+    lines += table_lines(rows)
     lines.append(
         "memory: growth of the reading process at its peak; pages of files are taken back when they are needed"
     )

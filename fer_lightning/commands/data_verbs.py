@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 import fer_lightning.data as data_wing
-from fer_lightning.cli.parsing import folded, prepare_parsing, readable
+from fer_lightning.cli.parsing import prepare_parsing, readable
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.data.sets.balanced import BalancedFER2013DataModule
@@ -21,12 +21,12 @@ from fer_lightning.data.splitting.dedupe import Conflicts, clean, find_duplicate
 from fer_lightning.data.storage.convert import Format, check_target
 from fer_lightning.data.storage.convert import convert as convert_table
 from fer_lightning.data.storage.encoding import Encoding
-from fer_lightning.data.table.bad_rows import one_line, short_path
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.data.table.synthesis import Recipe, synthesise, with_kinds
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.inspection.dedupe_report import dedupe_text, write_dedupe_report
 from fer_lightning.inspection.page import inspect_table
+from fer_lightning.text import folded, one_line, short_path, table_lines
 
 __all__ = ["balance", "convert", "dedupe", "inspect", "run_verb"]
 
@@ -165,7 +165,7 @@ def _check_config(path: Path) -> None:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(one_line(f"{short_path(path)}: expected YAML ({folded(str(error))})")) from None
+        raise ConfigError(one_line(f"{short_path(path)}: expected YAML ({folded(error)})")) from None
     if not isinstance(values, dict) or "class_path" not in values:
         raise ConfigError(one_line(f"{short_path(path)}: expected a class_path and its init_args, as in configs/data"))
 
@@ -368,9 +368,7 @@ def _counts_text(table: SamplesTable) -> str:
     """Return the number of images of each class in each split, as lines for a terminal."""
     splits = [split for split in (*SPLITS, "") if len(table.rows(split))]
     counts = {split: table.class_counts(split) for split in splits}
-    width = max(map(len, table.class_names))
-    lines = [f"{'':{width}}" + "".join(f"{split or 'unused':>10}" for split in splits)]
-    for name in table.class_names:
-        lines.append(f"{name:<{width}}" + "".join(f"{counts[split][name]:>10,}" for split in splits))
-    lines.append(f"{'all':<{width}}" + "".join(f"{sum(counts[split].values()):>10,}" for split in splits))
-    return "\n".join(lines)
+    rows: list[tuple[str, ...]] = [("", *(split or "unused" for split in splits))]
+    rows += [(name, *(f"{counts[split][name]:,}" for split in splits)) for name in table.class_names]
+    rows.append(("all", *(f"{sum(counts[split].values()):,}" for split in splits)))
+    return "\n".join(table_lines(rows, narrowest=8))

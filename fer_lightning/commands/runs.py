@@ -19,6 +19,7 @@ from fer_lightning.runs.lineage import Node, read_lineage
 from fer_lightning.runs.records import RunRecord, find_run, read_config, read_record, read_records
 from fer_lightning.runs.records import sorted_records as in_order
 from fer_lightning.runs.tree import as_dot, as_tree, read_tree
+from fer_lightning.text import table_lines
 
 __all__ = ["runs"]
 
@@ -120,26 +121,16 @@ def _print_table(records: Sequence[RunRecord]) -> None:
     best = f"best {next(iter(monitors))}" if len(monitors) == 1 else "best"
     header = ("run", "status", "backbone", "epochs", best, "macro F1", "started", "time", "size", "device")
     rows = [_cells(record, len(monitors) > 1) for record in records if not record.problem]
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    right = {3, 4, 5, 7, 8}
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return "  ".join(padded).rstrip()
-
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    head, *known = (line[:room] for line in table_lines((header, *rows), left=(0, 1, 2, 6, 9)))
     if rows:
-        print(line(header)[:room])
-    known = iter(rows)
+        print(head)
+    lines = iter(known)
     for record in records:
         if record.problem:
             print(f"{record.run}  {_coloured('unreadable', 'unreadable')}: {record.problem}")
         else:
-            text = line(next(known))[:room]
-            print(text.replace(f"  {record.status}", f"  {_coloured(record.status, record.status)}", 1))
+            print(next(lines).replace(f"  {record.status}", f"  {_coloured(record.status, record.status)}", 1))
 
 
 def _cells(record: RunRecord, name_monitor: bool) -> tuple[str, ...]:
@@ -198,8 +189,8 @@ def _show(given: argparse.Namespace) -> None:
     _print_nodes(nodes)
     _print_config(config)
     print("\nfiles")
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        print(f"  {path.relative_to(folder).as_posix():<40} {_bytes(path.stat().st_size):>9}")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    _print_pairs([(path.relative_to(folder).as_posix(), f"{_bytes(path.stat().st_size):>9}") for path in files])
 
 
 def _try(read: Any, folder: Path, instead: Any) -> Any:
@@ -221,9 +212,12 @@ def _print_results(record: RunRecord) -> None:
         "device": record.device,
         "size": _bytes(record.size),
     }
-    for name, value in results.items():
-        if value not in (None, ""):
-            print(f"  {name:<18} {value}")
+    _print_pairs([(name, str(value)) for name, value in results.items() if value not in (None, "")])
+
+
+def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    for line in table_lines(pairs, left=(0, 1)):
+        print(f"  {line}")
 
 
 def _print_nodes(nodes: Sequence[Node]) -> None:
@@ -258,8 +252,7 @@ def _print_config(config: Mapping[str, Any]) -> None:
     shown = {key: value for key, value in flat(config) if not any(value is one or value == one for one in off)}
     if shown:
         print("\nconfiguration (what is off is left out)")
-    for key, value in shown.items():
-        print(f"  {key:<40} {value}")
+    _print_pairs([(key, str(value)) for key, value in shown.items()])
 
 
 def _lineage(given: argparse.Namespace) -> None:

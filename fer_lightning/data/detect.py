@@ -15,10 +15,10 @@ from fer_lightning.data.sets.image_folder import SPLIT_NAMES
 from fer_lightning.data.sets.raf_db import is_raf_db
 from fer_lightning.data.storage.description import METADATA, read_metadata
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import one_line, short_path
 from fer_lightning.data.table.manifest_file import has_manifest_header
 from fer_lightning.emotions import EIGHT, SYNONYMS
 from fer_lightning.errors import DataError
+from fer_lightning.text import one_line, short_path
 
 __all__ = ["detect_datamodule"]
 

@@ -13,9 +13,10 @@ from fer_lightning.data.files.decode import MAX_PIXELS
 from fer_lightning.data.files.listing import Listing, Small, read_listing
 from fer_lightning.data.splitting.links import linked_groups
 from fer_lightning.data.splitting.splits import complete_splits, missing_splits
-from fer_lightning.data.table.bad_rows import OnError, short_path, warn_left_out
+from fer_lightning.data.table.bad_rows import OnError, warn_left_out
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError
+from fer_lightning.text import short_path
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "FilesDataModule"]
 

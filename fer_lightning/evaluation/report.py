@@ -42,6 +42,7 @@ from fer_lightning.metrics import (
     weighted_f1,
     wilson_interval,
 )
+from fer_lightning.text import table_lines
 from fer_lightning.types import prediction_columns
 
 __all__ = [
@@ -215,17 +216,9 @@ def text_table(summary: Mapping[str, Any]) -> str:
         return "n/a" if value is None else f"{value:.4f}"
 
     names = {name: name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 3]}..." for name in summary["per_class"]}
-    width = max(len("balanced accuracy"), *map(len, names.values()))
-    rule = "-" * (width + 44)
-    lines = [
-        f"{'':{width}} {'precision':>10} {'recall':>10} {'F1':>10} {'support':>10}",
-        rule,
-        *(
-            f"{names[name]:{width}} {score(row['precision']):>10} {score(row['recall']):>10} {score(row['f1']):>10} "
-            f"{row['support']:>10,}"
-            for name, row in summary["per_class"].items()
-        ),
-        rule,
+    rows: list[tuple[str, ...]] = [
+        (names[name], score(row["precision"]), score(row["recall"]), score(row["f1"]), f"{row['support']:,}")
+        for name, row in summary["per_class"].items()
     ]
     low, high = summary["accuracy_ci95"]
     interval = "" if low is None else f"95% interval {low:.4f} to {high:.4f}"
@@ -237,11 +230,14 @@ def text_table(summary: Mapping[str, Any]) -> str:
         "weighted F1": (summary["f1_weighted"], ""),
         "ECE": (summary["ece"], f"{CALIBRATION_BINS} bins"),
     }
-    for name, (value, note) in totals.items():
-        lines.append(f"{name:{width}} {score(value):>10}   {note}".rstrip())
+    rows = [("", "precision", "recall", "F1", "support"), *rows, *((name, score(totals[name][0])) for name in totals)]
+    head, *lines = table_lines(rows, gap=" ", narrowest=10)
+    rule = "-" * len(head)
+    classes, sums = lines[: len(names)], lines[len(names) :]
+    noted = [f"{line}   {note}".rstrip() for line, (_, note) in zip(sums, totals.values(), strict=True)]
     overlap = summary["context"].get("overlap_with_train")
     shared = f", {overlap:,} of them also in the training part" if isinstance(overlap, int) else ""
-    return "\n".join([f"{heading}: {summary['n']:,} samples{shared}", "", *lines, ""])
+    return "\n".join([f"{heading}: {summary['n']:,} samples{shared}", "", head, rule, *classes, rule, *noted, ""])
 
 
 def worst_mistakes(result: EvaluationResult, count: int = MISTAKES_SHOWN) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.inspection.plots import pairs_figure
+from fer_lightning.text import table_lines
 
 __all__ = ["dedupe_summary", "dedupe_text", "write_dedupe_report"]
 
@@ -116,15 +117,15 @@ def dedupe_text(summary: dict[str, Any]) -> str:
     found = [(f"in {split}", *_cells(count)) for split, count in summary["within"].items()]
     found += [(pair, *_cells(count)) for pair, count in summary["shared"].items() if count["exact"] or count["near"]]
     found += [("different labels", *_cells(summary["conflicts"])), ("of one colour", _number(summary["blank"]), "")]
-    lines = [summary["name"], "", f"{'images':<18}{'identical':>24}{'near-duplicates':>26}"]
-    lines += [f"{where:<18}{exact:>24}{near:>26}".rstrip() for where, exact, near in found]
+    lines = [summary["name"], "", *table_lines([("images", "identical", "near-duplicates"), *found])]
     if not summary["options"]["near"]:
         lines.append("(near-duplicates were not looked for)")
-    lines += ["", f"{'split':<10}{'images':>10}{'kept':>10}   fingerprint of what is kept"]
-    lines += [
-        f"{split:<10}{part['rows']:>10,}{part['kept']:>10,}   {part['fingerprint_kept']}"
+    rows: list[tuple[str, ...]] = [("split", "images", "kept", "fingerprint of what is kept")]
+    rows += [
+        (split, f"{part['rows']:,}", f"{part['kept']:,}", part["fingerprint_kept"])
         for split, part in summary["splits"].items()
     ]
+    lines += ["", *table_lines(rows, left=(0, 3), narrowest=8)]
     removed = summary["removed"]
     lines += ["", f"left out: {removed['count']:,}"]
     lines += [f"{count:>10,} {_AS.get(kind, kind)}" for kind, count in removed["by_reason"].items()]

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.compact import CompactMobileNetV2, CompactResNet, DilatedResNet, FERNet
 from fer_lightning.models.hf_folder import HFFolderBackbone
-from fer_lightning.models.weights import first_line, load_weights
+from fer_lightning.models.weights import load_weights
+from fer_lightning.text import first_line
 
 __all__ = ["BACKBONES", "create_backbone", "feature_width", "pool_features"]
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fer_lightning.emotions import canonical
 from fer_lightning.errors import CheckpointError, ConfigError, LabelError, MissingExtraError
 from fer_lightning.models.heads import LinearHead
-from fer_lightning.models.weights import first_line
+from fer_lightning.text import first_line
 from fer_lightning.types import Preprocessing
 
 __all__ = ["HFFolderBackbone", "MeetsData", "preprocessing_differences"]

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fer_lightning.errors import CheckpointError
+from fer_lightning.text import first_line
 
-__all__ = ["first_line", "load_weights"]
+__all__ = ["load_weights"]
 
 _CLASSIFIERS = ("head", "fc", "classifier")
 """How timm and torchvision call the layers behind the features."""
@@ -135,9 +136,3 @@ def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else tuple(value)
-
-
-def first_line(error: object) -> str:
-    """Return the first line of what an error says, or its kind if it says nothing."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

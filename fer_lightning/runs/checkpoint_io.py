@@ -15,6 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from fer_lightning.errors import CheckpointError, StorageError
 from fer_lightning.files import replacing
+from fer_lightning.text import first_line
 
 __all__ = ["AtomicCheckpointIO", "check_checkpoint"]
 
@@ -88,8 +89,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
         except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{path} cannot be loaded as plain data and tensors: {reason}") from error
+            raise CheckpointError(f"{path} cannot be loaded as plain data and tensors: {first_line(error)}") from error
         return loaded
 
 
@@ -110,7 +110,7 @@ def _told(error: Exception, checkpoint: dict[str, Any], target: Path) -> str:
     cause: BaseException | None = error
     while cause is not None and not (isinstance(cause, OSError) and cause.strerror):
         cause = cause.__context__  # torch tells of a short file, and the system behind it why
-    reason = str(error).splitlines()[0] if cause is None else cause.strerror
+    reason = first_line(error) if cause is None else cause.strerror
     need = sum(tensor.untyped_storage().nbytes() for tensor in _tensors(checkpoint))
     try:
         have = f"{shutil.disk_usage(target.parent).free / 1e6:.1f} MB"

@@ -16,6 +16,7 @@ import yaml
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.runs.lineage import Node, read_lineage
 from fer_lightning.runs.folder import run_folders, run_status
+from fer_lightning.text import folded
 
 __all__ = ["RunRecord", "find_run", "read_config", "read_record", "read_records", "sorted_records"]
 
@@ -89,7 +90,7 @@ def read_record(folder: Path, root: Path) -> RunRecord:
     try:
         return _record(folder, run, size)
     except (FERError, OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = folded(error) or type(error).__name__
         return RunRecord(run, "unreadable", size=size, problem=said)
 
 

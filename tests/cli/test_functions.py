@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from fer_lightning.cli.functions import run_function
-from fer_lightning.cli.parsing import folded
 from fer_lightning.commands import Command
 from fer_lightning.errors import ConfigError
+from fer_lightning.text import folded
 
 
 def count(rows: int, name: str = "a") -> int:

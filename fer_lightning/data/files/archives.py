@@ -43,9 +43,10 @@ from typing import IO, Any, BinaryIO, cast
 from tqdm import tqdm
 
 from fer_lightning.data.files.decode import inside
-from fer_lightning.data.table.bad_rows import appearance, excerpt, one_line, short_path
+from fer_lightning.data.table.bad_rows import appearance
 from fer_lightning.data.table.cache import default_cache_dir, file_digest
 from fer_lightning.errors import DataError
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["ArchiveLimits", "is_archive", "open_root"]
 

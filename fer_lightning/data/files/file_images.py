@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.files.decode import MAX_PIXELS, decode, fit
-from fer_lightning.data.table.bad_rows import one_line, short_path
 from fer_lightning.data.table.images import ImageArray, LazyImages, to_picture, to_planes
 from fer_lightning.errors import DataError
+from fer_lightning.text import one_line, short_path
 
 __all__ = ["FileImages", "ResizedImages", "to_channels"]
 

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from fer_lightning.data.files.decode import MAX_PIXELS, decode_with_facts, fit
 from fer_lightning.data.splitting.near_duplicates import THUMBNAIL_SIDE, thumbnail
-from fer_lightning.data.table.bad_rows import one_line
 from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.data.table.samples import DIGEST_BYTES
 from fer_lightning.errors import DataError
+from fer_lightning.text import one_line
 
 __all__ = ["ImageIndex", "index_images"]
 

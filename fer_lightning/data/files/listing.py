@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 from fer_lightning.data.files.decode import MAX_PIXELS
 from fer_lightning.data.files.file_images import FileImages
 from fer_lightning.data.files.image_index import ImageIndex, index_images
-from fer_lightning.data.table.bad_rows import (
-    OnError,
-    check_on_error,
-    one_line,
-    reason_counts,
-    short_path,
-    warn_left_out,
-)
+from fer_lightning.data.table.bad_rows import OnError, check_on_error, reason_counts, warn_left_out
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.text import one_line, short_path
 
 __all__ = ["Listing", "Small", "read_listing"]
 

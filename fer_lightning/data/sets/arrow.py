@@ -25,9 +25,9 @@ from fer_lightning.data.storage.columns import IMAGE, table_of_columns
 from fer_lightning.data.storage.description import StoredSet, check_files, need, parse_metadata, read_metadata
 from fer_lightning.data.storage.encoded_images import EncodedImages
 from fer_lightning.data.storage.writers import PARQUET_KEY
-from fer_lightning.data.table.bad_rows import one_line, short_path
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError
+from fer_lightning.text import one_line, short_path
 
 __all__ = ["ArrowDataModule", "ArrowImages", "ParquetImages", "read_description", "scan_arrow"]
 

@@ -40,9 +40,10 @@ from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.image_folder import class_folders
 from fer_lightning.data.sets.raw_codes import expected_codes, list_code_folders, scheme_with
-from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, excerpt, one_line, short_path
+from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error
 from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SYNONYMS
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["CKPlusDataModule", "is_ck_plus", "list_ck_plus"]
 

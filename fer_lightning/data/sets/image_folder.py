@@ -25,9 +25,9 @@ import numpy as np
 from fer_lightning.data.files.decode import IMAGE_SUFFIXES, inside
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
-from fer_lightning.data.table.bad_rows import one_line, short_path
 from fer_lightning.emotions import read_names
 from fer_lightning.errors import DataError
+from fer_lightning.text import one_line, short_path
 
 __all__ = ["SPLIT_NAMES", "ImageFolderDataModule", "class_folders", "list_image_folder", "walk_images"]
 

@@ -26,10 +26,10 @@ from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.image_folder import SPLIT_NAMES
 from fer_lightning.data.storage.description import METADATA, StoredSet, read_metadata
-from fer_lightning.data.table.bad_rows import excerpt, one_line, short_path
 from fer_lightning.data.table.manifest_file import ManifestFile, read_manifest
 from fer_lightning.emotions import read_names
 from fer_lightning.errors import DataError
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["ManifestDataModule", "list_manifest"]
 

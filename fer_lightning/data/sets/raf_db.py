@@ -37,17 +37,10 @@ from tqdm import tqdm
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.raw_codes import expected_codes, is_coded_tree, list_code_folders
-from fer_lightning.data.table.bad_rows import (
-    BadRows,
-    OnError,
-    appearance,
-    check_on_error,
-    excerpt,
-    one_line,
-    short_path,
-)
+from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, check_on_error
 from fer_lightning.emotions import RAFDB_CODES, SEVEN
 from fer_lightning.errors import DataError
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["AGE_GROUPS", "GENDERS", "RACES", "RAFDBDataModule", "is_raf_db", "list_raf_db"]
 

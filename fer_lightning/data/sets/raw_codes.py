@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.sets.image_folder import class_folders, list_image_folder
-from fer_lightning.data.table.bad_rows import one_line, short_path
 from fer_lightning.emotions import EIGHT, SEVEN, LabelScheme, canonical
 from fer_lightning.errors import ConfigError, DataError, LabelError
+from fer_lightning.text import one_line, short_path
 
 __all__ = ["code_of", "expected_codes", "is_coded_tree", "list_code_folders", "scheme_with"]
 

@@ -23,9 +23,9 @@ from fer_lightning.data.storage.columns import table_of_columns
 from fer_lightning.data.storage.description import StoredSet, check_files, need, read_metadata
 from fer_lightning.data.storage.shard_loader import ShardAddress, ShardBatches, ShardImages, ShardLoader
 from fer_lightning.data.storage.writers import INDEX, POSITION
-from fer_lightning.data.table.bad_rows import one_line
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.text import one_line
 
 __all__ = ["ShardsDataModule", "scan_shards"]
 

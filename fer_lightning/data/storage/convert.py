@@ -34,10 +34,10 @@ from fer_lightning.data.storage.writers import (
     SetWriter,
     ShardSetWriter,
 )
-from fer_lightning.data.table.bad_rows import one_line, short_path
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.data.table.samples import DIGEST_BYTES, SPLITS, SamplesTable
 from fer_lightning.errors import ConfigError, DataError, FERError
+from fer_lightning.text import one_line, short_path
 
 __all__ = ["Format", "check_target", "convert"]
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.data.table.bad_rows import one_line, short_path
 from fer_lightning.errors import DataError, MissingExtraError
+from fer_lightning.text import one_line, short_path
 
 __all__ = [
     "METADATA",

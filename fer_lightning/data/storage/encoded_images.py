@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.files.decode import decode
-from fer_lightning.data.table.bad_rows import one_line
 from fer_lightning.data.table.images import to_planes
 from fer_lightning.errors import DataError
+from fer_lightning.text import one_line
 
 __all__ = ["EncodedImages"]
 

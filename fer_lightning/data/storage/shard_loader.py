@@ -17,11 +17,11 @@ from fer_lightning.data.batches.transforms import SampleTransform
 from fer_lightning.data.storage.description import METADATA, StoredSet, need, parse_metadata
 from fer_lightning.data.storage.encoded_images import EncodedImages
 from fer_lightning.data.storage.writers import INDEX, SHARD_HEAD, UNUSED, quiet_litdata
-from fer_lightning.data.table.bad_rows import one_line
 from fer_lightning.data.table.cache import default_cache_dir, file_digest
 from fer_lightning.data.table.images import to_picture, to_planes
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.randomness import draw_keys
+from fer_lightning.text import one_line
 from fer_lightning.types import Batch
 
 __all__ = ["ShardAddress", "ShardBatches", "ShardImages", "ShardLoader"]

@@ -6,22 +6,19 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal
 
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.text import MESSAGE, excerpt, one_line
 
 __all__ = [
     "BadRows",
     "OnError",
     "appearance",
     "check_on_error",
-    "excerpt",
     "known_kind",
-    "one_line",
     "reason_counts",
     "reasons_text",
-    "short_path",
     "warn_left_out",
 ]
 
@@ -29,7 +26,6 @@ OnError = Literal["raise", "skip"]
 """``raise``: stop at the first bad row; ``skip``: leave bad rows out, count them and say so."""
 
 _LOG = logging.getLogger(__name__)
-_MESSAGE = 250  # characters: what still fits on two lines of a terminal
 _SHOWN = 3  # reasons that are told
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
@@ -87,7 +83,7 @@ class BadRows:
         self.count += 1
         self.places.append((place, reason))
         if len(self.reasons) < _SHOWN:
-            self.reasons.append(one_line(f"{place}: {reason}", _MESSAGE - 50))
+            self.reasons.append(one_line(f"{place}: {reason}", MESSAGE - 50))
 
     def check_share(self, total: int) -> None:
         """Refuse a data set of which more than half is bad.
@@ -140,28 +136,6 @@ def check_on_error(value: str) -> None:
     """
     if value not in ("raise", "skip"):
         raise ConfigError(f"on_error must be 'raise' or 'skip', not {excerpt(value)}")
-
-
-def one_line(text: str, limit: int = _MESSAGE) -> str:
-    """Return a text without line breaks and control characters, cut in the middle if longer than ``limit``."""
-    clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    if len(clean) <= limit:
-        return clean
-    head = (limit - 5) // 2
-    return f"{clean[:head]} ... {clean[-(limit - 5 - head) :]}"
-
-
-def excerpt(value: str | bytes, limit: int = 30) -> str:
-    """Return a value in quotes, shortened, as a message can show it."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    clean = one_line(text[: limit + 1], 8 * limit)
-    return f"'{clean[:limit]}...'" if len(clean) > limit else f"'{clean}'"
-
-
-def short_path(path: Path, limit: int = 100) -> str:
-    """Return a path, only its end if it is long."""
-    text = one_line(str(path), 4096)
-    return text if len(text) <= limit else f"...{text[-(limit - 3) :]}"
 
 
 def known_kind(head: bytes) -> str | None:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.table.bad_rows import excerpt, known_kind, one_line, short_path
+from fer_lightning.data.table.bad_rows import known_kind
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError, MissingExtraError
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["COLUMNS", "ManifestFile", "has_manifest_header", "manifest_text", "read_manifest", "rows_to_keep"]
 

@@ -23,10 +23,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.table.bad_rows import excerpt, one_line, short_path
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import canonical
 from fer_lightning.errors import ConfigError, DataError, LabelError
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["Role", "declared", "read_soft_labels", "with_soft_labels"]
 

@@ -8,6 +8,7 @@ from fer_lightning.evaluation.spread import Spread
 from fer_lightning.pages import render
 from fer_lightning.studies.crossval.comparison import Comparison
 from fer_lightning.studies.crossval.runs import SCORES, TRAINED, RunResult
+from fer_lightning.text import table_lines
 
 __all__ = ["page_html", "terminal_table"]
 
@@ -142,16 +143,15 @@ def _time(run: RunResult) -> str:
 def terminal_table(comparison: Comparison) -> str:
     """Return the scores as a table for the terminal, in %: a line for each arm, as trained and tuned."""
     split = comparison.main_split
-    width = max(map(len, comparison.arms))
     folds = "" if comparison.folds is None else f"{comparison.folds} folds x "
     lines = [f"{split} images, %: mean ± deviation over {folds}{_seeds(comparison)}"]
-    heads = "".join(f"{title.removesuffix(' accuracy'):>14}" for title in SCORES.values())
+    heads = [title.removesuffix(" accuracy") for title in SCORES.values()]
     for decision, scores in comparison.scores[split].items():
-        lines += ["", f"{decision:{width}}{heads}" if len(decision) <= width else f"{decision}\n{'':{width}}{heads}"]
+        rows: list[tuple[str, ...]] = [(decision, *heads)]
         for arm in comparison.arms:
             cells = [scores[score][arm] for score in SCORES]
-            texts = [f"{_percent(cell.mean)} ± {_percent(cell.std)}" for cell in cells]
-            lines.append(f"{arm:{width}}" + "".join(f"{text:>14}" for text in texts))
+            rows.append((arm, *(f"{_percent(cell.mean)} ± {_percent(cell.std)}" for cell in cells)))
+        lines += ["", *table_lines(rows, narrowest=12)]
     for arm in comparison.arms[1:]:
         lines += ["", f"{arm} against {comparison.arms[0]}, macro F1:"]
         for decision, scores in comparison.differences[split].items():

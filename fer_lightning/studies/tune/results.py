@@ -23,6 +23,7 @@ from fer_lightning.studies.tune.options import Options
 from fer_lightning.studies.tune.plots import TrialRow, history_figure, importance_figure, slice_figure
 from fer_lightning.studies.tune.search_space import SearchSpace, tidy
 from fer_lightning.studies.tune.storage import shown
+from fer_lightning.text import table_lines
 
 __all__ = ["Results", "best_first", "counted", "rows_of", "told_row", "trials_csv"]
 
@@ -242,10 +243,7 @@ class Results:
             lines.append(
                 (str(row.number), value, str(row.best_epoch), *(_short(row.params[key]) for key in self.space))
             )
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = "\n".join(
-            "  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines
-        )
+        text = "\n".join(table_lines(lines, left=()))
         if not ranked:
             return f"results      {self.folder / 'trials.csv'}"
         pictures = ", ".join(path.name for path in sorted(self.folder.glob("*.png")))

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from fer_lightning.errors import ConfigError
 from fer_lightning.runs.changes import what_differs
 from fer_lightning.studies.tune.search_space import SearchSpace
+from fer_lightning.text import folded
 
 __all__ = ["identify", "open_storage", "shown"]
 
@@ -42,8 +43,7 @@ def open_storage(where: str) -> optuna.storages.BaseStorage:
             if isinstance(error, DBAPIError) and attempt + 1 < _ATTEMPTS:
                 time.sleep(0.5)  # another process may be making the same tables
                 continue
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(f"the storage {shown(where)} cannot be opened: {reason}") from error
+            raise ConfigError(f"the storage {shown(where)} cannot be opened: {folded(error, 300)}") from error
     raise AssertionError("the last attempt returns or raises")
 
 

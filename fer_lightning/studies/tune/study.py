@@ -31,6 +31,7 @@ from fer_lightning.studies.tune.options import Options
 from fer_lightning.studies.tune.results import Results, counted, rows_of, told_row
 from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags, load_space
 from fer_lightning.studies.tune.storage import identify, open_storage
+from fer_lightning.text import folded
 
 __all__ = ["Verdict", "has_turn", "is_abandoned", "run_study", "verdict"]
 
@@ -133,7 +134,7 @@ def _storage_errors(where: str | None) -> Iterator[None]:
     try:
         yield
     except optuna.exceptions.StorageInternalError as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        reason = folded(error.__cause__ or error, 300)
         raise FERError(f"the storage {where or 'of the study'} does not answer: {reason}") from error
 
 

@@ -41,9 +41,10 @@ from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.affectnet.affectnet_layouts import AffectNetRows, read_annotations, read_file_list
 from fer_lightning.data.sets.image_folder import SPLIT_NAMES
 from fer_lightning.data.sets.raw_codes import code_of, is_coded_tree, list_code_folders, scheme_with
-from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, one_line, short_path
+from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error
 from fer_lightning.emotions import AFFECTNET_CODES, EIGHT, SYNONYMS
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.text import one_line, short_path
 
 __all__ = ["NO_EXPRESSION", "AffectNetDataModule", "OfficialVal", "is_affectnet", "list_affectnet"]
 

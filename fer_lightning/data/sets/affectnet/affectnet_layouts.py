@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fer_lightning.data.table.bad_rows import appearance, excerpt, known_kind, one_line, short_path
+from fer_lightning.data.table.bad_rows import appearance, known_kind
 from fer_lightning.data.table.cache import cached_arrays, file_digest, listing_digest
 from fer_lightning.errors import DataError
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["LIST_COLUMNS", "AffectNetRows", "read_annotations", "read_file_list"]
 

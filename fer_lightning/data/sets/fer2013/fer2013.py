@@ -31,10 +31,11 @@ from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows, usage_code
 from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes, votes_to_soft_labels
 from fer_lightning.data.splitting.splits import grouped_stratified_holdout
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import OnError, check_on_error, excerpt, one_line
+from fer_lightning.data.table.bad_rows import OnError, check_on_error
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.text import excerpt, one_line
 
 __all__ = ["FER2013DataModule", "UsageSplits", "read_fer2013", "scan_fer2013"]
 

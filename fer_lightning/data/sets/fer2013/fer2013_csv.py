@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from fer_lightning.data.sets.fer2013.fer2013_rows import SIDE, Fer2013Rows, usage_code
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, excerpt, known_kind, one_line, short_path
+from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, known_kind
 from fer_lightning.emotions import FER2013_CODES, SEVEN
 from fer_lightning.errors import DataError, LabelError
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["COLUMNS", "has_fer2013_header", "read_csv_rows"]
 

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from fer_lightning.data.files.decode import IMAGE_SUFFIXES, decode, inside
 from fer_lightning.data.sets.fer2013.fer2013_rows import SIDE, Fer2013Rows
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import BadRows, OnError, one_line, short_path
+from fer_lightning.data.table.bad_rows import BadRows, OnError
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError, LabelError
+from fer_lightning.text import one_line, short_path
 
 __all__ = ["TOP_FOLDERS", "read_folder_rows", "top_folders"]
 

@@ -25,10 +25,11 @@ from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule, UsageSplits, read_fer2013
 from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import OnError, short_path, warn_left_out
+from fer_lightning.data.table.bad_rows import OnError, warn_left_out
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS, canonical
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.text import short_path
 
 __all__ = ["FERPlusDataModule", "Target", "Ties", "VotedLabels", "label_votes"]
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fer_lightning.data.sets.fer2013.fer2013_layout import Layout
 from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows, usage_code
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import excerpt, one_line, short_path
 from fer_lightning.emotions import FERPLUS_COLUMNS, SEVEN, canonical
 from fer_lightning.errors import DataError
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["VOTES_FILE", "aligned_votes", "find_votes", "read_votes", "votes_to_soft_labels"]
 

@@ -1,0 +1,96 @@
+"""Text for messages and terminals: values on one line, errors in short, tables with columns one below the other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+__all__ = ["MESSAGE", "excerpt", "first_line", "folded", "one_line", "short_path", "table_lines"]
+
+MESSAGE = 250
+"""Characters of a message: what still fits on two lines of a terminal."""
+
+
+def one_line(text: str, limit: int = MESSAGE) -> str:
+    r"""Return a text without line breaks and control characters, cut in the middle if longer than ``limit``.
+
+    >>> print(one_line("bad\tname\n"))
+    bad\tname\n
+    >>> one_line("0123456789" * 3, 15)
+    '01234 ... 56789'
+    """
+    clean = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    if len(clean) <= limit:
+        return clean
+    head = (limit - 5) // 2
+    return f"{clean[:head]} ... {clean[-(limit - 5 - head) :]}"
+
+
+def excerpt(value: str | bytes, limit: int = 30) -> str:
+    """Return the beginning of a value in quotes, as a message can show it.
+
+    >>> excerpt("a value that goes on and on", 11)
+    "'a value tha...'"
+    """
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    clean = one_line(text[: limit + 1], 8 * limit)
+    return f"'{clean[:limit]}...'" if len(clean) > limit else f"'{clean}'"
+
+
+def short_path(path: Path, limit: int = 100) -> str:
+    """Return a path, only its end if it is longer than ``limit``.
+
+    >>> short_path(Path("data/sets/affectnet/train.csv"), 20)
+    '...fectnet/train.csv'
+    """
+    text = one_line(str(path), 4096)
+    return text if len(text) <= limit else f"...{text[-(limit - 3) :]}"
+
+
+def folded(text: object, limit: int | None = None) -> str:
+    r"""Return what a value or an error says on one line: each run of white space becomes one space.
+
+    >>> folded("expected:\n    a number")
+    'expected: a number'
+    """
+    return " ".join(str(text).split())[:limit]
+
+
+def first_line(error: object, limit: int | None = None) -> str:
+    r"""Return the first line of what an error says, or its kind if it says nothing.
+
+    >>> first_line(ValueError("the first\nand more")), first_line(KeyboardInterrupt())
+    ('the first', 'KeyboardInterrupt')
+    """
+    text = str(error).strip()
+    return (text.splitlines()[0] if text else type(error).__name__)[:limit]
+
+
+def table_lines(
+    rows: Iterable[Sequence[str]], left: Collection[int] = (0,), gap: str = "  ", narrowest: int = 0
+) -> list[str]:
+    r"""Return a table as lines, its columns one below the other and as wide as their widest cell.
+
+    Args:
+        rows: the cells, those of the head first. A row may end before the last column.
+        left: columns that are flush left; the others are flush right, as numbers are.
+        gap: stands between two columns.
+        narrowest: characters that a column flush right has at least.
+
+    >>> print(*table_lines([("", "images"), ("happy", "7,215"), ("disgust", "436")]), sep="\n")
+             images
+    happy     7,215
+    disgust     436
+    """
+    table = [tuple(row) for row in rows]
+    widths = [
+        max([0 if column in left else narrowest, *(len(row[column]) for row in table if column < len(row))])
+        for column in range(max(map(len, table), default=0))
+    ]
+    return [
+        gap.join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ).rstrip()
+        for row in table
+    ]
