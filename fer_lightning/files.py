@@ -201,7 +201,9 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def json_text(values: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """Return values as indented JSON that ends with a line feed; letters beyond ASCII are written as they are.
+    """Return values as indented JSON that ends with a line feed, rows of numbers on one line.
+
+    Letters beyond ASCII are written as they are.
 
     Args:
         values: what JSON knows: objects, arrays, text, numbers, booleans and null.
@@ -211,4 +213,6 @@ def json_text(values: Any, default: Callable[[Any], Any] | None = None) -> str:
         ValueError: if a number is NaN or infinite, which JSON does not know.
         TypeError: for a value of another type, without ``default``.
     """
-    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False, default=default) + "\n"
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False, default=default)
+    # a line break never stands inside a JSON string
+    return re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text) + "\n"

@@ -6,12 +6,14 @@ alone, so they do not depend on batch size, worker count, number of devices or i
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["draw_keys", "uniform"]
+__all__ = ["draw_keys", "order_key", "uniform"]
 
 # SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195), constants as signed 64-bit integers.
 _GAMMA = -7046029254386353131
@@ -39,6 +41,20 @@ def _splitmix_numpy(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     value = (value ^ (value >> np.uint64(27))) * np.uint64(_MIX_2 % 2**64)
     mixed: NDArray[np.uint64] = value ^ (value >> np.uint64(31))
     return mixed
+
+
+def order_key(seed: int, content: bytes, purpose: bytes = b"", size: int = 16) -> bytes:
+    """Return a hash of (seed, content): whoever sorts by it gets an order that depends on nothing else.
+
+    It is the same on every machine, for every version of every library, and whatever order the contents come in.
+
+    Args:
+        seed: another seed gives an unrelated order.
+        content: what is put in order, such as the digest of an image.
+        purpose: orders of different purposes are unrelated.
+        size: bytes of the hash, 1 to 64.
+    """
+    return hashlib.blake2b(b"%s%d:%s" % (purpose, seed, content), digest_size=size).digest()
 
 
 def uniform(keys: Tensor, count: int, stream: int = 0) -> Tensor:

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import json
+import math
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from fer_lightning.files import write_atomically
+from fer_lightning.files import (
+    file_digest,
+    json_text,
+    listing_digest,
+    parts_in,
+    remove_stale_parts,
+    replacing,
+    write_atomically,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,3 +31,76 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         write_atomically(path, b"other")
     assert path.read_text(encoding="utf-8") == "alt → neu"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_digest_is_about_content(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_bytes(b"x" * 3_000_000)
+    second.write_bytes(b"x" * 3_000_000)
+    os.utime(second, (0, 0))
+    assert file_digest(first) == file_digest(second)
+    assert len(file_digest(first)) == 32
+    second.write_bytes(b"x" * 2_999_999 + b"y")
+    assert file_digest(first) != file_digest(second)
+
+
+def test_a_listing_digest_is_about_names_sizes_and_times(tmp_path: Path) -> None:
+    (tmp_path / "angry").mkdir()
+    (tmp_path / "angry" / "a.png").write_bytes(b"1")
+    (tmp_path / "b.png").write_bytes(b"22")
+    digests = [listing_digest(tmp_path)]
+    (tmp_path / ".DS_Store").write_bytes(b"3")
+    assert listing_digest(tmp_path) == digests[0]
+    (tmp_path / "angry" / "a.png").rename(tmp_path / "angry" / "c.png")
+    digests.append(listing_digest(tmp_path))
+    os.utime(tmp_path / "b.png", (1, 1))
+    digests.append(listing_digest(tmp_path))
+    (tmp_path / "b.png").write_bytes(b"333")
+    os.utime(tmp_path / "b.png", (1, 1))
+    digests.append(listing_digest(tmp_path))
+    assert len(set(digests)) == 4
+
+
+def test_a_digest_can_be_that_of_sha256(tmp_path: Path) -> None:
+    path = write_atomically(tmp_path / "a", "abc")  # FIPS 180-2, appendix B.1
+    assert file_digest(path, "sha256") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = write_atomically(tmp_path / "file.txt", "old")
+
+    def fail() -> None:
+        with replacing(path) as part:
+            part.write_text("half")
+            assert parts_in(tmp_path, "file.txt") == [part]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_never_finished_is_removed_after_a_day(tmp_path: Path) -> None:
+    names = [".a.0123456789ab.part", ".b.0123456789ab.part", ".a.0123456789ab.part.txt", ".a.01234.part", "c.part"]
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - 90_000,) * 2)
+    fresh = tmp_path / ".a.ba9876543210.part"
+    (fresh / "deep").mkdir(parents=True)
+    os.utime(fresh, (0, 0))
+    assert sorted(parts_in(tmp_path)) == sorted([tmp_path / names[0], tmp_path / names[1], fresh])
+    remove_stale_parts(tmp_path, "a")
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], fresh.name}
+    remove_stale_parts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*names[2:], fresh.name}
+    assert parts_in(tmp_path / "nowhere") == []
+
+
+def test_json_is_for_people_too() -> None:
+    values = {"name": "[\n 1,\n 2\n]", "rows": [[1, 2], [3.5, None]], "texts": ["ä"]}
+    assert json.loads(json_text(values)) == values
+    assert json_text(values).splitlines()[3:5] == ["    [1, 2],", "    [3.5, null]"]
+    assert json_text({"path": Path("a")}, default=str) == '{\n  "path": "a"\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_text({"loss": math.nan})

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 
-from fer_lightning.randomness import draw_keys, uniform
+from fer_lightning.randomness import draw_keys, order_key, uniform
 
 
 def test_numbers_are_uniform_and_unrelated() -> None:
@@ -30,3 +32,8 @@ def test_streams_seeds_and_epochs_differ() -> None:
 def test_a_key_belongs_to_its_slot_alone() -> None:
     assert (draw_keys(3, 5, np.array([7, 9])) == draw_keys(3, 5, np.arange(10))[[7, 9]]).all()
     assert len(np.unique(draw_keys(3, 5, np.arange(100_000)))) == 100_000
+
+
+def test_an_order_is_a_hash_of_seed_purpose_and_content() -> None:
+    assert order_key(7, b"x") == hashlib.blake2b(b"7:x", digest_size=16).digest()
+    assert order_key(7, b"x", b"order:", 8) == hashlib.blake2b(b"order:7:x", digest_size=8).digest()

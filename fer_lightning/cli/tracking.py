@@ -26,7 +26,6 @@ from fer_lightning.text import first_line
 __all__ = ["MLflowTracker", "RunLogger", "RunTracking", "start_tracking", "tracking_uri"]
 
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
-_PARAMETER_LENGTH = 250
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "incomplete": "KILLED"}
 
 

@@ -6,9 +6,7 @@ folder.
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,7 @@ from fer_lightning.evaluation.plots import (
     worst_mistakes_figure,
 )
 from fer_lightning.figures import figure_png
-from fer_lightning.files import csv_text, write_atomically
+from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.metrics import (
     CALIBRATION_BINS,
     accuracy,
@@ -299,13 +297,6 @@ def write_predictions(
     return write_atomically(path, csv_text(header, rows()))
 
 
-def _json_text(summary: Mapping[str, Any]) -> str:
-    text = json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False)
-    # rows of numbers on one line; a line break never stands inside a JSON string
-    rows = re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
-    return f"{rows}\n"
-
-
 def _per_class_csv(summary: Mapping[str, Any]) -> str:
     header = ["class", "precision", "recall", "recall_low", "recall_high", "f1", "support", "predicted"]
     rows = []
@@ -350,7 +341,7 @@ def write_report(
         figures["worst_mistakes"] = lambda: _mistakes_figure(result, images, title)
     predictions = folder / "predictions.csv"
     return {
-        "report": write_atomically(folder / "report.json", _json_text(summary)),
+        "report": write_atomically(folder / "report.json", json_text(summary)),
         "per_class": write_atomically(folder / "per_class.csv", _per_class_csv(summary)),
         "predictions": write_predictions(
             predictions, names, result.index, result.probs, files, model, target=result.target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from fer_lightning.data.table.bad_rows import reason_counts
 from fer_lightning.data.table.manifest_file import manifest_text
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.figures import figure_png
-from fer_lightning.files import csv_text, write_atomically
+from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.inspection.plots import pairs_figure
 from fer_lightning.text import table_lines
 
@@ -60,7 +59,7 @@ def write_dedupe_report(
     summary = dedupe_summary(table, duplicates, cleaning, name, options)
     kept = table.select(np.flatnonzero(cleaning.keep))
     files: dict[str, str | bytes] = {
-        "dedupe.json": json.dumps(summary, indent=2, ensure_ascii=False) + "\n",
+        "dedupe.json": json_text(summary),
         "duplicates.csv": csv_text(
             ("group", "file", "split", "label", "kept", "reason"), _members(table, duplicates, cleaning)
         ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ from fer_lightning.data.splitting.dedupe import Duplicates, find_duplicates
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError
 from fer_lightning.figures import figure_png
-from fer_lightning.files import csv_text, write_atomically
+from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.inspection.embedding import check_tsne, embed_pixels, embedding_figure
 from fer_lightning.inspection.findings import findings
 from fer_lightning.inspection.plots import (
@@ -90,7 +88,7 @@ class _Output:
             write_atomically(folder / "pictures" / f"{stem}.png", content)
         for name, text in self.tables.items():
             write_atomically(folder / name, text)
-        write_atomically(folder / "inspect.json", _json(report))
+        write_atomically(folder / "inspect.json", json_text(report))
         sections, files = _sections(report, "map" in self.figures), sorted(self.tables)
         page = render(
             "inspect.html", report=report, cards=_cards(report), sections=sections, figures=self.figures, files=files
@@ -140,12 +138,6 @@ def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
         (f"{report['pixels']['blank']['images']:,}", "blank images"),
         (f"{len(report['unreadable']):,}", "files left out"),
     ]
-
-
-def _json(report: dict[str, Any]) -> str:
-    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
-    # rows of numbers on one line; a line break never stands inside a JSON string
-    return re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text) + "\n"
 
 
 def inspect_table(

@@ -360,10 +360,11 @@ def test_a_full_disk_leaves_nothing(data: Path, cache: Path, monkeypatch: pytest
 
 
 def test_stale_parts_are_removed_and_others_are_not(data: Path, cache: Path) -> None:
-    stale, fresh = cache / "archives" / "old-1.abc.part", cache / "archives" / "new-1.abc.part"
+    stale, fresh = cache / "archives" / ".old-1.0123456789ab.part", cache / "archives" / ".new-1.0123456789ab.part"
     for part in (stale, fresh):
         (part / "deep").mkdir(parents=True)
-    os.utime(stale, (time.time() - 100_000,) * 2)
+    for folder in (stale / "deep", stale):
+        os.utime(folder, (time.time() - 100_000,) * 2)
     open_root(write_tree(data, ".zip"), cache)
     assert not stale.exists()
     assert fresh.exists()

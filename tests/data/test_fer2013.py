@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fer_lightning.data.sets.fer2013 import fer2013_layout
-from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule, scan_fer2013
+from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule, UsageSplits, scan_fer2013
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
@@ -141,9 +141,9 @@ def test_what_is_transparent_lies_on_mid_gray(tmp_path: Path) -> None:
 
 def test_usages_are_mapped_as_asked(tmp_path: Path) -> None:
     write_fer2013(tmp_path, "csv")
-    table = scan_fer2013(tmp_path, train="Training + publictest", val="PrivateTest", test="none")
+    table = scan_fer2013(tmp_path, UsageSplits("Training + publictest", "PrivateTest", "none"))
     assert table.splits.tolist() == ["train"] * 84 + ["val"] * 14
-    table = scan_fer2013(tmp_path, train="", val="", test="PublicTest+PrivateTest")
+    table = scan_fer2013(tmp_path, UsageSplits("", "", "PublicTest+PrivateTest"))
     assert table.splits.tolist() == [""] * 70 + ["test"] * 28
 
 
@@ -157,17 +157,17 @@ def test_a_usage_that_is_not_there_gives_an_empty_split(tmp_path: Path) -> None:
 def test_a_holdout_is_stratified_grouped_and_the_same_for_all_forms(tmp_path: Path) -> None:
     rows = csv_lines(fake_rows({"Training": 210, "PublicTest": 14, "PrivateTest": 7}))
     lines = [*rows, *rows[1:71]]  # every third training image twice
-    table = scan_fer2013(write_lines(tmp_path / "fer2013.csv", lines), val="holdout", holdout_fraction=0.2)
+    table = scan_fer2013(write_lines(tmp_path / "fer2013.csv", lines), UsageSplits(val="holdout", holdout_fraction=0.2))
     assert len(table.rows("val")) == 56
     assert len(table.overlap("val", "train")) == 0
     for name, count in table.class_counts("val").items():
         assert abs(count - 0.2 * (count + table.class_counts("train")[name])) <= 1
     assert len(table.rows("test")) == 7
     assert sorted(set(table.sources[table.rows("val")].tolist())) == ["fer2013/Training"]
-    other = scan_fer2013(tmp_path, val="holdout", holdout_fraction=0.2, split_seed=1)
+    other = scan_fer2013(tmp_path, UsageSplits(val="holdout", holdout_fraction=0.2, split_seed=1))
     assert other.fingerprint("val") != table.fingerprint("val")
     forms = [write_fer2013(tmp_path / form, form) for form in ("csv", "folder")]
-    assert len({scan_fer2013(root, val="Holdout").fingerprint("val") for root in forms}) == 1
+    assert len({scan_fer2013(root, UsageSplits(val="Holdout")).fingerprint("val") for root in forms}) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_holdout_is_stratified_grouped_and_the_same_for_all_forms(tmp_path: Pa
 )
 def test_wrong_arguments_are_named_before_anything_is_read(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        scan_fer2013("/nowhere", **arguments)
+        FER2013DataModule("/nowhere", **arguments).scan()
 
 
 @pytest.mark.parametrize("form", ["csv", "folder"])
@@ -197,7 +197,7 @@ def test_the_second_start_reads_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
         raise AssertionError("parsed again")
 
     monkeypatch.setattr(fer2013_layout, f"read_{form}_rows", read)
-    second = scan_fer2013(tmp_path, val="holdout")
+    second = scan_fer2013(tmp_path, UsageSplits(val="holdout"))
     assert second.files.tolist() == first.files.tolist()
     np.testing.assert_array_equal(second.images, first.images)
     np.testing.assert_array_equal(second.digests, first.digests)

@@ -131,6 +131,16 @@ def test_a_source_can_be_left_out_for_testing(sources: dict[str, str], tmp_path:
     assert data.describe()["left_out"]["by_reason"] == {"also in 'studio', which is left out": 1}
 
 
+def test_what_is_linked_to_a_left_out_source_is_looked_for_in_the_given_cache(
+    sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FER_CACHE_DIR", str(tmp_path / "other"))
+    data = make(sources, leave_out="web", cache_dir=str(tmp_path / "cache"))
+    assert len(data.table) == 84
+    assert len(list((tmp_path / "cache").glob("near-*.npz"))) == 2  # of all rows, and of those that are not left out
+    assert not (tmp_path / "other").exists()
+
+
 def test_another_data_module_can_be_a_source(sources: dict[str, str]) -> None:
     named = {"stripes": HybridSource(data=StripesDataModule(), kind="synthetic"), "web": HybridSource(sources["web"])}
     data = HybridDataModule(named, image_size=32)

@@ -8,7 +8,7 @@ import pytest
 
 from fer_lightning.data.files.file_images import ResizedImages
 from fer_lightning.data.table.images import ConcatImages, SubsetImages
-from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests
+from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests, with_classes
 from fer_lightning.errors import DataError, LabelError
 from tests.helpers.data import pixels, stripes_table
 
@@ -139,3 +139,18 @@ def test_thumbnails_are_a_column_too(table: SamplesTable) -> None:
         replace(table, thumbnails=np.zeros((3, 4, 4), np.uint8))
     with pytest.raises(DataError, match="column 'age' has 2 rows"):
         replace(table, groups={"age": np.zeros(2)})
+
+
+def test_other_classes_are_matched_by_name_and_synonym(table: SamplesTable) -> None:
+    names = ("anger", *table.class_names[1:])
+    soft = np.zeros((len(table), 7), np.float32)
+    soft[:, 0], soft[:, 1] = 0.25, 0.75
+    soft[table.labels == 3] = np.eye(7, dtype=np.float32)[4]  # of a class that is left out
+    found = with_classes(replace(table, class_names=names, soft_labels=soft), ("happy", "angry"))
+    old = np.flatnonzero(np.isin(table.labels, [0, 3]))
+    assert found.files.tolist() == table.files[old].tolist()
+    assert found.labels.tolist() == [1 if label == 0 else 0 for label in table.labels[old]]
+    assert found.soft_labels is not None
+    np.testing.assert_array_equal(found.soft_labels, np.eye(2, dtype=np.float32)[found.labels])
+    assert len(found.left_out) == len(table) - len(old)
+    assert found.left_out[0] == (table.files[np.argmax(table.labels == 1)], "class 'disgust' is not used")

@@ -24,16 +24,12 @@ A refused or interrupted archive leaves nothing behind.
 from __future__ import annotations
 
 import bz2
-import contextlib
 import gzip
 import lzma
 import os
 import re
-import shutil
 import stat
 import tarfile
-import time
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,8 +40,9 @@ from tqdm import tqdm
 
 from fer_lightning.data.files.decode import inside
 from fer_lightning.data.table.bad_rows import appearance
-from fer_lightning.data.table.cache import default_cache_dir, file_digest
+from fer_lightning.data.table.cache import default_cache_dir
 from fer_lightning.errors import DataError
+from fer_lightning.files import file_digest, part_beside, remove_stale_parts
 from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["ArchiveLimits", "is_archive", "open_root"]
@@ -65,7 +62,6 @@ _CHUNK = 1 << 20  # bytes
 _BLOCK = 512  # bytes of a block in a tar file
 _LONGEST_READ = 1 << 26  # bytes: a header of a tar file that asks for more is an attack
 _LONGEST_LINK = 4096  # bytes
-_STALE = 24 * 3600  # seconds after which the half folder of a killed process is nobody's
 _SPLITS = frozenset({"test", "train", "train_set", "training", "val", "val_set", "valid", "validation", "images"})
 
 
@@ -141,34 +137,19 @@ def _only_folder(folder: Path) -> Path:
 
 def _unpack_to(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
     """Unpack into a folder beside the place and rename it: others see all of it or nothing."""
-    part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.part")
+    remove_stale_parts(folder.parent)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale_parts(folder.parent)
-        part.mkdir()
+        with part_beside(folder) as part:
+            part.mkdir()
+            _unpack(archive, _Unpacking(archive, part, limits))
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster; its content is the same
+                    raise
     except OSError as error:
-        raise _no_place(archive, f"{folder.parent}: {error.strerror or error}") from None
-    try:
-        _unpack(archive, _Unpacking(archive, part, limits))
-        try:
-            part.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster; its content is the same
-                raise
-            shutil.rmtree(part)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise _no_place(archive, error.strerror or str(error)) from None
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-
-
-def _remove_stale_parts(folder: Path) -> None:
-    for part in folder.glob("*.part"):
-        with contextlib.suppress(OSError):  # another process may have removed it
-            if time.time() - part.stat().st_mtime > _STALE:
-                shutil.rmtree(part)
+        where = "" if error.filename is None else f"{folder.parent}: "
+        raise _no_place(archive, f"{where}{error.strerror or error}") from None
 
 
 def _unpack(archive: Path, unpacking: _Unpacking) -> None:

@@ -74,8 +74,6 @@ IMAGE_SUFFIXES = frozenset(
 MAX_PIXELS = 50_000_000
 """Largest width times height that is decoded unless told otherwise."""
 
-"""Largest width times height that is decoded unless another is given."""
-
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106  # tags, TIFF 6.0
 _BACKGROUND = 128  # gray on which transparent pictures are laid
 _SILENCE = threading.Lock()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.sets.stored import StoredDataModule
 from fer_lightning.data.storage.columns import IMAGE, table_of_columns
 from fer_lightning.data.storage.description import StoredSet, check_files, need, parse_metadata, read_metadata
 from fer_lightning.data.storage.encoded_images import EncodedImages
@@ -189,7 +189,7 @@ def _parquet(path: Path, verify: bool) -> Any:
         raise DataError(one_line(f"{short_path(path)}: expected a Parquet file, found: {found}")) from None
 
 
-class ArrowDataModule(EmotionDataModule):
+class ArrowDataModule(StoredDataModule):
     """A set converted to Arrow (or Parquet): any sampler, workers, exact resume, whatever the size; see this module.
 
     Args:
@@ -201,19 +201,9 @@ class ArrowDataModule(EmotionDataModule):
     def __init__(self, root: str, verify: bool = False, **options: Any) -> None:
         self.root = Path(root).expanduser()
         self.verify = verify
-        self.stored = read_description(self.root)
-        self.class_names = self.stored.class_names
-        self.native_size = self.stored.size
-        self.native_channels = self.stored.channels
-        self.native_mean = self.stored.mean
-        self.native_std = self.stored.std
+        self.adopt(read_description(self.root))
         super().__init__(**options)
 
     def scan(self) -> SamplesTable:
         """Read the columns."""
         return scan_arrow(self.root, self.verify)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a report must say of the data, and how it was stored."""
-        stored = {"encoding": self.stored.encoding, "quality": self.stored.quality, "source": self.stored.source}
-        return {**super().describe(), "stored": stored}

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from fer_lightning.data.splitting.splits import drop_overlap as drop_overlapping
 from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.data.table.images import is_in_memory
 from fer_lightning.data.table.manifest_file import rows_to_keep
-from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests
+from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests, with_classes
 from fer_lightning.data.table.synthesis import REPORT_RECIPE, Recipe, hash_order, shared_rows, synthesise, with_kinds
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
@@ -166,31 +167,16 @@ def _relabelled(
     left_out: tuple[tuple[str, str], ...],
 ) -> SamplesTable:
     """Return rows of the other set with other images and with the classes of ``table``."""
-    position = {name: label for label, name in enumerate(table.class_names)}
-    labels = np.array([position.get(name, -1) for name in other.class_names], np.int64)[other.labels[rows]]
-    soft = None
-    if table.soft_labels is not None:
-        soft = np.eye(len(table.class_names), dtype=np.float32)[labels]
-        if other.soft_labels is not None:
-            votes = np.zeros_like(soft)
-            for column, name in enumerate(other.class_names):
-                if name in position:
-                    votes[:, position[name]] = other.soft_labels[rows, column]
-            total = votes.sum(axis=1, keepdims=True)
-            soft = np.where(total > 0, votes / np.where(total > 0, total, 1), soft)
-    return SamplesTable(
-        class_names=table.class_names,
+    chosen = replace(
+        other.select(rows),
         images=images,
-        labels=labels,
-        splits=np.full(len(rows), "train"),
-        sources=other.sources[rows],
-        files=other.files[rows],
         digests=content_digests(images),
-        soft_labels=soft,
-        groups={name: column[rows] for name, column in other.groups.items()},
-        root=other.root,
+        splits=np.full(len(rows), "train"),
+        thumbnails=None,
         left_out=left_out,
     )
+    chosen = with_classes(chosen, table.class_names)
+    return chosen if table.soft_labels is not None else replace(chosen, soft_labels=None)
 
 
 class BalancedFER2013DataModule(FER2013DataModule):

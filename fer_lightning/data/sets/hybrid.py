@@ -28,11 +28,11 @@ from fer_lightning.data.files.file_images import ResizedImages
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.image_folder import ImageFolderDataModule
 from fer_lightning.data.sets.manifest import ManifestDataModule
-from fer_lightning.data.splitting.links import linked_groups
+from fer_lightning.data.splitting.folds import linked_names
 from fer_lightning.data.splitting.near_duplicates import thumbnails
-from fer_lightning.data.table.samples import SamplesTable, concatenate
-from fer_lightning.emotions import SEVEN, LabelScheme
-from fer_lightning.errors import ConfigError, LabelError
+from fer_lightning.data.table.samples import SamplesTable, concatenate, with_classes
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import ConfigError
 
 __all__ = ["KINDS", "HybridDataModule", "HybridSource"]
 
@@ -107,8 +107,7 @@ class HybridDataModule(FilesDataModule):
     def _without(self, table: SamplesTable, name: str) -> SamplesTable:
         """Test on one source; what is linked to it in the others is not used at all."""
         held = table.sources == name
-        groups = linked_groups(table, near=self.near_duplicates)
-        names = groups.view(f"V{groups.shape[1]}")[:, 0]
+        names = linked_names(table, self.near_duplicates, self.cache_dir)
         linked = np.isin(names, np.unique(names[held])) & ~held
         rest = np.flatnonzero(~held & ~linked)
         splits = np.full(len(table), "", "<U5")
@@ -123,7 +122,7 @@ class HybridDataModule(FilesDataModule):
         else:
             reader = self._reader(name, source)
             table = self.read(reader.list_files())
-        table = _with_classes(table, self.class_names)
+        table = with_classes(table, self.class_names)
         return _with_provenance(table, name, source.kind)
 
     def _reader(self, name: str, source: HybridSource) -> FilesDataModule:
@@ -161,48 +160,6 @@ class HybridDataModule(FilesDataModule):
             for row in np.flatnonzero(too_small)
         )
         return adapted.select(np.flatnonzero(~too_small)).with_left_out((*table.left_out, *told))
-
-
-def _with_classes(table: SamplesTable, class_names: tuple[str, ...]) -> SamplesTable:
-    """Map a table to other classes, by name; rows of classes that are not among them are left out."""
-    scheme = LabelScheme("hybrid", class_names)
-    labels = np.array([_label(scheme, name) for name in table.class_names], np.int64)[table.labels]
-    keep = np.flatnonzero(labels >= 0)
-    told = tuple(
-        (str(table.files[row]), f"class '{table.class_names[table.labels[row]]}' is not used")
-        for row in np.flatnonzero(labels < 0)
-    )
-    kept = table.select(keep)
-    soft = _soft_labels(table, class_names, keep)
-    return replace(
-        kept, class_names=class_names, labels=labels[keep], soft_labels=soft, left_out=(*table.left_out, *told)
-    )
-
-
-def _label(scheme: LabelScheme, name: str) -> int:
-    if name in scheme.class_names:
-        return scheme.class_names.index(name)
-    try:
-        return scheme.index(name)
-    except LabelError:
-        return -1
-
-
-def _soft_labels(
-    table: SamplesTable, class_names: tuple[str, ...], keep: NDArray[np.int64]
-) -> NDArray[np.float32] | None:
-    if table.soft_labels is None:
-        return None
-    soft = np.zeros((len(keep), len(class_names)), np.float32)
-    for column, name in enumerate(table.class_names):
-        if name in class_names:
-            soft[:, class_names.index(name)] = table.soft_labels[keep, column]
-    total = soft.sum(axis=1, keepdims=True)
-    own = np.array([class_names.index(name) if name in class_names else -1 for name in table.class_names])
-    empty = np.flatnonzero(total[:, 0] == 0)
-    soft[empty, own[table.labels[keep]][empty]] = 1.0
-    normalised: NDArray[np.float32] = soft / soft.sum(axis=1, keepdims=True)
-    return normalised
 
 
 def _with_provenance(table: SamplesTable, name: str, kind: str) -> SamplesTable:

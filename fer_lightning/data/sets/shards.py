@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.sets.stored import StoredDataModule
 from fer_lightning.data.storage.columns import table_of_columns
 from fer_lightning.data.storage.description import StoredSet, check_files, need, read_metadata
 from fer_lightning.data.storage.shard_loader import ShardAddress, ShardBatches, ShardImages, ShardLoader
@@ -73,7 +73,7 @@ def scan_shards(address: ShardAddress, stored: StoredSet, verify: bool = False) 
     )
 
 
-class ShardsDataModule(EmotionDataModule):
+class ShardsDataModule(StoredDataModule):
     """A set in shards, from a folder or an object store, streamed; what that does not allow: see this module.
 
     A run that is resumed inside an epoch is the run that was not interrupted if batch size and numbers of workers and
@@ -97,24 +97,14 @@ class ShardsDataModule(EmotionDataModule):
         cache_dir = options.get("cache_dir")
         self.address = ShardAddress(root, None if cache_dir is None else Path(cache_dir), max_cache_size)
         self.verify = verify
-        self.stored = (
+        self.adopt(
             self.address.description() if self.address.is_remote else read_metadata(self.address.folder, ("shards",))
         )
-        self.class_names = self.stored.class_names
-        self.native_size = self.stored.size
-        self.native_channels = self.stored.channels
-        self.native_mean = self.stored.mean
-        self.native_std = self.stored.std
         super().__init__(**options)
 
     def scan(self) -> SamplesTable:
         """Read the columns."""
         return scan_shards(self.address, self.stored, self.verify)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a report must say of the data, and how it was stored."""
-        stored = {"encoding": self.stored.encoding, "quality": self.stored.quality, "source": self.stored.source}
-        return {**super().describe(), "stored": stored}
 
     def train_dataloader(self) -> ShardLoader:  # type: ignore[override]  # no sampler, which is the point of shards
         """Return the loader of training batches, in the order that litdata makes of (seed, epoch)."""

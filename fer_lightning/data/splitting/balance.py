@@ -6,7 +6,6 @@ is drawn follows from the counts. :class:`.QuotaSampler` turns these numbers int
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.class_weights import class_factors, class_weights
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.randomness import order_key
 
 __all__ = ["Balance", "cap_classes", "draws_per_class", "largest_remainder", "parse_balance"]
 
@@ -96,8 +96,7 @@ def cap_classes(labels: NDArray[np.int64], digests: NDArray[np.uint8], n: int, s
 
 def _hashes(digests: NDArray[np.uint8], seed: int) -> NDArray[np.uint64]:
     """Return a hash of (seed, digest) for each row; 64 bits tell a million images apart."""
-    start = b"%d:" % seed
-    joined = b"".join(hashlib.blake2b(start + row.tobytes(), digest_size=8).digest() for row in digests)
+    joined = b"".join(order_key(seed, row.tobytes(), size=8) for row in digests)
     return np.frombuffer(joined, ">u8").astype(np.uint64)
 
 

@@ -19,6 +19,7 @@ from fer_lightning.data.splitting.near_duplicates import thumbnails
 from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.randomness import order_key
 
 __all__ = ["assign_folds", "check_folds", "fold_splits", "linked_names"]
 
@@ -75,8 +76,7 @@ def assign_folds(labels: NDArray[np.int64], groups: NDArray[Any], folds: int, se
     weight = 1.0 / np.maximum(np.bincount(labels), 1)  # a rare class counts as much as a common one
     filled = np.zeros((folds, len(weight)), np.int64)
     assigned = np.empty(len(labels), np.int64)
-    hashed = {name: hashlib.blake2b(b"%d:" % seed + name, digest_size=16).digest() for name in members}
-    for name in sorted(members, key=lambda name: (-len(members[name]), hashed[name])):
+    for name in sorted(members, key=lambda name: (-len(members[name]), order_key(seed, name))):
         rows = members[name]
         counts = np.bincount(labels[rows], minlength=len(weight))
         load = np.round(filled @ (counts * weight), 9)  # sums in another order must not break a tie

@@ -31,6 +31,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from fer_lightning.data.table.images import ImageArray
@@ -213,18 +215,13 @@ def components(
         if len(first) and max(first.max(), second.max()) >= count:
             raise ValueError(f"a pair names row {max(first.max(), second.max())}, there are {count} rows")
         links.append((first, second))
-    root = np.arange(count, dtype=np.int64)
-    one = np.concatenate([link[0] for link in links]) if links else root[:0]
-    other = np.concatenate([link[1] for link in links]) if links else root[:0]
-    while True:
-        apart = root[one] != root[other]
-        one, other = root[one[apart]], root[other[apart]]
-        if not len(one):
-            break
-        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
-        while not np.array_equal(root[root], root):
-            root = root[root]
-    return np.unique(root, return_inverse=True)[1].reshape(count).astype(np.int64)
+    one, other = (np.concatenate([np.empty(0, np.int64), *(link[end] for link in links)]) for end in (0, 1))
+    graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
+    _, smallest, component = np.unique(
+        connected_components(graph, directed=False)[1], return_index=True, return_inverse=True
+    )
+    number = np.argsort(np.argsort(smallest))
+    return number[component].astype(np.int64)
 
 
 def _same(column: NDArray[Any], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

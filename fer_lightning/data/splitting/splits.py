@@ -6,7 +6,6 @@ for every version of every library, and whatever the order of the rows.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.randomness import order_key
 
 __all__ = [
     "complete_splits",
@@ -79,7 +79,7 @@ def grouped_holdout(
     lacking = list(wanted)
     label_of = labels.tolist()
     held = np.zeros(len(labels), bool)
-    for name in sorted(members, key=lambda name: _order_key(seed, name)):
+    for name in sorted(members, key=lambda name: order_key(seed, name)):
         needs: dict[int, int] = {}
         for row in members[name]:
             needs[label_of[row]] = needs.get(label_of[row], 0) + 1
@@ -109,10 +109,6 @@ def _share(count: int, fraction: float) -> int:
     if count < 2:
         return 0
     return min(max(math.floor(count * fraction + 0.5), 1), count - 1)
-
-
-def _order_key(seed: int, name: bytes) -> bytes:
-    return hashlib.blake2b(b"%d:" % seed + name, digest_size=16).digest()
 
 
 def drop_overlap(
@@ -261,7 +257,7 @@ def _exactly(
             "not linked to these (same subject, near-duplicates); ask for fewer"
         )
     spare = held.copy()
-    order = sorted(np.flatnonzero(held).tolist(), key=lambda row: _order_key(seed, contents[row].tobytes()))
+    order = sorted(np.flatnonzero(held).tolist(), key=lambda row: order_key(seed, contents[row].tobytes()))
     for label in np.flatnonzero(wanted).tolist():
         spare[[row for row in order if labels[row] == label][:count]] = False
     for rows in _members(groups).values():
@@ -276,7 +272,7 @@ def _fill_up(
     """Hold further groups out, in place, while a class lacks rows."""
     lacking = wanted - np.bincount(labels[held], minlength=len(wanted))
     members = _members(groups)
-    for name in sorted(members, key=lambda name: _order_key(seed, name)):
+    for name in sorted(members, key=lambda name: order_key(seed, name)):
         rows = members[name]
         if not held[rows[0]] and (lacking[labels[rows]] > 0).any():
             held[rows] = True

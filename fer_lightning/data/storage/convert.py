@@ -10,11 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
-import shutil
-import time
-import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -37,6 +32,7 @@ from fer_lightning.data.storage.writers import (
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.data.table.samples import DIGEST_BYTES, SPLITS, SamplesTable
 from fer_lightning.errors import ConfigError, DataError, FERError
+from fer_lightning.files import flush, part_beside, remove_stale_parts, write_atomically
 from fer_lightning.text import one_line, short_path
 
 __all__ = ["Format", "check_target", "convert"]
@@ -45,7 +41,6 @@ Format = Literal["arrow", "shards", "folders", "parquet", "csv"]
 
 _FILES: dict[str, str] = {"parquet": ".parquet", "csv": ".csv"}  # formats that are one file
 _MEASURED = 10_000  # training images that mean and deviation are taken from
-_STALE = 24 * 3600  # seconds without a change after which a half set is nobody's
 
 
 def convert(
@@ -93,9 +88,9 @@ def convert(
         raise DataError("there is nothing to convert: the samples table is empty")
     target = check_target(out, to)
     try:
-        with _part_beside(target) as part:
-            writing = _Writing(table, images, encoder, to, num_workers, description or {})
-            stored, left_out = writing.write(part)
+        remove_stale_parts(target.parent, target.name)
+        with part_beside(target) as part:
+            stored, left_out = _Writing(table, images, encoder, to, num_workers, description or {}).write(part)
             _publish(part, target)
     except OSError as error:
         raise FERError(one_line(f"{short_path(target)}: cannot be written ({error.strerror or error})")) from error
@@ -160,7 +155,7 @@ class _Writing:
         """
         if self.to == "csv":
             digests, written = write_pixel_csv(part, self.table, self.images)
-            _flush(part)
+            flush(part)
             used = self.table.select(np.flatnonzero(self.table.splits != ""))
             kept = digests[self.table.splits != ""]
             return self._description(used, kept, "pixels", {}), len(self.table) - written
@@ -173,10 +168,9 @@ class _Writing:
                 writer.describe(stored.to_json())
         if part.is_dir():
             stored = self._description(self.table, digests, self.encoder.encoding, describe_files(part, files))
-            (part / METADATA).write_text(stored.to_json(), encoding="utf-8")
-            _flush(part / METADATA)
+            write_atomically(part / METADATA, stored.to_json())
         else:
-            _flush(part)
+            flush(part)
         return stored, 0
 
     def _writer(self, part: Path) -> SetWriter:
@@ -257,40 +251,6 @@ def _statistics(images: ImageArray, rows: NDArray[np.int64]) -> tuple[tuple[floa
     return tuple(np.round(mean, 6).tolist()), tuple(np.round(deviation, 6).tolist())
 
 
-@contextlib.contextmanager
-def _part_beside(target: Path) -> Iterator[Path]:
-    """Give a hidden name beside the destination, and remove what stands there afterwards."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale_parts(target)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        yield part
-    finally:
-        _remove(part)
-
-
-def _remove(part: Path) -> None:
-    if part.is_dir():
-        shutil.rmtree(part, ignore_errors=True)
-    else:
-        part.unlink(missing_ok=True)
-
-
-def _remove_stale_parts(target: Path) -> None:
-    """Remove what conversions to this destination have left that were killed."""
-    named = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{12}\.part")
-    with contextlib.suppress(OSError):  # another process may have removed it, and the folder may not be listed
-        for part in [path for path in target.parent.iterdir() if named.fullmatch(path.name)]:
-            if time.time() - _last_change(part) > _STALE:
-                _remove(part)
-
-
-def _last_change(part: Path) -> float:
-    """Return when a file, or anything in a folder, was changed last: a folder alone knows of its own entries only."""
-    inside = (Path(folder, name) for folder, folders, files in os.walk(part) for name in (*folders, *files))
-    return max(path.lstat().st_mtime for path in (part, *inside))
-
-
 def _publish(part: Path, target: Path) -> None:
     """Rename; an empty folder of that name is replaced.
 
@@ -306,16 +266,7 @@ def _publish(part: Path, target: Path) -> None:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise taken from None
         raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
+    flush(target.parent)
 
 
 def _size_of(path: Path) -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fer_lightning.errors import DataError, MissingExtraError
+from fer_lightning.files import file_digest, flush, json_text
 from fer_lightning.text import one_line, short_path
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
 
 METADATA = "fer_dataset.json"
 FORMAT_VERSION = 1  # raise it whenever an older program would misread a newer set
-_CHUNK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class StoredSet:
 
     def to_json(self) -> str:
         """Return the description as indented JSON."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str) + "\n"
+        return json_text(asdict(self), default=str)
 
 
 def parse_metadata(text: str | bytes, where: str) -> StoredSet:
@@ -145,7 +143,8 @@ def describe_files(folder: Path, names: Sequence[str]) -> dict[str, dict[str, An
     described = {}
     for name in names:
         path = folder / name
-        described[name] = {"bytes": path.stat().st_size, "blake2b": _checksum(path, flush=True)}
+        flush(path)
+        described[name] = {"bytes": path.stat().st_size, "blake2b": file_digest(path)}
     return described
 
 
@@ -171,7 +170,7 @@ def check_files(folder: Path, stored: StoredSet, verify: bool = False) -> None:
                         "truncated or changed; copy or convert the set again"
                     )
                 )
-            if verify and _checksum(path) != expected["blake2b"]:
+            if verify and file_digest(path) != expected["blake2b"]:
                 raise DataError(
                     one_line(
                         f"{short_path(path)}: its checksum is wrong: the file is damaged or changed; copy it again"
@@ -195,13 +194,3 @@ def need(module: str) -> Any:
         raise MissingExtraError(
             f"converted sets need the package {package}: pip install 'fer_lightning[large]'"
         ) from None
-
-
-def _checksum(path: Path, flush: bool = False) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as handle:
-        if flush:
-            os.fsync(handle.fileno())
-        while block := handle.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()

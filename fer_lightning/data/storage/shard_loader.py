@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import uuid
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from fer_lightning.data.batches.transforms import SampleTransform
 from fer_lightning.data.storage.description import METADATA, StoredSet, need, parse_metadata
 from fer_lightning.data.storage.encoded_images import EncodedImages
 from fer_lightning.data.storage.writers import INDEX, SHARD_HEAD, UNUSED, quiet_litdata
-from fer_lightning.data.table.cache import default_cache_dir, file_digest
+from fer_lightning.data.table.cache import default_cache_dir
 from fer_lightning.data.table.images import to_picture, to_planes
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.files import file_digest, replacing
 from fer_lightning.randomness import draw_keys
 from fer_lightning.text import one_line
 from fer_lightning.types import Batch
@@ -67,11 +67,9 @@ class ShardAddress:
         Raises:
             DataError: if it cannot be had.
         """
-        path = self._downloaded(METADATA, METADATA)
-        try:
-            stored = parse_metadata(path.read_bytes(), f"{self.root}/{METADATA}")
-        finally:
-            path.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            content = self._downloaded(METADATA, Path(folder) / METADATA).read_bytes()
+        stored = parse_metadata(content, f"{self.root}/{METADATA}")
         if stored.format != "shards":
             raise DataError(one_line(f"{self.root}: expected a set of shards, found one of format '{stored.format}'"))
         return stored
@@ -85,33 +83,30 @@ class ShardAddress:
         expected = stored.files.get(INDEX, {}).get("blake2b")
         path = self.cache_dir / f"{expected}.parquet"
         if not path.exists():
-            part = self._downloaded(INDEX, path.name)
-            part.replace(path)
+            self._downloaded(INDEX, path)
         if file_digest(path) != expected:
             path.unlink()
             raise DataError(one_line(f"{self.root}/{INDEX}: its checksum is wrong: it is damaged or changed"))
         return path
 
-    def _downloaded(self, name: str, local: str) -> Path:
+    def _downloaded(self, name: str, path: Path) -> Path:
         quiet_litdata()
         downloader = need("litdata.streaming.downloader")
-        folder = self.cache_dir
-        part = folder / f"{local}.{uuid.uuid4().hex[:12]}.part"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            downloader.get_downloader(self.root, str(folder), []).download_file(f"{self.root}/{name}", str(part))
-            part.stat()
+            with replacing(path) as part:
+                try:
+                    downloader.get_downloader(self.root, str(path.parent), []).download_file(
+                        f"{self.root}/{name}", str(part)
+                    )
+                finally:
+                    Path(f"{part}.lock").unlink(missing_ok=True)
         except Exception as error:  # each object store fails in its own way; each means the same here
-            part.unlink(missing_ok=True)
             raise DataError(
                 one_line(
                     f"{self.root}/{name}: cannot be fetched ({type(error).__name__}: {error}); is the address right?"
                 )
             ) from None
-        finally:
-            with contextlib.suppress(OSError):
-                Path(f"{part}.lock").unlink(missing_ok=True)
-        return part
+        return path
 
     def open(self, split: str, **options: Any) -> Any:
         """Return litdata's ``StreamingDataset`` of the shards of a split; samples are (row, encoded image).

@@ -5,25 +5,21 @@ The cache is never needed: whatever is wrong with it, the data set is parsed aga
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import logging
 import os
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["cached_arrays", "default_cache_dir", "file_digest", "listing_digest"]
+from fer_lightning.files import remove_stale_parts, replacing
+
+__all__ = ["cached_arrays", "default_cache_dir"]
 
 _LOG = logging.getLogger(__name__)
-_CHUNK = 1 << 20  # bytes
-_STALE = 24 * 3600  # seconds after which the half file of a killed process is nobody's
 
 
 def cached_arrays(
@@ -70,41 +66,6 @@ def default_cache_dir() -> Path | None:
         return None
 
 
-def file_digest(path: Path) -> str:
-    """Return the BLAKE2b digest of a file's content, 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def listing_digest(folder: Path) -> str:
-    """Return a digest of which files a folder holds at any depth, 32 hexadecimal digits.
-
-    Names, sizes and modification times take part, contents do not: reading tens of thousands of small files would take
-    as long as decoding them. Hidden files and folders are left out.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, entry in _walk(folder, b""):
-        status = entry.stat()
-        digest.update(b"%s\0%d\0%d\n" % (name, status.st_size, status.st_mtime_ns))
-    return digest.hexdigest()
-
-
-def _walk(folder: str | Path, prefix: bytes) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        if entry.name.startswith("."):
-            continue
-        name = prefix + os.fsencode(entry.name)
-        if entry.is_dir():
-            yield from _walk(entry.path, name + b"/")
-        elif entry.is_file():
-            yield name, entry
-
-
 def _load(path: Path) -> dict[str, NDArray[Any]] | None:
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
@@ -118,28 +79,11 @@ def _load(path: Path) -> dict[str, NDArray[Any]] | None:
 
 def _store(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale_parts(path.parent)
-        part = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:12]}.part")  # readable to others, unlike tempfile's
-        try:
-            with part.open("xb") as handle:
-                np.savez(handle, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for `allow_pickle`
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(part, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise
+        remove_stale_parts(path.parent)
+        with replacing(path) as part, part.open("xb") as handle:
+            np.savez(handle, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for `allow_pickle`
     except OSError as error:
         _warn_no_cache(str(path.parent), error.strerror or str(error))
-
-
-def _remove_stale_parts(folder: Path) -> None:
-    for part in folder.glob("*.part"):
-        with contextlib.suppress(OSError):  # another process may have removed it
-            if time.time() - part.stat().st_mtime > _STALE:
-                part.unlink()
 
 
 @functools.cache  # one warning per folder and reason

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.table.images import ConcatImages, ImageArray, SubsetImages, is_in_memory
-from fer_lightning.emotions import scheme_of
+from fer_lightning.emotions import LabelScheme, scheme_of
 from fer_lightning.errors import DataError, LabelError
 
-__all__ = ["DIGEST_BYTES", "FOCUS", "SPLITS", "SamplesTable", "concatenate", "content_digests"]
+__all__ = ["DIGEST_BYTES", "FOCUS", "SPLITS", "SamplesTable", "concatenate", "content_digests", "with_classes"]
 
 SPLITS = ("train", "val", "test")
 FOCUS = "focus"
@@ -213,6 +213,45 @@ def concatenate(tables: Sequence[SamplesTable]) -> SamplesTable:
         root=first.root if all(table.root == first.root for table in tables) else None,
         left_out=tuple(entry for table in tables for entry in table.left_out),
     )
+
+
+def with_classes(table: SamplesTable, class_names: tuple[str, ...]) -> SamplesTable:
+    """Return a table with other classes, matched by name or synonym.
+
+    Rows of a class that is not among them are left out and told so. Soft labels keep the columns of these classes and
+    sum to 1 again; where nothing is left of them, the row's label gets all.
+
+    Args:
+        table: the samples.
+        class_names: the new classes, in any order.
+    """
+    scheme = LabelScheme("custom", class_names)
+    label_of = np.array([_label(scheme, name) for name in table.class_names], np.int64)
+    labels = label_of[table.labels]
+    keep = np.flatnonzero(labels >= 0)
+    told = tuple(
+        (str(table.files[row]), f"class '{table.class_names[table.labels[row]]}' is not used")
+        for row in np.flatnonzero(labels < 0)
+    )
+    labels, soft = labels[keep], None
+    if table.soft_labels is not None:
+        soft = np.zeros((len(keep), len(class_names)), np.float32)
+        for column in np.flatnonzero(label_of >= 0):
+            soft[:, label_of[column]] += table.soft_labels[keep, column]
+        empty = np.flatnonzero(soft.sum(axis=1) == 0)
+        soft[empty, labels[empty]] = 1.0
+        soft /= soft.sum(axis=1, keepdims=True)
+    left_out = (*table.left_out, *told)
+    return replace(table.select(keep), class_names=class_names, labels=labels, soft_labels=soft, left_out=left_out)
+
+
+def _label(scheme: LabelScheme, name: str) -> int:
+    if name in scheme.class_names:
+        return scheme.class_names.index(name)
+    try:
+        return scheme.index(name)
+    except LabelError:
+        return -1
 
 
 def _column(tables: Sequence[SamplesTable], name: str) -> NDArray[Any]:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from fer_lightning.data.table.images import ImageArray, is_in_memory, to_picture
 from fer_lightning.data.table.samples import DIGEST_BYTES, SamplesTable, concatenate, content_digests
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.randomness import uniform
+from fer_lightning.randomness import order_key, uniform
 
 __all__ = [
     "REPORT_RECIPE",
@@ -223,31 +223,11 @@ def hash_order(digests: NDArray[np.uint8], rows: NDArray[np.int64], seed: int) -
         rows: int64 ``(M,)``: the rows to order.
         seed: another seed gives an unrelated order.
     """
-    return sorted(rows.tolist(), key=lambda row: _hash(b"order:%d:" % seed + digests[row].tobytes()))
+    return sorted(rows.tolist(), key=lambda row: order_key(seed, digests[row].tobytes(), b"order:"))
 
 
 def _hash(text: bytes, size: int = DIGEST_BYTES) -> bytes:
     return hashlib.blake2b(text, digest_size=size).digest()
-
-
-def parent_rows(table: SamplesTable) -> NDArray[np.int64]:
-    """Return the row of each synthetic image's parent, int64 ``(N,)``; -1 for rows without a parent.
-
-    A parent is found by the source and the file that its child names.
-
-    Raises:
-        DataError: if a parent is not in the table, or two images of a source go by its name.
-    """
-    found = _found_parents(table)
-    if "parent" in table.groups:
-        lost = np.flatnonzero((table.groups["parent"] != "") & (found < 0))
-        if len(lost):
-            row = lost[0]
-            raise DataError(
-                f"{table.files[row]}: its parent '{table.groups['parent'][row]}' is not among the images of source "
-                f"'{table.sources[row]}'; keep parents and children together"
-            )
-    return found
 
 
 def renamed_parents(table: SamplesTable, files: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -263,12 +243,18 @@ def renamed_parents(table: SamplesTable, files: NDArray[np.str_]) -> NDArray[np.
     Raises:
         DataError: if two images of a source go by the name of a parent.
     """
-    found = _found_parents(table)
+    found = parent_rows(table)
     return np.where(found < 0, table.groups["parent"], files[found])
 
 
-def _found_parents(table: SamplesTable) -> NDArray[np.int64]:
-    """Return the row of each row's parent, -1 where it has none or the table has not got it."""
+def parent_rows(table: SamplesTable) -> NDArray[np.int64]:
+    """Return the row of each synthetic image's parent, int64 ``(N,)``; -1 without a parent, or one that is not there.
+
+    A parent is found by the source and the file that its child names.
+
+    Raises:
+        DataError: if two images of a source go by the name of a parent.
+    """
     found = np.full(len(table), -1, np.int64)
     children = np.flatnonzero(table.groups["parent"] != "") if "parent" in table.groups else found[:0]
     if len(children):

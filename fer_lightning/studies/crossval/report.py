@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from fer_lightning import __version__
 from fer_lightning.evaluation.spread import Spread
 from fer_lightning.figures import figure_png
-from fer_lightning.files import csv_text, write_atomically
+from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.studies.crossval.comparison import Comparison, notes_on
 from fer_lightning.studies.crossval.page import page_html
 from fer_lightning.studies.crossval.plots import gains_figure, runs_figure
@@ -81,7 +80,7 @@ def _json(comparison: Comparison, notes: Sequence[str]) -> str:
         "missing": [dict(zip(("arm", "fold", "seed"), key, strict=True)) for key in comparison.missing],
         "runs": [_run(run) for run in comparison.runs],
     }
-    return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(values)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

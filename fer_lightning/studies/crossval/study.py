@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fer_lightning.cli.stored_config import peek
 from fer_lightning.errors import ConfigError, DataError, FERError
 from fer_lightning.evaluation.spread import Key
-from fer_lightning.files import write_atomically
+from fer_lightning.files import json_text, write_atomically
 from fer_lightning.runs.changes import what_differs
 from fer_lightning.runs.folder import BEST, newest_run, run_status
 from fer_lightning.studies.child_runs import fit_in_child
@@ -187,8 +187,7 @@ def _check_study(folder: Path, facts: dict[str, Facts]) -> None:
                 "the arm another name"
             )
     arms = {name: {"values": found.values, "fingerprints": found.fingerprints} for name, found in facts.items()}
-    content = json.dumps({"schema": _SCHEMA, "arms": {**stored, **arms}}, indent=1, ensure_ascii=False)
-    write_atomically(path, f"{content}\n")
+    write_atomically(path, json_text({"schema": _SCHEMA, "arms": {**stored, **arms}}))
 
 
 def _run_all(options: Options, folder: Path, facts: dict[str, Facts], progress: _Progress) -> None:

@@ -17,7 +17,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from fer_lightning.figures import figure_png
-from fer_lightning.files import csv_text, write_atomically
+from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.studies.tune.config import best_config
 from fer_lightning.studies.tune.options import Options
 from fer_lightning.studies.tune.plots import TrialRow, history_figure, importance_figure, slice_figure
@@ -155,8 +155,7 @@ class Results:
         if ranked and ranked[0].number != self._best:
             self._best = ranked[0].number
             write_atomically(self.folder / "best.yaml", self._best_yaml(ranked[0]))
-        summary = json.dumps(self._summary(rows, ranked, importance), indent=1, ensure_ascii=False)
-        write_atomically(self.folder / "study.json", summary + "\n")
+        write_atomically(self.folder / "study.json", json_text(self._summary(rows, ranked, importance)))
         if last or time.monotonic() - self._drawn > PICTURE_SECONDS:
             self._draw(rows, importance)
             self._drawn = time.monotonic()

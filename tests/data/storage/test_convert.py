@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_lightning.data.sets.fer2013.fer2013 import scan_fer2013
+from fer_lightning.data.sets.fer2013.fer2013 import UsageSplits, scan_fer2013
 from fer_lightning.data.storage import convert as convert_module
 from fer_lightning.data.storage.convert import Format, check_target, convert
 from fer_lightning.data.storage.description import METADATA
@@ -112,7 +112,7 @@ def test_a_csv_of_48_pixels_keeps_them_all(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (14, 1, 48, 48)).astype(np.uint8)
     table = replace(stripes_table({"train": 14}), images=images, digests=content_digests(images))
     convert(table, tmp_path / "c.csv", "csv")
-    read = scan_fer2013(tmp_path / "c.csv", val="none", test="none", cache_dir=tmp_path / "cache")
+    read = scan_fer2013(tmp_path / "c.csv", UsageSplits(val="none", test="none"), cache_dir=tmp_path / "cache")
     assert (read.images[np.arange(14)] == images).all()
 
 

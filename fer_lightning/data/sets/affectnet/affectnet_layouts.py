@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fer_lightning.data.table.bad_rows import appearance, known_kind
-from fer_lightning.data.table.cache import cached_arrays, file_digest, listing_digest
+from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.errors import DataError
+from fer_lightning.files import file_digest, listing_digest
 from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["LIST_COLUMNS", "AffectNetRows", "read_annotations", "read_file_list"]

@@ -37,96 +37,24 @@ from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import excerpt, one_line
 
-__all__ = ["FER2013DataModule", "UsageSplits", "read_fer2013", "scan_fer2013"]
-
-
-def scan_fer2013(
-    root: str | Path,
-    *,
-    soft_labels: bool = False,
-    train: str = "Training",
-    val: str = "PublicTest",
-    test: str = "PrivateTest",
-    holdout_fraction: float = 0.1,
-    split_seed: int = 0,
-    on_error: OnError = "raise",
-    cache_dir: str | Path | None = None,
-) -> SamplesTable:
-    """Read FER2013, whichever way it lies on disk; layouts, splits and licence stand in this module's docstring.
-
-    Args:
-        root: folder of the data set, or its CSV file.
-        soft_labels: read the FER+ votes as well.
-        train: usage to train on: ``Training``, ``PublicTest``, ``PrivateTest``, several joined by ``+``, or ``none``.
-        val: the same for validation, or ``holdout``: training rows, stratified, identical images kept together.
-        test: the same for testing.
-        holdout_fraction: share of the training rows that ``holdout`` takes, above 0 and below 1.
-        split_seed: chooses which rows ``holdout`` takes.
-        on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and logs how many and why.
-        cache_dir: where the parsed images are kept; ``None`` for the user's cache folder.
-
-    Returns:
-        The table: images uint8 ``(N, 1, 48, 48)``, sources ``fer2013/<Usage>``, files ``fer2013.csv#<line>`` or paths
-        relative to ``root``. A usage that the data lacks gives an empty split.
-
-    Raises:
-        ConfigError: for an unknown usage, one that serves two splits, or a wrong fraction.
-        DataError: if the data set is missing, ambiguous or malformed; the message names file and line.
-        LabelError: for an unknown emotion code or class folder.
-    """
-    usages = UsageSplits(train, val, test, holdout_fraction, split_seed)
-    layout, rows = read_fer2013(root, on_error, cache_dir)
-    soft = votes_to_soft_labels(aligned_votes(rows, layout), rows.labels) if soft_labels else None
-    return SamplesTable(
-        class_names=SEVEN.class_names,
-        images=rows.images[:, None],
-        labels=rows.labels,
-        splits=usages.assign(rows),
-        sources=np.array([f"fer2013/{usage}" for usage in USAGES])[rows.usages],
-        files=layout.files(rows),
-        digests=rows.digests,
-        soft_labels=soft,
-        left_out=rows.left_out,
-    )
-
-
-def read_fer2013(
-    root: str | Path, on_error: OnError = "raise", cache_dir: str | Path | None = None
-) -> tuple[Layout, Fer2013Rows]:
-    """Find the data set and read its rows.
-
-    Args:
-        root: folder of the data set, or its CSV file.
-        on_error: what to do with a bad row.
-        cache_dir: where the parsed images are kept; ``None`` for the user's cache folder.
-
-    Raises:
-        DataError: if the data set is missing, ambiguous or malformed; the message names file and line.
-        LabelError: for an unknown emotion code or class folder.
-    """
-    check_on_error(on_error)
-    try:
-        layout = find_layout(Path(root).expanduser())
-        return layout, read_layout(layout, on_error, None if cache_dir is None else Path(cache_dir))
-    except OSError as error:
-        raise DataError(one_line(f"{error.filename or root}: cannot be read ({error.strerror or error})")) from None
+__all__ = ["FER2013DataModule", "UsageDataModule", "UsageSplits", "read_fer2013", "scan_fer2013"]
 
 
 class UsageSplits:
-    """Which official parts serve which split.
-
-    Args:
-        train: usage to train on, several joined by ``+``, or ``none``.
-        val: the same for validation, or ``holdout``: a part of the training rows.
-        test: the same for testing.
-        holdout_fraction: share of the training rows that ``holdout`` takes.
-        split_seed: chooses which rows ``holdout`` takes.
+    """Which official parts serve which split; the arguments are those of :class:`UsageDataModule`.
 
     Raises:
         ConfigError: for an unknown usage, one that serves two splits, or a wrong fraction.
     """
 
-    def __init__(self, train: str, val: str, test: str, holdout_fraction: float, split_seed: int) -> None:
+    def __init__(
+        self,
+        train: str = "Training",
+        val: str = "PublicTest",
+        test: str = "PrivateTest",
+        holdout_fraction: float = 0.1,
+        split_seed: int = 0,
+    ) -> None:
         self.parts = _split_usages(train, val, test)
         self.fraction = holdout_fraction if _is_holdout(val) else None
         self.seed = split_seed
@@ -196,16 +124,79 @@ def _hold_out(rows: Fer2013Rows, splits: NDArray[np.str_], fraction: float, seed
     splits[chosen[held]] = "val"
 
 
-class FER2013DataModule(EmotionDataModule):
-    """FER2013 in any of its layouts; what it is, where its splits come from and its licence: see this module.
+def scan_fer2013(
+    root: str | Path,
+    usages: UsageSplits | None = None,
+    *,
+    soft_labels: bool = False,
+    on_error: OnError = "raise",
+    cache_dir: str | Path | None = None,
+    hold_out: bool = True,
+) -> SamplesTable:
+    """Read FER2013, whichever way it lies on disk; layouts, splits and licence stand in this module's docstring.
+
+    Args:
+        root: folder of the data set, or its CSV file.
+        usages: which part serves which split; ``None`` for Training, PublicTest and PrivateTest.
+        soft_labels: read the FER+ votes as well.
+        on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and logs how many and why.
+        cache_dir: where the parsed images are kept; ``None`` for the user's cache folder.
+        hold_out: whether the validation ``holdout`` takes its rows; without it they stay in training.
+
+    Returns:
+        The table: images uint8 ``(N, 1, 48, 48)``, sources ``fer2013/<Usage>``, files ``fer2013.csv#<line>`` or paths
+        relative to ``root``. A usage that the data lacks gives an empty split.
+
+    Raises:
+        DataError: if the data set is missing, ambiguous or malformed; the message names file and line.
+        LabelError: for an unknown emotion code or class folder.
+    """
+    layout, rows = read_fer2013(root, on_error, cache_dir)
+    soft = votes_to_soft_labels(aligned_votes(rows, layout), rows.labels) if soft_labels else None
+    return SamplesTable(
+        class_names=SEVEN.class_names,
+        images=rows.images[:, None],
+        labels=rows.labels,
+        splits=(UsageSplits() if usages is None else usages).assign(rows, hold_out),
+        sources=np.array([f"fer2013/{usage}" for usage in USAGES])[rows.usages],
+        files=layout.files(rows),
+        digests=rows.digests,
+        soft_labels=soft,
+        left_out=rows.left_out,
+    )
+
+
+def read_fer2013(
+    root: str | Path, on_error: OnError = "raise", cache_dir: str | Path | None = None
+) -> tuple[Layout, Fer2013Rows]:
+    """Find the data set and read its rows.
+
+    Args:
+        root: folder of the data set, or its CSV file.
+        on_error: what to do with a bad row.
+        cache_dir: where the parsed images are kept; ``None`` for the user's cache folder.
+
+    Raises:
+        DataError: if the data set is missing, ambiguous or malformed; the message names file and line.
+        LabelError: for an unknown emotion code or class folder.
+    """
+    check_on_error(on_error)
+    try:
+        layout = find_layout(Path(root).expanduser())
+        return layout, read_layout(layout, on_error, None if cache_dir is None else Path(cache_dir))
+    except OSError as error:
+        raise DataError(one_line(f"{error.filename or root}: cannot be read ({error.strerror or error})")) from None
+
+
+class UsageDataModule(EmotionDataModule):
+    """Base of the data modules that take their rows from FER2013.
 
     Args:
         root: folder with ``fer2013.csv``, ``icml_face_data.csv`` or ``train/`` and ``test/``; or the CSV itself.
-        soft_labels: train on the FER+ votes, from ``fer2013new.csv`` beside the data.
-        train: usage to train on: ``Training``, ``PublicTest``, ``PrivateTest``, several joined by ``+``.
-        val: the same for validation, or ``holdout`` for a part of the training rows.
+        train: usage to train on: ``Training``, ``PublicTest``, ``PrivateTest``, several joined by ``+``, or ``none``.
+        val: the same for validation, or ``holdout``: training rows, stratified, identical images kept together.
         test: the same for testing.
-        holdout_fraction: share of the training rows that ``holdout`` takes.
+        holdout_fraction: share of the training rows that ``holdout`` takes, above 0 and below 1.
         split_seed: chooses which rows ``holdout`` takes.
         on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and counts them.
         **options: of :class:`.EmotionDataModule`.
@@ -217,7 +208,6 @@ class FER2013DataModule(EmotionDataModule):
     def __init__(
         self,
         root: str,
-        soft_labels: bool = False,
         train: str = "Training",
         val: str = "PublicTest",
         test: str = "PrivateTest",
@@ -228,23 +218,30 @@ class FER2013DataModule(EmotionDataModule):
     ) -> None:
         super().__init__(**options)
         self.root = root
-        self.soft_labels = soft_labels
-        self.usages = {"train": train, "val": val, "test": test}
-        self.holdout_fraction = holdout_fraction
-        self.split_seed = split_seed
+        self.usages = UsageSplits(train, val, test, holdout_fraction, split_seed)
         self.on_error: OnError = on_error
+
+
+class FER2013DataModule(UsageDataModule):
+    """FER2013 in any of its layouts; what it is, where its splits come from and its licence: see this module.
+
+    Args:
+        root: folder with ``fer2013.csv``, ``icml_face_data.csv`` or ``train/`` and ``test/``; or the CSV itself.
+        soft_labels: train on the FER+ votes, from ``fer2013new.csv`` beside the data.
+        **options: of :class:`UsageDataModule`.
+    """
+
+    def __init__(self, root: str, soft_labels: bool = False, **options: Any) -> None:
+        super().__init__(root=root, **options)
+        self.soft_labels = soft_labels
 
     def scan(self) -> SamplesTable:
         """Read the data set."""
-        usages = dict(self.usages)
-        if self.folds is not None and _is_holdout(usages["val"]):
-            usages["val"] = "none"  # a fold will be held out
         return scan_fer2013(
             self.root,
+            self.usages,
             soft_labels=self.soft_labels,
-            holdout_fraction=self.holdout_fraction,
-            split_seed=self.split_seed,
             on_error=self.on_error,
             cache_dir=self.cache_dir,
-            **usages,
+            hold_out=self.folds is None,  # else a fold will be held out
         )

@@ -16,8 +16,9 @@ from fer_lightning.data.sets.fer2013.fer2013_folder import read_folder_rows, top
 from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows
 from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.bad_rows import BadRows, OnError
-from fer_lightning.data.table.cache import cached_arrays, file_digest, listing_digest
+from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.errors import DataError
+from fer_lightning.files import file_digest, listing_digest
 from fer_lightning.text import one_line, short_path
 
 __all__ = ["Layout", "find_layout", "read_layout"]

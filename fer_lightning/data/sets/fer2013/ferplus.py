@@ -21,11 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule, UsageSplits, read_fer2013
+from fer_lightning.data.sets.fer2013.fer2013 import UsageDataModule, read_fer2013
 from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import OnError, warn_left_out
+from fer_lightning.data.table.bad_rows import warn_left_out
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS, canonical
 from fer_lightning.errors import ConfigError, DataError
@@ -127,7 +126,7 @@ def _soft(
     return np.where(sums > 0, soft / np.maximum(sums, 1e-9), winner)
 
 
-class FERPlusDataModule(EmotionDataModule):
+class FERPlusDataModule(UsageDataModule):
     """FER2013's images with the labels of FER+; what it is: see this module.
 
     Args:
@@ -137,18 +136,10 @@ class FERPlusDataModule(EmotionDataModule):
         ties: rows with two winners: ``drop``, ``fer2013`` (FER2013's label decides) or ``first``.
         single_votes: count votes that only one person gave.
         share: for ``multi``.
-        train: usage to train on: ``Training``, ``PublicTest``, ``PrivateTest``, several joined by ``+``.
-        val: the same for validation, or ``holdout`` for a part of the training rows.
-        test: the same for testing.
-        holdout_fraction: share of the training rows that ``holdout`` takes.
-        split_seed: chooses which rows ``holdout`` takes.
-        on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and counts them.
-        **options: of :class:`.EmotionDataModule`.
+        **options: of :class:`.UsageDataModule`.
     """
 
     class_names = EIGHT.class_names
-    native_mean = FER2013DataModule.native_mean
-    native_std = FER2013DataModule.native_std
 
     def __init__(
         self,
@@ -157,22 +148,13 @@ class FERPlusDataModule(EmotionDataModule):
         ties: Ties = "drop",
         single_votes: bool = False,
         share: float = 0.3,
-        train: str = "Training",
-        val: str = "PublicTest",
-        test: str = "PrivateTest",
-        holdout_fraction: float = 0.1,
-        split_seed: int = 0,
-        on_error: OnError = "raise",
         **options: Any,
     ) -> None:
-        super().__init__(**options)
-        self.root = root
+        super().__init__(root=root, **options)
         self.target: Target = target
         self.ties: Ties = ties
         self.single_votes = single_votes
         self.share = share
-        self.usages = UsageSplits(train, val, test, holdout_fraction, split_seed)
-        self.on_error: OnError = on_error
 
     def scan(self) -> SamplesTable:
         """Read images and votes; rows without a label of their own are left out and counted."""
