@@ -15,13 +15,12 @@ from fer_lightning.data.table.manifest_file import manifest_text
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, json_text, write_atomically
-from fer_lightning.inspection.plots import pairs_figure
+from fer_lightning.inspection.examples import list_cells, one_per_group, pairs_picture
 from fer_lightning.text import table_lines
 
 __all__ = ["dedupe_summary", "dedupe_text", "write_dedupe_report"]
 
 _SHOWN = 16  # pairs in a picture
-_NAME = 20  # characters of a file's name below an image
 _IN_SPLIT = tuple(f" in {split}" for split in SPLITS)  # how a reason ends if the row that stays is of another split
 _AS = {
     "same image": "as an image that is kept already",
@@ -70,7 +69,7 @@ def write_dedupe_report(
     titles = {"near_duplicates": "near-duplicates, closest first", "conflicts": "one photograph, two labels"}
     for stem, title in titles.items():
         if len(shown[stem]):
-            files[f"{stem}.png"] = _picture(table, duplicates, shown[stem], f"{name}: {title}")
+            files[f"{stem}.png"] = figure_png(pairs_picture(table, duplicates, shown[stem], f"{name}: {title}"))
         else:
             (out / f"{stem}.png").unlink(missing_ok=True)  # of an earlier call with other options
     for file, content in files.items():
@@ -154,17 +153,13 @@ def _members(table: SamplesTable, duplicates: Duplicates, cleaning: Cleaning) ->
     rows = np.flatnonzero(np.bincount(groups)[groups] > 1)
     rows = rows[np.lexsort((rows, groups[rows]))]
     return [
-        (int(groups[row]), *_row(table, row), "yes" if cleaning.keep[row] else "no", str(cleaning.reasons[row]))
+        (int(groups[row]), *list_cells(table, row), "yes" if cleaning.keep[row] else "no", str(cleaning.reasons[row]))
         for row in rows.tolist()
     ]
 
 
 def _removed(table: SamplesTable, cleaning: Cleaning) -> list[tuple[Any, ...]]:
-    return [(*_row(table, row), str(cleaning.reasons[row])) for row in np.flatnonzero(~cleaning.keep).tolist()]
-
-
-def _row(table: SamplesTable, row: int) -> tuple[str, str, str]:
-    return str(table.files[row]), str(table.splits[row]), table.class_names[table.labels[row]]
+    return [(*list_cells(table, row), str(cleaning.reasons[row])) for row in np.flatnonzero(~cleaning.keep).tolist()]
 
 
 def _shown_pairs(table: SamplesTable, duplicates: Duplicates) -> dict[str, NDArray[np.int64]]:
@@ -175,30 +170,6 @@ def _shown_pairs(table: SamplesTable, duplicates: Duplicates) -> dict[str, NDArr
     shown = {}
     for stem, wanted in (("near_duplicates", pairs.distance > 0), ("conflicts", conflicting & ~blank)):
         order = np.argsort(pairs.distance, kind="stable")
-        order = order[wanted[order]]
-        order = order[np.sort(np.unique(duplicates.near_groups[pairs.first[order]], return_index=True)[1])]
+        order = one_per_group(duplicates, order[wanted[order]])
         shown[stem] = order[np.linspace(0, len(order) - 1, min(_SHOWN, len(order))).astype(np.int64)]
     return shown
-
-
-def _short_name(file: str) -> str:
-    """Return the end of a file's name; of a file that holds many images, the place in it."""
-    name = file.rpartition("/")[2]
-    holder, _, place = name.rpartition("#")
-    name = f"#{place}" if holder and place.isdigit() else name
-    return name if len(name) <= _NAME else f"...{name[3 - _NAME :]}"
-
-
-def _split(table: SamplesTable, row: int) -> str:
-    return str(table.splits[row]) or "unused"
-
-
-def _picture(table: SamplesTable, duplicates: Duplicates, chosen: NDArray[np.int64], title: str) -> bytes:
-    first, second = duplicates.pairs.first[chosen], duplicates.pairs.second[chosen]
-
-    def caption(row: int) -> str:
-        return f"{_short_name(str(table.files[row]))}\n{_split(table, row)}, {table.class_names[table.labels[row]]}"
-
-    captions = [(caption(one), caption(other)) for one, other in zip(first.tolist(), second.tolist(), strict=True)]
-    conflicting = (table.labels[first] != table.labels[second]).tolist()
-    return figure_png(pairs_figure(table.images[first], table.images[second], captions, conflicting, title))

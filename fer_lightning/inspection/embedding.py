@@ -13,7 +13,7 @@ from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError, MissingExtraError
 from fer_lightning.figures import INK, house_style
 from fer_lightning.inspection.plots import class_colors
-from fer_lightning.inspection.statistics import focus_of
+from fer_lightning.inspection.statistics import train_or_all
 
 __all__ = ["check_tsne", "embed_pixels", "embedding_figure", "stratified_rows"]
 
@@ -68,7 +68,7 @@ def embed_pixels(table: SamplesTable, samples: int, seed: int) -> tuple[NDArray[
     """Lay training images out in the plane by t-SNE of their pixels, after PCA to 50 components.
 
     Args:
-        table: the images; those of the part that :func:`.focus_of` names are used.
+        table: the images; those of the part that :func:`.train_or_all` names are used.
         samples: the most images; classes keep their shares. 3,000 take half a minute on two cores.
         seed: of the draw and of both methods.
 
@@ -79,7 +79,7 @@ def embed_pixels(table: SamplesTable, samples: int, seed: int) -> tuple[NDArray[
         MissingExtraError: if scikit-learn is not installed.
         ConfigError: if there are fewer than five images.
     """
-    rows = stratified_rows(table.labels, focus_of(table)[1], samples, seed)
+    rows = stratified_rows(table.labels, train_or_all(table)[1], samples, seed)
     check_tsne(len(rows))
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

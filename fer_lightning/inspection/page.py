@@ -19,13 +19,13 @@ from fer_lightning.errors import DataError
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.inspection.embedding import check_tsne, embed_pixels, embedding_figure
+from fer_lightning.inspection.examples import caption, list_cells, one_per_group, pairs_picture, short_name
 from fer_lightning.inspection.findings import findings
 from fer_lightning.inspection.plots import (
     counts_figure,
     faces_figure,
     histogram_figure,
     light_figure,
-    pairs_figure,
     samples_figure,
     sizes_figure,
     strip_figure,
@@ -34,8 +34,7 @@ from fer_lightning.inspection.statistics import (
     UNUSED,
     PixelStatistics,
     column_summary,
-    faces_of,
-    focus_of,
+    mean_faces,
     measure_pixels,
     pixel_summary,
     size_summary,
@@ -43,6 +42,7 @@ from fer_lightning.inspection.statistics import (
     split_names,
     split_summary,
     subject_summary,
+    train_or_all,
 )
 from fer_lightning.pages import render
 
@@ -182,7 +182,7 @@ def inspect_table(
     if not len(table):
         raise DataError(f"{name}: there is no image to inspect")
     if tsne:
-        check_tsne(min(tsne_samples, len(focus_of(table)[1])))
+        check_tsne(min(tsne_samples, len(train_or_all(table)[1])))
     pixels = measure_pixels(table)
     found = find_duplicates(table, near=near, mirrored=mirrored)
     report = {**_head(table, name, seed, notes), **_numbers(table, pixels)}
@@ -210,7 +210,7 @@ def _head(table: SamplesTable, name: str, seed: int, notes: Sequence[tuple[str, 
         "image_shape": list(table.images.shape[1:]),
         "scheme": table.scheme,
         "class_names": list(table.class_names),
-        "part": focus_of(table)[0],
+        "part": train_or_all(table)[0],
         "findings": [],
         "unreadable": [{"file": str(file), "reason": str(reason)} for file, reason in notes],
     }
@@ -240,7 +240,7 @@ def _add_tables(
     counts = {split: report["splits"][split]["counts"] for split in names}
     output.table("counts.csv", ["class", *names], [[k, *(counts[s][k] for s in names)] for k in table.class_names])
     if len(pixels.blank):
-        rows = [[*_place(table, row), f"{pixels.contrast[row]:.6f}"] for row in pixels.blank]
+        rows = [[row, *list_cells(table, row), f"{pixels.contrast[row]:.6f}"] for row in pixels.blank.tolist()]
         output.table("blank.csv", ["row", "file", "split", "label", "standard_deviation"], rows)
     exact, groups = found.exact_groups, found.near_groups
     repeated = np.flatnonzero(np.bincount(groups)[groups] > 1)
@@ -249,24 +249,22 @@ def _add_tables(
         # numbered in the order in which they are listed
         number = {group: place for place, group in enumerate(dict.fromkeys(groups[order].tolist()), start=1)}
         content = {group: place for place, group in enumerate(dict.fromkeys(exact[order].tolist()), start=1)}
-        rows = [[number[int(groups[row])], content[int(exact[row])], *_place(table, row)] for row in order]
+        rows = [
+            [number[int(groups[row])], content[int(exact[row])], row, *list_cells(table, row)] for row in order.tolist()
+        ]
         output.table("duplicates.csv", ["group", "identical", "row", "file", "split", "label"], rows)
     if report["unreadable"]:
         rows = [[note["file"], note["reason"]] for note in report["unreadable"]]
         output.table("unreadable.csv", ["file", "reason"], rows)
 
 
-def _place(table: SamplesTable, row: np.int64) -> list[Any]:
-    return [int(row), str(table.files[row]), str(table.splits[row]), table.class_names[table.labels[row]]]
-
-
 def _add_statistics(output: _Output, table: SamplesTable, report: dict[str, Any], pixels: PixelStatistics) -> None:
-    part, rows = focus_of(table)
+    part, rows = train_or_all(table)
     counts = {split: report["splits"][split]["counts"] for split in split_names(table)}
     output.picture(
         "classes", "counts", counts_figure(counts, "Images per class"), "Images of each class in each split."
     )
-    mean, std = faces_of(pixels)
+    mean, std = mean_faces(pixels)
     figure = faces_figure(mean, std, pixels.face_rows.tolist(), table.class_names, f"Mean faces, {part}")
     shows = "Mean and standard deviation of the images of each class, and where the mean differs from that of all."
     output.picture("faces", "mean_faces", figure, shows)
@@ -288,7 +286,7 @@ def _add_statistics(output: _Output, table: SamplesTable, report: dict[str, Any]
 
 
 def _add_examples(output: _Output, table: SamplesTable, pixels: PixelStatistics, seed: int) -> None:
-    part, rows = focus_of(table)
+    part, rows = train_or_all(table)
     chosen = {}
     for label, name in enumerate(table.class_names):
         of_class = rows[table.labels[rows] == label]
@@ -299,26 +297,14 @@ def _add_examples(output: _Output, table: SamplesTable, pixels: PixelStatistics,
     output.picture("faces", "samples", figure, f"Images of each class, drawn with seed {seed}.")
     extremes = np.concatenate(pixels.extremes(_EXTREMES))
     if len(extremes):
-        captions = [f"{_short(table, row)}\n{pixels.brightness[row]:.3f}" for row in extremes]
+        captions = [f"{short_name(table, row)}\n{pixels.brightness[row]:.3f}" for row in extremes.tolist()]
         figure = strip_figure(table.images[extremes], captions, "Darkest and brightest images", len(extremes) // 2)
         output.picture("pixels", "extremes", figure, "The darkest and the brightest images that are not blank.")
     blank = pixels.blank[:_BLANKS]
     if len(blank):
-        captions = [_caption(table, row) for row in blank]
+        captions = [caption(table, row) for row in blank.tolist()]
         figure = strip_figure(table.images[blank], captions, f"Blank images ({len(blank):,} of {len(pixels.blank):,})")
         output.picture("pixels", "blank", figure, "Images whose pixels are nearly all the same.")
-
-
-def _short(table: SamplesTable, row: np.int64) -> str:
-    """Return the name of a file without its folders; of a file that holds many, the place in it."""
-    name = str(table.files[row]).rpartition("/")[2]
-    file, _, place = name.rpartition("#")
-    return f"#{place}" if file and place.isdigit() else name
-
-
-def _split_label(table: SamplesTable, row: np.int64) -> str:
-    split = str(table.splits[row])
-    return f"{UNUSED if split == '' else split}, {table.class_names[table.labels[row]]}"
 
 
 def _add_pairs(output: _Output, table: SamplesTable, found: Duplicates) -> None:
@@ -330,35 +316,26 @@ def _add_pairs(output: _Output, table: SamplesTable, found: Duplicates) -> None:
     order = nearly[np.lexsort((found.pairs.distance[nearly], ~conflicting[nearly], ~across[nearly]))]
     if not len(order):
         return
-    order = order[np.sort(np.unique(found.near_groups[first[order]], return_index=True)[1])]
+    order = one_per_group(found, order)
     # a third of each kind where there are enough: between splits, of different labels, and the rest
     kinds = [across[order], conflicting[order] & ~across[order], ~conflicting[order] & ~across[order]]
     preferred = np.concatenate([np.flatnonzero(kind)[: _PAIRS // 3] for kind in kinds])
     shown = order[np.concatenate([preferred, np.setdiff1d(np.arange(len(order)), preferred)])[:_PAIRS]]
-    figure = pairs_figure(
-        table.images[first[shown]],
-        table.images[second[shown]],
-        [
-            (_caption(table, one), _caption(table, other))
-            for one, other in zip(first[shown], second[shown], strict=True)
-        ],
-        conflicting[shown].tolist(),
-        f"Near-duplicates ({len(shown):,} of {len(nearly):,} pairs)",
-    )
+    title = f"Near-duplicates ({len(shown):,} of {len(nearly):,} pairs)"
+    figure = pairs_picture(table, found, shown, title)
     output.picture("duplicates", "duplicates", figure, "Pairs that show nearly the same; framed: the labels differ.")
-
-
-def _caption(table: SamplesTable, row: np.int64) -> str:
-    return f"{_short(table, row)}\n{_split_label(table, row)}"
 
 
 def _add_map(output: _Output, table: SamplesTable, samples: int, seed: int) -> None:
     rows, places = embed_pixels(table, samples, seed)
-    title = f"t-SNE of the pixels of {len(rows):,} images, {focus_of(table)[0]}"
+    title = f"t-SNE of the pixels of {len(rows):,} images, {train_or_all(table)[0]}"
     figure = embedding_figure(places, table.labels[rows], table.class_names, title)
     shows = (
         "Raw pixels after PCA to 50 components and t-SNE: images that look alike lie together, whatever their class."
     )
     output.picture("map", "tsne", figure, shows)
-    lines = [[*_place(table, row), f"{x:.5f}", f"{y:.5f}"] for row, (x, y) in zip(rows, places.tolist(), strict=True)]
+    lines = [
+        [row, *list_cells(table, row), f"{x:.5f}", f"{y:.5f}"]
+        for row, (x, y) in zip(rows.tolist(), places.tolist(), strict=True)
+    ]
     output.table("tsne.csv", ["row", "file", "split", "label", "x", "y"], lines)

@@ -24,8 +24,7 @@ __all__ = [
     "UNUSED",
     "PixelStatistics",
     "column_summary",
-    "faces_of",
-    "focus_of",
+    "mean_faces",
     "measure_pixels",
     "pixel_summary",
     "size_summary",
@@ -33,6 +32,7 @@ __all__ = [
     "split_names",
     "split_summary",
     "subject_summary",
+    "train_or_all",
 ]
 
 UNUSED = "unused"
@@ -47,15 +47,20 @@ _NOT_CATEGORIES = ("width", "height", "valence", "arousal")  # measures, even wh
 
 def split_names(table: SamplesTable) -> list[str]:
     """Return the splits of a table that have rows, in the usual order; rows of no split are :data:`UNUSED`."""
-    return [name for name in (*SPLITS, UNUSED) if len(_rows_of(table, name))]
+    return [name for name in (*SPLITS, UNUSED) if len(table.rows(_stored(name)))]
 
 
-def _rows_of(table: SamplesTable, split: str) -> NDArray[np.int64]:
-    return table.rows("" if split == UNUSED else split)
+def _stored(split: str) -> str:
+    """Return a split as the table holds it, where no split is the empty text."""
+    return "" if split == UNUSED else split
 
 
-def focus_of(table: SamplesTable) -> tuple[str, NDArray[np.int64]]:
-    """Return the part from which faces and samples are shown: ``train`` and its rows, or all rows if it has none."""
+def train_or_all(table: SamplesTable) -> tuple[str, NDArray[np.int64]]:
+    """Return the part whose faces and samples are shown: ``train``, or ``all`` if the table has no training rows.
+
+    Returns:
+        Its name and its rows, int64 ``(M,)``, ascending.
+    """
     rows = table.rows("train")
     return ("train", rows) if len(rows) else ("all", np.arange(len(table)))
 
@@ -69,8 +74,7 @@ def split_summary(table: SamplesTable) -> dict[str, Any]:
     """
     summary = {}
     for name in (*SPLITS, UNUSED):
-        split = "" if name == UNUSED else name
-        counts = table.class_counts(split)
+        counts = table.class_counts(_stored(name))
         present = {label: count for label, count in counts.items() if count}
         largest = max(present, key=present.__getitem__, default=None)
         smallest = min(present, key=present.__getitem__, default=None)
@@ -81,19 +85,19 @@ def split_summary(table: SamplesTable) -> dict[str, Any]:
             "smallest": smallest,
             "imbalance_ratio": None if largest is None or smallest is None else present[largest] / present[smallest],
             "absent": [label for label, count in counts.items() if not count],
-            "fingerprint": table.fingerprint(split) if present else None,
+            "fingerprint": table.fingerprint(_stored(name)) if present else None,
         }
     return summary
 
 
 def column_summary(table: SamplesTable) -> dict[str, Any]:
-    """Return what stands in ``source`` and in the group columns, by column.
+    """Return what stands in ``source`` and in the further columns, by column.
 
     Returns:
-        Of a column with few distinct values, ``kind`` is ``categories`` and ``values`` holds ``images``, ``splits`` and
-        ``counts`` (by class) of each; of one of numbers (kind ``numbers``) there are ``known, mean, std, min, max``; of
-        one with many values (kind ``names``), ``known, distinct, largest`` and ``images_of_largest``. All have
-        ``unknown``: rows without a value.
+        Every column has ``unknown`` (number of rows without a value) and a ``kind``, on which the rest depends:
+        ``categories`` (few distinct values) has ``values``: ``images, splits, counts`` (by class) of each value;
+        ``numbers`` has ``known, mean, std, min, max``; ``names`` (many distinct values) has ``known, distinct,
+        largest`` (the most frequent value) and ``images_of_largest``.
     """
     return {
         name: _one_column(table, name, column)
@@ -136,7 +140,7 @@ def _moments(numbers: NDArray[np.float64]) -> dict[str, Any]:
 
 def _one_value(table: SamplesTable, rows: NDArray[np.int64]) -> dict[str, Any]:
     counts = np.bincount(table.labels[rows], minlength=len(table.class_names)).tolist()
-    splits = {name: int((table.splits[rows] == ("" if name == UNUSED else name)).sum()) for name in (*SPLITS, UNUSED)}
+    splits = {name: int((table.splits[rows] == _stored(name)).sum()) for name in (*SPLITS, UNUSED)}
     return {"images": len(rows), "splits": splits, "counts": dict(zip(table.class_names, counts, strict=True))}
 
 
@@ -164,7 +168,7 @@ class PixelStatistics:
         contrast: float64 ``(N,)``, standard deviation of each image's pixels around the mean of their channel, 0..1.
         gray: bool ``(N,)``: all channels of the image are the same.
         histograms: int64 ``(C, 256)`` by split: how many pixels have each value.
-        face_rows: int64 ``(K,)``, images of each class in the part that :func:`focus_of` names.
+        face_rows: int64 ``(K,)``, images of each class in the part that :func:`train_or_all` names.
         face_sums: int64 ``(K, C, H, W)``, sum of those images.
         face_squares: int64 ``(K, C, H, W)``, sum of their squares.
     """
@@ -190,11 +194,11 @@ class PixelStatistics:
 
 
 def measure_pixels(table: SamplesTable) -> PixelStatistics:
-    """Read every image once, in chunks, and sum up; memory does not grow with the number of images."""
+    """Read every image once, in chunks of a few megabytes, and sum up; images are not kept in memory."""
     rows, (channels, height, width) = len(table), table.images.shape[1:]
     area = height * width
-    in_focus = np.zeros(rows, bool)
-    in_focus[focus_of(table)[1]] = True
+    in_part = np.zeros(rows, bool)
+    in_part[train_or_all(table)[1]] = True
     sums = np.zeros((rows, channels), np.int64)
     squares = np.zeros((rows, channels), np.int64)
     gray = np.ones(rows, bool)
@@ -207,11 +211,11 @@ def measure_pixels(table: SamplesTable) -> PixelStatistics:
         squares[chunk] = squared.sum(axis=(2, 3), dtype=np.int64)
         gray[chunk] = (images == images[:, :1]).all(axis=(1, 2, 3))
         for name, histogram in histograms.items():
-            part = images[table.splits[chunk] == ("" if name == UNUSED else name)]
+            part = images[table.splits[chunk] == _stored(name)]
             for channel in range(channels):
                 histogram[channel] += np.bincount(part[:, channel].ravel(), minlength=256)
-        for label in np.unique(table.labels[chunk][in_focus[chunk]]):
-            here = in_focus[chunk] & (table.labels[chunk] == label)
+        for label in np.unique(table.labels[chunk][in_part[chunk]]):
+            here = in_part[chunk] & (table.labels[chunk] == label)
             face_sums[label] += images[here].sum(axis=0, dtype=np.int64)
             face_squares[label] += squared[here].sum(axis=0, dtype=np.int64)
     variance = (squares * area - np.square(sums)) / area**2  # whole numbers up to the division: 0 means 0
@@ -220,7 +224,7 @@ def measure_pixels(table: SamplesTable) -> PixelStatistics:
         contrast=np.sqrt(variance.mean(axis=1)) / 255.0,
         gray=gray,
         histograms=histograms,
-        face_rows=np.bincount(table.labels[in_focus], minlength=len(table.class_names)),
+        face_rows=np.bincount(table.labels[in_part], minlength=len(table.class_names)),
         face_sums=face_sums,
         face_squares=face_squares,
     )
@@ -236,10 +240,11 @@ def _chunks(table: SamplesTable, task: str) -> Iterator[tuple[slice, NDArray[np.
             bar.update(chunk.stop - chunk.start)
 
 
-def faces_of(pixels: PixelStatistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of the images of each class and, last, of all: ``(K + 1, C, H, W)``, 0..1.
+def mean_faces(pixels: PixelStatistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of the images of each class and, last, of all classes.
 
-    A class without images is NaN.
+    Returns:
+        Both float64 ``(K + 1, C, H, W)``, 0..1; NaN for a class without images.
     """
     rows = np.append(pixels.face_rows, pixels.face_rows.sum()).astype(np.float64)[:, None, None, None]
     rows[rows == 0] = math.nan
@@ -255,11 +260,11 @@ def pixel_summary(table: SamplesTable, pixels: PixelStatistics) -> dict[str, Any
 
     Returns:
         ``splits`` (by split with images: ``mean, std``, one number per channel, and ``histogram``, ``(C, 256)``),
-        ``classes`` (by class, of the part that :func:`focus_of` names: ``images, brightness, brightness_std,
+        ``classes`` (by class, of the part that :func:`train_or_all` names: ``images, brightness, brightness_std,
         contrast``), ``gray_images`` (whose channels are all the same) and ``blank`` (``images, one_colour, share,
         threshold``).
     """
-    rows = focus_of(table)[1]
+    rows = train_or_all(table)[1]
     labels = table.labels[rows]
     classes = {}
     for label, name in enumerate(table.class_names):
@@ -297,10 +302,10 @@ def size_summary(table: SamplesTable) -> dict[str, Any] | None:
     """Return the sizes of the original files, ``None`` where the columns ``width`` and ``height`` are not there.
 
     Returns:
-        ``known``, ``width, height, aspect`` (width to height; each with ``min, median, max``), ``smallest, largest``
-        (``file, width, height``, by the shorter side) and ``enlarged``: files with a side shorter than the stored
-        image's; ``None`` for a converted set, whose images are as large as they were written, while the sizes are those
-        of the files that they were made from. With nothing known, the last six are ``None``.
+        ``known`` (files of known size), ``width, height, aspect`` (width to height; each with ``min, median, max``),
+        ``smallest, largest`` (``file, width, height``, by the shorter side) and ``enlarged``: how many files have a
+        side shorter than the image in the table. ``enlarged`` is ``None`` for a converted set, which stores its images
+        at another size than the files had. If no size is known, all but ``known`` are ``None``.
     """
     if not {"width", "height"} <= set(table.groups):
         return None
@@ -330,7 +335,7 @@ def size_summary(table: SamplesTable) -> dict[str, Any] | None:
 
 
 def _is_converted(images: ImageArray) -> bool:
-    """Tell whether images, or those that they are chosen from, are kept at the size at which they are read."""
+    """Tell whether the images come from a converted set, whose pictures were resized when it was written."""
     while isinstance(images, SubsetImages):
         images = images.images
     return isinstance(images, EncodedImages)

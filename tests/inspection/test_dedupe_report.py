@@ -10,7 +10,7 @@ import pytest
 from fer_lightning.data.splitting.dedupe import clean, find_duplicates, without_blank
 from fer_lightning.data.splitting.near_duplicates import Pairs
 from fer_lightning.data.table.samples import SamplesTable, content_digests
-from fer_lightning.inspection import dedupe_report
+from fer_lightning.inspection import dedupe_report, examples
 from fer_lightning.inspection.dedupe_report import dedupe_summary, dedupe_text, write_dedupe_report
 from tests.helpers.data import stripes_table
 
@@ -82,7 +82,7 @@ def test_pictures_show_each_group_once(tmp_path: Path, monkeypatch: pytest.Monke
         shown[title] = captions
         return title
 
-    monkeypatch.setattr(dedupe_report, "pairs_figure", picture)
+    monkeypatch.setattr(examples, "pairs_figure", picture)
     monkeypatch.setattr(dedupe_report, "figure_png", str.encode)
     write_dedupe_report(table, duplicates, clean(table, duplicates), tmp_path, name="stripes", options=OPTIONS)
     assert shown == {

@@ -18,8 +18,7 @@ from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.inspection import statistics as data_statistics
 from fer_lightning.inspection.statistics import (
     column_summary,
-    faces_of,
-    focus_of,
+    mean_faces,
     measure_pixels,
     pixel_summary,
     size_summary,
@@ -27,6 +26,7 @@ from fer_lightning.inspection.statistics import (
     split_names,
     split_summary,
     subject_summary,
+    train_or_all,
 )
 from tests.helpers.data import stripes_table
 from tests.helpers.fer2013 import unpack_real_fer2013
@@ -105,7 +105,7 @@ def test_pixels_are_those_of_numpy_whatever_the_chunks(channels: int, monkeypatc
     np.testing.assert_allclose(splits["train"]["std"], train.std(axis=(0, 2, 3)), atol=1e-9)
     first = np.asarray(table.images)[table.splits == "train"][:, 0]
     assert splits["train"]["histogram"][0] == [int((first == value).sum()) for value in range(256)]
-    mean, std = faces_of(pixels)
+    mean, std = mean_faces(pixels)
     sad = values[(table.splits == "train") & (table.labels == 1)]
     np.testing.assert_allclose(mean[1], sad.mean(axis=0), atol=1e-12)
     np.testing.assert_allclose(std[1], sad.std(axis=0), atol=1e-7)
@@ -114,15 +114,15 @@ def test_pixels_are_those_of_numpy_whatever_the_chunks(channels: int, monkeypatc
 
 
 def test_faces_of_a_class_without_images_are_not_known() -> None:
-    mean, std = faces_of(measure_pixels(noise([1, 1], ["train", "train"])))
+    mean, std = mean_faces(measure_pixels(noise([1, 1], ["train", "train"])))
     assert np.isnan(mean[0]).all()
     assert np.isnan(std[0]).all()
     assert np.isfinite(mean[1:]).all()
 
 
 def test_the_focus_is_on_train_or_else_on_all() -> None:
-    assert focus_of(noise([0, 1, 1], ["val", "train", ""]))[1].tolist() == [1]
-    part, rows = focus_of(noise([0, 1], ["val", ""]))
+    assert train_or_all(noise([0, 1, 1], ["val", "train", ""]))[1].tolist() == [1]
+    part, rows = train_or_all(noise([0, 1], ["val", ""]))
     assert (part, rows.tolist()) == ("all", [0, 1])
 
 
