@@ -80,10 +80,9 @@ def _share(draws: int, world: int) -> int:
 class QuotaSampler(EpochSampler):
     """A given number of draws of each class per epoch, in an order that is a pure function of (seed, epoch, quotas).
 
-    The rows of a class are shuffled once into a deck that lies in a circle. An epoch takes as many cards as the quota
-    says, from where the epoch before it stopped: in an epoch each row is drawn ``quota / n`` times, rounded down or up.
-    Who is rounded up goes round in turn: while the quotas stay, the same holds over any number of epochs. The draws of
-    all classes are then shuffled together.
+    Each class is shuffled once. Every epoch takes the next ``quota`` rows of that list, from where the epoch before it
+    stopped and wrapping at its end. Of ``n`` rows each is thus drawn ``quota / n`` times in an epoch, rounded down or
+    up; while the quotas stay, all are drawn equally often over time. The draws of all classes are shuffled together.
 
     Args:
         rows: int64 ``(N,)``: rows of the samples table to draw from.

@@ -61,7 +61,7 @@ class ArrowImages(EncodedImages):
         return [mapped for mapped, _ in files], chunks, np.cumsum([len(chunk) for chunk in chunks])
 
     def encoded(self, rows: NDArray[np.int64]) -> list[bytes]:
-        """Return the encoded files of some rows."""
+        """Return stored images of rows, int64 ``(M,)``, as bytes of image files, in their order."""
         maps, chunks, ends = self.opened
         numbers = np.searchsorted(ends, rows, side="right")
         offsets = rows - np.concatenate([[0], ends])[numbers]
@@ -94,7 +94,7 @@ class ParquetImages(EncodedImages):
         return file, np.cumsum([file.metadata.row_group(number).num_rows for number in groups])
 
     def encoded(self, rows: NDArray[np.int64]) -> list[bytes]:
-        """Return the encoded files of some rows; each group that they need is read once."""
+        """Return stored images of rows, int64 ``(M,)``, as bytes in their order; each group is read once."""
         file, ends = self.opened
         numbers = np.searchsorted(ends, rows, side="right")
         files = [b""] * len(rows)

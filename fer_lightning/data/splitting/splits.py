@@ -239,7 +239,11 @@ def _exactly(
     seed: int,
     class_names: Sequence[str],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Choose exactly so many rows of each class; return them, and what is too many of their groups, bool ``(N,)``."""
+    """Choose ``count`` rows of each class.
+
+    Returns:
+        ``(chosen, surplus)``, bool ``(N,)`` each: surplus rows belong to chosen groups but exceed ``count``.
+    """
     have = np.bincount(labels)
     wanted = np.where(have > 0, count, 0)
     held = grouped_holdout(labels, groups, wanted.tolist(), seed)

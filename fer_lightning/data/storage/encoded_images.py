@@ -62,7 +62,14 @@ class EncodedImages:
         return picture
 
     def encoded(self, rows: NDArray[np.int64]) -> list[bytes]:
-        """Return the encoded files of some rows."""
+        """Return the images of some rows as they are stored.
+
+        Args:
+            rows: int64 ``(M,)``; a row may stand in it more than once.
+
+        Returns:
+            The bytes of one JPEG, PNG or WebP file for each row, in the order of ``rows``.
+        """
         raise NotImplementedError
 
     def _open(self) -> Any:

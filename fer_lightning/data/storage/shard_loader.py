@@ -163,7 +163,7 @@ class ShardImages(EncodedImages):
         return datasets[split]
 
     def encoded(self, rows: NDArray[np.int64]) -> list[bytes]:
-        """Return the encoded files of some rows."""
+        """Return stored images of rows, int64 ``(M,)``, as bytes of image files, in their order."""
         files = []
         for row in rows.tolist():
             dataset = self._dataset(str(self.splits[row]))

@@ -67,7 +67,15 @@ class SetWriter(Protocol):
         """Write some rows."""
 
     def finish(self, digests: NDArray[np.uint8]) -> list[str]:
-        """Write what is left, given the digests of all rows, and return the names of all data files."""
+        """Write what is left.
+
+        Args:
+            digests: uint8 ``(N, 16)``: content hash of each image as it was stored, in the order of the table.
+
+        Returns:
+            The names of the data files in the folder, of which sizes and checksums are kept; none for a set that is
+            one file.
+        """
 
     def close(self) -> None:
         """Let go of open files, whatever has happened."""

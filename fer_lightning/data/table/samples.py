@@ -131,11 +131,18 @@ class SamplesTable:
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
     def with_splits(self, splits: NDArray[np.str_]) -> SamplesTable:
-        """Return the same rows assigned to other splits."""
+        """Return the same rows assigned to other splits.
+
+        Args:
+            splits: ``(N,)`` strings: ``train``, ``val``, ``test``, ``focus``, or ``""`` for rows that no split uses.
+
+        Raises:
+            DataError: for another length or an unknown split.
+        """
         return replace(self, splits=splits)
 
     def with_left_out(self, left_out: tuple[tuple[str, str], ...]) -> SamplesTable:
-        """Return the same rows with another account of what is not among them."""
+        """Return a copy with ``left_out`` replaced."""
         return replace(self, left_out=left_out)
 
     def select(self, rows: NDArray[np.int64]) -> SamplesTable:

@@ -86,7 +86,12 @@ def with_soft_labels(
 
 
 def declared(votes: NDArray[np.float32] | None, files: Sequence[str]) -> dict[str, Any]:
-    """Return what a report must say of annotation beyond the labels; empty without any."""
+    """Return what a report must say of annotation beyond the labels, under ``further_annotation``; empty without any.
+
+    Args:
+        votes: float32 ``(N, K)``: the soft labels that are used for an auxiliary head, ``None`` without.
+        files: the files of soft labels that are trained on.
+    """
     further = ["votes of the training rows, for an auxiliary head"] if votes is not None else []
     further += [f"probabilities of the training rows from {', '.join(files)}"] if files else []
     return {"further_annotation": further} if further else {}

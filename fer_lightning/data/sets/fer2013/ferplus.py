@@ -157,7 +157,15 @@ class FERPlusDataModule(UsageDataModule):
         self.share = share
 
     def scan(self) -> SamplesTable:
-        """Read images and votes; rows without a label of their own are left out and counted."""
+        """Read images and votes; rows without a label of their own are left out and counted.
+
+        Returns:
+            The table: images uint8 ``(N, 1, 48, 48)``, labels of the eight classes and, unless ``target`` is
+            ``majority``, soft labels float32 ``(N, 8)``.
+
+        Raises:
+            DataError: if the data set or its votes are missing or malformed, or no row has votes for an expression.
+        """
         layout, rows = read_fer2013(self.root, self.on_error, self.cache_dir)
         voted = label_votes(
             aligned_votes(rows, layout),
