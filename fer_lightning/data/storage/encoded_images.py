@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.files.decode import decode
-from fer_lightning.data.table.images import to_planes
+from fer_lightning.data.table.images import LazyImages, to_planes
 from fer_lightning.errors import DataError
 from fer_lightning.text import one_line
 
 __all__ = ["EncodedImages"]
 
 
-class EncodedImages:
+class EncodedImages(LazyImages):
     """Images that lie somewhere as encoded files and are decoded when they are asked for.
 
     What is open belongs to one process: copies in other processes, forked or spawned, open it for themselves.
@@ -28,16 +28,11 @@ class EncodedImages:
         size: side, pixels.
     """
 
-    dtype = np.dtype(np.uint8)
-
     def __init__(self, place: str, count: int, channels: int, size: int) -> None:
+        super().__init__(count, channels, size)
         self.place = place
-        self.shape = (count, channels, size, size)
         self._opened: Any = None
         self._process = -1
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]:
         chosen = np.asarray(rows, np.int64)
