@@ -21,7 +21,7 @@ from fer_lightning.text import table_lines
 __all__ = ["dedupe_summary", "dedupe_text", "write_dedupe_report"]
 
 _SHOWN = 16  # pairs in a picture
-_IN_SPLIT = tuple(f" in {split}" for split in SPLITS)  # how a reason ends if the row that stays is of another split
+_IN_SPLIT = tuple(f" in {split}" for split in SPLITS)  # ends a reason if the row that is kept is in another split
 _AS = {
     "same image": "as an image that is kept already",
     "same image in another split": "as an image that is kept in another split",
@@ -30,7 +30,7 @@ _AS = {
     "conflicting labels": "for conflicting labels",
     "blank image": "for being of one colour",
 }
-"""Kinds of reasons, as they stand behind a number."""
+"""What follows the number of rows that were left out, by kind of reason."""
 
 
 def write_dedupe_report(
@@ -80,7 +80,7 @@ def write_dedupe_report(
 def dedupe_summary(
     table: SamplesTable, duplicates: Duplicates, cleaning: Cleaning, name: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the counts of duplicates and of what the cleaned manifest keeps, as what JSON can hold."""
+    """Return the content of ``dedupe.json``: counts of duplicates, and of the rows that are kept and left out."""
     present = [split for split in SPLITS if len(table.rows(split))]
     kept = table.with_splits(np.where(cleaning.keep, table.splits, ""))
     removed = [("", _kind(reason)) for reason in cleaning.reasons[~cleaning.keep].tolist()]
@@ -131,7 +131,7 @@ def dedupe_text(summary: dict[str, Any]) -> str:
 
 
 def _cells(count: dict[str, Any]) -> tuple[str, str]:
-    """Return counts of identical images and of near-duplicates; the latter in addition, where rows are counted."""
+    """Return counts of identical images and of near-duplicates; ``more``: beside the identical ones."""
     exact, near = count["exact"], count["near"]
     if isinstance(exact, dict):
         return _grouped(exact), _grouped(near)
@@ -148,7 +148,7 @@ def _number(count: int) -> str:
 
 
 def _members(table: SamplesTable, duplicates: Duplicates, cleaning: Cleaning) -> list[tuple[Any, ...]]:
-    """Return the rows that are not alone in their group, group by group."""
+    """Return the rows of all groups of more than one image, group by group."""
     groups = duplicates.near_groups
     rows = np.flatnonzero(np.bincount(groups)[groups] > 1)
     rows = rows[np.lexsort((rows, groups[rows]))]
@@ -163,7 +163,7 @@ def _removed(table: SamplesTable, cleaning: Cleaning) -> list[tuple[Any, ...]]:
 
 
 def _shown_pairs(table: SamplesTable, duplicates: Duplicates) -> dict[str, NDArray[np.int64]]:
-    """Return the pairs that stand in each picture: one of each group, spread over all distances, closest first."""
+    """Return which pairs each picture shows, closest first: one of each group, evenly spread over the distances."""
     pairs = duplicates.pairs
     blank = np.isin(pairs.first, duplicates.blank)
     conflicting = table.labels[pairs.first] != table.labels[pairs.second]

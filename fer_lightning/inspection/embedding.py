@@ -1,4 +1,4 @@
-"""Raw pixels laid out in the plane: PCA, then t-SNE."""
+"""A map of the images by their raw pixels: PCA, then t-SNE."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["check_tsne", "embed_pixels", "embedding_figure", "stratified_rows"]
 _COMPONENTS = 50  # of the PCA before t-SNE, as van der Maaten and Hinton advise: 2008, JMLR 9, section 4.2
 _PERPLEXITY = 30.0  # scikit-learn's default; the paper recommends 5 to 50
 _SIDE = 64  # pixels; larger images are averaged down, so that thousands of them fit into memory as floats
-_FEWEST = 5  # images of which neighbourhoods can be made
+_FEWEST = 5  # images; fewer have no neighbourhoods
 _CHUNK = 64  # images read at a time
 
 
 def check_tsne(samples: int) -> None:
-    """Complain before the work begins, not after it.
+    """Check that t-SNE is possible, before any image is read.
 
     Args:
-        samples: the most images to lay out.
+        samples: number of images.
 
     Raises:
         MissingExtraError: if scikit-learn is not installed.
-        ConfigError: if there are fewer than five images to lay out.
+        ConfigError: if there are fewer than five images.
     """
     try:
         import sklearn.manifold  # noqa: F401  # only to see whether it is there
@@ -56,21 +56,21 @@ def stratified_rows(labels: NDArray[np.int64], rows: NDArray[np.int64], count: i
     if len(rows) <= count:
         return np.sort(rows)
     shuffled = np.random.default_rng(seed).permutation(rows)
-    # place of each row in its class as a share of the class: the same share of every class comes before the cut
-    place = np.empty(len(rows))
+    # rank of each row within its class, divided by the size of the class: a cut takes the same share of every class
+    rank = np.empty(len(rows))
     for label in np.unique(labels[shuffled]):
         here = np.flatnonzero(labels[shuffled] == label)
-        place[here] = np.arange(len(here)) / len(here)
-    return np.sort(shuffled[np.argsort(place, kind="stable")[:count]])
+        rank[here] = np.arange(len(here)) / len(here)
+    return np.sort(shuffled[np.argsort(rank, kind="stable")[:count]])
 
 
 def embed_pixels(table: SamplesTable, samples: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Lay training images out in the plane by t-SNE of their pixels, after PCA to 50 components.
+    """Place the images in a plane by t-SNE of their pixels, after PCA to 50 components.
 
     Args:
-        table: the images; those of the part that :func:`.train_or_all` names are used.
-        samples: the most images; classes keep their shares. 3,000 take half a minute on two cores.
-        seed: of the draw and of both methods.
+        table: the images; the part that :func:`.train_or_all` returns is used.
+        samples: draw at most so many; classes keep their shares. 3,000 take half a minute on two cores.
+        seed: of the draw, of PCA and of t-SNE.
 
     Returns:
         Rows of the table, int64 ``(M,)``, and their places, float64 ``(M, 2)``.

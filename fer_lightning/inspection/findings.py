@@ -26,7 +26,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
 
 
 def _images(count: int, before: int = 0) -> str:
-    """Return a number of images, which are more than those already spoken of."""
+    """Return a number of images; ``more`` of them if ``before`` others were named already."""
     more = " more" if before else ""
     return f"{count:,}{more} image" if count == 1 else f"{count:,}{more} images"
 
@@ -60,7 +60,7 @@ def _leaks(report: Mapping[str, Any]) -> Iterator[str]:
     for pair, count in report["duplicates"]["shared"].items():
         first, second = pair.split(" in ")
         if SPLITS.index(first) < SPLITS.index(second):
-            continue  # the same images seen from the other side
+            continue  # the same overlap, counted in the other split
         exact, near = count["exact"], count["near"]
         cure = "drop_overlap" if second == "train" else "fer data dedupe"
         if exact:

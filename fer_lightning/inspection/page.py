@@ -1,4 +1,4 @@
-"""Looking at a data set before training on it: a page, its pictures, its numbers and lists, written to a folder."""
+"""What ``fer data inspect`` writes: a page, its pictures, and its numbers and lists as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -63,7 +63,13 @@ _PICTURES = (
 
 @dataclass
 class _Output:
-    """What will be written once all of it is there."""
+    """The files of an inspection, kept in memory until all of them are made.
+
+    Attributes:
+        pictures: PNG files by name without suffix.
+        figures: by section of the page, the pictures in it: file and what it shows.
+        tables: CSV files by name.
+    """
 
     pictures: dict[str, bytes] = field(default_factory=dict)
     figures: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
@@ -77,7 +83,7 @@ class _Output:
         self.tables[name] = csv_text(header, rows)
 
     def write(self, folder: Path, report: dict[str, Any]) -> None:
-        """Write everything, and remove what an earlier inspection left there and this one has not."""
+        """Write all files, and remove those of an earlier inspection that this one does not have."""
         for name in _TABLES:
             if name not in self.tables:
                 (folder / name).unlink(missing_ok=True)
@@ -97,7 +103,7 @@ class _Output:
 
 
 def _sections(report: dict[str, Any], has_map: bool) -> dict[str, str]:
-    """Return the titles of the page's sections by their id; what a data set has nothing of has no section."""
+    """Return title by id of the sections that have something to show."""
     sizes = report["sizes"]
     titles = {
         "look": "What to look at",
@@ -120,7 +126,7 @@ def _sections(report: dict[str, Any], has_map: bool) -> dict[str, str]:
 
 
 def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the numbers at the head of the page, each with what it counts."""
+    """Return the large numbers at the head of the page, each with what it counts."""
     splits, duplicates = report["splits"], report["duplicates"]
     ratio = splits["train"]["imbalance_ratio"]
     shared = sum(count["exact"] for pair, count in duplicates["shared"].items() if pair.endswith("in train"))
@@ -152,7 +158,7 @@ def inspect_table(
     tsne_samples: int = 3000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Look at a data set and write what is seen: ``index.html``, ``inspect.json``, lists (CSV) and ``pictures/``.
+    """Measure a data set and write ``index.html``, ``inspect.json``, lists (CSV) and ``pictures/``.
 
     Images are read a few megabytes at a time. Nothing is written before all of it is there; files of an earlier
     inspection in the same folder are replaced or removed.
@@ -161,11 +167,11 @@ def inspect_table(
         table: the data set.
         out: folder to write into; made if missing.
         name: of the data set, for the headlines.
-        notes: (file, reason) of what the data set has and the table has not.
+        notes: (file, reason) of what was left out of the table.
         near: also look for near-duplicates.
         mirrored: count mirror images as near-duplicates.
-        tsne: also lay raw training pixels out in the plane.
-        tsne_samples: the most images for that.
+        tsne: also draw a map of the images by their raw pixels.
+        tsne_samples: most images on that map.
         seed: chooses the images shown.
 
     Returns:
@@ -177,7 +183,8 @@ def inspect_table(
 
     Raises:
         DataError: if the table is empty.
-        MissingExtraError: if ``tsne`` is asked for and scikit-learn is not installed.
+        ConfigError: if ``tsne`` is set and there are fewer than five images for it.
+        MissingExtraError: if ``tsne`` is set and scikit-learn is not installed.
     """
     if not len(table):
         raise DataError(f"{name}: there is no image to inspect")
@@ -246,7 +253,7 @@ def _add_tables(
     repeated = np.flatnonzero(np.bincount(groups)[groups] > 1)
     if len(repeated):
         order = repeated[np.lexsort((repeated, exact[repeated], groups[repeated]))]
-        # numbered in the order in which they are listed
+        # groups are numbered from 1 in the order in which they are listed
         number = {group: place for place, group in enumerate(dict.fromkeys(groups[order].tolist()), start=1)}
         content = {group: place for place, group in enumerate(dict.fromkeys(exact[order].tolist()), start=1)}
         rows = [
@@ -290,7 +297,7 @@ def _add_examples(output: _Output, table: SamplesTable, pixels: PixelStatistics,
     chosen = {}
     for label, name in enumerate(table.class_names):
         of_class = rows[table.labels[rows] == label]
-        # of each class on its own: more images of one class do not change what is shown of another
+        # a generator for each class: what is shown of it does not depend on how many images the others have
         picked = np.random.default_rng([seed, label]).permutation(len(of_class))[:_PER_CLASS]
         chosen[name] = table.images[of_class[picked]]
     figure = samples_figure(chosen, f"Samples, {part}")
@@ -308,7 +315,7 @@ def _add_examples(output: _Output, table: SamplesTable, pixels: PixelStatistics,
 
 
 def _add_pairs(output: _Output, table: SamplesTable, found: Duplicates) -> None:
-    """Show pairs that nearly match, one of each group: between splits, of different labels, and others."""
+    """Show near-duplicates that are not identical: the closest pair of each group, from all kinds of pairs."""
     first, second = found.pairs.first, found.pairs.second
     nearly = np.flatnonzero((table.digests[first] != table.digests[second]).any(axis=1))
     across = table.splits[first] != table.splits[second]
@@ -317,7 +324,7 @@ def _add_pairs(output: _Output, table: SamplesTable, found: Duplicates) -> None:
     if not len(order):
         return
     order = one_per_group(found, order)
-    # a third of each kind where there are enough: between splits, of different labels, and the rest
+    # a third each: in different splits; others with different labels; the rest. Where there are too few, more of others
     kinds = [across[order], conflicting[order] & ~across[order], ~conflicting[order] & ~across[order]]
     preferred = np.concatenate([np.flatnonzero(kind)[: _PAIRS // 3] for kind in kinds])
     shown = order[np.concatenate([preferred, np.setdiff1d(np.arange(len(order)), preferred)])[:_PAIRS]]

@@ -1,4 +1,4 @@
-"""Pictures of a data set: how often, how bright, how large, and what the faces look like."""
+"""Pictures of a data set: class counts, pixel values, brightness, sizes of files, and faces."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
     "strip_figure",
 ]
 
-_WIDTH = 9.6  # inches of the widest pictures, which a page shows at its full width
-_EDGE = 0.16  # inches around what stands on a canvas
+_WIDTH = 9.6  # inches of the widest pictures: as wide as a page
+_EDGE = 0.16  # inches of margin
 _HEAD = 0.52  # inches for the headline
 _CHANNELS = {1: ("gray",), 3: ("red", "green", "blue")}
 
 
 def class_colors(count: int) -> list[str]:
-    """Return a colour for each class, in label order; with more than eight classes they come round again."""
+    """Return a colour for each class, in label order; after eight classes the colours repeat."""
     palette = list(COLORS.values())
     return [palette[label % len(palette)] for label in range(count)]
 
@@ -59,7 +59,7 @@ def _cut(text: str, letters: int) -> str:
 
 
 def _middle(text: str, letters: int) -> str:
-    """Shorten a word; the ends of a file's name tell it apart from others."""
+    """Cut a word in the middle: the beginning and the end of a file's name tell it apart from others."""
     if len(text) <= letters:
         return text
     head = max(letters - 1, 2) // 2
@@ -71,7 +71,7 @@ def _show(axes: Axes, image: NDArray[np.uint8], x: float, y: float, side: float)
     picture = image.transpose(1, 2, 0)
     picture = picture if picture.shape[2] == 3 else picture[..., 0]
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(x, x + side, y + side, y), aspect="auto")
-    # white images end somewhere, too
+    # a frame, so that the border of a white image can be seen
     axes.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor=GRID, linewidth=0.6))
 
 
@@ -112,7 +112,7 @@ def _wide(classes: int) -> float:
 
 
 def _slant(axes: Axes, names: Sequence[str]) -> None:
-    """Turn the names of the classes where they would run into each other."""
+    """Rotate the names of the classes where they would overlap."""
     if max(map(len, names), default=0) > 11 or len(names) > 14:
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
 
@@ -120,8 +120,8 @@ def _slant(axes: Axes, names: Sequence[str]) -> None:
 def histogram_figure(histograms: Mapping[str, NDArray[np.int64]], title: str) -> Figure:
     """Draw what share of the pixels has each value, a panel for each channel and a line for each split.
 
-    Black (0) and white (255) may tower above all others: the panel is as high as the rest needs, and their shares are
-    written down.
+    The y axis is scaled for the values 1 to 254. The shares of black (0) and white (255), which may be much larger, are
+    written above the panel.
 
     Args:
         histograms: int64 ``(C, 256)`` by split.
@@ -157,7 +157,7 @@ def light_figure(
     class_names: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draw how bright and how contrasty the images of each class are: median, quartiles and the middle 90 %.
+    """Draw brightness and contrast of the images of each class: median, quartiles and the middle 90 %.
 
     Args:
         brightness: float64 ``(N,)``, mean of each image, 0..1.
@@ -195,7 +195,7 @@ def faces_figure(
     class_names: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draw the mean face of each class and of all, how much it varies, and what sets it apart from the mean of all.
+    """Draw mean face and standard deviation of each class and of all, and how each mean differs from that of all.
 
     Args:
         mean: float64 ``(K + 1, C, H, W)``, 0..1, the last of all classes; NaN for a class without images.
@@ -244,7 +244,7 @@ def faces_figure(
 
 
 def _limits(images: NDArray[np.float64]) -> tuple[float, float]:
-    """Return what to draw as black and as white: means of many images differ by little."""
+    """Return which values to draw as black and as white; means of many images use a small part of 0..1."""
     known = images[np.isfinite(images)]
     if not len(known):
         return 0.0, 1.0
@@ -312,7 +312,7 @@ def pairs_figure(
     title: str,
     columns: int = 4,
 ) -> Figure:
-    """Draw pairs of images that show the same, side by side; a red frame marks those whose labels differ.
+    """Draw pairs of near-duplicates side by side; a red frame marks those whose labels differ.
 
     Args:
         first: uint8 ``(M, C, H, W)``.
@@ -349,7 +349,7 @@ def sizes_figure(
     Args:
         width: float64 ``(N,)``, pixels, above 0.
         height: likewise.
-        stored: height and width in which the images are kept, marked by a line.
+        stored: height and width of the images in the table, marked by a line.
         title: headline.
     """
     shorter = np.minimum(width, height)
@@ -372,6 +372,6 @@ def sizes_figure(
             axes.grid(axis="y")
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-            # above the panel: anywhere inside of it, it would hide bars of some set
+            # above the panel: inside, it could hide bars
             axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
     return figure

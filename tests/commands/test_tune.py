@@ -29,7 +29,7 @@ from fer_lightning.studies.tune import results as tune_results
 from fer_lightning.studies.tune import study as tune_study
 from fer_lightning.studies.tune.config import Base, check_space, read_base
 from fer_lightning.studies.tune.plots import TrialRow
-from fer_lightning.studies.tune.results import best_first, short_name, told_row
+from fer_lightning.studies.tune.results import best_first, short_name, trial_line
 from fer_lightning.studies.tune.search_space import load_space
 from fer_lightning.studies.tune.storage import open_storage, shown
 from fer_lightning.studies.tune.study import has_turn, is_abandoned, verdict
@@ -394,7 +394,7 @@ def test_names_are_as_short_as_they_can_be() -> None:
     space: dict[str, Any] = dict.fromkeys(["model.optimizer.init_args.lr", "model.head.lr", "data.batch_size"])
     assert [short_name(key, space) for key in space] == ["optimizer.lr", "head.lr", "batch_size"]
     row = TrialRow(3, "pruned", 0.5, 1, 2, {"a.b": '{"class_path": "x.SGD", "init_args": {"momentum": 0.9}}'})
-    assert "b SGD(momentum=0.9)" in told_row(row, "val_acc", dict.fromkeys(["a.b"]))  # type: ignore[arg-type]
+    assert "b SGD(momentum=0.9)" in trial_line(row, "val_acc", dict.fromkeys(["a.b"]))  # type: ignore[arg-type]
 
 
 def test_a_password_is_not_shown() -> None:

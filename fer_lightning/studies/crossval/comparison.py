@@ -1,4 +1,4 @@
-"""Arms side by side: which runs may be compared, what they say together, and what must be known to read it."""
+"""The scores of all arms, their paired differences, and notes on how to read them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Comparison:
         class_names: in label order.
         splits: that were evaluated: ``val``, perhaps ``test``.
         runs: all that are finished.
-        missing: (arm, fold, seed) of those that are not.
+        missing: (arm, fold, seed) of the runs that are not finished.
         scores: by split, decision, score and arm.
-        differences: likewise, of each arm but the first to the first.
+        differences: likewise, of each arm but the first: its score minus that of the first arm, run by run.
     """
 
     name: str
@@ -58,7 +58,7 @@ def _values(runs: Sequence[RunResult], split: str, decision: str, score: str) ->
 
 
 def check_alike(run: RunResult, other: RunResult) -> None:
-    """See that two runs of the same fold can be compared.
+    """Check that two runs of the same fold can be compared.
 
     Training images may differ: what an arm trains on is a part of it.
 
@@ -87,14 +87,14 @@ def compare(
     folds: int | None = None,
     missing: Sequence[tuple[str, int, int]] = (),
 ) -> Comparison:
-    """Put the runs of some arms side by side.
+    """Compute the scores of all arms and their differences to the first.
 
     Args:
         name: of the study.
-        arms: names, the one that others are compared with first.
+        arms: names; the others are compared with the first.
         runs: those that are finished.
         folds: number of folds, ``None`` for seeds alone.
-        missing: (arm, fold, seed) of those that are not.
+        missing: (arm, fold, seed) of the runs that are not finished.
 
     Raises:
         DataError: if there is no run, or runs of a fold have other classes or were evaluated on other images.
@@ -129,7 +129,7 @@ def compare(
 
 
 def notes_on(comparison: Comparison) -> list[str]:
-    """Return what one must know to read the numbers, in sentences."""
+    """Return sentences that one must know to read the numbers."""
     runs, folds = comparison.runs, comparison.folds
     monitors = sorted({run.monitor for run in runs if run.monitor})
     chosen = f"by {monitors[0]}" if len(monitors) == 1 else f"by {' or '.join(monitors)}" if monitors else "as best"
@@ -173,21 +173,21 @@ def notes_on(comparison: Comparison) -> list[str]:
 
 
 def _effort_notes(comparison: Comparison) -> list[str]:
-    """Tell whether the arms were trained as long, and on the same images."""
-    lines, drawn = [], {}
+    """Return sentences on whether all arms drew as many training images, and the same ones."""
+    lines = []
+    drawn: dict[str, tuple[int, ...]] = {}
     for arm in comparison.arms:
-        images = sorted({run.images for run in comparison.runs if run.arm == arm and run.images is not None})
-        drawn[arm] = images
-    known = {arm: images for arm, images in drawn.items() if images}
-    if len(known) > 1:
-        told = "; ".join(f"{arm} {_range(images)}" for arm, images in known.items())
-        equal = len({tuple(images) for images in known.values()}) == 1
-        lines.append(
-            f"All arms drew as many training images ({told.split('; ')[0].rpartition(' ')[2]} a run)."
-            if equal and len(next(iter(known.values()))) == 1
-            else f"Training images drawn in a run: {told}."
-            + ("" if equal else " The arms did not have equal shares: a difference may be due to that.")
-        )
+        images = {run.images for run in comparison.runs if run.arm == arm and run.images is not None}
+        if images:
+            drawn[arm] = tuple(sorted(images))
+    if len(drawn) > 1:
+        equal, one = len(set(drawn.values())) == 1, next(iter(drawn.values()))
+        if equal and len(one) == 1:
+            lines.append(f"All arms drew as many training images ({one[0]:,} a run).")
+        else:
+            listed = "; ".join(f"{arm} {_range(images)}" for arm, images in drawn.items())
+            unequal = "" if equal else " The arms did not have equal shares: a difference may be due to that."
+            lines.append(f"Training images drawn in a run: {listed}.{unequal}")
     first = {run.key: run for run in comparison.runs if run.arm == comparison.arms[0]}
     for arm in comparison.arms[1:]:
         others = [run for run in comparison.runs if run.arm == arm and run.key in first]

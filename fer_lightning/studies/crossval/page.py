@@ -1,4 +1,4 @@
-"""A comparison of arms as text: the page and the table for the terminal."""
+"""What people read of a comparison of arms: the page and the table in the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["page_html", "terminal_table"]
 
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
-"""A line that stands above it (or nothing), the head, and the rows."""
+"""Text above the table (may be empty), its head, and its rows."""
 
 
 def page_html(comparison: Comparison, notes: Sequence[str], pictures: Mapping[str, str]) -> str:

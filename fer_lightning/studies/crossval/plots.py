@@ -1,4 +1,4 @@
-"""Pictures of a comparison of arms: every run with mean and interval, and what each arm gained and lost by class."""
+"""Pictures of a comparison of arms: runs with mean and interval, and the differences in the recall of each class."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fer_lightning.figures import BLANK, COLORS, FAINT, INK, house_style
 __all__ = ["gains_figure", "runs_figure"]
 
 _ARM_COLORS = [COLORS[name] for name in ("blue", "orange", "green", "vermillion", "purple", "sky", "black")]
-_ROW = 0.68  # inches for an arm
-_TOP, _BOTTOM, _MEAN = -0.34, 0.06, 0.22  # where dots begin, end, and the mean is in the room of an arm
+_ROW = 0.68  # height of the row of an arm, in inches
+_TOP, _BOTTOM, _MEAN = -0.34, 0.06, 0.22  # in rows below its middle: the first run, the last one, and the mean
 _NAME = 24  # letters of an arm's name that are shown
 
 
@@ -27,13 +27,15 @@ def runs_figure(
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Draw each run as a dot, by arm, beside the mean and its 95 % interval; thin lines join runs of a fold and seed.
+    """Draw a row for each arm: a dot for each run, and below them the mean with its 95 % interval.
+
+    Thin lines join the runs of the same fold and seed.
 
     Args:
-        values: of each score (a panel of its own), arm and run, in 0..1.
-        spreads: of the same, by score and arm.
+        values: by score (each has its own panel), arm and run, 0..1.
+        spreads: mean and interval, by score and arm.
         title: headline.
-        subtitle: stands below it: the split and what the interval is of.
+        subtitle: below the panels: the split and what the interval counts.
     """
     arms = list(next(iter(values.values())))
     keys = sorted({key for by_arm in values.values() for runs in by_arm.values() for key in runs})
@@ -92,21 +94,22 @@ def _panel(
 def gains_figure(
     gains: Mapping[str, Mapping[str, Spread]], class_names: Sequence[str], reference: str, title: str, subtitle: str
 ) -> Figure:
-    """Draw what each arm has more of each class's recall than the first arm, in points, arm by class.
+    """Draw the recall of each class minus that of the first arm, in points: a row for each arm.
 
     A bold number marks a difference whose 95 % interval leaves 0 out.
 
     Args:
-        gains: of each arm but the first, by class name.
+        gains: differences of recall by arm (all but the first) and class name.
         class_names: names in label order.
         reference: the first arm.
         title: headline.
-        subtitle: stands below it: the split.
+        subtitle: below the headline: the split.
     """
     means = [[by_class[name].mean for name in class_names] for by_class in gains.values()]
     values = 100 * np.array(means, np.float64).reshape(len(gains), len(class_names))  # None becomes NaN
     most = max(1.0, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0)
-    colors = mpl.colormaps["RdBu"](0.5 + 0.3 * np.nan_to_num(values) / most)  # its ends are too dark for our ink
+    # the middle of the colour map, as black text cannot be read on its ends
+    colors = mpl.colormaps["RdBu"](0.5 + 0.3 * np.nan_to_num(values) / most)
     colors[~np.isfinite(values)] = mpl.colors.to_rgba(BLANK)
     with house_style():
         names_width = 0.075 * min(_NAME, max(map(len, gains)))

@@ -1,4 +1,4 @@
-"""The report of a comparison of arms, as files: numbers (JSON, CSV), a page and pictures."""
+"""The files of a comparison of arms: numbers (JSON, CSV), a page and pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> dict[str, Path]:
 
     Args:
         comparison: the arms.
-        folder: made if missing; files of the same names are replaced.
+        folder: where to; made if missing. Files of an earlier report are replaced.
 
     Returns:
         Paths by name.

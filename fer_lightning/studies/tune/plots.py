@@ -1,4 +1,4 @@
-"""Pictures of a search: what it found over time, and what each setting had to do with it."""
+"""Pictures of a search: the value of each trial, over trials and over settings, and how much each setting matters."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fer_lightning.figures import COLORS, FAINT, INK, house_style
 __all__ = ["TrialRow", "history_figure", "importance_figure", "slice_figure"]
 
 FEW_TRIALS = 50
-"""Fewer trials than these say little of importance: with 20, the share of a setting still varies by a third of it."""
-_LABEL = 26  # letters of a choice on an axis
+"""With fewer trials, importance is a hint at best: with 20, the share of a setting still varies by a third."""
+_LABEL = 26  # characters of a choice on an axis; longer ones are cut
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TrialRow:
 
 
 def history_figure(rows: Sequence[TrialRow], metric: str, mode: str, title: str) -> Figure:
-    """Draw the value of each trial in the order of their numbers, with the best so far as a step line.
+    """Draw the value of each trial by its number, and the best so far as a step line.
 
     Args:
         rows: of all trials; those that failed without a value are marked at the lower edge.
@@ -89,7 +89,7 @@ def _with_value(rows: Sequence[TrialRow], state: str) -> list[tuple[TrialRow, fl
 
 
 def _draw_kinds(axes: Axes, rows: Sequence[TrialRow], place: Any) -> None:
-    """Draw trials that came to their end as full dots, pruned ones as rings."""
+    """Draw complete trials as dots, pruned ones as rings; ``place`` returns the x value of a trial."""
     full: dict[str, Any] = {"color": COLORS["blue"], "markeredgecolor": "white", "markersize": 6.5, "zorder": 3}
     ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": FAINT, "markersize": 5.5, "zorder": 2}
     for state, label, look in (("complete", "complete", full), ("pruned", "pruned: best until then", ring)):
@@ -99,14 +99,15 @@ def _draw_kinds(axes: Axes, rows: Sequence[TrialRow], place: Any) -> None:
 
 
 def importance_figure(shares: Mapping[str, float], metric: str, trials: int, title: str) -> Figure:
-    """Draw the share of each setting in how good a trial becomes as bars, the largest on top.
+    """Draw the importance of each setting as bars, the largest on top.
 
-    Shares are those of functional ANOVA on a random forest (Hutter et al. 2014, ICML).
+    It is the share of the variance between trials that a setting explains: functional ANOVA on a random forest
+    (Hutter et al. 2014, ICML).
 
     Args:
         shares: by setting, together 1.
-        metric: what they are about.
-        trials: how many trials they come from.
+        metric: name of the value.
+        trials: number of trials from which they were computed.
         title: headline.
     """
     names = sorted(shares, key=lambda name: shares[name])
@@ -129,7 +130,7 @@ def importance_figure(shares: Mapping[str, float], metric: str, trials: int, tit
 def slice_figure(
     rows: Sequence[TrialRow], keys: Sequence[str], logs: Collection[str], metric: str, mode: str, title: str
 ) -> Figure:
-    """Draw the value over each setting, a panel each; the best trial is marked in all.
+    """Draw the value of each trial over each setting, a panel for each; the best trial is marked in all panels.
 
     Args:
         rows: of all trials.
@@ -198,5 +199,5 @@ def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
     decades = math.log10(max(values) / min(values)) if values else 0.0
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.5 else (1.0, 2.0, 5.0), numticks=6))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    # not matplotlib's own, which are formulas: a "$" in a name is a dollar here
+    # matplotlib's own labels are formulas, which our style does not draw: a "$" in a name is a dollar
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))

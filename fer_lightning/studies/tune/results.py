@@ -1,4 +1,4 @@
-"""What a study leaves in its folder: a table of its trials, a config of the best one, and pictures."""
+"""The files of a study: a table of its trials, a config of the best one, a summary and pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fer_lightning.studies.tune.search_space import SearchSpace, tidy
 from fer_lightning.studies.tune.storage import shown
 from fer_lightning.text import table_lines
 
-__all__ = ["Results", "best_first", "counted", "rows_of", "told_row", "trials_csv"]
+__all__ = ["Results", "best_first", "counted", "rows_of", "trial_line", "trials_csv"]
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -36,17 +36,18 @@ STATES = {
 }
 
 PICTURE_SECONDS = 30.0
+"""Pictures are drawn at most so often, as a study may have many short trials."""
 LEAST_TRIALS = 10
-"""With fewer complete trials than these, nothing is said of importance: every setting would seem to have some."""
+"""With fewer complete trials, importance is not computed: every setting would seem to have some."""
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials without those that were one too many."""
+    """Return the trials without the surplus ones, which another process had begun before the number was reached."""
     return [trial for trial in trials if not trial.user_attrs.get("surplus")]
 
 
 def rows_of(study: optuna.Study) -> list[TrialRow]:
-    """Return what is known of each trial, in order."""
+    """Return what is known of each trial but the surplus ones, by number; values that are not finite are left out."""
     better = max if study.direction == optuna.study.StudyDirection.MAXIMIZE else min
     rows = []
     for trial in counted(study.get_trials(deepcopy=False)):
@@ -69,7 +70,7 @@ def rows_of(study: optuna.Study) -> list[TrialRow]:
 
 
 def best_first(rows: Sequence[TrialRow], mode: str) -> list[TrialRow]:
-    """Return the trials that came to their end, the best first; of equal ones the older."""
+    """Return the complete trials, the best first; of equal ones the older first."""
     done = [row for row in rows if row.state == "complete" and row.value is not None]
     sign = -1 if mode == "max" else 1
     return sorted(done, key=lambda row: (sign * (row.value or 0.0), row.number))
@@ -92,8 +93,8 @@ def trials_csv(rows: Sequence[TrialRow], space: SearchSpace) -> str:
     )
 
 
-def told_row(row: TrialRow, metric: str, space: SearchSpace) -> str:
-    """Return a line about a trial that has ended."""
+def trial_line(row: TrialRow, metric: str, space: SearchSpace) -> str:
+    """Return the line that is printed when a trial has ended."""
     value = "" if row.value is None else f"{metric} {row.value:.4f} in epoch {row.best_epoch}"
     end = {"failed": f"failed: {row.message}", "pruned": f"pruned after {row.epochs} epochs"}.get(row.state, "")
     settings = ", ".join(f"{short_name(key, space)} {_short(row.params.get(key))}" for key in space)
@@ -111,7 +112,7 @@ def short_name(key: str, space: SearchSpace) -> str:
 
 
 def _short(value: Any) -> str:
-    """Return a value for tables and pictures: few digits, and classes by their name alone."""
+    """Return a value for tables and pictures: four digits, and classes without their module."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if not isinstance(value, str):
@@ -147,7 +148,7 @@ class Results:
         self._drawn = time.monotonic()
 
     def write(self, last: bool = False) -> None:
-        """Write what there is by now; the pictures not more often than every half minute, except for the last time."""
+        """Write all files anew; the pictures only every half minute, and when ``last`` is set."""
         rows = rows_of(self.study)
         write_atomically(self.folder / "trials.csv", trials_csv(rows, self.space))
         ranked = best_first(rows, self.options.mode)
@@ -169,7 +170,7 @@ class Results:
         )
 
     def _importance(self, rows: Sequence[TrialRow]) -> dict[str, float]:
-        """Return the share of each parameter, the largest first; nothing where the trials cannot tell."""
+        """Return the importance of each parameter, the largest first; nothing where the trials are too few or alike."""
         values = [row.value for row in rows if row.state == "complete"]
         if len(values) < LEAST_TRIALS or len(set(values)) < 2 or len(self.space) < 2:
             return {}
@@ -233,7 +234,7 @@ class Results:
         return {label: _short(value) if isinstance(value, str) else value for label, value in known.items()}
 
     def table(self, count: int = 5) -> str:
-        """Return the best trials as text, with where everything is."""
+        """Return the best trials as text, with the paths of the results."""
         ranked = best_first(rows_of(self.study), self.options.mode)[:count]
         labels = [short_name(key, self.space) for key in self.space]
         lines = [("trial", self.options.metric, "epoch", *labels)]

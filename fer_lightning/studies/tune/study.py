@@ -28,7 +28,7 @@ from fer_lightning.runs.folder import Holder, lock_run_folder
 from fer_lightning.studies.child_runs import ChildResult, History, fit_in_child
 from fer_lightning.studies.tune.config import Base, check_metric, check_space, foreign_flags, read_base
 from fer_lightning.studies.tune.options import Options
-from fer_lightning.studies.tune.results import Results, counted, rows_of, told_row
+from fer_lightning.studies.tune.results import Results, counted, rows_of, trial_line
 from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags, load_space
 from fer_lightning.studies.tune.storage import identify, open_storage
 from fer_lightning.text import folded
@@ -298,7 +298,7 @@ class _StudyRun:
         self.study.tell(trial, outcome.value if outcome.state == TrialState.COMPLETE else None, outcome.state)
         rows = rows_of(self.study)
         row = next(row for row in rows if row.number == trial.number)
-        tqdm.write(told_row(row, self.options.metric, self.space))
+        tqdm.write(trial_line(row, self.options.metric, self.space))
         self.results.write()
         done = [row for row in rows if row.state != "running"]
         if len(done) >= FAILURES and all(row.state == "failed" for row in done):
