@@ -9,7 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
 
 __all__ = [
     "BLANK",
@@ -20,10 +24,14 @@ __all__ = [
     "INK",
     "SPLIT_COLORS",
     "STYLE",
+    "figure_pixels",
     "figure_png",
     "house_style",
+    "pixels_png",
     "wrapped",
 ]
+
+_NO_METADATA: dict[str, Any] = {"Software": None}  # the version of matplotlib would make files differ
 
 DPI = 150
 """Resolution of written pictures, in dots per inch."""
@@ -81,12 +89,26 @@ def house_style() -> Iterator[None]:
         yield
 
 
+def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
+    """Return a figure as pixels, uint8 ``(H, W, 3)``, at 150 dots per inch; its own resolution becomes that."""
+    with house_style():
+        canvas = FigureCanvasAgg(figure)
+        figure.set_dpi(DPI)
+        canvas.draw()  # type: ignore[no-untyped-call]
+    pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+    return pixels
+
+
+def pixels_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return pixels, uint8 ``(H, W, 3)``, as a PNG file of 150 dots per inch; equal pixels give equal bytes."""
+    buffer = io.BytesIO()
+    imsave(buffer, pixels, format="png", dpi=DPI, metadata=_NO_METADATA)
+    return buffer.getvalue()
+
+
 def figure_png(figure: Figure) -> bytes:
     """Return a figure as a PNG file of 150 dots per inch; equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    with house_style():
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    return pixels_png(figure_pixels(figure))
 
 
 def wrapped(title: str, figure: Figure) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_lightning.runs.folder import LOCK
+from fer_lightning.runs.lock import LOCK
 from tests.helpers.cli import TINY, fer, fit, same_weights
 from tests.helpers.parts import Recorder, StoppedError
 

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import math
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.files import parts_in, replacing
+from fer_lightning.runs.checkpoint import CHECKPOINTS, RESUME, SAVED_KEY
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 
 __all__ = [
-    "FER_KEY",
-    "RESUME",
     "BestCheckpoint",
+    "FollowsBest",
     "ResumeCheckpoint",
+    "best_checkpoint",
     "checkpoint_folder",
+    "improved",
     "is_rehearsal",
     "may_stop_after",
     "may_stop_here",
     "write_resume",
 ]
 
-FER_KEY = "fer"
-"""Where a checkpoint says what it is worth: ``exact`` is false in a dump of an interrupted step; ``written`` is the
-time, seconds since 1970."""
-
-RESUME = "resume.ckpt"
-
 
 def checkpoint_folder(trainer: Trainer) -> Path:
     """Return the folder in which a run keeps its checkpoints."""
-    return Path(trainer.default_root_dir) / "checkpoints"
+    return Path(trainer.default_root_dir) / CHECKPOINTS
 
 
 def is_rehearsal(trainer: Trainer) -> bool:
@@ -137,26 +134,59 @@ class _NotWrittenError(Exception):
     """The best checkpoint could not be written, and the run goes on."""
 
 
+class FollowsBest(Callback, ABC):
+    """A callback that :class:`BestCheckpoint` tells of each better validation."""
+
+    @abstractmethod
+    def on_better_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do what follows from the last validation being the best so far; its checkpoint is on the disk by now."""
+
+
+def improved(value: float, best: float | None, mode: str) -> bool:
+    """Tell whether a monitored value is better than the best one so far; NaN never is.
+
+    Args:
+        value: of the last validation.
+        best: the best value so far, ``None`` before the first.
+        mode: ``max`` if more is better, else ``min``.
+    """
+    if best is None:
+        return not math.isnan(value)
+    return value > best if mode == "max" else value < best
+
+
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the checkpoint of the best validation as ``checkpoints/best.ckpt`` of the run.
 
-    That of a validation at the end of an epoch is written behind all hooks of the epoch's end, so that a run that goes
-    on from it leaves nothing out.
+    It alone decides which validation is the best so far. The report and the lineage are called once its checkpoint is
+    on the disk; where that cannot be written, all of them stay with the best one before.
+
+    The checkpoint of a validation at the end of an epoch is written after all other hooks of that end, so that a run
+    that goes on from it repeats none and misses none.
 
     Args:
         monitor: logged metric that decides.
         mode: ``max`` or ``min``.
         save_top_k: how many of the best to keep.
         filename: name of the file, without ``.ckpt``; may contain logged metrics, as Lightning's.
+
+    Attributes:
+        best: ``best`` value so far and its ``epoch``, from 0; empty before the first validation.
+
+    Raises:
+        ConfigError: if the mode is another word.
     """
 
     def __init__(
         self, monitor: str = "val_acc", mode: str = "max", save_top_k: int = 1, filename: str = "best"
     ) -> None:
+        if mode not in ("max", "min"):
+            raise ConfigError(f"checkpoint.mode must be 'max' or 'min', not '{mode}'")
         super().__init__(
             monitor=monitor, mode=mode, save_top_k=save_top_k, filename=filename, enable_version_counter=save_top_k > 1
         )
-        self._fresh = False
+        self.best: dict[str, Any] = {}
+        self._at_epoch_end = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder and see that it can be written before training starts."""
@@ -165,23 +195,43 @@ class BestCheckpoint(ModelCheckpoint):
             _prepare(Path(self.dirpath))
         super().setup(trainer, pl_module, stage)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state and the best validation so far."""
+        return {**super().state_dict(), "best": self.best}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint, also with the last score, which Lightning forgets."""
+        """Go on from a checkpoint, also with the last score, which Lightning forgets.
+
+        A run folder may have been moved in the meantime. A run that branches off into a new folder has no best
+        validation yet.
+        """
+        folder = Path(str(self.dirpath))
+        if (folder / Path(state_dict["best_model_path"]).name).is_file():
+            state_dict = _moved(state_dict, folder)
         super().load_state_dict(state_dict)
         self.current_score = state_dict["current_score"]
+        self.best = state_dict["best"] if state_dict["dirpath"] == self.dirpath else {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write inside the epoch."""
-        self._fresh = trainer.state.fn == "fit" and not trainer.sanity_checking
-        with self._unless_full():
-            super().on_validation_end(trainer, pl_module)
+        """Decide inside the epoch.
+
+        Raises:
+            ConfigError: if the monitored metric is not logged.
+        """
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(map(str, trainer.callback_metrics)))
+            raise ConfigError(f"checkpoint.monitor '{self.monitor}' is not logged; logged are: {known}")
+        self._at_epoch_end = self._should_save_on_train_epoch_end(trainer)
+        if not self._at_epoch_end:
+            self._decide(trainer, pl_module, super().on_validation_end)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write at the end of the epoch, if it was validated there or is never."""
-        if self._fresh or sum(trainer.num_val_batches) == 0:
-            with self._unless_full():
-                super().on_train_epoch_end(trainer, pl_module)
-        self._fresh = False
+        """Decide at the end of the epoch, if it was validated there or is never."""
+        if self._at_epoch_end or sum(trainer.num_val_batches) == 0:
+            self._decide(trainer, pl_module, super().on_train_epoch_end)
+        self._at_epoch_end = False
 
     def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
         return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
@@ -191,16 +241,48 @@ class BestCheckpoint(ModelCheckpoint):
         if not _was_written(trainer):
             raise _NotWrittenError
 
-    @contextlib.contextmanager
-    def _unless_full(self) -> Iterator[None]:
-        """Keep to what is on the disk, so that the next validation is compared with that."""
+    def _decide(
+        self, trainer: Trainer, pl_module: LightningModule, write: Callable[[Trainer, LightningModule], None]
+    ) -> None:
+        """Write what is to be kept of the last validation, and call the callbacks that follow if it is the best so far.
+
+        A checkpoint that cannot be written leaves the state as it was, so that the next validation is compared with
+        what is on the disk.
+        """
         before = copy.deepcopy(self.state_dict())
         saved = self._last_global_step_saved, self._last_checkpoint_saved
+        value = trainer.callback_metrics.get(str(self.monitor))
+        better = False
+        if value is not None and improved(float(value), self.best.get("best"), self.mode):
+            better, self.best = True, {"best": float(value), "epoch": trainer.current_epoch}
         try:
-            yield
-        except _NotWrittenError:
+            write(trainer, pl_module)
+        except BaseException as error:
             self.load_state_dict(before)
             self._last_global_step_saved, self._last_checkpoint_saved = saved
+            if isinstance(error, _NotWrittenError):
+                return
+            raise
+        if better:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, FollowsBest):
+                    callback.on_better_validation(trainer, pl_module)
+
+
+def _moved(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the state of a :class:`BestCheckpoint` with the paths that its files have in another folder."""
+
+    def here(path: str) -> str:
+        return str(folder / Path(path).name) if path else path
+
+    paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+    kept = {here(path): score for path, score in state["best_k_models"].items()}
+    return {**state, **paths, "best_k_models": kept, "dirpath": str(folder)}
+
+
+def best_checkpoint(trainer: Trainer) -> BestCheckpoint:
+    """Return the callback that decides which validation of a run is the best so far."""
+    return next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint))
 
 
 class ResumeCheckpoint(Checkpoint):
@@ -267,4 +349,4 @@ class ResumeCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note the time, by which the newest of several is found."""
-        checkpoint[FER_KEY] = {**checkpoint.get(FER_KEY, {}), "exact": True, "written": time.time()}
+        checkpoint[SAVED_KEY] = {**checkpoint.get(SAVED_KEY, {}), "exact": True, "written": time.time()}

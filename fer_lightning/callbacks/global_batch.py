@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
-from fer_lightning.callbacks.checkpoints import FER_KEY
 from fer_lightning.errors import CheckpointError
+from fer_lightning.runs.checkpoint import SAVED_KEY
 
 __all__ = ["BatchPlan", "GlobalBatch", "may_go_on"]
 
@@ -79,7 +79,7 @@ class GlobalBatch(Callback):
         """Add the plan."""
         plan = _plan(trainer, trainer.current_epoch)
         if plan is not None:
-            checkpoint[FER_KEY] = {**checkpoint.get(FER_KEY, {}), **asdict(plan)}
+            checkpoint[SAVED_KEY] = {**checkpoint.get(SAVED_KEY, {}), **asdict(plan)}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Compare the plan and bring the place in the epoch into batches of this run.
@@ -87,7 +87,7 @@ class GlobalBatch(Callback):
         Raises:
             CheckpointError: if a step would have another number of samples.
         """
-        stored, now = checkpoint.get(FER_KEY, {}), _plan(trainer, checkpoint["epoch"])
+        stored, now = checkpoint.get(SAVED_KEY, {}), _plan(trainer, checkpoint["epoch"])
         names = ("world", "batch", "accumulate")
         if trainer.state.fn != "fit" or now is None or not all(name in stored for name in names):
             return

@@ -22,14 +22,13 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
 from fer_lightning.callbacks.checkpoints import (
-    FER_KEY,
-    RESUME,
     checkpoint_folder,
     is_rehearsal,
     may_stop_here,
     write_resume,
 )
 from fer_lightning.errors import NonFiniteError, StorageError
+from fer_lightning.runs.checkpoint import RESUME, SAVED_KEY
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.text import first_line
 
@@ -326,7 +325,7 @@ class GracefulStop(Checkpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say so if a run goes on from a dump."""
-        if checkpoint.get(FER_KEY, {}).get("exact", True) is False and trainer.is_global_zero:
+        if checkpoint.get(SAVED_KEY, {}).get("exact", True) is False and trainer.is_global_zero:
             print("fer: this checkpoint is the dump of an error: going on from it is not exact", file=sys.stderr)
 
 
@@ -355,7 +354,7 @@ def _dump(trainer: Trainer, path: Path, exception: Exception) -> str:
         strategy = type(trainer.strategy).__name__
         return f"the state at the error is not kept: with {strategy} its parts lie on several devices"
     checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-    checkpoint[FER_KEY] = {**checkpoint.get(FER_KEY, {}), "exact": False, "error": repr(exception)[:500]}
+    checkpoint[SAVED_KEY] = {**checkpoint.get(SAVED_KEY, {}), "exact": False, "error": repr(exception)[:500]}
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     resume = checkpoint_folder(trainer) / RESUME
     kept = f"the last exact checkpoint is {resume}" if resume.exists() else "there is no exact checkpoint yet"

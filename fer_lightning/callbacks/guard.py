@@ -12,9 +12,10 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from fer_lightning.callbacks.checkpoints import RESUME, checkpoint_folder
+from fer_lightning.callbacks.checkpoints import checkpoint_folder
 from fer_lightning.errors import NonFiniteError
 from fer_lightning.files import write_atomically
+from fer_lightning.runs.checkpoint import RESUME
 
 __all__ = ["FiniteGuard"]
 

@@ -12,32 +12,31 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
-from fer_lightning.callbacks.checkpoints import is_rehearsal
+from fer_lightning.callbacks.checkpoints import FollowsBest, best_checkpoint, is_rehearsal
 from fer_lightning.callbacks.graceful_stop import TIME_IS_UP, Stopped
 from fer_lightning.callbacks.provenance import (
-    LINEAGE_KEY,
     changes_since,
     code_state,
     command_line,
     device,
     environment,
-    epochs_in,
     origin_of_weights,
     parent_of,
 )
-from fer_lightning.callbacks.reports import EvaluationReport, datamodule_of, improved
+from fer_lightning.callbacks.reports import datamodule_of
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.files import write_atomically
+from fer_lightning.runs.checkpoint import LINEAGE_KEY, epochs_in
 from fer_lightning.runs.lineage import LINEAGE, Change, Node, Parent, lineage_text, read_lineage
 
 __all__ = ["Lineage", "data_changes", "how_it_ended", "how_it_failed"]
 
 
-class Lineage(Callback):
+class Lineage(FollowsBest):
     """Keeps ``lineage.json``: a node for each start or resume of the run, with what it came from and how it ended.
 
     The file is written when training starts, after each epoch and at the end; a run that is killed leaves its node
@@ -64,14 +63,13 @@ class Lineage(Callback):
         self._earlier: list[Node] = []
         self._begun = 0.0
         self._data: dict[str, Any] = {}
-        self._best: dict[str, Any] = {}
         self._from: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin a node, and see what the data is."""
         if stage != "fit":
             return
-        self._begun, self.node, self._from, self._best = time.monotonic(), None, None, {}
+        self._begun, self.node, self._from = time.monotonic(), None, None
         self._data = datamodule_of(trainer).describe()
         self._id = hashlib.sha256(f"{socket.gethostname()}/{os.getpid()}/{time.time_ns()}".encode()).hexdigest()[:8]
 
@@ -107,11 +105,6 @@ class Lineage(Callback):
         Raises:
             ConfigError: if the file cannot be read or written.
         """
-        if self.branched:
-            self._best = {}
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, EvaluationReport):
-                    callback.best = None  # its report, like its best.ckpt, is that of the new run
         if is_rehearsal(trainer) or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
@@ -137,7 +130,7 @@ class Lineage(Callback):
             parent=parent,
             changed=changes,
             start={"epochs": done["epoch"], "steps": done["step"]},
-            monitor=self._monitor(trainer),
+            monitor=_monitor(trainer),
             seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),
             command=command_line(),
             code=code_state(),
@@ -162,28 +155,9 @@ class Lineage(Callback):
         data = {name: self._data.get(name, {}) for name in ("counts", "fingerprints")}
         checkpoint[LINEAGE_KEY] = {"node": self._id, "data": data}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far."""
-        return {"best": self._best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self._best = state_dict["best"]
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_better_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the best value of the monitored metric."""
-        monitor = self._monitor(trainer)
-        value = trainer.callback_metrics.get(monitor.get("name", ""))
-        if trainer.sanity_checking or trainer.state.fn != "fit" or value is None:
-            return
-        if improved(float(value), self._best.get("best"), monitor["mode"]):
-            self._best = {"best": float(value), "epoch": trainer.current_epoch}
-
-    def _monitor(self, trainer: Trainer) -> dict[str, Any]:
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.monitor:
-                return {"name": callback.monitor, "mode": callback.mode, **self._best}
-        return {}
+        self._update(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note how far the run is."""
@@ -214,7 +188,7 @@ class Lineage(Callback):
         node.ended = "" if status == "running" else _now()
         node.wall_s = round(time.monotonic() - self._begun, 1)
         node.end = {"epochs": _epochs_done(trainer), "steps": trainer.global_step}
-        node.monitor = self._monitor(trainer)
+        node.monitor = _monitor(trainer)
         try:
             self._write(trainer)
         except OSError as error:  # training is worth more than its diary
@@ -223,6 +197,11 @@ class Lineage(Callback):
     def _write(self, trainer: Trainer) -> None:
         assert self.node is not None  # the caller has looked
         write_atomically(Path(trainer.default_root_dir) / LINEAGE, lineage_text([*self._earlier, self.node]))
+
+
+def _monitor(trainer: Trainer) -> dict[str, Any]:
+    best = best_checkpoint(trainer)
+    return {"name": best.monitor, "mode": best.mode, **best.best}
 
 
 def how_it_ended(epochs: int, max_epochs: int | None, early: str) -> tuple[str, str]:

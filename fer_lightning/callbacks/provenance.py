@@ -16,28 +16,24 @@ import torch
 from lightning.pytorch import Trainer
 
 import fer_lightning
-from fer_lightning.callbacks.run_config import CONFIG_KEY
+from fer_lightning.errors import CheckpointError
 from fer_lightning.files import file_digest
 from fer_lightning.runs.changes import config_changes
+from fer_lightning.runs.checkpoint import CONFIG_KEY, LINEAGE_KEY, epochs_in, read_checkpoint, run_folder_of
 from fer_lightning.runs.lineage import Change, Parent
 
 __all__ = [
-    "LINEAGE_KEY",
     "PACKAGES",
     "changes_since",
     "code_state",
     "command_line",
     "device",
     "environment",
-    "epochs_in",
     "hardware",
     "origin_of_weights",
     "parent_of",
     "stored_data",
 ]
-
-LINEAGE_KEY = "fer_lineage"
-"""Where a checkpoint says which ``node`` of a run wrote it, and what its ``data`` was."""
 
 PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "numpy")
 """Those whose versions have a say in what a run computes."""
@@ -117,7 +113,7 @@ def parent_of(path: Path, root: Path, **known: Any) -> Parent:
         root: the folder of all runs.
         known: what the checkpoint says of itself.
     """
-    run = path.absolute().parent.parent if path.parent.name == "checkpoints" else None
+    run = run_folder_of(path.absolute())
     return Parent(
         checkpoint=_under(path, root),
         sha256=file_digest(path, "sha256"),
@@ -152,13 +148,6 @@ def _content(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return {}
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError):  # an old form that cannot be mapped, which says nothing of a run
+        return read_checkpoint(path, mapped=True)
+    except CheckpointError:  # whoever loads the weights says what is wrong
         return {}
-    return content if isinstance(content, dict) else {}
-
-
-def epochs_in(checkpoint: Mapping[str, Any]) -> int:
-    """Return how many epochs are done in a checkpoint."""
-    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
-    return int(progress.get("current", {}).get("processed", checkpoint.get("epoch", 0)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,33 +16,27 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from fer_lightning.callbacks.checkpoints import is_rehearsal
+from fer_lightning.callbacks.checkpoints import FollowsBest, best_checkpoint, checkpoint_folder, is_rehearsal
 from fer_lightning.callbacks.full_disk import told_if_full
 from fer_lightning.callbacks.provenance import PACKAGES, command_line, hardware
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.plots import curves_figure
-from fer_lightning.evaluation.report import PICTURES, EvaluationResult, text_table, write_report
+from fer_lightning.evaluation.report import PICTURES, EvaluationResult, summarise, text_table, write_report
 from fer_lightning.figures import figure_png
 from fer_lightning.files import write_atomically
+from fer_lightning.runs.checkpoint import BEST
+from fer_lightning.runs.records import METRICS, REPORT, Run
 
-__all__ = ["EvaluationReport", "datamodule_of", "gather_rows", "hardware", "improved"]
+__all__ = ["EvaluationReport", "datamodule_of", "gather_rows"]
 
 Rows = dict[str, NDArray[Any]]
 """Predictions by column: ``index``, ``probs`` and, where known, ``target``."""
-
-
-def improved(value: float, best: float | None, mode: str) -> bool:
-    """Tell whether a monitored value is better than the best one so far."""
-    if best is None:
-        return value == value  # not NaN
-    return value > best if mode == "max" else value < best
 
 
 def gather_rows(rows: list[dict[str, Tensor]]) -> Rows:
@@ -65,38 +60,48 @@ def gather_rows(rows: list[dict[str, Tensor]]) -> Rows:
     return {name: values[first] for name, values in joined.items()}
 
 
-class EvaluationReport(Callback):
+@dataclass(frozen=True)
+class _Evaluation:
+    """Predictions for a split, where their report goes below the run folder, and what one must know of them."""
+
+    folder: str
+    rows: Rows
+    context: dict[str, Any]
+
+
+class EvaluationReport(FollowsBest):
     """Writes what an evaluation found: numbers, predictions and pictures, in the run's folder and in TensorBoard.
 
     During ``fit``: ``val/`` holds the report of the best validation so far, ``metrics.csv`` and ``curves.png`` what was
     logged at each epoch. ``validate`` and ``test`` write into a folder of their own beside the checkpoints.
 
     Args:
-        monitor: logged metric that decides which validation is best; that of ``checkpoint``.
-        mode: ``max`` or ``min``.
         pictures: draw the pictures.
     """
 
-    def __init__(self, monitor: str = "val_acc", mode: str = "max", pictures: bool = True) -> None:
-        if mode not in ("max", "min"):
-            raise ConfigError(f"report.mode must be 'max' or 'min', not '{mode}'")
-        self.monitor = monitor
-        self.mode = mode
+    def __init__(self, pictures: bool = True) -> None:
         self.pictures = pictures
-        self.best: float | None = None
         self.history: list[dict[str, float]] = []
-        self._rows: list[dict[str, Tensor]] = []
-        self._best: tuple[Rows, dict[str, Any]] | None = None
+        self._batches: list[dict[str, Tensor]] = []
+        self._validated: Rows = {}
+        self._best: _Evaluation | None = None
+        self._data: dict[str, Any] = {}
+        self._unwritten = False
         self._rate = 0.0
         self._table = ""
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Describe the data, once for all reports of the run."""
+        if trainer.is_global_zero and stage != "predict":
+            self._data = datamodule_of(trainer).describe()
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far and the metrics of all epochs."""
-        return {"best": self.best, "history": self.history, "table": self._table}
+        """Return the metrics of all epochs."""
+        return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.best, self.history, self._table = state_dict["best"], state_dict["history"], state_dict["table"]
+        self.history = state_dict["history"]
 
     def on_validation_batch_end(
         self,
@@ -111,52 +116,83 @@ class EvaluationReport(Callback):
         if dataloader_idx:
             return
         probs = outputs["logits"].float().softmax(dim=1)
-        self._rows.append({"index": outputs["index"], "target": outputs["label"], "probs": probs})
+        self._batches.append({"index": outputs["index"], "target": outputs["label"], "probs": probs})
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the report if this validation is the best so far, or the only one."""
-        rows, self._rows = gather_rows(self._rows), []
-        if trainer.sanity_checking:
-            return
-        folder = Path(trainer.default_root_dir)
+        """Join the predictions of all processes; write the report of a validation that is not part of a training."""
+        rows = self._joined()
         if trainer.state.fn == "fit":
-            value = trainer.callback_metrics.get(self.monitor)
-            if value is None:
-                known = ", ".join(sorted(map(str, trainer.callback_metrics)))
-                raise ConfigError(f"checkpoint.monitor '{self.monitor}' is not logged; logged are: {known}")
-            if not improved(float(value), self.best, self.mode):
-                return
-            self.best, self._best = float(value), (rows, _context(trainer, "val"))
-            # the other pictures take seconds: they are drawn once, at the end
-            with told_if_full(f"the report in {folder / 'val'}"):
-                self._write(trainer, folder / "val", *self._best, pictures=PICTURES[:1])
+            self._validated = rows
+        elif trainer.is_global_zero:
+            self._write(trainer, _Evaluation("", rows, self._context(trainer, "val")))
+
+    def on_better_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the report of the best validation so far."""
+        if not trainer.is_global_zero or is_rehearsal(trainer):
             return
-        self._write(trainer, folder, rows, _context(trainer, "val"))
+        self._best = _Evaluation("val", self._validated, self._context(trainer, "val"))
+        self._write_best(trainer, PICTURES[:1])  # the others take seconds: they are drawn once, at the end
+
+    def _write_best(self, trainer: Trainer, pictures: Sequence[str] = PICTURES) -> None:
+        self._unwritten = True
+        with told_if_full(f"the report in {Path(trainer.default_root_dir) / 'val'}"):
+            if self._best is not None:
+                self._write(trainer, self._best, pictures)
+            self._unwritten = False
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report of the test."""
-        rows, self._rows = gather_rows(self._rows), []
-        self._write(trainer, Path(trainer.default_root_dir), rows, _context(trainer, "test"))
+        rows = self._joined()
+        if trainer.is_global_zero:
+            self._write(trainer, _Evaluation("", rows, self._context(trainer, "test")))
 
-    def _write(
-        self, trainer: Trainer, folder: Path, rows: Rows, context: dict[str, Any], pictures: Sequence[str] = PICTURES
-    ) -> None:
-        data = datamodule_of(trainer)
-        if not trainer.is_global_zero or is_rehearsal(trainer):
+    def _joined(self) -> Rows:
+        batches, self._batches = self._batches, []
+        return gather_rows(batches)
+
+    def _write(self, trainer: Trainer, evaluation: _Evaluation, pictures: Sequence[str] = PICTURES) -> None:
+        if is_rehearsal(trainer):
             return
+        data, rows, context = datamodule_of(trainer), evaluation.rows, evaluation.context
         result = EvaluationResult(tuple(data.class_names), rows["index"], rows["target"], rows["probs"])
-        table, drawn = data.table, pictures if self.pictures else ()
-        paths = write_report(folder, result, context, table.files, _model_name(trainer), table.images, drawn)
-        self._table = text_table(json.loads(paths["report"].read_text(encoding="utf-8")))
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name in drawn:
-                    pixels = np.asarray(Image.open(paths[name]).convert("RGB"))
-                    logger.experiment.add_image(
-                        f"{context['split']}/{name}", pixels, trainer.global_step, dataformats="HWC"
-                    )
+        boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+        def show(name: str, pixels: NDArray[np.uint8]) -> None:
+            for board in boards:
+                board.add_image(f"{context['split']}/{name}", pixels, trainer.global_step, dataformats="HWC")
+
+        self._table = text_table(summarise(result, context))
+        write_report(
+            Path(trainer.default_root_dir) / evaluation.folder,
+            result,
+            context,
+            data.table.files,
+            _model_name(trainer),
+            data.table.images,
+            pictures if self.pictures else (),
+            show,
+        )
+
+    def _context(self, trainer: Trainer, split: str) -> dict[str, Any]:
+        """Return what one must know to repeat an evaluation."""
+        return {
+            "split": split,
+            "overlap_with_train": self._data["overlap_with_train"].get(split),
+            **({"epoch": trainer.current_epoch, "step": trainer.global_step} if trainer.state.fn == "fit" else {}),
+            "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
+            "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+            "model": _model_name(trainer),
+            "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
+            "precision": trainer.precision,
+            "devices": f"{trainer.world_size} x {trainer.strategy.root_device.type}",
+            "hardware": hardware(),
+            "command": command_line(),
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in ("fer_lightning", *PACKAGES)},
+            "data": self._data,
+        }
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -171,31 +207,36 @@ class EvaluationReport(Callback):
         self.history = [*(past for past in self.history if past["epoch"] < row["epoch"]), row]
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
-        folder = Path(trainer.default_root_dir)
-        with told_if_full(f"{folder / 'metrics.csv'}"):
-            write_atomically(folder / "metrics.csv", _history_csv(self.history))
+        if self._unwritten:
+            self._write_best(trainer, PICTURES[:1])  # the disk was full: there may be room by now
+        path = Path(trainer.default_root_dir) / METRICS
+        with told_if_full(str(path)):
+            write_atomically(path, _history_csv(self.history))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what came out and where it is."""
-        if not trainer.is_global_zero or is_rehearsal(trainer) or not self._table:
+        folder, best = Path(trainer.default_root_dir), best_checkpoint(trainer)
+        if not trainer.is_global_zero or is_rehearsal(trainer):
             return
-        folder = Path(trainer.default_root_dir)
-        with told_if_full(f"the report in {folder / 'val'}"):
-            if self._best is not None:
-                self._write(trainer, folder / "val", *self._best)
-            if self.pictures and self.history:
-                write_atomically(
-                    folder / "curves.png", figure_png(curves_figure(_curves(self.history), _model_name(trainer)))
-                )
-        print(f"\nBest validation ({self.monitor} {self.best:.4f})\n\n{self._table}\n")
-        print(f"report       {folder / 'val' / 'report.json'}")
-        print(f"checkpoint   {folder / 'checkpoints' / 'best.ckpt'}")
+        self._write_best(trainer)
+        if self._best is None:  # nothing was better than what an earlier start of the run has reported
+            with suppress(DataError):
+                self._table = text_table(Run(folder).report("val"))
+        if not self._table or not best.best:
+            return
+        if self.pictures and self.history:
+            with told_if_full(f"{folder / 'curves.png'}"):
+                figure = curves_figure(_curves(self.history), _model_name(trainer))
+                write_atomically(folder / "curves.png", figure_png(figure))
+        print(f"\nBest validation ({best.monitor} {best.best['best']:.4f})\n\n{self._table}\n")
+        print(f"report       {folder / 'val' / REPORT}")
+        print(f"checkpoint   {checkpoint_folder(trainer) / BEST}")
         print(f"watch        tensorboard --logdir {folder.parent}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Print the table of an evaluation."""
         if stage in ("validate", "test") and trainer.is_global_zero and self._table and not trainer.interrupted:
-            print(f"\n{self._table}\n\nreport       {Path(trainer.default_root_dir) / 'report.json'}")
+            print(f"\n{self._table}\n\nreport       {Path(trainer.default_root_dir) / REPORT}")
 
 
 def datamodule_of(trainer: Trainer) -> EmotionDataModule:
@@ -213,27 +254,6 @@ def datamodule_of(trainer: Trainer) -> EmotionDataModule:
 def _model_name(trainer: Trainer) -> str:
     backbone = trainer.lightning_module.hparams.get("backbone", "")
     return backbone if isinstance(backbone, str) else str(backbone.get("class_path", type(backbone).__name__))
-
-
-def _context(trainer: Trainer, split: str) -> dict[str, Any]:
-    """Return what one must know to repeat an evaluation."""
-    data = datamodule_of(trainer).describe()
-    return {
-        "split": split,
-        "overlap_with_train": data["overlap_with_train"].get(split),
-        **({"epoch": trainer.current_epoch, "step": trainer.global_step} if trainer.state.fn == "fit" else {}),
-        "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
-        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-        "model": _model_name(trainer),
-        "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
-        "precision": trainer.precision,
-        "devices": f"{trainer.world_size} x {trainer.strategy.root_device.type}",
-        "hardware": hardware(),
-        "command": command_line(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("fer_lightning", *PACKAGES)},
-        "data": data,
-    }
 
 
 def _history_csv(history: list[dict[str, float]]) -> str:

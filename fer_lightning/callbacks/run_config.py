@@ -11,18 +11,18 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from fer_lightning.files import write_atomically
+from fer_lightning.runs.checkpoint import CONFIG_KEY
+from fer_lightning.runs.folder import CONFIG, config_files
 
-__all__ = ["CONFIG_KEY", "RunConfig"]
-
-CONFIG_KEY = "fer_config"
-"""Where a checkpoint holds the configuration of its run, as plain values."""
+__all__ = ["RunConfig"]
 
 
 class RunConfig(SaveConfigCallback):
     """Writes ``config.yaml`` into the run's folder and the same values into its checkpoints.
 
-    A file that is there with other content stays: the new one is numbered (``config_2.yaml``). The checkpoint path is
-    left out, so that running the file again starts a run and does not resume one.
+    A resumed run whose values differ from those of the newest file writes another one, ``config_2.yaml`` and so on, so
+    that the highest number is always that of the last start. The checkpoint path is left out, so that running the file
+    again starts a run and does not resume one.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, **options: Any) -> None:
@@ -39,12 +39,10 @@ class RunConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file, on the first process only."""
         folder = Path(trainer.default_root_dir)
-        number = 1
-        path = folder / "config.yaml"
-        while path.exists() and path.read_text(encoding="utf-8") != self.text:
-            number += 1
-            path = folder / f"config_{number}.yaml"
-        write_atomically(path, self.text)
+        files = config_files(folder)
+        newest = max(files, default=0)
+        if not files or files[newest].read_text(encoding="utf-8") != self.text:
+            write_atomically(folder / (f"config_{newest + 1}.yaml" if files else CONFIG), self.text)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration to a checkpoint."""

@@ -37,7 +37,5 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
     parser.add_lightning_class_args(ResumeCheckpoint, "resume_checkpoint")
     parser.add_lightning_class_args(EvaluationReport, "report")
-    parser.link_arguments("checkpoint.monitor", "report.monitor")
-    parser.link_arguments("checkpoint.mode", "report.mode")
     for name in ("class_names", "num_classes", "preprocessing"):
         parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")

@@ -12,10 +12,8 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from fer_lightning.callbacks.checkpoints import FER_KEY
-from fer_lightning.callbacks.run_config import CONFIG_KEY
 from fer_lightning.errors import CheckpointError, ConfigError
-from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, read_checkpoint
 
 __all__ = ["DEFAULT_ROOT", "as_file", "newest_exact", "peek", "stored_config"]
 
@@ -71,8 +69,7 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
     Raises:
         CheckpointError: if the file holds more than plain data and tensors.
     """
-    loaded = AtomicCheckpointIO().load_checkpoint(checkpoint, map_location="cpu")
-    config = loaded.get(CONFIG_KEY)
+    config = read_checkpoint(checkpoint).get(CONFIG_KEY)
     if not isinstance(config, dict):
         return {}
     model = {**config["model"], "pretrained": False, "weights": None}  # the checkpoint has all weights
@@ -95,10 +92,10 @@ def newest_exact(damaged: Path, why: Exception) -> Path:
         if path == damaged:
             continue
         try:
-            checkpoint = AtomicCheckpointIO().load_checkpoint(path, map_location="cpu")
+            checkpoint = read_checkpoint(path)
         except CheckpointError:
             continue
-        worth = checkpoint.get(FER_KEY, {})
+        worth = checkpoint.get(SAVED_KEY, {})
         if worth.get("exact", False) is True:
             found.append((worth.get("written", 0.0), checkpoint.get("global_step", 0), path))
     if not found:

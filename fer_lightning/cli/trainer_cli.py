@@ -41,17 +41,10 @@ from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.precision import check_precision, measure_precision
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs.changes import changes_for, differences, goes_on_in
+from fer_lightning.runs.checkpoint import BEST, RESUME, find_checkpoint, run_folder_of
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
-from fer_lightning.runs.folder import (
-    BEST,
-    RESUME,
-    Claim,
-    RunLock,
-    claim_run_folder,
-    find_checkpoint,
-    lock_run_folder,
-    run_folder_of,
-)
+from fer_lightning.runs.folder import Claim, claim_run_folder
+from fer_lightning.runs.lock import RunLock, lock_run_folder
 from fer_lightning.text import folded
 
 __all__ = ["FERCLI", "prepared", "run_trainer_verb"]

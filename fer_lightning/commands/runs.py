@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 from fer_lightning.cli.verbs import OneLineParser, chosen_verb
 from fer_lightning.errors import FERError
 from fer_lightning.runs.changes import flat, told
-from fer_lightning.runs.lineage import Node, read_lineage
-from fer_lightning.runs.records import RunRecord, find_run, read_config, read_record, read_records
+from fer_lightning.runs.lineage import Node
+from fer_lightning.runs.records import Run, RunRecord, find_run, read_record, read_records
 from fer_lightning.runs.records import sorted_records as in_order
 from fer_lightning.runs.tree import as_dot, as_tree, read_tree
 from fer_lightning.text import table_lines
@@ -176,8 +176,9 @@ def _coloured(text: str, status: str) -> str:
 def _show(given: argparse.Namespace) -> None:
     folder = find_run(given.run, given.root)
     record = read_record(folder, given.root if folder.is_relative_to(given.root) else folder.parent.parent)
-    nodes = _try(read_lineage, folder, [])
-    config = _try(read_config, folder, {})
+    run = Run(folder)
+    nodes: list[Node] = _try(lambda: run.lineage, [])
+    config: dict[str, Any] = _try(lambda: run.config, {})
     if given.json:
         values = {**asdict(record), "nodes": [asdict(node) for node in nodes], "config": config}
         print(json.dumps(values, indent=1, ensure_ascii=False, default=str))
@@ -193,9 +194,9 @@ def _show(given: argparse.Namespace) -> None:
     _print_pairs([(path.relative_to(folder).as_posix(), f"{_bytes(path.stat().st_size):>9}") for path in files])
 
 
-def _try(read: Any, folder: Path, instead: Any) -> Any:
+def _try(read: Callable[[], Any], instead: Any) -> Any:
     try:
-        return read(folder)
+        return read()
     except FERError as error:
         print(f"fer: {error}", file=sys.stderr)
         return instead

@@ -26,7 +26,7 @@ from fer_lightning.evaluation.plots import (
     reliability_figure,
     worst_mistakes_figure,
 )
-from fer_lightning.figures import figure_png
+from fer_lightning.figures import figure_pixels, pixels_png
 from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.metrics import (
     CALIBRATION_BINS,
@@ -314,6 +314,7 @@ def write_report(
     model: str,
     images: ImageArray | None = None,
     pictures: Sequence[str] = PICTURES,
+    show: Callable[[str, NDArray[np.uint8]], None] | None = None,
 ) -> dict[str, Path]:
     """Fill a folder with everything about an evaluation; files of the same names are replaced, each at once.
 
@@ -325,6 +326,7 @@ def write_report(
         model: name of the model, for the table and the headlines.
         images: uint8 ``(rows of the samples table, C, H, W)``, for the most confident mistakes.
         pictures: which of ``PICTURES`` to draw; each costs about a third of a second.
+        show: is given the stem and the pixels, uint8 ``(H, W, 3)``, of each picture.
 
     Returns:
         Paths by stem: ``report`` (JSON), ``per_class`` and ``predictions`` (CSV), and the pictures (PNG).
@@ -346,12 +348,16 @@ def write_report(
         "predictions": write_predictions(
             predictions, names, result.index, result.probs, files, model, target=result.target
         ),
-        **{
-            stem: write_atomically(folder / f"{stem}.png", figure_png(draw()))
-            for stem, draw in figures.items()
-            if stem in pictures
-        },
+        **{stem: _write_picture(folder / f"{stem}.png", figures[stem](), show) for stem in figures if stem in pictures},
     }
+
+
+def _write_picture(path: Path, figure: Figure, show: Callable[[str, NDArray[np.uint8]], None] | None) -> Path:
+    pixels = figure_pixels(figure)
+    write_atomically(path, pixels_png(pixels))
+    if show is not None:
+        show(path.stem, pixels)
+    return path
 
 
 def _mistakes_figure(result: EvaluationResult, images: ImageArray, title: str) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +13,13 @@ from torch import Tensor
 
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.classifier import EmotionClassifier
+from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
 from fer_lightning.types import Preprocessing
 
 __all__ = ["Distillation", "Teacher", "Teachers", "convert", "distillation_loss"]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as the data modules turn colour to gray
-_BEST = Path("checkpoints") / "best.ckpt"  # in a run folder
+_BEST = Path(CHECKPOINTS) / BEST  # in a run folder
 
 
 class Teacher(Protocol):
@@ -193,10 +193,10 @@ def _read(path: str, read: Callable[[Path], Teacher]) -> Teacher:
     if not file.is_file():
         what = f"holds no {_BEST}" if Path(path).is_dir() else "does not exist"
         raise CheckpointError(f"model.teacher: '{path}' {what}; expected a checkpoint or the folder of a finished run")
-    if not zipfile.is_zipfile(file):
-        raise CheckpointError(f"model.teacher: '{file}' is damaged or no checkpoint")
     try:
         return read(file)
+    except CheckpointError as error:
+        raise CheckpointError(f"model.teacher: {error}") from error
     except FERError as error:
         raise CheckpointError(f"model.teacher: '{file}': {error}") from error
     except Exception as error:  # torch, pickle, zip and the parser each have their own; all are about this file

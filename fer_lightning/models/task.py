@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.saving import _load_state
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -25,6 +26,7 @@ from fer_lightning.models.hf_folder import MeetsData
 from fer_lightning.models.layer_groups import RateShares, parameters_by_group
 from fer_lightning.models.prior import PriorCorrection
 from fer_lightning.optim import PlateauWatch, ScaledRates, StepSchedule, parameter_groups
+from fer_lightning.runs.checkpoint import TASK_KEY, read_checkpoint
 from fer_lightning.types import Batch, Preprocessing
 
 __all__ = ["EmotionTask"]
@@ -297,7 +299,7 @@ class EmotionTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down what the weights mean: classes, preprocessing, and the state of a plateau schedule."""
-        checkpoint["fer_task"] = {
+        checkpoint[TASK_KEY] = {
             "class_names": list(self.class_names),
             "preprocessing": dict(self.preprocessing),
             "class_counts": self.prior.class_counts,
@@ -318,7 +320,7 @@ class EmotionTask(LightningModule):
         state, own = checkpoint.get("state_dict", {}), self.state_dict().keys()
         for name in [name for name in state if name.startswith("criterion.") and name not in own]:
             del state[name]  # of another loss, which was exchanged for this one
-        stored = checkpoint.get("fer_task")
+        stored = checkpoint.get(TASK_KEY)
         if stored is None:
             return
         if tuple(stored["class_names"]) != self.class_names:
@@ -338,4 +340,6 @@ class EmotionTask(LightningModule):
 
 def _read_task(path: Path) -> EmotionTask:
     """Read a trained task from a checkpoint, which has all weights."""
-    return EmotionTask.load_from_checkpoint(path, map_location="cpu", pretrained=False, weights=None, teacher=None)
+    task = _load_state(EmotionTask, read_checkpoint(path), pretrained=False, weights=None, teacher=None)
+    assert isinstance(task, EmotionTask)  # the class was given
+    return task

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import pickle
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fer_lightning.errors import CheckpointError
+from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.text import first_line
 
 __all__ = ["load_weights"]
@@ -60,15 +59,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content = load_file(path)
         elif path.suffix in {".pth", ".pt", ".ckpt", ".bin"}:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_checkpoint(path, foreign=True)
         else:
-            raise CheckpointError(f"weights: '{path}' is none of .safetensors, .pth, .pt, .ckpt, .bin")
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"weights: '{path}' is damaged or holds more than tensors and plain values, which may run code when "
-            "read: save its state_dict() alone, best as .safetensors"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+            raise CheckpointError(f"'{path}' is none of .safetensors, .pth, .pt, .ckpt, .bin")
+    except CheckpointError as error:
+        raise CheckpointError(f"weights: {error}") from error
+    except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"weights: '{path}' cannot be read: {first_line(error)}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there, and that are found out if they are damaged."""
+"""How Lightning reads and writes checkpoint files: each is whole or not there, and damage is found out."""
 
 from __future__ import annotations
 
@@ -13,28 +13,12 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from fer_lightning.errors import CheckpointError, StorageError
+from fer_lightning.errors import StorageError
 from fer_lightning.files import replacing
+from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.text import first_line
 
-__all__ = ["AtomicCheckpointIO", "check_checkpoint"]
-
-
-def check_checkpoint(path: Path) -> None:
-    """Read a checkpoint file through and compare its checksums, which loading it does not do.
-
-    Raises:
-        CheckpointError: if the file is missing, cut off, or has a flipped bit.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise CheckpointError(f"{path} is not a whole checkpoint: {error}") from error
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of '{damaged}' does not match")
+__all__ = ["AtomicCheckpointIO"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -85,12 +69,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: if it is missing, damaged, or holds more than plain data and tensors.
         """
-        check_checkpoint(Path(path))
-        try:
-            loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-        except Exception as error:
-            raise CheckpointError(f"{path} cannot be loaded as plain data and tensors: {first_line(error)}") from error
-        return loaded
+        return read_checkpoint(Path(path), map_location=map_location)
 
 
 def _write(checkpoint: dict[str, Any], target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,15 +13,132 @@ from typing import Any
 
 import yaml
 
-from fer_lightning.errors import ConfigError, FERError
-from fer_lightning.runs.lineage import Node, read_lineage
-from fer_lightning.runs.folder import run_folders, run_status
+from fer_lightning.errors import ConfigError, DataError, FERError
+from fer_lightning.runs.checkpoint import CHECKPOINTS, checkpoint_in
+from fer_lightning.runs.folder import CONFIG, config_files, run_folders
+from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
+from fer_lightning.runs.lock import LOCK, read_lock
 from fer_lightning.text import folded
 
-__all__ = ["RunRecord", "find_run", "read_config", "read_record", "read_records", "sorted_records"]
+__all__ = [
+    "METRICS",
+    "REPORT",
+    "History",
+    "Run",
+    "RunRecord",
+    "find_run",
+    "read_record",
+    "read_records",
+    "sorted_records",
+]
 
-_TRACES = ("lineage.json", "config.yaml", "metrics.csv", "checkpoints", "run.lock")
+METRICS = "metrics.csv"
+REPORT = "report.json"
+_TRACES = (LINEAGE, CONFIG, METRICS, CHECKPOINTS, LOCK)
 """Any of these makes a folder ``version_<k>`` a run."""
+
+
+History = list[dict[str, float]]
+"""The rows of ``metrics.csv``, one for each epoch: ``epoch``, ``step``, ``lr`` and whatever was logged, by name."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The one reader of a run folder. Each file is read when it is asked for, as it is then.
+
+    Attributes:
+        folder: the run folder.
+    """
+
+    folder: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds anything of a run."""
+        return any((self.folder / trace).exists() for trace in _TRACES)
+
+    @property
+    def status(self) -> str:
+        """How the run stands, by its ``lineage.json`` and its lock.
+
+        ``finished``, ``stopped`` (by a signal), ``failed`` (by an error), ``incomplete`` (``max_time`` was up),
+        ``killed`` (it ended without a word), ``running``, or ``unknown`` where nothing tells.
+        """
+        try:
+            nodes, holder = self.lineage, read_lock(self.folder / LOCK, attempts=1)
+        except FERError:
+            return "unknown"
+        if holder is not None and not holder.is_gone:
+            return "running"
+        if nodes and nodes[-1].status != "running":
+            return nodes[-1].status
+        return "killed" if nodes or holder is not None else "unknown"
+
+    @property
+    def lineage(self) -> list[Node]:
+        """Its starts, oldest first; see :func:`~fer_lightning.runs.lineage.read_lineage`."""
+        return read_lineage(self.folder)
+
+    @property
+    def history(self) -> History:
+        """The rows of ``metrics.csv``, none before the end of its first epoch.
+
+        Raises:
+            ConfigError: if the file is damaged.
+        """
+        path = self.folder / METRICS
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+            raise ConfigError(f"{path} is damaged: {error}") from error
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration of its last start, empty before its first.
+
+        Raises:
+            ConfigError: if the file is damaged.
+        """
+        files = config_files(self.folder)
+        if not files:
+            return {}
+        path = files[max(files)]
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
+        try:
+            values = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is damaged: {folded(error)}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} is no configuration")
+        return values
+
+    def has_report(self, split: str) -> bool:
+        """Tell whether a split was evaluated: ``val`` by the training, others by verbs of their own."""
+        return (self.folder / split / REPORT).is_file()
+
+    def report(self, split: str) -> dict[str, Any]:
+        """Return the ``report.json`` of a split that was evaluated.
+
+        Raises:
+            DataError: if there is none, or it is damaged.
+        """
+        path = self.folder / split / REPORT
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}; a run has it after a validation") from error
+        except ValueError as error:
+            raise DataError(f"{path} is damaged: {error}") from error
+        if not isinstance(values, dict):
+            raise DataError(f"{path} is no report of an evaluation")
+        return values
+
+    def checkpoint(self, file: str) -> Path:
+        """Return a checkpoint by its name; see :func:`~fer_lightning.runs.checkpoint.checkpoint_in`."""
+        return checkpoint_in(self.folder, file)
 
 
 @dataclass(frozen=True)
@@ -30,7 +147,7 @@ class RunRecord:
 
     Attributes:
         run: its folder, relative to the folder of all runs.
-        status: see :func:`~fer_lightning.runs.folder.run_status`; ``unreadable`` where a file of the run is damaged.
+        status: see :attr:`Run.status`; ``unreadable`` where a file of the run is damaged.
         backbone: name of the network.
         epochs: that are done.
         monitor: name of the metric that decides which epoch is best.
@@ -76,41 +193,38 @@ def read_records(root: Path, name: str | None = None) -> Iterator[RunRecord]:
     for folder in run_folders(root):
         run = folder.relative_to(root)
         inside = name is None or run.parent == Path(name) or Path(name) in run.parents
-        if inside and _is_run(folder):
+        if inside and Run(folder).exists:
             yield read_record(folder, root)
-
-
-def _is_run(folder: Path) -> bool:
-    return any((folder / trace).exists() for trace in _TRACES)
 
 
 def read_record(folder: Path, root: Path) -> RunRecord:
     """Read a run; what is damaged is told in ``problem``."""
-    run, size = folder.relative_to(root).as_posix(), _size(folder)
+    name, size = folder.relative_to(root).as_posix(), _size(folder)
     try:
-        return _record(folder, run, size)
-    except (FERError, OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
-        said = folded(error) or type(error).__name__
-        return RunRecord(run, "unreadable", size=size, problem=said)
+        return _record(Run(folder), name, size)
+    except (FERError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        said = folded(error).replace(f"{folder}/", "") or type(error).__name__
+        return RunRecord(name, "unreadable", size=size, problem=said)
 
 
-def _record(folder: Path, run: str, size: int) -> RunRecord:
-    nodes, report, rows = read_lineage(folder), _report(folder), _metrics(folder)
+def _record(run: Run, name: str, size: int) -> RunRecord:
+    nodes, rows, report = run.lineage, run.history, run.report("val") if run.has_report("val") else {}
+    context: Mapping[str, Any] = report.get("context", {})
     monitor = nodes[-1].monitor if nodes else {}
     if not monitor:
-        monitor = _monitor_of(rows, read_config(folder))
+        monitor = _monitor_of(rows, run.config)
     origin = nodes[0].parent if nodes else None
     return RunRecord(
-        run=run,
-        status=run_status(folder),
-        backbone=str(report.get("context", {}).get("model", "")) or _backbone(read_config(folder)),
-        epochs=nodes[-1].end.get("epochs") if nodes and nodes[-1].end else (_epochs(rows, nodes)),
+        run=name,
+        status=run.status,
+        backbone=str(context.get("model", "")) or _backbone(run.config),
+        epochs=nodes[-1].end.get("epochs") if nodes and nodes[-1].end else _epochs(rows, nodes),
         monitor=monitor.get("name", ""),
         best=monitor.get("best"),
         f1_macro=report.get("f1_macro"),
         accuracy=report.get("accuracy"),
-        device=nodes[-1].device.get("hardware", "") if nodes else report.get("context", {}).get("hardware", ""),
-        started=nodes[0].started if nodes else _first_trace(folder),
+        device=nodes[-1].device.get("hardware", "") if nodes else context.get("hardware", ""),
+        started=nodes[0].started if nodes else _first_config(run.folder),
         wall_s=round(sum(node.wall_s for node in nodes), 1) if nodes else None,
         size=size,
         parent="" if origin is None else origin.run or origin.checkpoint,
@@ -128,49 +242,6 @@ def _size(folder: Path) -> int:
                 continue  # removed in between
             seen[found.st_dev, found.st_ino] = found.st_size
     return sum(seen.values())
-
-
-def _report(folder: Path) -> dict[str, Any]:
-    path = folder / "val" / "report.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ConfigError(f"{path.relative_to(folder)} is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path.relative_to(folder)} is no report")
-    return values
-
-
-def _metrics(folder: Path) -> list[dict[str, float]]:
-    try:
-        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"metrics.csv is damaged: {error}") from error
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the newest configuration that a run wrote, empty if none.
-
-    Raises:
-        ConfigError: if it is damaged.
-    """
-    numbered = sorted(folder.glob("config_*.yaml"), key=lambda path: (len(path.name), path.name))
-    path = numbered[-1] if numbered else folder / "config.yaml"
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except FileNotFoundError:
-        return {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name} is damaged: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path.name} is no configuration")
-    return values
 
 
 def _backbone(config: dict[str, Any]) -> str:
@@ -192,12 +263,12 @@ def _epochs(rows: list[dict[str, float]], nodes: list[Node]) -> int | None:
     return nodes[-1].start.get("epochs", 0) if nodes else None
 
 
-def _first_trace(folder: Path) -> str:
-    """Return when the configuration was written, empty if there is none."""
-    path = folder / "config.yaml"
-    if not path.exists():
+def _first_config(folder: Path) -> str:
+    """Return when the first configuration was written, local time in ISO 8601, empty if there is none."""
+    files = config_files(folder)
+    if not files:
         return ""
-    return datetime.fromtimestamp(path.stat().st_mtime).astimezone().strftime("%Y-%m-%dT%H:%M:%S%z")
+    return datetime.fromtimestamp(files[min(files)].stat().st_mtime).astimezone().strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def sorted_records(records: Sequence[RunRecord], key: str) -> list[RunRecord]:
@@ -236,11 +307,11 @@ def find_run(wanted: str, root: Path) -> Path:
     """
     for folder in (root / wanted, Path(wanted)):
         if folder.is_dir():
-            if _is_run(folder):
+            if Run(folder).exists:
                 return folder
-            versions = [path for path in run_folders(folder) if path.parent == folder and _is_run(path)]
+            versions = [path for path in run_folders(folder) if path.parent == folder and Run(path).exists]
             if versions:
                 return versions[-1]
-    known = sorted({folder.parent.relative_to(root).as_posix() for folder in run_folders(root) if _is_run(folder)})
+    known = sorted({folder.parent.relative_to(root).as_posix() for folder in run_folders(root) if Run(folder).exists})
     listed = f"; there is {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}" if known else ""
     raise ConfigError(f"there is no run '{wanted}' in {root}{listed}")

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fer_lightning.runs.changes import told
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs.lineage import Node, read_lineage
-from fer_lightning.runs.folder import run_folders, run_status
+from fer_lightning.runs.changes import told
+from fer_lightning.runs.folder import run_folders
+from fer_lightning.runs.lineage import Node
+from fer_lightning.runs.records import Run
 
 __all__ = ["RunTree", "Start", "as_dot", "as_tree", "read_tree"]
 
@@ -87,14 +88,14 @@ def _read_starts(root: Path, folder: Path) -> tuple[list[Start], list[str]]:
     for one in folders:
         asked = one.resolve() == folder.resolve()
         try:
-            nodes = read_lineage(one)
+            nodes = Run(one).lineage
         except ConfigError as error:
             if asked:
                 raise
             problems.append(str(error))
             continue
         run = one.relative_to(root).as_posix() if one.is_relative_to(root) else str(one)
-        now = run_status(one)
+        now = Run(one).status
         starts += [Start(run, node, now if node is nodes[-1] else node.status, asked=asked) for node in nodes]
     return starts, problems
 

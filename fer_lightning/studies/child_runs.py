@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import ctypes
 import os
 import signal
@@ -18,12 +17,12 @@ from types import FrameType
 from typing import Any
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs.folder import LOCK, RESUME, newest_run, run_status
+from fer_lightning.runs.checkpoint import CHECKPOINTS, RESUME
+from fer_lightning.runs.folder import newest_run
+from fer_lightning.runs.lock import LOCK
+from fer_lightning.runs.records import History, Run
 
-__all__ = ["ChildResult", "History", "fit_in_child", "read_history"]
-
-History = list[dict[str, float]]
-"""The rows of ``metrics.csv``: ``epoch`` and whatever was logged, a row for each epoch."""
+__all__ = ["ChildResult", "fit_in_child"]
 
 FIT = (sys.executable, "-m", "fer_lightning", "fit")
 POLL_SECONDS = 0.25
@@ -53,15 +52,6 @@ class ChildResult:
     history: History
     stopped: bool
     message: str
-
-
-def read_history(folder: Path) -> History:
-    """Return the rows of ``metrics.csv`` of a run folder, none if there is no such file yet."""
-    try:
-        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        return []
 
 
 def fit_in_child(
@@ -101,8 +91,8 @@ def fit_in_child(
     before, goes_on = newest_run(root, name), False
     if resume and before is not None:
         if _settled(before) == "finished":
-            return ChildResult(before, 0, read_history(before), stopped=False, message="")
-        goes_on = (before / "checkpoints" / RESUME).is_file()
+            return ChildResult(before, 0, Run(before).history, stopped=False, message="")
+        goes_on = (before / CHECKPOINTS / RESUME).is_file()
         command += [f"--ckpt_path={before}"] if goes_on else []
 
     def folder() -> Path | None:
@@ -114,7 +104,7 @@ def fit_in_child(
     stopped = told and code == 128 + signal.SIGTERM
     message = "" if code == 0 or stopped else _last_words(log, begin, returncode)
     found = folder()
-    return ChildResult(found or root / name, code, read_history(found) if found else [], stopped, message)
+    return ChildResult(found or root / name, code, Run(found).history if found else [], stopped, message)
 
 
 def _run(
@@ -152,7 +142,7 @@ def _settled(folder: Path) -> str:
         ConfigError: if it does not end.
     """
     until = time.monotonic() + ORPHAN_SECONDS
-    while (status := run_status(folder)) == "running":
+    while (status := Run(folder).status) == "running":
         if time.monotonic() > until:
             raise ConfigError(
                 f"another process writes into {folder} ({folder / LOCK} says which): wait for it or stop it"
@@ -238,7 +228,7 @@ def _watch(
             process.wait(POLL_SECONDS)
         ended = process.poll() is not None  # the rows of its last moment are read once more
         found = folder() if follow is not None and not told else None
-        history = read_history(found) if found is not None else []
+        history = Run(found).history if found is not None else []
         if follow is None or len(history) <= rows:
             continue
         rows = len(history)

@@ -3,92 +3,34 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fer_lightning.callbacks.checkpoints import ResumeCheckpoint, _prepare
-from fer_lightning.errors import CheckpointError, ConfigError
-from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO, check_checkpoint
+from fer_lightning.callbacks.checkpoints import BestCheckpoint, ResumeCheckpoint, _prepare, improved
+from fer_lightning.errors import ConfigError
+from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from tests.helpers.cli import fit, same_weights
 
-STATE = {"state_dict": {"weight": torch.arange(1000.0)}, "epoch": 3}
+
+def test_what_counts_as_better() -> None:
+    assert improved(0.1, None, "max")
+    assert not improved(float("nan"), None, "max")
+    assert improved(0.2, 0.1, "max")
+    assert not improved(0.1, 0.1, "max")
+    assert improved(0.1, 0.2, "min")
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "a.ckpt"
-    AtomicCheckpointIO().save_checkpoint(STATE, path)
-    loaded = AtomicCheckpointIO().load_checkpoint(path)
-    assert loaded["epoch"] == 3
-    assert torch.equal(loaded["state_dict"]["weight"], STATE["state_dict"]["weight"])  # type: ignore[index]
-    assert [found.name for found in path.parent.iterdir()] == ["a.ckpt"]
+def test_a_bad_mode_is_named() -> None:
+    with pytest.raises(ConfigError, match="checkpoint.mode"):
+        BestCheckpoint(mode="up")
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64\nmore")])
-def test_a_failed_write_keeps_the_previous_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    path = tmp_path / "a.ckpt"
-    AtomicCheckpointIO().save_checkpoint(STATE, path)
-    before = path.read_bytes()
-
-    def fail(checkpoint: Any, file: Any) -> None:
-        file.write(b"half")
-        raise error
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(CheckpointError, match=r"disk full.*need 0\.0 MB, have [0-9.]+ MB; the previous one is kept"):
-        AtomicCheckpointIO().save_checkpoint({**STATE, "epoch": 4}, path)
-    assert path.read_bytes() == before
-    assert [found.name for found in tmp_path.iterdir()] == ["a.ckpt"]
-
-
-def test_a_killed_writer_leaves_the_previous_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.ckpt"
-    AtomicCheckpointIO().save_checkpoint(STATE, path)
-    monkeypatch.setattr(os, "replace", lambda *_: os._exit(9))
-    child = os.fork()
-    if child == 0:
-        AtomicCheckpointIO().save_checkpoint({**STATE, "epoch": 4}, path)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    assert AtomicCheckpointIO().load_checkpoint(path)["epoch"] == 3
-    assert len(list(tmp_path.glob(".*.ckpt.*.part"))) == 1
-
-
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "text"])
-def test_damage_is_found_out(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "a.ckpt"
-    AtomicCheckpointIO().save_checkpoint(STATE, path)
-    content = bytearray(path.read_bytes())
-    if damage == "missing":
-        path.unlink()
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 1  # inside the weights: torch.load would not notice
-        path.write_bytes(content)
-    else:
-        path.write_bytes({"empty": b"", "cut": bytes(content[: len(content) // 2]), "text": b"<html>"}[damage])
-    with pytest.raises(CheckpointError, match=r"a\.ckpt"):
-        check_checkpoint(path)
-    with pytest.raises(CheckpointError, match=r"a\.ckpt"):
-        AtomicCheckpointIO().load_checkpoint(path)
-
-
-class Bomb:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.mkdir, ("bomb",)
-
-
-def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": Bomb()}, "bomb.ckpt")
-    assert zipfile.is_zipfile("bomb.ckpt")
-    with pytest.raises(CheckpointError, match="plain data"):
-        AtomicCheckpointIO().load_checkpoint("bomb.ckpt")
-    assert not Path("bomb").exists()
+def test_an_unknown_monitor_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, "--checkpoint.monitor=val_accuracy", epochs=1) == 2
+    assert "checkpoint.monitor 'val_accuracy' is not logged; logged are:" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.runs.checkpoint import BEST, read_checkpoint
+from fer_lightning.runs.records import Run
 from tests.helpers.cli import TINY, fit
 from tests.kill_grid import child
 
@@ -78,7 +79,7 @@ def filled(root: Path, plan: dict[str, Any], *options: str, epochs: int = 3) -> 
 def whole(root: Path) -> dict[str, int]:
     """Return the step of each checkpoint, all of which must be readable."""
     folder = root / "tiny/version_0/checkpoints"
-    return {path.name: AtomicCheckpointIO().load_checkpoint(path)["global_step"] for path in folder.iterdir()}
+    return {path.name: read_checkpoint(path)["global_step"] for path in folder.iterdir()}
 
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing(small_disk: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -124,3 +125,23 @@ def test_a_limit_on_file_sizes_is_met_like_a_full_disk(tmp_path: Path, free: int
     assert "File too large" in log.read_text()
     steps = whole(tmp_path)
     assert steps["resume.ckpt"] == (3 * STEPS if code == 0 else 12)
+
+
+@pytest.mark.parametrize(("free", "code"), [(2 * STEPS + 1, 0), (99, 1)])
+def test_at_a_full_disk_checkpoint_report_and_lineage_agree_on_the_best_validation(
+    tmp_path: Path, free: int, code: int
+) -> None:
+    log = tmp_path / "log.txt"
+    run = ["fit", *TINY, *BIG, FILL, "--name=tiny", "--trainer.max_epochs=3", f"--trainer.default_root_dir={tmp_path}"]
+    run += ["--checkpoint.monitor=val_loss", "--checkpoint.mode=min"]
+    plan = {VARIABLE: json.dumps({"full": 2 * STEPS - 1, "free": free})}
+    assert child(run, log, plan) == code, log.read_text()
+    assert "best.ckpt (disk full?): File too large" in log.read_text()
+    left = Run(tmp_path / "tiny/version_0")
+    losses = [row["val_loss"] for row in left.history]
+    assert losses[1] < losses[0]  # the second validation was better, and its checkpoint could not be written
+    checkpoint, context = read_checkpoint(left.checkpoint(BEST)), left.report("val")["context"]
+    best = left.lineage[-1].monitor
+    assert checkpoint["epoch"] == context["epoch"] == best["epoch"] == (2 if code == 0 else 0)
+    assert checkpoint["global_step"] == context["step"]
+    assert best["best"] == pytest.approx(losses[best["epoch"]], rel=1e-5)

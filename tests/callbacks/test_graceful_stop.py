@@ -25,8 +25,9 @@ from fer_lightning.callbacks.graceful_stop import (
     exit_code,
     stopping_at_once,
 )
+from fer_lightning.runs.checkpoint import find_checkpoint
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
-from fer_lightning.runs.folder import LOCK, find_checkpoint
+from fer_lightning.runs.lock import LOCK
 from tests.helpers.cli import fer, fit, same_weights
 from tests.helpers.parts import StoppedError
 

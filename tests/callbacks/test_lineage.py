@@ -11,9 +11,10 @@ import torch
 
 from fer_lightning.callbacks.graceful_stop import TIME_IS_UP, Stopped
 from fer_lightning.callbacks.lineage import data_changes, how_it_ended, how_it_failed
-from fer_lightning.callbacks.provenance import LINEAGE_KEY, code_state
-from fer_lightning.runs.folder import run_status
+from fer_lightning.callbacks.provenance import code_state
+from fer_lightning.runs.checkpoint import LINEAGE_KEY
 from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
+from fer_lightning.runs.records import Run
 from tests.helpers.cli import fit, same_weights
 from tests.helpers.data import StripesDataModule, stripes_table
 from tests.helpers.parts import StoppedError
@@ -48,7 +49,7 @@ def test_a_fresh_run_is_one_node_without_a_parent(tmp_path: Path) -> None:
     assert node.monitor["name"] == "val_acc"
     assert node.monitor["best"] == pytest.approx(max(accuracies), rel=1e-5)
     assert node.monitor["epoch"] == accuracies.index(max(accuracies))
-    assert run_status(run(tmp_path)) == "finished"
+    assert Run(run(tmp_path)).status == "finished"
     for file in ("best.ckpt", "resume.ckpt"):
         written = torch.load(run(tmp_path) / "checkpoints" / file, weights_only=True)[LINEAGE_KEY]
         assert written["node"] == node.id
@@ -156,7 +157,7 @@ def test_an_error_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (node,) = nodes(tmp_path)
     assert (node.status, node.reason) == ("failed", "StoppedError")
     assert node.end == {"epochs": 1, "steps": 13}
-    assert run_status(run(tmp_path)) == "failed"
+    assert Run(run(tmp_path)).status == "failed"
 
 
 def test_time_that_is_up_leaves_the_run_incomplete(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_a_node_that_was_left_running_is_told_as_killed(tmp_path: Path) -> None:
     assert fit(tmp_path, epochs=1) == 0
     path = run(tmp_path) / LINEAGE
     path.write_text(path.read_text().replace('"finished"', '"running"'))
-    assert run_status(run(tmp_path)) == "killed"
+    assert Run(run(tmp_path)).status == "killed"
     assert fit(tmp_path, "--ckpt_path=last") == 0
     assert [node.status for node in nodes(tmp_path)] == ["killed", "finished"]
 
@@ -181,7 +182,7 @@ def test_a_damaged_lineage_stops_a_resume_and_stays(tmp_path: Path, capsys: pyte
     assert fit(tmp_path, "--ckpt_path=last") == 2
     assert f"{LINEAGE} is damaged" in capsys.readouterr().err
     assert (run(tmp_path) / LINEAGE).read_text() == "{"
-    assert run_status(run(tmp_path)) == "unknown"
+    assert Run(run(tmp_path)).status == "unknown"
 
 
 def test_a_rehearsal_writes_no_lineage(tmp_path: Path) -> None:

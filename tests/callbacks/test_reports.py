@@ -9,17 +9,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fer_lightning.callbacks.reports import EvaluationReport, gather_rows, improved
-from fer_lightning.errors import ConfigError
+from fer_lightning.callbacks.reports import gather_rows
 from tests.helpers.cli import fer, fit
-
-
-def test_what_counts_as_better() -> None:
-    assert improved(0.1, None, "max")
-    assert not improved(float("nan"), None, "max")
-    assert improved(0.2, 0.1, "max")
-    assert not improved(0.1, 0.1, "max")
-    assert improved(0.1, 0.2, "min")
 
 
 def test_rows_are_joined_in_order_and_once() -> None:
@@ -30,11 +21,6 @@ def test_rows_are_joined_in_order_and_once() -> None:
     joined = gather_rows(rows)
     assert joined["index"].tolist() == [2, 3, 5]
     assert np.allclose(joined["probs"][:, 0], [0.2, 0.3, 0.5])
-
-
-def test_a_bad_mode_is_named() -> None:
-    with pytest.raises(ConfigError, match="report.mode"):
-        EvaluationReport(mode="up")
 
 
 def test_a_run_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,11 +46,6 @@ def test_a_run_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {"val/confusion_matrix", "val/worst_mistakes"} <= set(board.Tags()["images"])
 
 
-def test_an_unknown_monitor_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit(tmp_path, "--checkpoint.monitor=val_accuracy", epochs=1) == 2
-    assert "checkpoint.monitor 'val_accuracy' is not logged; logged are:" in capsys.readouterr().err
-
-
 def test_the_best_of_a_minimum_is_the_smallest(tmp_path: Path) -> None:
     assert fit(tmp_path, "--checkpoint.monitor=val_loss", "--checkpoint.mode=min", epochs=3) == 0
     folder = tmp_path / "tiny/version_0"
@@ -88,3 +69,20 @@ def test_evaluations_write_beside_the_checkpoint(tmp_path: Path) -> None:
     assert fer("test", f"--ckpt_path={folder}", "--trainer.enable_progress_bar=false") == 0
     assert json.loads((folder / "test/report.json").read_text())["split"] == "test"
     assert (folder / "config.yaml").read_bytes() == config
+
+
+def test_a_run_that_gets_no_better_shows_the_report_of_its_earlier_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = ["--checkpoint.monitor=val_loss", "--checkpoint.mode=max"]  # the first epoch stays the best
+    assert fit(tmp_path, *worse, epochs=2) == 0
+    first = capsys.readouterr().out
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (tmp_path / "tiny").rename(moved / "tiny")
+    report = (moved / "tiny/version_0/val/report.json").read_bytes()
+    assert fit(moved, *worse, "--ckpt_path=last", epochs=3) == 0
+    again = capsys.readouterr().out
+    table = first[first.index("Best validation") : first.index("report  ")]
+    assert table in again
+    assert (moved / "tiny/version_0/val/report.json").read_bytes() == report

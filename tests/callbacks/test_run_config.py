@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
-from fer_lightning.callbacks.run_config import CONFIG_KEY
+from fer_lightning.callbacks.run_config import RunConfig
+from fer_lightning.runs.checkpoint import CONFIG_KEY
+from fer_lightning.runs.folder import config_files
+from fer_lightning.runs.records import Run
 from tests.helpers.cli import fer, fit, same_weights, written_config
 
 
@@ -37,3 +43,11 @@ def test_a_resumed_run_numbers_its_config(tmp_path: Path) -> None:
     assert (folder / "config.yaml").read_text() == before
     assert yaml.safe_load((folder / "config_2.yaml").read_text())["trainer"]["max_epochs"] == 2
     assert yaml.safe_load((folder / "config_2.yaml").read_text())["ckpt_path"] is None
+
+
+def test_the_highest_number_is_that_of_the_last_start(tmp_path: Path) -> None:
+    writer = RunConfig.__new__(RunConfig)
+    for writer.text in ("a: 1\n", "a: 2\n", "a: 2\n", "a: 1\n"):
+        writer.save_config(cast(Trainer, SimpleNamespace(default_root_dir=tmp_path)), cast(Any, None), "fit")
+    assert [path.name for path in config_files(tmp_path).values()] == ["config.yaml", "config_2.yaml", "config_3.yaml"]
+    assert Run(tmp_path).config == {"a": 1}

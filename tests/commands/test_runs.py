@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs.folder import LOCK, Holder, run_folders, run_status
 from fer_lightning.runs.lineage import LINEAGE, Change, Node, Parent, lineage_text
-from fer_lightning.runs.records import RunRecord, find_run, read_records, sorted_records
+from fer_lightning.runs.lock import LOCK, Holder
+from fer_lightning.runs.records import Run, RunRecord, find_run, read_records, sorted_records
 from tests.helpers.cli import fer, fit
-from tests.runs.test_folder import dead_process
+from tests.runs.test_lock import dead_process
 
 
 def written(root: Path, run: str, *nodes: Node, f1: float | None = None, **files: str) -> Path:
@@ -219,29 +219,19 @@ def find_error(root: Path) -> str:
 
 def test_the_lock_tells_running_from_killed(root: Path) -> None:
     folder = root / "a/version_0"
-    assert run_status(folder) == "finished"
+    assert Run(folder).status == "finished"
     (folder / LOCK).write_text(json.dumps(asdict(Holder.myself())))
-    assert run_status(folder) == "running"
+    assert Run(folder).status == "running"
     (folder / LINEAGE).write_text(lineage_text([replace(a_node(1), status="running")]))
-    assert run_status(folder) == "running"
+    assert Run(folder).status == "running"
     (folder / LOCK).write_text(json.dumps(asdict(replace(Holder.myself(), pid=dead_process()))))
-    assert run_status(folder) == "killed"
+    assert Run(folder).status == "killed"
     (folder / LINEAGE).write_text(lineage_text([a_node(1)]))
-    assert run_status(folder) == "finished"  # it was killed when it had nothing left to do
+    assert Run(folder).status == "finished"  # it was killed when it had nothing left to do
     (folder / LINEAGE).unlink()
-    assert run_status(folder) == "killed"
+    assert Run(folder).status == "killed"
     (folder / LOCK).write_text("{")
-    assert run_status(folder) == "unknown"
-
-
-def test_folders_are_sorted_by_number_and_not_searched_inside(tmp_path: Path) -> None:
-    for place in ("a/version_10", "a/version_9", "a/version_9/version_1", "a/.hidden/version_0", "a/b/version_0"):
-        (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    assert [path.relative_to(tmp_path).as_posix() for path in run_folders(tmp_path)] == [
-        "a/version_9",
-        "a/version_10",
-        "a/b/version_0",
-    ]
+    assert Run(folder).status == "unknown"
 
 
 def test_files_that_are_linked_twice_count_once(tmp_path: Path) -> None:

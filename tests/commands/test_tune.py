@@ -22,7 +22,8 @@ import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs.folder import Holder
+from fer_lightning.runs.lock import Holder
+from fer_lightning.runs.records import Run
 from fer_lightning.studies import child_runs
 from fer_lightning.studies.child_runs import ChildResult
 from fer_lightning.studies.tune import results as tune_results
@@ -223,7 +224,7 @@ def test_a_study_that_is_told_to_stop_goes_on_in_the_middle_of_a_trial(
 
 
 def epochs_of(root: Path, number: int, study: str = "tiny_tune") -> int:
-    return len(child_runs.read_history(root / study / f"trial_{number:04d}" / "version_0"))
+    return len(Run(root / study / f"trial_{number:04d}" / "version_0").history)
 
 
 def leave_behind(study: optuna.Study) -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fer_lightning.runs.folder import LOCK, claim_run_folder, lock_run_folder
+from fer_lightning.runs.folder import claim_run_folder
 from fer_lightning.runs.lineage import Node, lineage_text
+from fer_lightning.runs.lock import LOCK, lock_run_folder
 
 LR = "model.optimizer.init_args.lr"
 

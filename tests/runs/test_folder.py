@@ -1,35 +1,11 @@
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from fer_lightning.errors import CheckpointError, ConfigError
-from fer_lightning.runs.folder import (
-    BEST,
-    LOCK,
-    RESUME,
-    Holder,
-    claim_run_folder,
-    find_checkpoint,
-    lock_run_folder,
-    run_folder_of,
-)
-from tests.helpers.cli import fit
-
-
-def with_checkpoints(root: Path, version: int, *files: str) -> Path:
-    folder = root / "a" / f"version_{version}" / "checkpoints"
-    folder.mkdir(parents=True)
-    for file in files:
-        (folder / file).touch()
-    return folder
+from fer_lightning.errors import ConfigError
+from fer_lightning.runs.folder import claim_run_folder, run_folders
 
 
 def test_versions_count_up_and_stay_apart(tmp_path: Path) -> None:
@@ -59,128 +35,11 @@ def test_a_discarded_claim_leaves_what_was_there(tmp_path: Path, monkeypatch: py
     assert not Path("relative").exists()
 
 
-def test_last_and_best_take_the_newest_run_that_has_one(tmp_path: Path) -> None:
-    old = with_checkpoints(tmp_path, 2, BEST, RESUME)
-    new = with_checkpoints(tmp_path, 10, RESUME)
-    assert find_checkpoint("last", tmp_path, "a", BEST) == new / RESUME
-    assert find_checkpoint("best", tmp_path, "a", RESUME) == old / BEST
-
-
-def test_files_and_run_folders_are_taken_as_given(tmp_path: Path) -> None:
-    folder = with_checkpoints(tmp_path, 0, BEST, RESUME)
-    assert find_checkpoint(str(folder / BEST), tmp_path, "x", RESUME) == folder / BEST
-    assert find_checkpoint(str(folder.parent), tmp_path, "x", RESUME) == folder / RESUME
-    assert run_folder_of(folder / BEST) == folder.parent
-    assert run_folder_of(tmp_path / "elsewhere.ckpt") is None
-
-
-def test_what_is_missing_is_told_with_what_there_is(tmp_path: Path) -> None:
-    folder = with_checkpoints(tmp_path, 0, RESUME)
-    with pytest.raises(CheckpointError, match=r"no run in .*'best' checkpoint.*there is: .*resume\.ckpt"):
-        find_checkpoint("best", tmp_path, "a", BEST)
-    with pytest.raises(CheckpointError, match=r"there is no checkpoint lost\.ckpt"):
-        find_checkpoint("lost.ckpt", tmp_path, "a", BEST)
-    with pytest.raises(CheckpointError, match=r"holds no best\.ckpt; it holds .*resume\.ckpt"):
-        find_checkpoint(str(folder.parent), tmp_path, "a", BEST)
-    with pytest.raises(CheckpointError, match="there is no checkpoint under"):
-        find_checkpoint("last", tmp_path / "none", "a", BEST)
-
-
-def held_by(folder: Path, holder: Holder) -> Path:
-    (folder / LOCK).write_text(json.dumps(asdict(holder)))
-    return folder / LOCK
-
-
-def dead_process() -> int:
-    """Return the number of a process that has ended."""
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    return ended.pid
-
-
-def test_a_lock_keeps_others_out_until_it_is_released(tmp_path: Path) -> None:
-    lock = lock_run_folder(tmp_path)
-    assert lock.took_over is None
-    with pytest.raises(
-        ConfigError, match=rf"process {os.getpid()} on {socket.gethostname()}, since 2.*delete .*{LOCK}"
-    ):
-        lock_run_folder(tmp_path)
-    lock.release()
-    assert list(tmp_path.iterdir()) == []
-    lock_run_folder(tmp_path).release()
-
-
-@pytest.mark.parametrize("how", ["gone", "another of its number"])
-def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path: Path, how: str) -> None:
-    me = Holder.myself()
-    if how != "gone" and not me.born:
-        pytest.skip("this system does not tell when a process was started")
-    before = replace(me, pid=dead_process()) if how == "gone" else replace(me, born="another boot/1")
-    held_by(tmp_path, before)
-    lock = lock_run_folder(tmp_path)
-    assert lock.took_over == before
-    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
-    assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
-    lock.release()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_lock_of_another_machine_is_never_taken_over(tmp_path: Path) -> None:
-    path = held_by(tmp_path, replace(Holder.myself(), host="elsewhere", pid=dead_process()))
-    before = path.read_text()
-    with pytest.raises(ConfigError, match="on elsewhere"):
-        lock_run_folder(tmp_path)
-    assert path.read_text() == before
-
-
-def test_a_lock_that_others_took_is_left_to_them(tmp_path: Path) -> None:
-    lock = lock_run_folder(tmp_path)
-    path = held_by(tmp_path, replace(Holder.myself(), host="elsewhere"))
-    lock.release()
-    assert path.exists()
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": "a"}', '{"host":"a","pid":"b","born":"","since":""}'])
-def test_a_lock_that_says_nothing_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / LOCK).write_text(content)
-    with pytest.raises(ConfigError, match=f"{LOCK} does not say"):
-        lock_run_folder(tmp_path)
-
-
-def test_of_two_that_take_over_one_succeeds(tmp_path: Path) -> None:
-    held_by(tmp_path, replace(Holder.myself(), pid=dead_process()))
-    (tmp_path / f"{LOCK}.takeover").touch()
-    with pytest.raises(ConfigError, match="another run is taking over"):
-        lock_run_folder(tmp_path)
-
-
-def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be locked"):
-        lock_run_folder(tmp_path / "nowhere")
-
-
-def test_a_second_run_into_one_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit(tmp_path, epochs=1) == 0
-    folder = tmp_path / "tiny/version_0"
-    written = (folder / "checkpoints/resume.ckpt").read_bytes()
-    lock = lock_run_folder(folder)
-    assert fit(tmp_path, "--ckpt_path=last", epochs=2) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fer: error:")]
-    assert len(errors) == 1
-    assert f"process {os.getpid()} on {socket.gethostname()}" in errors[0]
-    assert (folder / "checkpoints/resume.ckpt").read_bytes() == written
-    assert (folder / LOCK).exists()
-    lock.release()
-
-
-def test_a_run_after_a_kill_takes_the_lock_over_and_removes_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert fit(tmp_path, epochs=1) == 0
-    folder = tmp_path / "tiny/version_0"
-    assert not (folder / LOCK).exists()
-    gone = replace(Holder.myself(), pid=dead_process())
-    held_by(folder, gone)
-    assert fit(tmp_path, "--ckpt_path=last", epochs=2) == 0
-    assert f"took over {folder} from process {gone.pid}" in capsys.readouterr().out
-    assert not (folder / LOCK).exists()
+def test_folders_are_sorted_by_number_and_not_searched_inside(tmp_path: Path) -> None:
+    for place in ("a/version_10", "a/version_9", "a/version_9/version_1", "a/.hidden/version_0", "a/b/version_0"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    assert [path.relative_to(tmp_path).as_posix() for path in run_folders(tmp_path)] == [
+        "a/version_9",
+        "a/version_10",
+        "a/b/version_0",
+    ]

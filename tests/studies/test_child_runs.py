@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs.folder import lock_run_folder, newest_run
+from fer_lightning.runs.folder import newest_run
+from fer_lightning.runs.lock import lock_run_folder
 from fer_lightning.studies import child_runs
 from fer_lightning.studies.child_runs import ChildResult, fit_in_child
 from tests.helpers.cli import TINY, fit, same_weights

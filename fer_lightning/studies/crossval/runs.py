@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from fer_lightning.class_weights import log_prior
@@ -18,7 +16,8 @@ from fer_lightning.errors import DataError
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
 from fer_lightning.evaluation.report import EvaluationResult, summarise
 from fer_lightning.evaluation.spread import Key
-from fer_lightning.runs.lineage import read_lineage
+from fer_lightning.runs.lineage import Node
+from fer_lightning.runs.records import REPORT, Run
 
 __all__ = ["DECISIONS", "SCORES", "TRAINED", "TUNED", "RunResult", "read_predictions", "read_run", "scores_of"]
 
@@ -131,7 +130,8 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
     Raises:
         DataError: if a report is missing or damaged.
     """
-    reports = {split: _read_report(folder / split) for split in ("val", "test") if split == "val" or _has_test(folder)}
+    run = Run(folder)
+    reports = {split: _report(run, split) for split in ("val", "test") if split == "val" or run.has_report(split)}
     names = tuple(reports["val"]["class_names"])
     scores = {split: {TRAINED: scores_of(report)} for split, report in reports.items()}
     context, data = reports["val"]["context"], reports["val"]["context"]["data"]
@@ -158,23 +158,16 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
         dict(data["counts"]),
         precision=str(context.get("precision", "")),
         best_epoch=context.get("epoch"),
-        **_cost(folder, int(str(context.get("devices", "1")).partition(" ")[0])),
+        **_cost(run, int(str(context.get("devices", "1")).partition(" ")[0])),
     )
 
 
-def _has_test(folder: Path) -> bool:
-    return (folder / "test" / "report.json").is_file()
-
-
-def _read_report(folder: Path) -> dict[str, Any]:
-    path = folder / "report.json"
+def _report(run: Run, split: str) -> dict[str, Any]:
+    report = run.report(split)
     try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _ = report["class_names"], report["per_class"], report["context"]["data"]["fingerprints"]
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not the report of an evaluation: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{run.folder / split / REPORT} is not the report of an evaluation: {error}") from error
     return report
 
 
@@ -192,38 +185,21 @@ def _rescored(result: EvaluationResult, log_probs: NDArray[np.float64]) -> dict[
     return scores_of(summarise(EvaluationResult(result.class_names, result.index, result.target, probs), {}))
 
 
-def _cost(folder: Path, devices: int) -> dict[str, Any]:
+def _cost(run: Run, devices: int) -> dict[str, Any]:
     """Return what the run's own files tell of it, as far as they are there."""
-    config, rows = _config(folder), _epochs(folder)
+    config, rows = run.config, run.history
     trainer, options = config.get("trainer", {}), config.get("data", {}).get("init_args", {})
-    found: dict[str, Any] = {"monitor": config.get("checkpoint", {}).get("monitor", ""), "wall_s": _wall(folder)}
+    found: dict[str, Any] = {"monitor": config.get("checkpoint", {}).get("monitor", ""), "wall_s": _wall(run.lineage)}
     if rows:
         found["epochs"] = len(rows)
         accumulated = trainer.get("accumulate_grad_batches", 1)
         if "batch_size" in options and rows[-1].get("step"):
-            found["images"] = int(float(rows[-1]["step"])) * accumulated * options["batch_size"] * devices
+            found["images"] = int(rows[-1]["step"]) * accumulated * options["batch_size"] * devices
     return found
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _epochs(folder: Path) -> list[dict[str, str]]:
-    try:
-        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError:
-        return []
-
-
-def _wall(folder: Path) -> float | None:
-    """Return the seconds that a run took over all its parts; ``None`` if one was killed before it could say."""
-    nodes = read_lineage(folder)
+def _wall(nodes: list[Node]) -> float | None:
+    """Return the seconds that a run took over all its starts; ``None`` if one was killed before it could say."""
     if not nodes or not all(node.ended for node in nodes):
         return None
     return sum(node.wall_s for node in nodes)

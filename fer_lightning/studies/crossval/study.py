@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from fer_lightning.errors import ConfigError, DataError, FERError
 from fer_lightning.evaluation.spread import Key
 from fer_lightning.files import json_text, write_atomically
 from fer_lightning.runs.changes import what_differs
-from fer_lightning.runs.folder import BEST, newest_run, run_status
+from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
+from fer_lightning.runs.folder import newest_run, run_folders
+from fer_lightning.runs.records import REPORT, Run
 from fer_lightning.studies.child_runs import fit_in_child
 from fer_lightning.studies.crossval.comparison import check_alike, compare
 from fer_lightning.studies.crossval.options import Arm, Options
@@ -225,7 +228,7 @@ def _run(options: Options, folder: Path, arm: Arm, key: Key, facts: Facts, label
     root = folder / arm.name
     log = root / name / "fit.log"
     run = newest_run(root, name)
-    if run is None or run_status(run) != "finished":
+    if run is None or Run(run).status != "finished":
         print(f"{label} ...", flush=True)
     flags = [*_fold_flags(options.folds, key[0]), f"--seed_everything={key[1]}", *_pinned(root, facts)]
     ended = fit_in_child([*options.arguments(arm), *flags], root=root, name=name, log=log)
@@ -246,18 +249,15 @@ def _pinned(root: Path, facts: Facts) -> list[str]:
     """Return the precision that the first run of an arm measured to be best, for the others of that arm."""
     if facts.values["trainer"].get("precision") is not None:
         return []
-    for path in sorted(root.glob("*/version_*/val/report.json")):
-        try:
-            precision = json.loads(path.read_text(encoding="utf-8"))["context"]["precision"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        return [f"--trainer.precision={precision}"]
+    for folder in run_folders(root):
+        with suppress(FERError, KeyError, TypeError):  # not evaluated yet, or damaged: the next one may tell
+            return [f"--trainer.precision={Run(folder).report('val')['context']['precision']}"]
     return []
 
 
 def _test(folder: Path, facts: Facts, log: Path) -> tuple[int, str]:
     """Evaluate the chosen checkpoint of a run on the test split, once; return exit code and what went wrong."""
-    report, best = folder / "test" / "report.json", folder / "checkpoints" / BEST
+    report, best = folder / "test" / REPORT, folder / CHECKPOINTS / BEST
     if report.is_file() and best.is_file() and report.stat().st_mtime >= best.stat().st_mtime:
         return 0, ""
     command: Sequence[str] = [

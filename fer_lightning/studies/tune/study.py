@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 import optuna
-import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
 from tqdm import tqdm
 
 from fer_lightning.callbacks.graceful_stop import stopping_at_once
 from fer_lightning.cli.stored_config import peek
 from fer_lightning.errors import ConfigError, FERError
-from fer_lightning.runs.folder import Holder, lock_run_folder
-from fer_lightning.studies.child_runs import ChildResult, History, fit_in_child
+from fer_lightning.runs.lock import Holder, lock_run_folder
+from fer_lightning.runs.records import History, Run
+from fer_lightning.studies.child_runs import ChildResult, fit_in_child
 from fer_lightning.studies.tune.config import Base, check_metric, check_space, foreign_flags, read_base
 from fer_lightning.studies.tune.options import Options
 from fer_lightning.studies.tune.results import Results, counted, rows_of, trial_line
@@ -282,8 +282,8 @@ class _StudyRun:
         return [f"--trainer.precision={known}"] if known and self.base.values["trainer"]["precision"] is None else []
 
     def _keep_precision(self, folder: Path) -> None:
-        if not self._precision() and (folder / "config.yaml").is_file():
-            chosen = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["trainer"]["precision"]
+        if not self._precision() and (config := Run(folder).config):
+            chosen = config["trainer"]["precision"]
             known = self.study.user_attrs.get(PRECISION, {})
             self.study.set_user_attr(PRECISION, {**known, socket.gethostname(): chosen})
 

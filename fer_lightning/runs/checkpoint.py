@@ -1,0 +1,162 @@
+"""Checkpoints: their names, the keys of what we put into them, how one is found, and the one way to open it."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fer_lightning.errors import CheckpointError
+from fer_lightning.runs.folder import versions
+from fer_lightning.text import first_line
+
+__all__ = [
+    "BEST",
+    "CHECKPOINTS",
+    "CONFIG_KEY",
+    "LINEAGE_KEY",
+    "RESUME",
+    "SAVED_KEY",
+    "TASK_KEY",
+    "check_checkpoint",
+    "checkpoint_in",
+    "epochs_in",
+    "find_checkpoint",
+    "read_checkpoint",
+    "run_folder_of",
+]
+
+CHECKPOINTS = "checkpoints"
+"""The folder in a run folder that its checkpoints are in."""
+
+BEST = "best.ckpt"
+"""The checkpoint of the best validation so far."""
+
+RESUME = "resume.ckpt"
+"""The checkpoint from which a run goes on exactly."""
+
+CONFIG_KEY = "fer_config"
+"""Key of the configuration of the run, as plain values."""
+
+LINEAGE_KEY = "fer_lineage"
+"""Key of what wrote the checkpoint: ``node``, the id of the start of the run, and ``data``, ``counts`` and
+``fingerprints`` of its splits."""
+
+SAVED_KEY = "fer"
+"""Key of how the checkpoint was saved: ``exact`` is false in a dump of an interrupted step; ``written`` is the time,
+seconds since 1970; ``world``, ``batch`` and ``accumulate`` say which samples a step had."""
+
+TASK_KEY = "fer_task"
+"""Key of what the weights mean: ``class_names``, ``preprocessing``, ``class_counts`` and more."""
+
+
+def check_checkpoint(path: Path) -> None:
+    """Read a checkpoint file through and compare its checksums, which loading it does not do.
+
+    Raises:
+        CheckpointError: if the file is missing, cut off, or has a flipped bit.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {error}") from error
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of '{damaged}' does not match")
+
+
+def read_checkpoint(
+    path: Path, *, map_location: Any = "cpu", mapped: bool = False, foreign: bool = False
+) -> dict[str, Any]:
+    """Open a checkpoint, ours or another program's. No code in it is run.
+
+    Args:
+        path: a file that ``torch.save`` wrote.
+        map_location: where the tensors go, as in ``torch.load``.
+        mapped: compare no checksums, and leave the tensors on the disk until they are used: for what else is in it.
+        foreign: accept the file form before torch 1.6 too, which has no checksums: some published weights have it.
+
+    Returns:
+        What is in it: plain data and tensors by key.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, no mapping, or holds more than plain data and tensors.
+    """
+    import torch  # listing runs must not wait for it
+
+    zipped = path.is_file() and zipfile.is_zipfile(path)
+    if not mapped and (zipped or not foreign):
+        check_checkpoint(path)
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True, mmap=mapped and zipped)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is damaged or holds more than plain data and tensors, which may run code when it is read: save "
+            "its state_dict() alone, best as .safetensors"
+        ) from error
+    except Exception as error:  # torch, pickle and zip each have their own; all are about this file
+        raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is no checkpoint: it holds a {type(content).__name__}, not values by name")
+    return content
+
+
+def epochs_in(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many epochs are done in a checkpoint."""
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
+    return int(progress.get("current", {}).get("processed", checkpoint.get("epoch", 0)))
+
+
+def run_folder_of(checkpoint: Path) -> Path | None:
+    """Return the run folder that a checkpoint lies in, ``None`` if it lies elsewhere."""
+    folder = checkpoint.parent
+    return folder.parent if folder.name == CHECKPOINTS else None
+
+
+def find_checkpoint(wanted: str, root: Path, name: str, file: str) -> Path:
+    """Find a checkpoint file.
+
+    Args:
+        wanted: a file, a run folder, or ``best`` or ``last`` of the newest run that has one.
+        root: the folder of all runs.
+        name: name of the experiment, for ``best`` and ``last``.
+        file: which file of a run folder to take where ``wanted`` is a folder.
+
+    Raises:
+        CheckpointError: if there is none; the message lists what there is.
+    """
+    path = Path(wanted).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return checkpoint_in(path, file)
+    if wanted not in ("best", "last"):
+        raise CheckpointError(f"there is no checkpoint {wanted}{_what_there_is(root)}")
+    file = BEST if wanted == "best" else RESUME
+    for version in reversed(versions(root / name)):
+        if (version / CHECKPOINTS / file).is_file():
+            return version / CHECKPOINTS / file
+    raise CheckpointError(f"no run in {root / name} has a '{wanted}' checkpoint ({file}){_what_there_is(root)}")
+
+
+def checkpoint_in(folder: Path, file: str) -> Path:
+    """Return a checkpoint of a run folder, or of a folder of checkpoints, by its name.
+
+    Raises:
+        CheckpointError: if it is not there; the message lists what is.
+    """
+    for candidate in (folder / file, folder / CHECKPOINTS / file):
+        if candidate.is_file():
+            return candidate
+    inside = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.ckpt"))[:5]
+    found = f"; it holds {', '.join(inside)}" if inside else ""
+    raise CheckpointError(f"the folder {folder} holds no {file}{found}")
+
+
+def _what_there_is(root: Path) -> str:
+    found = sorted(root.glob(f"*/version_*/{CHECKPOINTS}/*.ckpt"), key=lambda path: path.stat().st_mtime)[-5:]
+    return f"; there is: {', '.join(map(str, found))}" if found else f"; there is no checkpoint under {root}"

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fer_lightning.errors import CheckpointError
+from fer_lightning.runs.checkpoint import (
+    BEST,
+    RESUME,
+    check_checkpoint,
+    find_checkpoint,
+    read_checkpoint,
+    run_folder_of,
+)
+from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
+
+STATE = {"state_dict": {"weight": torch.arange(1000.0)}, "epoch": 3}
+
+
+def with_checkpoints(root: Path, version: int, *files: str) -> Path:
+    folder = root / "a" / f"version_{version}" / "checkpoints"
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).touch()
+    return folder
+
+
+def test_last_and_best_take_the_newest_run_that_has_one(tmp_path: Path) -> None:
+    old = with_checkpoints(tmp_path, 2, BEST, RESUME)
+    new = with_checkpoints(tmp_path, 10, RESUME)
+    assert find_checkpoint("last", tmp_path, "a", BEST) == new / RESUME
+    assert find_checkpoint("best", tmp_path, "a", RESUME) == old / BEST
+
+
+def test_files_and_run_folders_are_taken_as_given(tmp_path: Path) -> None:
+    folder = with_checkpoints(tmp_path, 0, BEST, RESUME)
+    assert find_checkpoint(str(folder / BEST), tmp_path, "x", RESUME) == folder / BEST
+    assert find_checkpoint(str(folder.parent), tmp_path, "x", RESUME) == folder / RESUME
+    assert run_folder_of(folder / BEST) == folder.parent
+    assert run_folder_of(tmp_path / "elsewhere.ckpt") is None
+
+
+def test_what_is_missing_is_told_with_what_there_is(tmp_path: Path) -> None:
+    folder = with_checkpoints(tmp_path, 0, RESUME)
+    with pytest.raises(CheckpointError, match=r"no run in .*'best' checkpoint.*there is: .*resume\.ckpt"):
+        find_checkpoint("best", tmp_path, "a", BEST)
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint lost\.ckpt"):
+        find_checkpoint("lost.ckpt", tmp_path, "a", BEST)
+    with pytest.raises(CheckpointError, match=r"holds no best\.ckpt; it holds .*resume\.ckpt"):
+        find_checkpoint(str(folder.parent), tmp_path, "a", BEST)
+    with pytest.raises(CheckpointError, match="there is no checkpoint under"):
+        find_checkpoint("last", tmp_path / "none", "a", BEST)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "text"])
+def test_damage_is_found_out(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint(STATE, path)
+    content = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 1  # inside the weights: torch.load would not notice
+        path.write_bytes(content)
+    else:
+        path.write_bytes({"empty": b"", "cut": bytes(content[: len(content) // 2]), "text": b"<html>"}[damage])
+    with pytest.raises(CheckpointError, match=r"a\.ckpt"):
+        check_checkpoint(path)
+    with pytest.raises(CheckpointError, match=r"a\.ckpt"):
+        read_checkpoint(path)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, ("bomb",)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Bomb()}, "bomb.ckpt")
+    assert zipfile.is_zipfile("bomb.ckpt")
+    with pytest.raises(CheckpointError, match="plain data"):
+        read_checkpoint(Path("bomb.ckpt"))
+    assert not Path("bomb").exists()
+
+
+def test_foreign_files_of_the_old_form_and_mapped_ones_are_read(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.pth", tmp_path / "new.ckpt"
+    torch.save(STATE, old, _use_new_zipfile_serialization=False)
+    torch.save(STATE, new)
+    for content in (read_checkpoint(old, foreign=True), read_checkpoint(new, mapped=True)):
+        assert torch.equal(content["state_dict"]["weight"], STATE["state_dict"]["weight"])  # type: ignore[index]
+    with pytest.raises(CheckpointError, match=r"old\.pth is damaged or no checkpoint"):
+        read_checkpoint(old)
+    torch.save([1, 2], new)
+    with pytest.raises(CheckpointError, match=r"new\.ckpt is no checkpoint: it holds a list"):
+        read_checkpoint(new)
