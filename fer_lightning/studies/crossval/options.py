@@ -1,4 +1,4 @@
-"""What ``fer crossval`` is told."""
+"""The arguments of ``fer crossval``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Arm", "Options"]
 
 @dataclass(frozen=True)
 class Arm:
-    """What is compared.
+    """One of the configurations that are compared.
 
     Attributes:
         name: of its folder and in the report.
@@ -22,7 +22,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Options:
-    """What ``fer crossval`` is told.
+    """The arguments of ``fer crossval``.
 
     Attributes:
         arms: what is compared; the first is what the others are compared with.

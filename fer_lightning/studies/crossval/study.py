@@ -38,10 +38,10 @@ _SCHEMA = 1
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an arm before it is run.
+    """What is known of an arm before its first run.
 
     Attributes:
-        values: of all keys, as in a config file.
+        values: its configuration, every key with its value.
         class_names: in label order.
         fingerprints: of its splits; of its first fold, where there are folds.
         counts: images of each split.
@@ -57,7 +57,13 @@ class Facts:
 
 @dataclass
 class _Progress:
-    """What the runs have given so far."""
+    """The runs of a study so far.
+
+    Attributes:
+        done: results of the finished ones.
+        missing: (arm, fold, seed) of those that failed.
+        first: the first result of each fold; later ones are checked to be comparable with it.
+    """
 
     done: list[RunResult] = field(default_factory=list)
     missing: list[tuple[str, int, int]] = field(default_factory=list)
@@ -65,7 +71,7 @@ class _Progress:
 
 
 def run_study(options: Options) -> int:
-    """Run what is lacking of a comparison, and write the report.
+    """Run what a comparison lacks, and write the report.
 
     Args:
         options: what is compared.
@@ -75,7 +81,7 @@ def run_study(options: Options) -> int:
 
     Raises:
         FERError: for whatever a user can mend.
-        SystemExit: if a signal came; the runs that are finished stay, the one that was stopped goes on next time.
+        SystemExit: if a signal came; finished runs stay, the interrupted one is resumed by the next call.
     """
     folder = Path(peek([*(f"--config={file}" for file in options.configs), *options.flags])[2]) / options.name
     facts = {arm.name: _look_at(arm, options) for arm in options.arms}
@@ -135,7 +141,7 @@ def _fold_flags(folds: int | None, fold: int) -> list[str]:
 
 
 def check_facts(facts: dict[str, Facts], test: bool) -> None:
-    """See that all arms can be compared with the first, before anything is run.
+    """Check that all arms can be compared with the first, before anything is run.
 
     Args:
         facts: of each arm.
@@ -162,7 +168,7 @@ def check_facts(facts: dict[str, Facts], test: bool) -> None:
 
 
 def _check_study(folder: Path, facts: dict[str, Facts]) -> None:
-    """Write down what each arm is; refuse an arm that was another one before, as its runs would not go together.
+    """Write the configuration of each arm to ``study.json``; refuse an arm that an earlier call wrote down otherwise.
 
     Raises:
         ConfigError: naming what differs.
@@ -194,7 +200,7 @@ def _check_study(folder: Path, facts: dict[str, Facts]) -> None:
 
 
 def _run_all(options: Options, folder: Path, facts: dict[str, Facts], progress: _Progress) -> None:
-    """Run arm by arm within each fold and seed, so that what is there can be compared whenever it stops."""
+    """Run all arms with one fold and seed before the next, so that a study that stops early can be compared."""
     keys = [(fold, seed) for fold in range(options.folds or 1) for seed in options.seeds]
     total = len(keys) * len(options.arms)
     for number, (key, arm) in enumerate(((key, arm) for key in keys for arm in options.arms), start=1):
@@ -208,21 +214,21 @@ def _run_all(options: Options, folder: Path, facts: dict[str, Facts], progress: 
         progress.done.append(result)
         split = "test" if "test" in result.scores else "val"
         scores = result.scores[split][TRAINED]
-        told = [
+        shown = [
             f"{title} {100 * value:.2f}"
             for title, name in (("macro F1", "f1_macro"), ("accuracy", "accuracy"))
             if (value := scores[name]) is not None
         ]
-        print(f"{label}: {split} {', '.join(told)} %", flush=True)
+        print(f"{label}: {split} {', '.join(shown)} %", flush=True)
     if not progress.done:
         raise DataError(f"{folder}: every run failed; what they said is in fit.log beside each of them")
 
 
 def _run(options: Options, folder: Path, arm: Arm, key: Key, facts: Facts, label: str) -> RunResult | None:
-    """Return one run, training and testing it if that has not been done; ``None`` if it failed.
+    """Return one run, which is trained and tested if it is not finished; ``None`` if it failed.
 
     Raises:
-        ConfigError: if it failed for its configuration or its data, as all others of the arm would.
+        ConfigError: if its configuration or its data are wrong: the other runs of the arm would fail, too.
     """
     name = f"seed{key[1]}" if options.folds is None else f"fold{key[0]}_seed{key[1]}"
     root = folder / arm.name
@@ -246,7 +252,7 @@ def _run(options: Options, folder: Path, arm: Arm, key: Key, facts: Facts, label
 
 
 def _pinned(root: Path, facts: Facts) -> list[str]:
-    """Return the precision that the first run of an arm measured to be best, for the others of that arm."""
+    """Return the flag by which later runs of an arm take the precision that its first run measured to be fastest."""
     if facts.values["trainer"].get("precision") is not None:
         return []
     for folder in run_folders(root):
@@ -256,7 +262,7 @@ def _pinned(root: Path, facts: Facts) -> list[str]:
 
 
 def _test(folder: Path, facts: Facts, log: Path) -> tuple[int, str]:
-    """Evaluate the chosen checkpoint of a run on the test split, once; return exit code and what went wrong."""
+    """Evaluate the best checkpoint of a run on the test split unless that is done; return exit code and error."""
     report, best = folder / "test" / REPORT, folder / CHECKPOINTS / BEST
     if report.is_file() and best.is_file() and report.stat().st_mtime >= best.stat().st_mtime:
         return 0, ""
