@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
-__all__ = ["Batch", "Preprocessing", "prediction_columns"]
+__all__ = ["Batch", "Interpolation", "Preprocessing", "prediction_columns"]
+
+Interpolation = Literal["area", "bilinear"]
+"""A rule of resizing; see :mod:`.preprocessing`."""
 
 
 class Batch(TypedDict):
@@ -41,8 +45,8 @@ class Preprocessing(TypedDict):
     """Per channel, of values in 0..1."""
     std: list[float]
     """Per channel, of values in 0..1."""
-    interpolation: str
-    """How images of another size are resized: ``bilinear``, with antialiasing."""
+    interpolation: Interpolation
+    """How images of another size are resized: ``area``, or ``bilinear`` in checkpoints of older versions."""
 
 
 def prediction_columns(class_names: Sequence[str]) -> list[str]:

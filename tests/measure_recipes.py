@@ -48,8 +48,8 @@ class Steps:
         return found
 
     def step(self, recipes: frozenset[str]) -> None:
-        self.data.augment = BatchAugment(erasing=0.3 if "erasing" in recipes else 0.0)
-        self.data.mix = BatchMix(0.2) if "mixup" in recipes else None
+        self.data.steps.augment = BatchAugment(erasing=0.3 if "erasing" in recipes else 0.0)
+        self.data.steps.mix = BatchMix(0.2) if "mixup" in recipes else None
         batch = self.data.on_after_batch_transfer(self.batch(), 0)
         self.optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):

@@ -45,7 +45,6 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {
 # A network knows nothing of a data set, so `models` may not use the room to its left that is called `data`.
 FORBIDDEN = {("models", "data")}
 MOST_LINES = {"file": 400, "function": 60}
-TOO_LONG = {"data/datamodule.py"}  # to be divided
 
 
 def modules() -> list[Path]:
@@ -154,8 +153,6 @@ def test_no_import_leads_back_to_where_it_began() -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_and_functions_are_short(path: Path) -> None:
-    if str(path.relative_to(PACKAGE)) in TOO_LONG:
-        pytest.skip("to be divided")
     assert too_long(path) == []
 
 

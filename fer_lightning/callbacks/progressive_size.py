@@ -84,7 +84,7 @@ class ProgressiveSize(Callback):
                     f"with {side}: choose larger sizes, a network that averages over positions, or leave this out"
                 )
         self._data = data
-        data.training_size = lambda progress: self.decide(progress, full)[0]
+        data.steps.training_size = lambda progress: self.decide(progress, full)[0]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Say when the size changes; here, since a run resumed inside an epoch does not start it again."""
@@ -103,5 +103,5 @@ class ProgressiveSize(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the data module back as it was."""
         if self._data is not None and stage == TrainerFn.FITTING:
-            self._data.training_size = None
+            self._data.steps.training_size = None
             self._data = self._side = None

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from fer_lightning.data.batches.augment import BatchAugment
 from fer_lightning.data.batches.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
+from fer_lightning.data.batches.device_steps import DeviceSteps
 from fer_lightning.data.batches.mixing import BatchMix
 from fer_lightning.data.batches.sampling import EpochSampler, QuotaSampler, ResumableLoader
 from fer_lightning.data.batches.transforms import SampleTransform, named_transform
-from fer_lightning.data.splitting.balance import cap_classes, draws_per_class, parse_balance
-from fer_lightning.data.splitting.focus_part import set_apart
-from fer_lightning.data.splitting.folds import check_folds, fold_splits
-from fer_lightning.data.splitting.splits import drop_overlap as drop_overlapping
+from fer_lightning.data.splitting.balance import draws_per_class, parse_balance
+from fer_lightning.data.splitting.row_plan import RowPlan
+from fer_lightning.data.splitting.splits import check_splits
 from fer_lightning.data.table.images import is_in_memory
-from fer_lightning.data.table.manifest_file import rows_to_keep
-from fer_lightning.data.table.samples import FOCUS, SPLITS, SamplesTable
+from fer_lightning.data.table.samples import FOCUS, SamplesTable
 from fer_lightning.data.table.soft_labels import Role, declared, with_soft_labels
 from fer_lightning.data.table.summary import summarise
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.preprocessing import normalised
-from fer_lightning.types import Batch, Preprocessing
+from fer_lightning.types import Batch, Interpolation, Preprocessing
 
 __all__ = ["EmotionDataModule"]
 
-_STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 _EVAL_PIXELS = 2_000_000  # in a batch: the largest activation of VGG16, 64 channels at full size, then takes 512 MB
 
 
@@ -55,6 +51,8 @@ class EmotionDataModule(LightningDataModule):
         channels: 1 (gray) or 3 (RGB); the other kind is converted; ``null`` keeps the native ones.
         mean: per channel, or one value for all, of images in 0..1; ``null`` takes the data set's own.
         std: like ``mean``.
+        interpolation: how images of another size are resized: ``area`` (the mean of the area that a new pixel covers;
+            linear when enlarging), or ``bilinear``, with antialiasing, as networks of older versions were trained.
         transform: changes each training image on the CPU, by albumentations: ``none``, ``light``, ``strong``,
             ``thesis_initial``, ``thesis_enhanced``, or a list of transforms by class_path.
         augment: changes training batches on the device; ``null`` for none.
@@ -96,6 +94,7 @@ class EmotionDataModule(LightningDataModule):
         channels: int | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        interpolation: Interpolation = "area",
         transform: str | list[dict] = "none",  # type: ignore[type-arg]  # bare: the parser must not build the specs
         augment: BatchAugment | None = None,
         mix: BatchMix | None = None,
@@ -115,46 +114,24 @@ class EmotionDataModule(LightningDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value is not None and value < 1:
-                raise ConfigError(f"data.{name} must be at least 1, not {value}")
-        if num_workers is not None and num_workers < 0:
-            raise ConfigError(f"data.num_workers must not be negative, not {num_workers}")
-        if per_class is not None and per_class < 1:
-            raise ConfigError(f"data.per_class must be at least 1, not {per_class}")
-        if channels not in (1, 3, None):
-            raise ConfigError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}")
-        if not 0 <= focus_fraction < 1:
-            raise ConfigError(f"data.focus_fraction must be at least 0 and below 1, not {focus_fraction:g}")
-        check_folds(folds, fold, fold_seed)
-        if image_size is not None and image_size < 8:
-            raise ConfigError(f"data.image_size must be at least 8 pixels, not {image_size}")
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        _check_numbers(batch_size, eval_batch_size, num_workers, image_size, channels)
+        self.balance = parse_balance(balance)
+        kept, cap = None if keep is None else Path(keep), self.balance.limit
+        self.plan = RowPlan(kept, folds, fold, fold_seed, drop_overlap, cap, per_class, focus_fraction)
         self.image_size = self.native_size if image_size is None else image_size
+        self.channels = self.native_channels if channels is None else channels
+        self.interpolation: Interpolation = interpolation
+        self.preprocessing = self._preprocessing(mean, std)
+        self.batch_size = batch_size
         suited = min(512, max(16, _EVAL_PIXELS // self.image_size**2))
         self.eval_batch_size = suited if eval_batch_size is None else eval_batch_size
-        self.channels = self.native_channels if channels is None else channels
-        self.mean = self._native(self.native_mean) if mean is None else self._per_channel("mean", tuple(mean))
-        self.std = self._native(self.native_std) if std is None else self._per_channel("std", tuple(std))
-        if min(self.std) <= 0:
-            raise ConfigError(f"data.std must be above 0, not {list(self.std)}")
+        self.num_workers = num_workers
         self.transform = named_transform(transform) if isinstance(transform, str) else SampleTransform(transform)
-        self.augment = augment
-        self.mix = mix
-        self.balance = parse_balance(balance)
+        self.steps = DeviceSteps(self.preprocessing, augment, mix)
         self.class_multipliers = class_multipliers
-        self.per_class = per_class
-        self.keep = None if keep is None else Path(keep)
-        self.drop_overlap = drop_overlap
-        self.focus_fraction = focus_fraction
-        self.folds = folds
-        self.fold = fold
-        self.fold_seed = fold_seed
         self.allow_empty_class = allow_empty_class
         self.soft_label_role: Role = soft_label_role
         self.soft_label_files = [soft_label_file] if isinstance(soft_label_file, str) else list(soft_label_file or [])
-        self.training_size: Callable[[float], int] | None = None  # side in pixels, by progress; set by a callback
         self.seed = seed
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._table: SamplesTable | None = None
@@ -162,18 +139,18 @@ class EmotionDataModule(LightningDataModule):
         self._draws: dict[str, int] | None = None
         self._train_sampler: EpochSampler | None = None
 
-    def _native(self, values: tuple[float, ...]) -> tuple[float, ...]:
-        """Return the data set's own statistics for as many channels as the network gets."""
-        if self.channels == 1:
-            return (sum(values) / len(values),)
-        return values if len(values) == self.channels else values * self.channels
-
-    def _per_channel(self, name: str, values: tuple[float, ...]) -> tuple[float, ...]:
-        if len(values) == 1:
-            return values * self.channels
-        if len(values) != self.channels:
-            raise ConfigError(f"data.{name} has {len(values)} values for {self.channels} channels")
-        return values
+    def _preprocessing(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> Preprocessing:
+        """Return what a network trained on this data expects of its input."""
+        values = _channel_values("std", std, self.native_std, self.channels)
+        if min(values) <= 0:
+            raise ConfigError(f"data.std must be above 0, not {values}")
+        return {
+            "image_size": self.image_size,
+            "channels": self.channels,
+            "mean": _channel_values("mean", mean, self.native_mean, self.channels),
+            "std": values,
+            "interpolation": self.interpolation,
+        }
 
     def scan(self) -> SamplesTable:
         """Read the data set and return its table, splits assigned.
@@ -198,28 +175,20 @@ class EmotionDataModule(LightningDataModule):
                     f"{type(self).__name__}: scan() gave classes {', '.join(table.class_names)}, "
                     f"class_names are {', '.join(self.class_names)}"
                 )
-            table = self._narrowed(table)
+            table = self.extended(self.plan.kept(table))
+            table = self.plan.apply(
+                table,
+                self.fold_candidates(table),
+                seed=self._run_seed(),
+                near=self.near_duplicates,
+                cache_dir=self.cache_dir,
+            )
             self._table, self._votes = with_soft_labels(table, self.soft_label_role, self.soft_label_files)
         return self._table
 
-    def _narrowed(self, table: SamplesTable) -> SamplesTable:
-        """Take rows out of the splits, as the options ask."""
-        if self.keep is not None:
-            table = table.with_splits(np.where(rows_to_keep(self.keep, table.files), table.splits, ""))
-        if self.folds is not None:  # before training rows are chosen: what is validated on does not depend on that
-            free, options = self.fold_candidates(table), (self.fold_seed, self.near_duplicates, self.cache_dir)
-            table = table.with_splits(fold_splits(table, self.folds, self.fold, free, *options))
-        if self.drop_overlap:
-            splits, _ = drop_overlapping(table.splits, table.digests)
-            table = table.with_splits(splits)
-        for most in (self.balance.limit, self.per_class):
-            if most is not None:
-                rows = table.rows("train")
-                kept = cap_classes(table.labels[rows], table.digests[rows], most, self._run_seed())
-                splits = table.splits.copy()
-                splits[rows[~kept]] = ""
-                table = table.with_splits(splits)
-        return set_apart(table, self.focus_fraction, self.cache_dir) if self.focus_fraction else table
+    def extended(self, table: SamplesTable) -> SamplesTable:
+        """Return the rows that ``keep`` has left, and those that are added to them for training: none."""
+        return table
 
     def fold_candidates(self, table: SamplesTable) -> NDArray[np.bool_]:
         """Return which rows may be held out as a fold, bool ``(N,)``: training rows that are not made of others."""
@@ -230,17 +199,6 @@ class EmotionDataModule(LightningDataModule):
     def class_counts(self) -> dict[str, int]:
         """Number of training samples of each class, by name."""
         return self.table.class_counts("train")
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What a network trained on this data expects of its input."""
-        return {
-            "image_size": self.image_size,
-            "channels": self.channels,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "interpolation": "bilinear",
-        }
 
     def describe(self) -> dict[str, Any]:
         """Return what a report must say of the data: counts, fingerprints and shared images of the splits."""
@@ -269,17 +227,7 @@ class EmotionDataModule(LightningDataModule):
             DataError: if a split of this stage is empty or cannot be shared out, or a class has no training sample.
             ConfigError: if the transform or what is to be drawn does not suit them.
         """
-        for split in _STAGE_SPLITS[stage]:
-            if not len(self.table.rows(split)):
-                raise DataError(
-                    f"{type(self).__name__}: '{stage}' needs the {split} split, which holds no sample "
-                    f"(found: {self._found()})"
-                )
-            if len(self.table.rows(split)) < devices:  # one that has no batch would leave the others waiting
-                raise DataError(
-                    f"{type(self).__name__}: {devices} devices cannot share the {split} split "
-                    f"(found: {self._found()}); pass a smaller --trainer.devices"
-                )
+        check_splits(self.table, stage, devices, type(self).__name__)
         if stage == "fit" and self.transform is not None:
             self.transform.check(self.table.images.shape[1], self.table.images.shape[2])
         empty = [name for name, count in self.class_counts.items() if count == 0]
@@ -320,10 +268,6 @@ class EmotionDataModule(LightningDataModule):
         self._draws = dict(draws)
         if isinstance(self._train_sampler, QuotaSampler):
             self._train_sampler.set_quotas(list(draws.values()))
-
-    def _found(self) -> str:
-        counts = {split: len(self.table.rows(split)) for split in SPLITS}
-        return ", ".join(f"{split} {count:,}" for split, count in counts.items() if count) or "nothing"
 
     def _run_seed(self) -> int:
         return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
@@ -385,7 +329,7 @@ class EmotionDataModule(LightningDataModule):
         """Return the loader of the validation split, in table order; in ``fit`` with that of the focus part behind."""
         validation = self._eval_loader("val")
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        return [validation, self._eval_loader(FOCUS)] if fitting and self.focus_fraction else validation
+        return [validation, self._eval_loader(FOCUS)] if fitting and self.plan.focus_fraction else validation
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the test split, in table order."""
@@ -397,19 +341,32 @@ class EmotionDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn uint8 images on the device into the network's input; training batches are augmented and mixed."""
-        images = batch["image"].float().div_(255)
-        sized = self.training_size if "key" in batch else None
-        side = self.image_size if sized is None else sized(self._progress())
-        if images.shape[-1] != side or images.shape[-2] != side:
-            images = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
-        if self.augment is not None and "key" in batch:
-            images = self.augment(images, batch["key"], self.augment.strength(self._progress()))
-        batch = {**batch, "image": images}
-        if self.mix is not None and "key" in batch and self.mix.active(self._progress()):
-            batch = self.mix(batch, self.num_classes)  # normalising is linear: here it is the same, on fewer channels
-        return {**batch, "image": normalised(batch["image"], self.channels, self.mean, self.std)}
+        return self.steps(batch, self._progress(), self.num_classes)
 
     def _progress(self) -> float:
         if self.trainer is None or not self.trainer.max_epochs or self.trainer.max_epochs < 1:
             return 0.0
         return self.trainer.current_epoch / self.trainer.max_epochs
+
+
+def _check_numbers(
+    batch_size: int, eval_batch_size: int | None, num_workers: int | None, image_size: int | None, channels: int | None
+) -> None:
+    for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+        if value is not None and value < 1:
+            raise ConfigError(f"data.{name} must be at least 1, not {value}")
+    if num_workers is not None and num_workers < 0:
+        raise ConfigError(f"data.num_workers must not be negative, not {num_workers}")
+    if channels not in (1, 3, None):
+        raise ConfigError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}")
+    if image_size is not None and image_size < 8:
+        raise ConfigError(f"data.image_size must be at least 8 pixels, not {image_size}")
+
+
+def _channel_values(name: str, given: Sequence[float] | None, native: Sequence[float], channels: int) -> list[float]:
+    """Return one value for each channel that the network gets: as given, or the data set's own."""
+    if given is None:
+        given = [sum(native) / len(native)] if channels == 1 else native
+    if len(given) not in (1, channels):
+        raise ConfigError(f"data.{name} has {len(given)} values for {channels} channels")
+    return list(given) if len(given) == channels else list(given) * channels

@@ -95,6 +95,7 @@ class FilesDataModule(EmotionDataModule):
             listing,
             size=self.image_size,
             channels=self.channels,
+            interpolation=self.interpolation,
             on_error=self.on_error,
             min_side=self.min_side,
             small=self.small,
@@ -105,7 +106,7 @@ class FilesDataModule(EmotionDataModule):
 
     def completed(self, table: SamplesTable) -> SamplesTable:
         """Add the splits that the data set does not bring along."""
-        val_fraction = self.val_fraction if self.folds is None else 0.0  # a fold will be held out
+        val_fraction = self.val_fraction if self.plan.folds is None else 0.0  # a fold will be held out
         made = missing_splits(table.splits, val_fraction, self.test_fraction, self.test_per_class)
         groups = linked_groups(table, near=self.near_duplicates, cache_dir=self.cache_dir) if made else table.digests
         splits = complete_splits(

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.models.classifier import EmotionClassifier
+from fer_lightning.preprocessing import prepare
 from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
 from fer_lightning.types import Preprocessing
 
 __all__ = ["Distillation", "Teacher", "Teachers", "convert", "distillation_loss"]
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as the data modules turn colour to gray
 _BEST = Path(CHECKPOINTS) / BEST  # in a run folder
 
 
@@ -61,24 +61,13 @@ def convert(images: Tensor, given: Preprocessing, wanted: Preprocessing) -> Tens
     Args:
         images: float ``(N, C, H, W)``, normalised; smaller or larger than ``given`` says where a recipe asks for that.
         given: how they were made.
-        wanted: size, channels, mean and standard deviation of what is returned.
+        wanted: how what is returned is made.
     """
-    channels, size = images.shape[1], wanted["image_size"]
-    same = ("channels", "mean", "std")
-    if all(given[key] == wanted[key] for key in same) and images.shape[2:] == (size, size):  # type: ignore[literal-required]
+    same = all(given[key] == wanted[key] for key in ("channels", "mean", "std"))
+    if same and images.shape[2:] == (wanted["image_size"],) * 2:
         return images
-    plain = images * _per_channel(images, given["std"]) + _per_channel(images, given["mean"])
-    if channels == 3 and wanted["channels"] == 1:
-        plain = (plain * _per_channel(images, list(_LUMA))).sum(dim=1, keepdim=True)
-    elif channels == 1 and wanted["channels"] == 3:
-        plain = plain.expand(-1, 3, -1, -1)
-    if plain.shape[2:] != (size, size):
-        plain = F.interpolate(plain, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return (plain - _per_channel(images, wanted["mean"])) / _per_channel(images, wanted["std"])
-
-
-def _per_channel(images: Tensor, values: list[float]) -> Tensor:
-    return images.new_tensor(values)[:, None, None]
+    mean, std = (images.new_tensor(given[key])[:, None, None] for key in ("mean", "std"))
+    return prepare(images * std + mean, wanted)
 
 
 class Teachers:

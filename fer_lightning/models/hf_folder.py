@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fer_lightning.emotions import canonical
 from fer_lightning.errors import CheckpointError, ConfigError, LabelError, MissingExtraError
 from fer_lightning.models.heads import LinearHead
+from fer_lightning.preprocessing import to_channels
 from fer_lightning.text import first_line
 from fer_lightning.types import Preprocessing
 
@@ -26,7 +27,6 @@ __all__ = ["HFFolderBackbone", "MeetsData", "preprocessing_differences"]
 _LOG = logging.getLogger(__name__)
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as the data modules turn colour to gray
 
 
 @runtime_checkable
@@ -73,10 +73,7 @@ class HFFolderBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(N, C, H, W)`` to features ``(N, F)``."""
-        if images.shape[1] == 1 and self.channels == 3:
-            images = images.expand(-1, 3, -1, -1)
-        elif images.shape[1] == 3 and self.channels == 1:
-            images = (images * images.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+        images = to_channels(images, self.channels)
         options: dict[str, Any] = {}
         if self._interpolates and self._own_size not in (images.shape[-1], list(images.shape[-2:]), None):
             options["interpolate_pos_encoding"] = True

@@ -185,7 +185,7 @@ def test_two_processes_share_the_training_images(trainable: Path) -> None:
 def test_the_module_knows_the_set_before_it_is_read(folder: Path) -> None:
     data = ArrowDataModule(str(folder))
     assert (data.native_size, data.native_channels, data.image_size, data.channels) == (16, 1, 16, 1)
-    assert data.mean == data.native_mean != (0.5,)
+    assert tuple(data.preprocessing["mean"]) == data.native_mean != (0.5,)
     assert data._table is None
     assert data.describe()["stored"]["source"] == {"datamodule": "Stripes"}
 

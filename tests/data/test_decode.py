@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from fer_lightning.data.files.decode import decode, decode_with_facts, fit, inside
+from fer_lightning.data.files.decode import cropped, decode, decode_with_facts, inside
 from fer_lightning.errors import DataError
 from tests.helpers.images import (
     GREEN,
@@ -428,25 +428,15 @@ def test_decoding_in_threads_leaves_the_warnings_of_others_alone() -> None:
         np.testing.assert_array_equal(pixels, PICTURE)
 
 
-def test_fit_is_pillows_bilinear() -> None:
-    for size in (48, 63, 65, 256):
-        expected = np.array(Image.fromarray(PICTURE).resize((size, size), Image.Resampling.BILINEAR))
-        np.testing.assert_array_equal(fit(PICTURE, size), expected)
-        np.testing.assert_array_equal(fit(PICTURE[:, :, :1], size)[:, :, 0], expected[:, :, 0])
-    assert fit(PICTURE, 64) is PICTURE
-    assert fit(PICTURE[:10], 20).shape == (20, 20, 3)
-
-
-def test_fit_takes_a_box() -> None:
-    np.testing.assert_array_equal(fit(PICTURE, 16, np.array([20, 30, 16, 16])), PICTURE[30:46, 20:36])
-    np.testing.assert_array_equal(fit(PICTURE, 24, np.array([20, 30, 16, 8])), fit(PICTURE[30:38, 20:36], 24))
+def test_a_box_is_a_part_of_the_picture() -> None:
+    np.testing.assert_array_equal(cropped(PICTURE, np.array([20, 30, 16, 8])), PICTURE[30:38, 20:36])
 
 
 @pytest.mark.parametrize("box", [(-5, -3, 20, 20), (50, 60, 20, 20), (-4, 10, 80, 80), (63, 0, 10, 10)])
 def test_a_box_across_the_border_repeats_it(box: tuple[int, int, int, int]) -> None:
     x, y, width, height = box
     rows, columns = np.arange(y, y + height).clip(0, 63), np.arange(x, x + width).clip(0, 63)
-    np.testing.assert_array_equal(fit(PICTURE, width, np.array(box)), PICTURE[rows][:, columns])
+    np.testing.assert_array_equal(cropped(PICTURE, np.array(box)), PICTURE[rows][:, columns])
 
 
 @pytest.mark.parametrize(
@@ -463,7 +453,7 @@ def test_a_box_across_the_border_repeats_it(box: tuple[int, int, int, int]) -> N
 )
 def test_a_senseless_box_is_refused(box: tuple[int, int, int, int], reason: str) -> None:
     with pytest.raises(DataError, match=rf"in a picture of 64x64, found {', '.join(map(str, box))}: {reason}$"):
-        fit(PICTURE, 16, np.array(box))
+        cropped(PICTURE, np.array(box))
 
 
 @pytest.mark.parametrize(

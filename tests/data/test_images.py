@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_lightning.data.files.decode import decode, fit
-from fer_lightning.data.files.file_images import FileImages, ResizedImages, to_channels
+from fer_lightning.data.files.decode import decode
+from fer_lightning.data.files.file_images import FileImages, ResizedImages
 from fer_lightning.data.table.images import ConcatImages, SubsetImages, is_in_memory, to_picture, to_planes
 from fer_lightning.errors import DataError
+from fer_lightning.preprocessing import resized_picture
 from tests.helpers.folders import draw, save
 
 ROWS = np.array([2, 0, 2], np.int64)
@@ -46,7 +48,8 @@ def test_files_are_decoded_and_resized_when_asked_for(tmp_path: Path, files: NDA
     assert images.dtype == np.uint8
     assert len(images) == 3
     assert not is_in_memory(images)
-    expected = [fit(decode(tmp_path / str(files[row]), channels=channels), 24).transpose(2, 0, 1) for row in ROWS]
+    decoded = [decode(tmp_path / str(files[row]), channels=channels) for row in ROWS]
+    expected = [resized_picture(picture, 24).transpose(2, 0, 1) for picture in decoded]
     got = images[ROWS]
     assert isinstance(got, np.ndarray)
     assert np.array_equal(got, np.stack(expected))
@@ -57,8 +60,12 @@ def test_files_are_decoded_and_resized_when_asked_for(tmp_path: Path, files: NDA
 def test_a_box_is_cut_out_before_resizing(tmp_path: Path, files: NDArray[np.str_]) -> None:
     boxes = np.array([[1, 2, 30, 20]] * 3, np.int64)
     picture = decode(tmp_path / str(files[1]), channels=3)
-    expected = Image.fromarray(picture[2:22, 1:31]).resize((16, 16), Image.Resampling.BILINEAR)
-    assert np.array_equal(to_picture(FileImages(tmp_path, files, 16, 3, boxes)[array(1)][0]), np.asarray(expected))
+    got = to_picture(FileImages(tmp_path, files, 16, 3, boxes)[array(1)][0])
+    expected = cv2.resize(picture[2:22, 1:31].astype(np.float32), (16, 16), interpolation=cv2.INTER_AREA)
+    assert np.abs(got - expected).max() <= 0.502
+    by_pillow = Image.fromarray(picture[2:22, 1:31]).resize((16, 16), Image.Resampling.BILINEAR)
+    older = FileImages(tmp_path, files, 16, 3, boxes, interpolation="bilinear")
+    assert np.abs(to_picture(older[array(1)][0]) - np.asarray(by_pillow, np.int64)).max() <= 1
 
 
 def test_a_file_that_has_gone_is_named(tmp_path: Path, files: NDArray[np.str_]) -> None:
@@ -73,16 +80,11 @@ def test_other_images_are_resized_and_recoloured() -> None:
     colour = rng.integers(0, 256, (4, 3, 20, 20), dtype=np.uint8)
     gray = ResizedImages(colour, 10, 1)
     assert gray.shape == (4, 1, 10, 10)
-    by_pillow = Image.fromarray(to_picture(colour[3])).convert("L").resize((10, 10), Image.Resampling.BILINEAR)
-    assert np.array_equal(gray[array(3)][0, 0], np.asarray(by_pillow))
+    by_pillow = np.asarray(Image.fromarray(to_picture(colour[3])).convert("L"), np.float64)
+    means = by_pillow.reshape(10, 2, 10, 2).mean(axis=(1, 3))
+    assert np.array_equal(gray[array(3)][0, 0], np.floor(means + 0.5))
     tripled = ResizedImages(colour[:, :1], 20, 3)[array(0, 1)]
     assert np.array_equal(tripled, np.repeat(colour[:2, :1], 3, axis=1))
-
-
-def test_gray_is_the_gray_of_pillow() -> None:
-    picture = np.random.default_rng(2).integers(0, 256, (300, 300, 3), dtype=np.uint8)
-    assert np.array_equal(to_channels(picture, 1)[:, :, 0], np.asarray(Image.fromarray(picture).convert("L")))
-    assert to_channels(picture, 3) is picture
 
 
 def test_planes_and_pictures_undo_each_other() -> None:

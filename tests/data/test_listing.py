@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import fer_lightning.data.files.listing as module
+import fer_lightning.data.splitting.links as module
 from fer_lightning.data.files.file_images import FileImages
 from fer_lightning.data.files.listing import Listing, read_listing
 from fer_lightning.data.splitting.links import linked_groups

@@ -199,8 +199,8 @@ class TestConverted:
         data = ManifestDataModule(str(root))
         train = table.images[table.rows("train")] / 255
         assert (data.class_names, data.image_size, data.channels) == (self.NAMES, 20, 1)
-        assert data.mean == pytest.approx((train.mean(),), abs=1e-5)
-        assert data.std == pytest.approx((train.std(),), abs=1e-5)
+        assert data.preprocessing["mean"] == pytest.approx([train.mean()], abs=1e-5)
+        assert data.preprocessing["std"] == pytest.approx([train.std()], abs=1e-5)
         assert {s: data.table.fingerprint(s) for s in SPLITS} == {s: table.fingerprint(s) for s in SPLITS}
         assert (data.table.images[np.arange(30)] == table.images[np.arange(30)]).all()
         assert (ManifestDataModule.native_size, ManifestDataModule.native_channels) == (224, 3)  # of other tables
@@ -210,7 +210,7 @@ class TestConverted:
         data = ManifestDataModule(str(root), class_names=["stare", "wink", "yawn"], **given)
         assert data.class_names == ("stare", "wink", "yawn")
         assert data.table.images.shape == (30, 3, 16, 16)
-        assert (data.mean, data.std) == ((0.1,) * 3, (0.2,) * 3)
+        assert (data.preprocessing["mean"], data.preprocessing["std"]) == ([0.1] * 3, [0.2] * 3)
         again = ManifestDataModule(str(root), mapping={"yawn": "neutral", "wink": None})
         assert again.class_names == SEVEN_NAMES
         assert again.image_size == 20
@@ -220,7 +220,7 @@ class TestConverted:
         own = text(root.parent, "path,label", *rows, name="own.csv")
         data = ManifestDataModule(str(own), val_fraction=0)
         assert (data.class_names, data.image_size, data.channels) == (SEVEN_NAMES, 224, 3)
-        assert data.mean == IMAGENET_MEAN
+        assert data.preprocessing["mean"] == list(IMAGENET_MEAN)
 
     def test_a_damaged_description_is_told(self, root: Path) -> None:
         (root.parent / METADATA).write_text("{")

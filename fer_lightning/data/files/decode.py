@@ -63,7 +63,7 @@ from PIL.ImageFile import ImageFile
 from fer_lightning.data.table.bad_rows import appearance
 from fer_lightning.errors import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "FileFacts", "decode", "decode_with_facts", "fit", "inside"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "FileFacts", "cropped", "decode", "decode_with_facts", "inside"]
 
 IMAGE_SUFFIXES = frozenset(
     {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
@@ -338,30 +338,22 @@ def _scale_integers(image: Image.Image) -> NDArray[np.uint8]:
     return gray
 
 
-def fit(picture: NDArray[np.uint8], size: int, box: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
-    """Return a picture, or a part of it, as a square: bilinear with antialiasing, the sides stretched independently.
+def cropped(picture: NDArray[np.uint8], box: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return a part of a picture.
+
+    What lies outside of the picture is filled by repeating its border: a face at the border stays in the middle.
 
     Args:
-        picture: uint8 ``(H, W, 1 or 3)``.
-        size: side of the square, pixels.
-        box: int64 ``(4,)``: x, y, width, height of the part to take, in pixels. What lies outside of the picture is
-            filled by repeating its border, so that a face at the border stays in the middle.
+        picture: uint8 ``(H, W, C)``.
+        box: int64 ``(4,)``: x, y, width, height of the part, pixels.
 
     Returns:
-        uint8 ``(size, size, C)``; the picture itself if it fits already.
+        uint8 ``(height, width, C)``, a view where nothing is filled.
 
     Raises:
         DataError: for a box without pixels, one that lies wholly outside, or one far larger than the picture.
     """
-    if box is not None:
-        picture = _crop(picture, *box.tolist())
-    if picture.shape[:2] == (size, size):
-        return picture
-    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
-    return np.array(image.resize((size, size), Image.Resampling.BILINEAR), np.uint8).reshape(size, size, -1)
-
-
-def _crop(picture: NDArray[np.uint8], x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+    x, y, width, height = box.tolist()
     rows, columns = picture.shape[:2]
     what = f"expected a box (x, y, width, height) in a picture of {columns}x{rows}, found {x}, {y}, {width}, {height}"
     if width < 1 or height < 1:

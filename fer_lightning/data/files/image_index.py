@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fer_lightning.data.files.decode import MAX_PIXELS, decode_with_facts, fit
+from fer_lightning.data.files.decode import MAX_PIXELS, cropped, decode_with_facts
 from fer_lightning.data.splitting.near_duplicates import THUMBNAIL_SIDE, thumbnail
 from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.data.table.samples import DIGEST_BYTES
@@ -27,9 +27,8 @@ from fer_lightning.text import one_line
 
 __all__ = ["ImageIndex", "index_images"]
 
-_FORMAT = 1  # raise it whenever the same files would give another index
+_FORMAT = 2  # raise it whenever the same files would give another index
 _CHUNK = 64  # files in one task of a thread
-_BOX_SIDE = 128  # pixels: a face box is looked at in this size, whatever it has in the photograph
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def _look_at(index: ImageIndex, row: int, path: Path, box: NDArray[np.int64] | N
     size = (picture.shape[1], picture.shape[0])
     if box is not None:
         digest.update(np.ascontiguousarray(box, "<i8").tobytes())
-        picture = fit(picture, _BOX_SIDE, box)
+        picture = cropped(picture, box)
         size = (int(box[2]), int(box[3]))
     index.sizes[row] = size
     index.digests[row] = np.frombuffer(digest.digest(), np.uint8)

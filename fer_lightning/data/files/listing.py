@@ -16,6 +16,7 @@ from fer_lightning.data.table.bad_rows import OnError, check_on_error, reason_co
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import one_line, short_path
+from fer_lightning.types import Interpolation
 
 __all__ = ["Listing", "Small", "read_listing"]
 
@@ -57,6 +58,7 @@ def read_listing(
     *,
     size: int,
     channels: int,
+    interpolation: Interpolation = "area",
     on_error: OnError = "raise",
     min_side: int = 0,
     small: Small = "reject",
@@ -70,6 +72,7 @@ def read_listing(
         listing: the files.
         size: side of the square images, pixels.
         channels: 1 (gray) or 3 (RGB).
+        interpolation: how images are resized; see :mod:`.preprocessing`.
         on_error: ``raise`` stops at the first bad file; ``skip`` leaves bad files out and tells how many and why.
         min_side: least side of an image (or face box), pixels; smaller ones are dealt with as ``small`` says.
         small: ``reject`` leaves them out and counts them; ``upscale`` keeps them, with ``yes`` in the column
@@ -89,26 +92,18 @@ def read_listing(
         raise ConfigError(f"data.min_side must not be negative, not {min_side}")
     if not len(listing.paths):
         raise _no_image(listing)
-    index = index_images(
-        listing.root,
-        listing.paths,
-        listing.boxes,
-        max_pixels=max_pixels,
-        allow_outside=allow_outside,
-        cache_dir=cache_dir,
-    )
+    files = listing.root, listing.paths, listing.boxes
+    index = index_images(*files, max_pixels=max_pixels, allow_outside=allow_outside, cache_dir=cache_dir)
     left_out = [*listing.left_out, *_bad_files(listing, index, on_error)]
     keep = ~np.isin(np.arange(len(listing.paths)), index.bad)
     too_small = (index.sizes.min(axis=1) < min_side) & keep
-    if small == "reject" and too_small.any():
+    if small == "reject":
         keep &= ~too_small
-        left_out += [
-            (str(listing.paths[row]), _too_small(index, row, min_side)) for row in np.flatnonzero(too_small).tolist()
-        ]
+        left_out += _too_small(listing, index, too_small, min_side)
         if not keep.any():
             raise DataError(f"{short_path(listing.root)}: every image is below data.min_side ({min_side} pixels)")
     warn_left_out(short_path(listing.root), left_out)
-    images = FileImages(listing.root, listing.paths, size, channels, listing.boxes, max_pixels)
+    images = FileImages(listing.root, listing.paths, size, channels, listing.boxes, max_pixels, interpolation)
     marks = too_small if small == "upscale" and min_side > 0 else None
     table = _table(listing, index, images, marks)
     return (table if keep.all() else table.select(np.flatnonzero(keep))).with_left_out(tuple(left_out))
@@ -138,9 +133,13 @@ def _bad_files(listing: Listing, index: ImageIndex, on_error: OnError) -> list[t
     return found
 
 
-def _too_small(index: ImageIndex, row: int, min_side: int) -> str:
-    width, height = index.sizes[row]
-    return f"{width}x{height} pixels, below the least side of {min_side}"
+def _too_small(listing: Listing, index: ImageIndex, which: NDArray[np.bool_], min_side: int) -> list[tuple[str, str]]:
+    """Return (file, reason) of the images that are left out for their size."""
+    sizes = index.sizes.tolist()
+    return [
+        (str(listing.paths[row]), f"{sizes[row][0]}x{sizes[row][1]} pixels, below the least side of {min_side}")
+        for row in np.flatnonzero(which).tolist()
+    ]
 
 
 def _table(listing: Listing, index: ImageIndex, images: FileImages, upscaled: NDArray[np.bool_] | None) -> SamplesTable:

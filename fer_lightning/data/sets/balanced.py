@@ -29,19 +29,18 @@ from tqdm import tqdm
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.files.file_images import ResizedImages
 from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule
-from fer_lightning.data.splitting.splits import drop_overlap as drop_overlapping
 from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.data.table.images import is_in_memory
-from fer_lightning.data.table.manifest_file import rows_to_keep
 from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests, with_classes
 from fer_lightning.data.table.synthesis import REPORT_RECIPE, Recipe, hash_order, shared_rows, synthesise, with_kinds
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.types import Interpolation
 
 __all__ = ["INJECTED_CLASSES", "BalancedFER2013DataModule", "injected_table"]
 
 _LOG = logging.getLogger(__name__)
-_CACHE_FORMAT = 1  # raise it whenever the same images would be converted to other pixels
+_CACHE_FORMAT = 2  # raise it whenever the same images would be converted to other pixels
 _CHUNK = 256  # images converted at a time
 
 INJECTED_CLASSES = ("angry", "disgust", "surprise")
@@ -54,6 +53,7 @@ def injected_table(
     classes: tuple[str, ...] = INJECTED_CLASSES,
     *,
     limit: int | None = None,
+    interpolation: Interpolation = "area",
     seed: int = 0,
     cache_dir: Path | None = None,
 ) -> SamplesTable:
@@ -65,6 +65,7 @@ def injected_table(
             have other classes, in any order.
         classes: the expressions to take.
         limit: images of each class at most, chosen by a hash of (seed, content); ``None`` for all.
+        interpolation: how the images are resized.
         seed: chooses which images.
         cache_dir: where images that are not in memory are kept once converted; ``None`` for the user's cache folder.
 
@@ -89,7 +90,8 @@ def injected_table(
         is_held = np.array([place in held_names for place in _names(other, ordered)], bool)
         is_held |= np.array([bytes(digest) in held_digests for digest in other.digests[ordered]], bool)
         wanted = ordered[~is_held]
-        made = _converted(other, wanted, table.images.shape, held_digests, limit, cache_dir)
+        resized = ResizedImages(other.images, table.images.shape[2], table.images.shape[1], interpolation)
+        made = _converted(other, resized, wanted, held_digests, limit, cache_dir)
         images.append(made["images"])
         rows.append(wanted[made["kept"]])
         barred = [*ordered[is_held], *wanted[made["barred"]]]
@@ -116,8 +118,8 @@ def _training_rows(other: SamplesTable, name: str) -> NDArray[np.int64]:
 
 def _converted(
     other: SamplesTable,
+    resized: ResizedImages,
     rows: NDArray[np.int64],
-    shape: tuple[int, ...],
     barred: set[bytes],
     limit: int | None,
     cache_dir: Path | None,
@@ -129,8 +131,7 @@ def _converted(
     """
 
     def build() -> dict[str, NDArray[Any]]:
-        resized = ResizedImages(other.images, shape[2], shape[1])
-        images = [np.empty((0, *shape[1:]), np.uint8)]
+        images = [np.empty((0, *resized.shape[1:]), np.uint8)]
         kept: list[int] = []
         refused: list[int] = []
         wanted = len(rows) if limit is None else min(limit, len(rows))
@@ -154,7 +155,11 @@ def _converted(
     if is_in_memory(other.images):
         return build()
     content = hashlib.blake2b(digest_size=16)
-    for part in (repr((shape[1:], limit)).encode(), other.digests[rows].tobytes(), *sorted(barred)):
+    for part in (
+        repr((resized.shape[1:], resized.interpolation, limit)).encode(),
+        other.digests[rows].tobytes(),
+        *sorted(barred),
+    ):
         content.update(part)
     return cached_arrays(f"injected-v{_CACHE_FORMAT}-{content.hexdigest()}", build, cache_dir)
 
@@ -209,8 +214,6 @@ class BalancedFER2013DataModule(FER2013DataModule):
             raise ConfigError(f"data.at_least must not be negative (0 for no synthesis), not {at_least}")
         if inject_limit is not None and inject_limit < 1:
             raise ConfigError(f"data.inject_limit must be at least 1, or null for all, not {inject_limit}")
-        # Applied while scanning: the base would drop what is added, which a manifest of FER2013 does not name.
-        self.keep_of_fer2013, self.keep = self.keep, None
         for name in inject_classes:
             SEVEN.index(name)
         self.inject = inject
@@ -220,23 +223,19 @@ class BalancedFER2013DataModule(FER2013DataModule):
         self.recipe = recipe
         self.synthesis_seed = synthesis_seed
 
-    def scan(self) -> SamplesTable:
-        """Read FER2013, add images of the other set, then synthetic ones.
+    def extended(self, table: SamplesTable) -> SamplesTable:
+        """Add images of the other set, then synthetic ones.
 
         ``keep`` and ``drop_overlap`` are applied to FER2013 first, so that what they take out is made up for.
         """
-        table = with_kinds(super().scan())
-        if self.keep_of_fer2013 is not None:
-            kept = rows_to_keep(self.keep_of_fer2013, table.files)
-            table = table.with_splits(np.where(kept, table.splits, ""))
-        if self.drop_overlap:
-            table = table.with_splits(drop_overlapping(table.splits, table.digests)[0])
+        table = self.plan.without_overlap(with_kinds(table))
         if self.inject is not None and self.inject_classes:
             injected = injected_table(
                 table,
                 self.inject.table,
                 self.inject_classes,
                 limit=self.inject_limit,
+                interpolation=self.interpolation,
                 seed=self.synthesis_seed,
                 cache_dir=self.cache_dir,
             )

@@ -148,7 +148,7 @@ class HybridDataModule(FilesDataModule):
         small = table.thumbnails if table.thumbnails is not None else thumbnails(table.images)
         adapted = replace(
             table,
-            images=ResizedImages(table.images, self.image_size, self.channels),
+            images=ResizedImages(table.images, self.image_size, self.channels, self.interpolation),
             groups=groups,
             thumbnails=small,
             root=None,

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.randomness import order_key
 
 __all__ = [
+    "check_splits",
     "complete_splits",
     "drop_overlap",
     "group_digests",
@@ -25,6 +27,7 @@ __all__ = [
     "missing_splits",
 ]
 
+_STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 _ATTEMPTS = 20  # orders in which groups are visited
 
 
@@ -133,6 +136,30 @@ def drop_overlap(
     changed = splits.copy()
     changed[rows] = ""
     return changed, len(rows)
+
+
+def check_splits(table: SamplesTable, stage: str, devices: int, owner: str) -> None:
+    """See that each split of a stage has a sample for every device.
+
+    Args:
+        table: the samples.
+        stage: verb of the trainer: ``fit``, ``validate``, ``test`` or ``predict``.
+        devices: number of devices that share them.
+        owner: who has them, for the message.
+
+    Raises:
+        DataError: if not.
+    """
+    counts = {split: len(table.rows(split)) for split in SPLITS}
+    found = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count) or "nothing"
+    for split in _STAGE_SPLITS[stage]:
+        if not counts[split]:
+            raise DataError(f"{owner}: '{stage}' needs the {split} split, which holds no sample (found: {found})")
+        if counts[split] < devices:  # one that has no batch would leave the others waiting
+            raise DataError(
+                f"{owner}: {devices} devices cannot share the {split} split (found: {found}); "
+                "pass a smaller --trainer.devices"
+            )
 
 
 def group_digests(digests: NDArray[np.uint8], component: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -243,5 +243,5 @@ class FER2013DataModule(UsageDataModule):
             soft_labels=self.soft_labels,
             on_error=self.on_error,
             cache_dir=self.cache_dir,
-            hold_out=self.folds is None,  # else a fold will be held out
+            hold_out=self.plan.folds is None,  # else a fold will be held out
         )

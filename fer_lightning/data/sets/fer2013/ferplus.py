@@ -186,7 +186,7 @@ class FERPlusDataModule(UsageDataModule):
             class_names=EIGHT.class_names,
             images=rows.images[keep][:, None],
             labels=voted.labels[keep],
-            splits=self.usages.assign(rows, hold_out=self.folds is None)[keep],
+            splits=self.usages.assign(rows, hold_out=self.plan.folds is None)[keep],
             sources=np.array([f"fer2013/{usage}" for usage in USAGES])[rows.usages[keep]],
             files=files[keep],
             digests=rows.digests[keep],

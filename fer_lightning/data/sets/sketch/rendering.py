@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.sets.sketch.actions import Dice
+from fer_lightning.preprocessing import LUMA
 
 __all__ = ["RGB", "Points", "Shot", "Stroke", "blob", "curve", "fill", "line", "mix", "render", "sample_shot"]
 
@@ -28,7 +29,6 @@ _CIRCLE_X, _CIRCLE_Y = np.cos(_ANGLES), np.sin(_ANGLES)
 _SHIFT = 3  # OpenCV's fixed-point coordinates: eighths of a canvas pixel
 _SHADE = 32  # side of the map that holds light and soft shadows, in cells
 _CELLS = (np.arange(_SHADE, dtype=np.float32) + 0.5) / (_SHADE / 2) - 1.0
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in OpenCV's RGB to gray
 _SOFT: dict[str, RGB] = {
     "shadow": (0.86, 0.83, 0.82),
     "glow": (1.10, 1.09, 1.07),
@@ -152,7 +152,7 @@ def _project(strokes: Sequence[Stroke], shot: Shot) -> Points:
 
 
 def _gray(colour: RGB) -> RGB:
-    level = colour[0] * _LUMA[0] + colour[1] * _LUMA[1] + colour[2] * _LUMA[2]
+    level = colour[0] * LUMA[0] + colour[1] * LUMA[1] + colour[2] * LUMA[2]
     return level, level, level
 
 
