@@ -36,7 +36,11 @@ def no_weighting(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def inverse_frequency(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return weights proportional to ``1 / n``, float64 ``(K,)``: all classes together count alike.
+    """Return weights proportional to ``1 / n``, float64 ``(K,)``: all samples of a class together weigh the same.
+
+    Example:
+        >>> inverse_frequency(np.array([10, 30, 0])).tolist()  # those of the two classes with samples sum to 2
+        [1.5, 0.5, 0.0]
 
     Args:
         counts: int64 ``(K,)``: samples of each class.
@@ -47,6 +51,10 @@ def inverse_frequency(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 def square_root(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return weights proportional to ``1 / sqrt(n)``, float64 ``(K,)``: half way to inverse frequency.
 
+    Example:
+        >>> square_root(np.array([100, 900])).tolist()
+        [1.5, 0.5]
+
     Args:
         counts: int64 ``(K,)``: samples of each class.
     """
@@ -56,8 +64,12 @@ def square_root(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 def effective_number(counts: NDArray[np.int64], beta: float = 0.999) -> NDArray[np.float64]:
     """Return weights proportional to ``(1 - beta) / (1 - beta^n)``, float64 ``(K,)``.
 
-    The class-balanced weights of Cui et al. 2019 (arXiv:1901.05555): the more samples a class has, the more they
-    repeat each other. ``beta`` = 0 weighs all classes alike, towards 1 it becomes inverse frequency.
+    The class-balanced weights of Cui et al. 2019 (arXiv:1901.05555): each further sample of a class adds less than the
+    one before. ``beta`` 0 weighs all classes alike; towards 1 the weights become those of inverse frequency.
+
+    Example:
+        >>> effective_number(np.array([10, 1000]), beta=0.999).round(3).tolist()
+        [1.969, 0.031]
 
     Args:
         counts: int64 ``(K,)``: samples of each class.
@@ -92,6 +104,14 @@ def class_weights(
 
     The method's weights are capped, then multiplied, then normalised: the weights of the classes that have samples sum
     to the number of these classes.
+
+    Example:
+        >>> class_weights({"happy": 900, "disgust": 100})
+        {'happy': 0.2, 'disgust': 1.8}
+        >>> class_weights({"happy": 900, "disgust": 100}, cap=4)  # at most 4 times the smallest
+        {'happy': 0.4, 'disgust': 1.6}
+        >>> class_weights({"happy": 900, "disgust": 100}, "none", multipliers={"disgust": 3})
+        {'happy': 0.5, 'disgust': 1.5}
 
     Args:
         counts: number of training samples by class name, in label order.

@@ -114,7 +114,7 @@ CKPLUS_CODES: dict[int, str] = dict(
 
 
 _SHOWN = 12  # names in a proposal
-_YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # not texts: YAML 1.1
+_YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # YAML 1.1 does not read these as text
 
 
 def canonical(name: str) -> str:
@@ -122,6 +122,10 @@ def canonical(name: str) -> str:
 
     Args:
         name: for example ``"Anger"``, ``"happiness"`` or ``"angry"``; case and surrounding spaces do not matter.
+
+    Example:
+        >>> canonical(" Happiness ")
+        'happy'
 
     Raises:
         LabelError: for an unknown name; the message proposes the nearest known one.
@@ -191,7 +195,7 @@ def read_names(
 
 
 def _own_classes(class_names: Sequence[str] | None) -> dict[str, str]:
-    """Return the classes that a user has named, by what counts of their names."""
+    """Return the classes that a user has named, by their names in lower case without surrounding spaces."""
     if class_names is None:
         return {}
     own = {_key(name): name for name in class_names}
@@ -224,7 +228,7 @@ def _yaml_key(name: str) -> str:
 
 
 def _guess(name: str, class_names: Sequence[str]) -> str | None:
-    """Guess what a name may mean: a known name inside it, or one spelled nearly so."""
+    """Return the class that a name contains or is spelled like, ``None`` if there is no such class."""
     known = {**{key: key for key in class_names}, **{k: v for k, v in SYNONYMS.items() if v in class_names}}
     key = _key(name)
     inside = [value for word, value in known.items() if len(word) > 2 and word in key]

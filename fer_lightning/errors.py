@@ -23,8 +23,8 @@ class FERError(Exception):
 
     Attributes:
         exit_code: what the ``fer`` program exits with (1 failure; 2 usage, config or data).
-        everywhere: all processes of a run raise it alike, and the first one speaks for all.
-        process: number of the process that raised it.
+        everywhere: every process of a run raises it at the same point, so that only the first one reports it.
+        process: rank of the process that raised it.
     """
 
     exit_code: int = 1
@@ -55,7 +55,7 @@ class CheckpointError(FERError):
 
 
 class StorageError(CheckpointError):
-    """A checkpoint cannot be written: the disk is full or refuses. The previous one is whole."""
+    """A checkpoint cannot be written, for example to a full disk. The previous file is left whole."""
 
     exit_code = 1
 

@@ -35,13 +35,12 @@ __all__ = [
 ]
 
 Method = Literal["none", "inverse", "square_root", "effective_number"]
-
 MOST_WEIGHT = 100.0  # times the smallest weight: what the largest may be unless a cap is given
 
 
 @runtime_checkable
 class TakesClassNames(Protocol):
-    """A loss that wants to know the classes, when the task is built."""
+    """A loss that is given the class names when the task is built."""
 
     def set_class_names(self, class_names: Sequence[str]) -> None:
         """Take the names in label order."""
@@ -57,7 +56,7 @@ class TakesClassCounts(Protocol):
 
 @runtime_checkable
 class TakesEpoch(Protocol):
-    """A loss that depends on the epoch; the task tells it which one begins or is resumed."""
+    """A loss that depends on the epoch; the task gives it the number when an epoch begins or is resumed."""
 
     def set_epoch(self, epoch: int) -> None:
         """Take the number of the epoch, from 0."""
@@ -67,7 +66,7 @@ class CountedLoss(nn.Module):
     """Base of the losses that may depend on the class counts.
 
     The counts are a buffer: they follow the module to its device and are in its ``state_dict``, so that a checkpoint
-    can be evaluated without its training data. Counts that come from data stand when a checkpoint is loaded over them.
+    can be evaluated without its training data. Counts that come from data are kept when a checkpoint is loaded later.
     """
 
     class_counts: Tensor
@@ -90,7 +89,7 @@ class CountedLoss(nn.Module):
         return self.needs_class_counts and not self._counted
 
     def set_class_names(self, class_names: Sequence[str]) -> None:
-        """Take the names of the classes in label order; the buffers then have their final shapes."""
+        """Take the names of the classes in label order, and give the buffers their shapes."""
         self._class_names = tuple(class_names)
         if not self._counted:
             self._resize(len(class_names))
@@ -113,7 +112,7 @@ class CountedLoss(nn.Module):
         self._counted = True
 
     def _resize(self, num_classes: int) -> None:
-        """Bring the buffers to the shape of the classes."""
+        """Set the buffers to zeros, one for each class."""
         self.class_counts = self.class_counts.new_zeros(num_classes)
 
     def _checked(self, logits: Tensor) -> Tensor:
@@ -146,9 +145,9 @@ class CountedLoss(nn.Module):
 class LogitAdjustedLoss(CountedLoss):
     """Logit-adjusted cross-entropy (Menon et al. 2021, arXiv:2007.07314, equation 10).
 
-    The loss is cross-entropy on ``logits + tau * log(class share)``: the network learns what speaks for a class beyond
-    its frequency, and its plain logits are then those of a world where all classes are equally frequent. With ``tau``
-    1 it is the balanced softmax (Ren et al. 2020, arXiv:2007.10740). A class without samples counts as one sample.
+    The loss is cross-entropy on ``logits + tau * log(class share)``. Without the term, as in evaluation, the logits
+    assume a uniform class prior. With ``tau`` 1 it is the balanced softmax (Ren et al. 2020, arXiv:2007.10740). A class
+    without samples counts as one sample.
 
     The shares are those in which ``data.balance`` and ``data.class_multipliers`` draw the classes. Under the callback
     ``ClassFocus``, which changes them, take ``model.prior_correction`` instead.
@@ -251,8 +250,8 @@ class WeightedCrossEntropy(CountedLoss):
 class FocalLoss(WeightedCrossEntropy):
     """Focal loss (Lin et al. 2017, arXiv:1708.02002) of a softmax: ``(1 - p)^gamma`` times cross-entropy.
 
-    Samples that are already right count less. With soft labels each class's focal term counts by its share. The mean is
-    that of :class:`WeightedCrossEntropy`, which ``gamma`` 0 gives.
+    Samples that are predicted well count less. With soft labels, the focal term of each class is weighted by its share.
+    ``gamma`` 0 is :class:`WeightedCrossEntropy`.
 
     Args:
         gamma: how fast the loss of easy samples falls; 0 and more.
@@ -278,7 +277,7 @@ class FocalLoss(WeightedCrossEntropy):
     def costs(self, logits: Tensor) -> Tensor:
         """Return the focal term of each class, ``(N, K)``, for float32 logits ``(N, K)``."""
         log_p = logits.log_softmax(1)
-        # Not 1 - exp: that is 0 for a sure class, and the slope of 0^gamma is infinite for gamma below 1.
+        # Not 1 - exp(log_p): near p = 1 that is exactly 0, where 0^gamma has an infinite slope for gamma below 1.
         wrong = (-torch.expm1(log_p)).clamp(min=1e-12)
         return -(wrong**self.gamma) * log_p
 
@@ -286,10 +285,9 @@ class FocalLoss(WeightedCrossEntropy):
 class LDAMLoss(WeightedCrossEntropy):
     """Label-distribution-aware margins with deferred reweighting (Cao et al. 2019, arXiv:1906.07413).
 
-    The logit of the right class is lowered by a margin proportional to ``n^(-1/4)`` (equation 13), so that rare classes
-    are kept further from the border; from a late epoch on, classes are weighted too. A class without samples has the
-    margin of the rarest one. With soft labels the loss of each class counts by its share.
-
+    The logit of the right class is lowered by a margin proportional to ``n^(-1/4)`` (equation 13), which rare classes
+    have to overcome; from a late epoch on, classes are weighted too. A class without samples has the margin of the
+    rarest one. With soft labels, the loss of each class is weighted by its share.
     The paper's scale of 30 is meant for a head whose logits are cosines; for a plain linear head take ``scale: 1``.
 
     Args:
@@ -320,11 +318,11 @@ class LDAMLoss(WeightedCrossEntropy):
         elif multipliers:
             raise ConfigError("LDAMLoss: multipliers have no effect without reweight_from_epoch: set it, 0 for always")
         self.reweight_from_epoch = reweight_from_epoch
-        self.epoch = 0  # the task restores it from the checkpoint's own
+        self.epoch = 0  # set by the task, also when it loads a checkpoint
 
     @property
     def weighs(self) -> bool:
-        """Whether any weights are asked for, sooner or later."""
+        """Whether any weights are asked for, now or in a later epoch."""
         return self.reweight_from_epoch is not None and super().weighs
 
     needs_class_counts = CountedLoss.needs_class_counts  # always: the margins follow from the counts
@@ -349,7 +347,9 @@ class LDAMLoss(WeightedCrossEntropy):
 def ldam_margins(counts: Tensor, max_margin: float) -> Tensor:
     """Return margins ``(K,)`` proportional to ``n^(-1/4)`` of class counts ``(K,)``, the largest being ``max_margin``.
 
-    A class without samples has the margin of the rarest one that has some.
+    Example:
+        >>> ldam_margins(torch.tensor([16.0, 256.0, 4096.0]), max_margin=0.5).tolist()
+        [0.5, 0.25, 0.125]
     """
     fewest = torch.where(counts > 0, counts, torch.inf).min()
     return max_margin * (torch.maximum(counts, fewest) / fewest) ** -0.25
@@ -381,7 +381,7 @@ def _mean(costs: Tensor, shares: Tensor, smoothing: float, weights: Tensor | Non
 
 
 def _refuse_explosion(owner: str, counts: Mapping[str, int], weights: Mapping[str, float]) -> None:
-    """Raise :class:`ConfigError` if a weight is out of all proportion to the smallest of a class with samples."""
+    """Raise :class:`ConfigError` if a weight is more than :data:`MOST_WEIGHT` times the smallest one."""
     present = [name for name, count in counts.items() if count > 0]
     low, high = min(present, key=weights.__getitem__), max(present, key=weights.__getitem__)
     ratio = weights[high] / weights[low]

@@ -1,8 +1,8 @@
 """Scores of a classifier: pure functions of a confusion matrix and calibration bins, and a thin metric that sums them.
 
-A confusion matrix is int64 ``(K, K)``, rows true, columns predicted. What cannot be known is NaN and never a number: a
-class that is absent from the truth has no recall and no F1, is left out of the means over classes, and stands as "n/a"
-in reports. (``torchmetrics`` counts a class that is predicted but absent as recall 0.)
+A confusion matrix is int64 ``(K, K)``, rows true, columns predicted. A score that is not defined is NaN: a class that
+is absent from the truth has no recall and no F1, is left out of the means over classes, and stands as "n/a" in reports.
+(``torchmetrics`` counts a class that is predicted but absent as recall 0.)
 
 All sums are integers: they do not depend on the batch size, the order of the samples or the number of processes.
 """
@@ -77,6 +77,10 @@ def confusion_matrix(target: Tensor, preds: Tensor, num_classes: int, keep: Tens
 
     Does not wait for the device.
 
+    Example:
+        >>> confusion_matrix(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), num_classes=2).tolist()
+        [[1, 1], [0, 1]]
+
     Args:
         target: int64 ``(N,)``.
         preds: int64 ``(N,)``, in ``0..K-1``.
@@ -92,6 +96,11 @@ def confusion_matrix(target: Tensor, preds: Tensor, num_classes: int, keep: Tens
 
 def class_scores(matrix: Tensor) -> ClassScores:
     """Return precision, recall, F1 and counts of each class.
+
+    Example:
+        >>> scores = class_scores(torch.tensor([[8, 2, 0], [0, 0, 0], [5, 0, 5]]))
+        >>> scores.recall.tolist()  # no sample is of class 1
+        [0.8, nan, 0.5]
 
     Args:
         matrix: int64 ``(K, K)``, rows true, columns predicted.
@@ -120,6 +129,11 @@ def macro_f1(matrix: Tensor) -> Tensor:
 
     A class that is predicted but absent is not part of the mean; its false alarms lower the recall, and so the F1, of
     the classes they were taken from.
+
+    Example:
+        >>> matrix = torch.tensor([[90, 0], [10, 0]])  # all taken for class 0
+        >>> round(float(accuracy(matrix)), 3), round(float(macro_f1(matrix)), 3)
+        (0.9, 0.474)
     """
     return class_scores(matrix).f1.nanmean()
 
@@ -166,9 +180,15 @@ def bin_means(bins: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def expected_calibration_error(bins: Tensor) -> Tensor:
-    """Return the ECE of the top label, float64 scalar in 0..1; NaN without samples.
+    """Return the expected calibration error of the predicted class, float64 scalar in 0..1; NaN without samples.
 
     ``sum_b n_b / N * |accuracy_b - confidence_b|`` (Guo et al. 2017, arXiv:1706.04599, equation 3).
+
+    Example:
+        >>> sure = torch.tensor([0.75, 0.75, 0.75, 0.75])  # and right in two cases of four
+        >>> bins = calibration_bins(sure, torch.tensor([True, True, False, False]))
+        >>> expected_calibration_error(bins).item()
+        0.25
 
     Args:
         bins: int64 ``(3, B)`` from :func:`calibration_bins`.
@@ -180,6 +200,10 @@ def expected_calibration_error(bins: Tensor) -> Tensor:
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     """Return the 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
+    Example:
+        >>> [round(end, 3) for end in wilson_interval(45, 50)]
+        [0.786, 0.957]
+
     Args:
         successes: number of successes, ``0..total``.
         total: number of trials; with 0 both ends are NaN.
@@ -190,15 +214,15 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     middle = share + Z_95**2 / (2 * total)
     half = Z_95 * math.sqrt(share * (1 - share) / total + Z_95**2 / (4 * total**2))
     scale = 1 + Z_95**2 / total
-    # rounding must not push an end past the share itself
+    # without max and min, rounding could put the share itself outside its interval
     return max(0.0, min(share, (middle - half) / scale)), min(1.0, max(share, (middle + half) / scale))
 
 
 class EmotionMetrics(Metric):
     """Accuracy, balanced accuracy, macro and weighted F1, ECE and the scores of each class.
 
-    Give it logits with ``update``: that is cheap and does not wait for the device. ``forward`` also computes the scores
-    of the batch, which does. Without any sample all scores are NaN.
+    ``update`` is cheap and does not wait for the device; ``forward`` also computes the scores of the batch, which does.
+    Without any sample all scores are NaN.
 
     Args:
         class_names: canonical names in label order; they end up in the keys.
@@ -302,8 +326,9 @@ class EmotionMetrics(Metric):
 class MeanLoss(Metric):
     """Mean of a loss over the samples of an epoch, of all processes.
 
-    torchmetrics' own mean either looks for NaN, which waits for the device, or forgets the weights. Summed in whole
-    numbers, so that the order of the sums, which a stop or another number of processes changes, does not show.
+    The sum is an integer, so that the mean does not depend on the order of the batches, which an interruption or
+    another number of processes changes. (torchmetrics' ``MeanMetric`` looks for NaN, which waits for the device, or,
+    with that switched off, ignores the weights.)
 
     Attributes:
         total: int64 scalar, sum of the losses in units of ``2**-30``.
@@ -333,11 +358,11 @@ class MeanLoss(Metric):
 
 
 def saved_sums(metrics: Sequence[EmotionMetrics | MeanLoss], alone: bool) -> list[dict[str, Tensor]]:
-    """Return what metrics have summed up so far, for a checkpoint inside an epoch.
+    """Return what metrics have summed up so far, on the CPU, for a checkpoint inside an epoch.
 
     Args:
-        metrics: their states are sums.
-        alone: leave out what other processes have summed up, because they do not take part.
+        metrics: metrics whose states are sums.
+        alone: only this process saves (after an interruption), so that the others cannot be asked for their sums.
     """
     sums = [{name: getattr(metric, name).clone() for name in metric.metric_state} for metric in metrics]
     if not alone and dist.is_available() and dist.is_initialized():
@@ -347,7 +372,7 @@ def saved_sums(metrics: Sequence[EmotionMetrics | MeanLoss], alone: bool) -> lis
 
 
 def load_sums(metrics: Sequence[EmotionMetrics | MeanLoss], sums: list[dict[str, Tensor]]) -> None:
-    """Go on with sums of a checkpoint. They are those of all processes: one takes them, the others start at 0."""
+    """Continue from the sums of a checkpoint: call it on one process, the others start at 0."""
     for metric, states in zip(metrics, sums, strict=True):
         for name, value in states.items():
             getattr(metric, name).copy_(value)

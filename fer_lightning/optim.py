@@ -59,7 +59,7 @@ class ScaledRates:
             shares: dict[float, list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 shares.setdefault(self.factors.get(parameter, 1.0), []).append(parameter)
-            # The full rate first: what shows one rate for the run shows that of the first group.
+            # The full rate first: loggers and progress displays that show one rate show that of the first group.
             for share in sorted(shares, reverse=True):
                 split.append({**group, "params": shares[share], "lr_factor": share})
         optimizer = self.make(split)
@@ -69,7 +69,7 @@ class ScaledRates:
         return optimizer
 
     def check(self, optimizer: Optimizer) -> None:
-        """Look whether the schedule kept the shares.
+        """Check that the schedule has kept the shares of the groups.
 
         Raises:
             ConfigError: if the schedule set rates of its own.
@@ -206,7 +206,7 @@ class OneCycle(StepSchedule):
         return _eased(low, high, (progress - self.peak) / (1 - self.peak))
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return the learning rate of each group and set its momentum, as torch's own does."""
+        """Return the learning rate of each group and set its momentum, as torch's ``OneCycleLR`` does."""
         if self.total_steps is not None:
             momentum = self.momentum_at(min(1.0, self.last_epoch / self.total_steps))
             for group in self.optimizer.param_groups if momentum is not None else []:
@@ -263,5 +263,10 @@ class PlateauWatch:
 
 
 def _eased(first: float, last: float, share: float) -> float:
-    """Return the value between two, along half a cosine."""
+    """Return a value between two, after a share (0..1) of half a cosine.
+
+    Example:
+        >>> [_eased(0.0, 1.0, share) for share in (0.0, 0.5, 1.0)]
+        [0.0, 0.5, 1.0]
+    """
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * share))

@@ -18,3 +18,7 @@ def test_examples_give_what_they_say(path: Path) -> None:
     tried = doctest.testmod(module)
     assert tried.attempted > 0
     assert tried.failed == 0
+
+
+def test_examples_are_found() -> None:
+    assert PACKAGE / "metrics.py" in WITH_EXAMPLES

@@ -21,7 +21,11 @@ class PredictionWriter(Callback):
         self._rows: list[dict[str, Tensor]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """See that the data can name its samples."""
+        """Check that the data module has a samples table.
+
+        Raises:
+            ConfigError: if it is not one of ours.
+        """
         datamodule_of(trainer)
 
     def on_predict_batch_end(

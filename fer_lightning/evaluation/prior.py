@@ -1,8 +1,9 @@
 """Correction of the decision for the class frequencies of the training data, chosen after training.
 
-Logit adjustment after the fact (Menon et al. 2021, arXiv:2007.07314, section 4.1): ``z + tau log pi``, where ``pi`` are
-the shares of the training images. Losses and samplers for rare classes shift the decision towards them, each by another
-amount; a comparison of such arms says little unless ``tau`` is chosen for every one of them in the same way.
+Post-hoc logit adjustment (Menon et al. 2021, arXiv:2007.07314, section 4.1): decide by ``z + tau log pi``, where ``z``
+are logits or log-probabilities and ``pi`` the shares of the training images. Losses and samplers for rare classes shift
+the decision towards them, each by a different amount; a comparison of such arms is fair only if ``tau`` is chosen for
+every one of them in the same way.
 """
 
 from __future__ import annotations
@@ -20,14 +21,19 @@ from fer_lightning.metrics import confusion_matrix, macro_f1
 __all__ = ["TAUS", "best_tau", "cross_fitted", "mean_f1", "shifted"]
 
 TAUS: tuple[float, ...] = tuple(step / 20 for step in range(-20, 31))
-"""Amounts that are tried: -1 (as if classes were equally common) to 1.5, in steps of 0.05; 0 changes nothing."""
+"""Values of ``tau`` that are tried: -1 (equally frequent classes) to 1.5, in steps of 0.05; 0 changes nothing."""
 
 Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
-"""Of targets and predictions, int64 ``(N,)`` each; more is better."""
+"""Maps targets and predictions, int64 ``(N,)`` each, to a number; more is better."""
 
 
 def shifted(log_probs: NDArray[np.float64], prior: NDArray[np.float64], tau: float) -> NDArray[np.float64]:
-    """Return log-probabilities after adding ``tau`` times the log prior, float64 ``(N, K)``; each row sums to 1 again.
+    """Return log-probabilities after adding ``tau`` times the log prior, float64 ``(N, K)``, normalised again.
+
+    Example:
+        >>> even, prior = np.log([[0.5, 0.5]]), np.log([0.9, 0.1])
+        >>> np.exp(shifted(even, prior, tau=1.0)).round(3).tolist()
+        [[0.9, 0.1]]
 
     Args:
         log_probs: float64 ``(N, K)``; logits do as well.
@@ -53,19 +59,19 @@ def best_tau(
     grid: Sequence[float] = TAUS,
     score: Score = mean_f1,
 ) -> tuple[float, float]:
-    """Return the amount with the best score, and that score; of equal ones that nearest to 0.
+    """Return the value of ``tau`` with the best score, and that score; of equally good values the one nearest to 0.
 
-    The score is that of the rows it was chosen on, so that it is a little too good.
+    The score is that of the rows on which ``tau`` was chosen, so that it is optimistic.
 
     Args:
         log_probs: float64 ``(N, K)``.
         target: int64 ``(N,)``.
         prior: float64 ``(K,)``, from :func:`.log_prior`.
-        grid: amounts to try.
-        score: what is best.
+        grid: values to try.
+        score: what is maximised.
 
     Raises:
-        DataError: if there is no row or no amount.
+        DataError: if there is no row or no value.
     """
     if not len(target) or not len(grid):
         raise DataError("prior: tau needs at least one row to be chosen on, and one value to choose from")
@@ -82,18 +88,18 @@ def cross_fitted(
     grid: Sequence[float] = TAUS,
     score: Score = mean_f1,
 ) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Shift each half of some rows by the amount that is best on the other half.
+    """Divide the rows into two halves and shift each by the ``tau`` that is best on the other half.
 
     Args:
         log_probs: float64 ``(N, K)``.
         target: int64 ``(N,)``.
         prior: float64 ``(K,)``.
         groups: uint8 ``(N, D)``: rows with equal values, such as identical images, are in one half.
-        grid: amounts to try.
-        score: what is best.
+        grid: values to try.
+        score: what is maximised.
 
     Returns:
-        The shifted log-probabilities, float64 ``(N, K)``, and the amounts chosen for the first and the second half.
+        The shifted log-probabilities, float64 ``(N, K)``, and the ``tau`` of the first and of the second half.
 
     Raises:
         DataError: if the rows cannot be divided.

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: scores as JSON and text, tables as CSV, pictures as PNG.
+"""Writes the report of an evaluation: scores as JSON and text, tables as CSV, pictures as PNG.
 
 ``summarise`` turns predictions into plain values, ``text_table`` shows them in a terminal, ``write_report`` fills a
 folder.
@@ -137,7 +137,7 @@ def summarise(result: EvaluationResult, context: Mapping[str, Any]) -> dict[str,
 
     Args:
         result: the predictions.
-        context: what the numbers depend on: ``split``, ``overlap_with_train`` (number of samples that also stand in the
+        context: what the numbers depend on: ``split``, ``overlap_with_train`` (number of samples that are also in the
             training part), checkpoint, split fingerprint, seed, package versions, hardware, command, ... ``split`` goes
             to the top level, all else to ``context``.
 
@@ -186,7 +186,7 @@ def _score(value: float | torch.Tensor) -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: NaN and infinity become ``None``, what JSON does not know becomes text."""
+    """Return a value as JSON can hold it: NaN and infinity become ``None``, values of other types become text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
@@ -199,7 +199,7 @@ def _plain(value: Any) -> Any:
 
 
 def _number(value: float | None) -> str:
-    """Return a number with 6 significant digits, nothing for what is not known."""
+    """Return a number with 6 significant digits; an empty text for ``None``."""
     return "" if value is None else f"{value:.6g}"
 
 
@@ -262,7 +262,7 @@ def write_predictions(
 ) -> Path:
     """Write a table of predictions: the fixed columns, then ``index`` and, where known, ``target``.
 
-    Columns that belong to detected faces and video frames stay empty, as does ``uncertain``: no threshold applies.
+    The columns for detected faces and video frames stay empty, and so does ``uncertain``: there is no threshold here.
 
     Args:
         path: CSV file to write.
@@ -316,7 +316,7 @@ def write_report(
     pictures: Sequence[str] = PICTURES,
     show: Callable[[str, NDArray[np.uint8]], None] | None = None,
 ) -> dict[str, Path]:
-    """Fill a folder with everything about an evaluation; files of the same names are replaced, each at once.
+    """Write all files of an evaluation into a folder; files of the same names are replaced, each atomically.
 
     Args:
         folder: made if missing.

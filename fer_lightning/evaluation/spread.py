@@ -1,14 +1,14 @@
-"""Statistics of repeated training: what several runs say of an arm, and what pairs of runs say of two arms.
+"""Statistics of repeated training: mean and interval of the runs of an arm, and of the differences between two arms.
 
 Pure functions of plain numbers. A *run* is one training of an arm with one seed and, in cross-validation, one fold.
-What cannot be known is ``None`` and never a number: one run has no deviation.
+A number that is not defined is ``None``: one run has no deviation.
 
-Runs of one fold are trained and scored on the same images, so that they do not count as independent: they are averaged,
-and the folds are what is counted. The folds, too, share training images, by which the usual t-test finds differences
-where there are none; intervals and p-values over folds carry the correction of Nadeau and Bengio 2003, "Inference for
-the Generalization Error" (doi:10.1023/A:1024068626366): the variance of the mean is ``(1/J + n_test/n_train) s^2``
-instead of ``s^2 / J``. Without folds the intervals say how much the seed matters, on these very images; that other
-images would give other scores is not part of them.
+Runs of one fold are trained and scored on the same images, so that they are not independent: they are averaged, and
+each fold counts once. The folds, too, share training images, and the usual t-test would find differences where there
+are none; intervals and p-values over folds carry the correction of Nadeau and Bengio 2003, "Inference for the
+Generalization Error" (doi:10.1023/A:1024068626366): the variance of the mean is ``(1/J + n_test/n_train) s^2`` instead
+of ``s^2 / J``. Without folds the intervals show how much the seed matters on these images; they do not show how much
+the scores would change with other images.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Spread:
-    """What several runs say of one number.
+    """Mean, deviation and interval of one number over several runs.
 
     Attributes:
         runs: how many of them have it.
-        mean: over the runs; of unequal numbers of runs in a fold, over the folds. ``None`` without a run.
+        mean: over the folds, each being the mean of its runs; without folds, over the runs. ``None`` without a run.
         std: deviation of the runs (n - 1); ``None`` for fewer than two.
         low: lower end of the 95 % t-interval of the mean; ``None`` for fewer than two folds, or seeds where there are
             no folds.
@@ -54,10 +54,15 @@ class Spread:
 
 
 def spread(values: Mapping[Key, float | None], folds: int | None = None) -> Spread:
-    """Sum up one number over runs.
+    """Return mean, deviation and interval of one number over runs.
+
+    Example:
+        >>> found = spread({(0, seed): value for seed, value in enumerate([0.60, 0.62, 0.64])})
+        >>> found.runs, round(found.mean, 3), round(found.low, 3), round(found.high, 3)
+        (3, 0.62, 0.57, 0.67)
 
     Args:
-        values: of each run; ``None`` or NaN where a run does not have it, which then does not count.
+        values: of each run; runs where it is ``None`` or NaN are left out.
         folds: number of folds that the data was divided into, ``None`` for runs that differ in their seed alone.
     """
     known = {key: value for key, value in values.items() if value is not None and not math.isnan(value)}
@@ -76,11 +81,11 @@ def spread(values: Mapping[Key, float | None], folds: int | None = None) -> Spre
 def difference(
     values: Mapping[Key, float | None], reference: Mapping[Key, float | None], folds: int | None = None
 ) -> Spread:
-    """Sum up what an arm has more than another, run by run of the same fold and seed.
+    """Return the spread of the differences between two arms, run by run of the same fold and seed.
 
     Args:
         values: of each run of the arm.
-        reference: of each run of the other arm; runs that only one of them has do not count.
+        reference: of each run of the other arm, subtracted; runs that only one of them has are left out.
         folds: see :func:`spread`.
     """
     paired: dict[Key, float | None] = {}
@@ -102,7 +107,7 @@ def _t_interval(units: Sequence[float], ratio: float) -> tuple[float | None, flo
     """Return both ends of the 95 % interval of the mean, and the p-value of the mean being 0.
 
     Args:
-        units: the values that are counted, ``J`` of them.
+        units: independent values, ``J`` of them: means of folds, or runs.
         ratio: number of rows that a unit was scored on by those it was trained on; 0 for no correction.
     """
     std = _deviation(units)

@@ -1,7 +1,7 @@
-"""From a name to a backbone: a network that maps images ``(N, C, H, W)`` to features ``(N, F)``.
+"""Builds a backbone by name: a network that maps images ``(N, C, H, W)`` to features ``(N, F)``.
 
-A name is one of ours (:data:`BACKBONES`) or timm's. How wide the features are is found by running the network once:
-what networks say about themselves is not reliable (timm's VGG has 512 as ``num_features`` and returns 4096).
+A name is one of ours (:data:`BACKBONES`) or timm's. The width of the features is found by running the network once,
+because attributes are not reliable: timm's VGG has 512 as ``num_features`` and returns 4096.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SET_ELSEWHERE = {
     "checkpoint_path": "weights: PATH",
     "features_only": "nothing: a backbone returns one tensor",
 }
-"""Options of ``timm.create_model`` that are not a user's to set here, and what sets them."""
+"""Options of ``timm.create_model`` that are refused as options of a backbone, and what sets them instead."""
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm looks for in a repository, in this order."""

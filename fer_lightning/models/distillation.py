@@ -23,7 +23,7 @@ _BEST = Path(CHECKPOINTS) / BEST  # in a run folder
 
 
 class Teacher(Protocol):
-    """What is needed of a trained task."""
+    """What distillation needs of a trained task."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class Teacher(Protocol):
 
     @property
     def classifier(self) -> EmotionClassifier:
-        """Its network."""
+        """Its network; the plain logits teach, without the shift of its own decision."""
         ...
 
 
@@ -73,7 +73,8 @@ def convert(images: Tensor, given: Preprocessing, wanted: Preprocessing) -> Tens
 class Teachers:
     """Trained networks whose probabilities are averaged.
 
-    Not a module: they are in nobody's state dict, optimizer or averaged copy, stay in eval mode and get no gradients.
+    Not an ``nn.Module``, so that the student's ``state_dict``, optimizer and averaged copy do not take them in. They
+    stay in eval mode and get no gradients.
 
     Args:
         members: trained tasks.
@@ -97,7 +98,7 @@ class Teachers:
         self._orders = [[member.class_names.index(name) for name in class_names] for member in members]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teachers:
-        """Return the same: a copy of the student (for averaged weights) needs no copy of its teachers."""
+        """Return the object itself: a copy of the student (for averaged weights) needs no copy of its teachers."""
         return self
 
     @classmethod
@@ -121,7 +122,7 @@ class Teachers:
 
         Args:
             images: float ``(N, C, H, W)``, as the student sees them.
-            given: how they were made.
+            given: their preprocessing.
             temperature: above 0.
         """
         total = torch.zeros((), device=images.device)
@@ -165,7 +166,7 @@ class Distillation:
             loss: of the labels.
             logits: float32 ``(N, K)`` of the student.
             images: ``(N, C, H, W)``, as the student has seen them: teachers look at the same view.
-            given: how the images were made.
+            given: preprocessing of the images.
 
         Raises:
             ConfigError: if the teachers have not been loaded.

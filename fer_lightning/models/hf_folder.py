@@ -31,10 +31,10 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 @runtime_checkable
 class MeetsData(Protocol):
-    """A backbone that comes with knowledge of its own about classes and images."""
+    """A backbone that has classes and a preprocessing of its own, to be compared with those of the data."""
 
     def meet(self, head: nn.Module, class_names: Sequence[str], preprocessing: Preprocessing) -> None:
-        """Take note of head, classes and images, once they are known."""
+        """Take the head, the class names in label order and the preprocessing of the data, once they are known."""
 
 
 class HFFolderBackbone(nn.Module):

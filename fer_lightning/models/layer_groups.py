@@ -65,8 +65,8 @@ def layer_groups(backbone: nn.Module) -> list[LayerGroup]:
 def parameters_by_group(whole: nn.Module, backbone: nn.Module) -> list[list[nn.Parameter]]:
     """Return the parameters of each layer group of a backbone that are its own and can be trained.
 
-    Left out are those that another part of ``whole`` shares (a weight tied to the head), which belong there, and those
-    that the network itself keeps fixed (a sine position table).
+    Left out are those that another part of ``whole`` shares (a weight tied to the head) and those that the network
+    itself keeps fixed (a sine position table).
 
     Args:
         whole: what the backbone is a part of.
@@ -88,9 +88,15 @@ class RateShares:
 
     Howard and Ruder 2018, arXiv:1801.06146, section 3.2; layer-wise decay as in Clark et al. 2020, arXiv:2003.10555.
 
+    Example:
+        >>> lower, upper = (nn.Linear(1, 1, bias=False).weight for _ in range(2))
+        >>> shares = RateShares(backbone_lr_factor=0.5, layer_lr_decay=0.1).factors([[lower], [upper]])
+        >>> shares[lower], shares[upper]
+        (0.05, 0.5)
+
     Attributes:
-        backbone_lr_factor: share of the top group.
-        layer_lr_decay: share of each group of what the group above it gets.
+        backbone_lr_factor: share of the top group, the one next to the head.
+        layer_lr_decay: rate of each group as a share of the rate of the group above it.
 
     Raises:
         ConfigError: for a share of 0 or less, or above 1.
@@ -131,7 +137,7 @@ class RateShares:
 
 
 def _by_child(backbone: nn.Module, names: Iterable[str]) -> dict[str, int]:
-    """Return the number of the child to which each name belongs; a module's own tensors count as its first child's."""
+    """Return the number of the child to which each name belongs; tensors of the module itself get that of the first."""
     prefix, module = "", backbone
     while True:
         children = [(name, child) for name, child in module.named_children() if _has_parameters(child)]

@@ -1,4 +1,4 @@
-"""Choose the precision that this network gains from on this hardware, by measuring it."""
+"""Chooses float32 or bfloat16 for a network on the hardware at hand, by timing both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fer_lightning.errors import ConfigError
 __all__ = ["PrecisionChoice", "check_precision", "measure_precision"]
 
 GAIN = 1.1
-"""How much faster half precision must be: below this it is not worth its rounding."""
+"""How many times as fast half precision must be to be chosen in spite of its rounding."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def has_bfloat16(device: torch.device) -> bool:
 def measure_precision(
     module: nn.Module, images: Tensor, criterion: Callable[[Tensor, Tensor], Tensor], seconds: float = 2.0
 ) -> PrecisionChoice:
-    """Time forward and backward passes in float32 and in bfloat16 autocast, turn by turn.
+    """Time forward and backward passes in float32 and in bfloat16 autocast, in turn.
 
-    The module's weights, buffers and gradients and torch's random state are as before afterwards.
+    Afterwards the module's weights and buffers and torch's random state are as before, and it has no gradients.
 
     Args:
         module: the network, on the device it will train on; gives logits ``(N, K)``.
@@ -95,7 +95,7 @@ def measure_precision(
 
     times: dict[bool, list[float]] = {False: [], True: []}
     with torch.random.fork_rng(devices):
-        step(False), step(True)  # kernels are chosen and memory is taken in the first ones
+        step(False), step(True)  # not timed: the first steps choose kernels and allocate memory
         began = time.perf_counter()
         while not times[True] or (time.perf_counter() - began < seconds and len(times[True]) < 10):
             for half in (False, True):

@@ -1,4 +1,4 @@
-"""From a file of weights to a backbone: all of it or nothing."""
+"""Loads a local file of weights into a backbone, completely or not at all."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _CLASSIFIERS = ("head", "fc", "classifier")
 
 
 def load_weights(backbone: nn.Module, path: str) -> None:
-    """Load a local file of weights into a backbone, all of it or nothing.
+    """Load a local file of weights into a backbone, completely or not at all.
 
-    The file may be a backbone's, a classifier's or a training checkpoint's: what stands in front of the backbone's own
-    names is found and removed, its classification layer is left out, and its first convolution is adapted to another
-    number of input channels. Files of timm's published weights also fit networks of another ``img_size``.
+    The file may be of a backbone, a classifier or a training checkpoint: the prefix in front of the backbone's names is
+    found and removed, the classification layer is left out, and the first convolution is adapted to another number of
+    input channels. Weights that timm publishes also fit networks of another ``img_size``.
 
     Args:
         backbone: receives the weights.
@@ -41,7 +41,7 @@ def load_weights(backbone: nn.Module, path: str) -> None:
     # timm's own translation of older layouts and other image sizes; a convention of its modules.
     translate = getattr(inspect.getmodule(type(backbone)), "checkpoint_filter_fn", None)
     if problem and translate is not None:
-        # Of a layout that it does not know, the first problem is the one to report.
+        # It fails on layouts that it does not know; the problem found before is then the one to report.
         with suppress(RuntimeError, ValueError, KeyError, AttributeError, AssertionError, TypeError):
             weights = _adapted(translate(weights, backbone), backbone)
             problem = _misfit(weights, backbone)
@@ -113,7 +113,7 @@ def _adapt_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def _misfit(weights: dict[str, Tensor], backbone: nn.Module) -> str:
-    """Return what keeps ``weights`` from being exactly the backbone's, in words; empty if nothing does."""
+    """Return in words which tensors are missing, unexpected or of another shape; empty if none are."""
     own = backbone.state_dict()
     found = {
         "missing": [name for name in own if name not in weights and not name.endswith("num_batches_tracked")],
@@ -128,7 +128,7 @@ def _misfit(weights: dict[str, Tensor], backbone: nn.Module) -> str:
 
 
 def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the entries of a field of timm's that holds no name, one or several."""
+    """Return the names in a field of timm's configuration that is a name, several or ``None``."""
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else tuple(value)
