@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import yaml
 
 from fer_lightning.errors import ConfigError
+from fer_lightning.text import folded
 
 __all__ = ["Parameter", "SearchSpace", "Suggests", "as_flags", "load_space", "tidy"]
 
@@ -124,7 +125,7 @@ def load_space(path: Path) -> SearchSpace:
     except OSError as error:
         raise ConfigError(f"the search space {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the search space {path} is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"the search space {path} is no YAML: {folded(error)}") from error
     if not isinstance(values, dict) or not values:
         raise ConfigError(f"the search space {path} must have flags of fer fit as keys, such as data.batch_size")
     space: SearchSpace = {}
