@@ -203,6 +203,21 @@ def test_arms_on_other_images_are_refused_before_anything_runs(
     assert not (tmp_path / "crossval").exists()
 
 
+def test_arms_that_would_give_the_same_are_refused(
+    tmp_path: Path, configs: dict[str, str], fake: FakeFit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that names only the class of the loss keeps the arguments of before: easily taken for another arm."""
+    smoothed, plain = tmp_path / "smoothed.yaml", tmp_path / "unsmoothed.yaml"
+    loss = "model:\n  loss:\n    class_path: torch.nn.CrossEntropyLoss\n"
+    smoothed.write_text(f"{loss}    init_args:\n      label_smoothing: 0.1\n")
+    plain.write_text(loss)
+    assert study(tmp_path, arms=[str(smoothed), f"plain={smoothed}+{plain}"]) == 2
+    assert "arms 'smoothed' and 'plain' would give the same" in capsys.readouterr().err
+    assert not fake.calls
+    plain.write_text(f"{loss}    init_args:\n      label_smoothing: 0.0\n")
+    assert study(tmp_path, arms=[str(smoothed), f"plain={smoothed}+{plain}"]) == 0
+
+
 def test_arms_may_train_on_other_images_and_that_is_told(
     tmp_path: Path, configs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,15 @@ def check_facts(facts: dict[str, Facts], test: bool) -> None:
 
     Raises:
         DataError: if they have other classes or are evaluated on other images.
+        ConfigError: if two arms would learn the same.
     """
+    for (first, one), (second, other) in combinations(facts.items(), 2):
+        if one.fingerprints == other.fingerprints and not what_differs(one.values, other.values):
+            raise ConfigError(
+                f"arms '{first}' and '{second}' would give the same: nothing differs that training depends on. A file "
+                "of an arm changes the keys that it names and keeps the others: name the value itself, such as "
+                "label_smoothing: 0.0"
+            )
     results = [
         RunResult(
             name,
