@@ -210,7 +210,9 @@ class BestCheckpoint(ModelCheckpoint):
             state_dict = _moved(state_dict, folder)
         super().load_state_dict(state_dict)
         self.current_score = state_dict["current_score"]
-        self.best = state_dict["best"] if state_dict["dirpath"] == self.dirpath else {}
+        score = state_dict["best_model_score"]  # all that older checkpoints hold of the best validation
+        best = state_dict.get("best", {} if score is None else {"best": float(score)})
+        self.best = best if state_dict["dirpath"] == self.dirpath else {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide inside the epoch.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fer_lightning.callbacks.checkpoints import BestCheckpoint, ResumeCheckpoint, _prepare, improved
@@ -180,3 +181,11 @@ def test_leftovers_of_a_killed_writer_are_cleared_at_the_next_start(
     assert fit(tmp_path, "--ckpt_path=last", epochs=2) == 0
     assert not part.exists()
     assert f"removed {part}, which a killed run had not finished" in capsys.readouterr().err
+
+
+def test_the_state_of_an_older_checkpoint_gives_the_best_validation() -> None:
+    older = {**BestCheckpoint().state_dict(), "best_model_score": torch.tensor(0.5)}
+    del older["best"]
+    callback = BestCheckpoint()
+    callback.load_state_dict(older)
+    assert callback.best == {"best": 0.5}
