@@ -13,9 +13,10 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from fer_lightning.errors import CheckpointError, ConfigError
-from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, read_checkpoint
+from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, TASK_KEY, read_checkpoint
+from fer_lightning.types import Preprocessing
 
-__all__ = ["DEFAULT_ROOT", "as_file", "newest_exact", "peek", "stored_config"]
+__all__ = ["DEFAULT_ROOT", "as_file", "newest_exact", "peek", "preprocessing_changes", "stored_config"]
 
 DEFAULT_ROOT = "runs"
 _EVALUATION_SECTIONS = ("model", "data", "seed_everything", "name")
@@ -66,12 +67,20 @@ def _peek_file(path: Path) -> dict[str, Any]:
 def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
     """Return the configuration in a checkpoint, as far as it applies to a verb; empty for a checkpoint of others.
 
+    An evaluation gets the size, channels, mean, std and interpolation that the network was trained with, by value: they
+    stay while other data are named. Training goes on with the interpolation of older versions where it began with it.
+
     Raises:
         CheckpointError: if the file holds more than plain data and tensors.
     """
-    config = read_checkpoint(checkpoint).get(CONFIG_KEY)
+    loaded = read_checkpoint(checkpoint)
+    config = loaded.get(CONFIG_KEY)
     if not isinstance(config, dict):
         return {}
+    given = config.get("data", {}).get("init_args") or {}
+    for key, value in loaded.get(TASK_KEY, {}).get("preprocessing", {}).items():
+        if (verb != "fit" and key in given) or (key == "interpolation" and "image_size" in given):
+            given[key] = value
     model = {**config["model"], "pretrained": False, "weights": None}  # the checkpoint has all weights
     config = {**config, "model": model}
     if verb == "fit":
@@ -79,6 +88,26 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
         return config
     kept = {key: config[key] for key in _EVALUATION_SECTIONS if key in config}
     return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}
+
+
+def preprocessing_changes(stored: dict[str, Any], used: dict[str, Any]) -> list[str]:
+    """Return what to print of images that are prepared otherwise than those that the network was trained with.
+
+    Args:
+        stored: from :func:`stored_config`, for an evaluation.
+        used: the configuration of the run.
+    """
+    before, now = (config.get("data", {}).get("init_args") or {} for config in (stored, used))
+    names = [name for name in Preprocessing.__annotations__ if name in before and name in now]
+    return [
+        f"data.{name} {_own(now[name])}, the model was trained at {_own(before[name])}"
+        for name in names
+        if now[name] != before[name]
+    ]
+
+
+def _own(value: Any) -> str:
+    return "of the data set itself" if value is None else str(value)
 
 
 def newest_exact(damaged: Path, why: Exception) -> Path:

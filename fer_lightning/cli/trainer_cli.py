@@ -34,7 +34,14 @@ from fer_lightning.callbacks.step_seed import StepSeed
 from fer_lightning.cli.parsing import prepare_parsing, readable, told_by_us
 from fer_lightning.cli.peers import Peers, check_world, find_peers
 from fer_lightning.cli.run_arguments import add_run_arguments
-from fer_lightning.cli.stored_config import DEFAULT_ROOT, as_file, newest_exact, peek, stored_config
+from fer_lightning.cli.stored_config import (
+    DEFAULT_ROOT,
+    as_file,
+    newest_exact,
+    peek,
+    preprocessing_changes,
+    stored_config,
+)
 from fer_lightning.cli.tracking import RunLogger, start_tracking
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
@@ -131,6 +138,9 @@ class FERCLI(LightningCLI):
         self.lineage.changes = self.changed.changes = changes = changes_for(self.verb, stored, used)
         for line in differences(changes, self.verb):
             self._announce(line)
+        if self.verb != "fit" and any(change.key == "data" for change in changes):  # which tells the class alone
+            for line in preprocessing_changes(stored, used):
+                self._announce(line)
 
     @rank_zero_only
     def _announce(self, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -324,10 +324,15 @@ class EmotionTask(LightningModule):
         if stored is None:
             return
         if tuple(stored["class_names"]) != self.class_names:
+            further = [name for name in self.class_names if name not in stored["class_names"]]
+            mapped = hasattr(getattr(self._trainer, "datamodule", None), "mapping")
+            mapping = ", ".join(f"{name}: null" for name in further)
+            cure = f"; leave {' and '.join(further)} out: --data.mapping '{{{mapping}}}'"
             raise ConfigError(
                 f"the checkpoint was trained on classes {', '.join(stored['class_names'])}; "
-                f"the data has {', '.join(self.class_names)}"
+                f"the data has {', '.join(self.class_names)}{cure if mapped and further else ''}"
             )
+        self._check_size(state, stored["preprocessing"])
         if self._trainer is not None and self.trainer.state.fn == "fit":
             self.rates.check_resumed(stored.get("rates", {}))
             if "train_sums" in stored and self.trainer.is_global_zero:
@@ -336,6 +341,18 @@ class EmotionTask(LightningModule):
             self.prior.class_counts = stored.get("class_counts")
             self._set_shift()
         self.plateau.load_state_dict(stored["plateau"])
+
+    def _check_size(self, state: Mapping[str, Tensor], trained: Preprocessing) -> None:
+        """Refuse weights of a network that does not take the images of the data."""
+        own = self.classifier.state_dict(prefix="classifier.")
+        other = [name for name, value in own.items() if name in state and state[name].shape != value.shape]
+        both = (trained, self.preprocessing)
+        sizes = [f"{images['image_size']} pixels, {images['channels']} channel(s)" for images in both]
+        if other and sizes[0] != sizes[1]:
+            raise ConfigError(
+                f"the checkpoint's network takes images of {sizes[0]}; for {sizes[1]} it is another one "
+                f"('{other[0]}' differs): leave data.image_size and data.channels out"
+            )
 
 
 def _read_task(path: Path) -> EmotionTask:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,11 @@ import torch
 import yaml
 
 from fer_lightning.cli.stored_config import as_file, peek, stored_config
+from fer_lightning.cli.trainer_cli import prepared
 from fer_lightning.errors import ConfigError
-from tests.helpers.cli import fit
+from fer_lightning.runs.checkpoint import CONFIG_KEY, TASK_KEY
+from tests.helpers.cli import fer, fit
+from tests.helpers.folders import write_folders
 
 
 def test_peek_reads_flags_and_files(tmp_path: Path) -> None:
@@ -37,13 +41,79 @@ def test_a_checkpoint_gives_each_verb_what_it_needs(tmp_path: Path) -> None:
     resumed, tested = stored_config(path, "fit"), stored_config(path, "test")
     assert resumed["trainer"]["max_epochs"] == 1
     assert tested["trainer"] == {"precision": "32-true"}
-    assert tested["data"] == resumed["data"]
+    own = {"image_size": 16, "channels": 1, "mean": [0.5], "std": [0.5], "interpolation": "area"}
+    assert tested["data"] == {**resumed["data"], "init_args": {**resumed["data"]["init_args"], **own}}
+    assert resumed["data"]["init_args"]["image_size"] is None
     assert "checkpoint" not in tested
 
 
 def test_a_foreign_checkpoint_has_none(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     assert stored_config(tmp_path / "foreign.ckpt", "test") == {}
+
+
+def test_a_checkpoint_of_an_older_version_keeps_its_interpolation(tmp_path: Path) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    path = tmp_path / "tiny/version_0/checkpoints/best.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint[CONFIG_KEY]["data"]["init_args"]["interpolation"]
+    checkpoint[TASK_KEY]["preprocessing"]["interpolation"] = "bilinear"
+    torch.save(checkpoint, path)
+    for verb in ("fit", "test"):
+        assert stored_config(path, verb)["data"]["init_args"]["interpolation"] == "bilinear"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run")
+    assert fit(root, "--data.mean=[0.4]", "--data.std=[0.3]", epochs=1) == 0
+    return root / "tiny/version_0"
+
+
+def images(root: Path, **further: int) -> str:
+    names = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    return str(write_folders(root, {**dict.fromkeys(names, 3), **further}, splits=("train", "test")))
+
+
+@pytest.mark.parametrize("way", ["flags", "file"])
+def test_a_model_brings_its_preprocessing_to_other_data(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    root = images(tmp_path / "other")
+    given = ["--data=ImageFolderDataModule", f"--data.root={root}"]
+    if way == "file":
+        (tmp_path / "c.yaml").write_text(f"data: {{class_path: ImageFolderDataModule, init_args: {{root: {root}}}}}")
+        given = [f"--config={tmp_path / 'c.yaml'}"]
+    with prepared("test", [f"--ckpt_path={run}", *given]) as cli:
+        assert cli.datamodule.preprocessing == {
+            "image_size": 16, "channels": 1, "mean": [0.4], "std": [0.3], "interpolation": "area",
+        }  # fmt: skip
+        assert cli.datamodule.table.images.shape[1:] == (1, 16, 16)
+    assert "the model was trained at" not in capsys.readouterr().out
+    assert fer("test", f"--ckpt_path={run}", *given, "--report.pictures=false") == 0
+
+
+def test_other_sizes_are_used_if_asked_for_and_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [f"--ckpt_path={run}", "--data=ImageFolderDataModule", f"--data.root={images(tmp_path / 'other')}"]
+    assert fer("test", *given, "--data.std=[0.5]", "--report.pictures=false") == 0
+    assert "data.std [0.5], the model was trained at [0.3]\n" in capsys.readouterr().out
+    assert fer("test", *given, "--data.image_size=24") == 2
+    told = capsys.readouterr()
+    assert "data.image_size 24, the model was trained at 16\n" in told.out
+    assert "network takes images of 16 pixels, 1 channel(s); for 24 pixels, 1 channel(s) it is another one" in told.err
+
+
+def test_a_class_that_the_model_does_not_know_is_left_out_as_the_error_says(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [f"--ckpt_path={run}", "--data=ImageFolderDataModule", "--report.pictures=false"]
+    given.append(f"--data.root={images(tmp_path / 'eight', Contempt=3)}")
+    assert fer("test", *given) == 2
+    told = capsys.readouterr().err.strip()
+    _, _, cure = told.partition("leave contempt out: ")
+    assert fer("test", *given, *shlex.split(cure)) == 0
 
 
 def test_a_file_holds_the_values_for_a_while() -> None:
