@@ -24,9 +24,9 @@ class ChangedOptions(Callback):
     """Makes changed options of optimizer, schedule and callbacks count in a resumed run.
 
     Their state in the checkpoint holds the old values, which torch and Lightning restore over the new ones. A changed
-    learning rate scales the rates of all parameter groups and of the schedule; other options are set. The state of an
-    exchanged optimizer or schedule is left out: that of another class means nothing to it. A new schedule of ours
-    begins at its place in the run, one of torch's at its start.
+    learning rate scales the rates of all parameter groups and of the schedule; other options are set. If the optimizer
+    or the schedule is of another class now, the stored state is dropped. A new schedule of ours then begins at the
+    current step, one of torch's at its start.
 
     Without changes it does nothing.
 

@@ -49,8 +49,8 @@ def is_rehearsal(trainer: Trainer) -> bool:
 def may_stop_after(batch: int, accumulate: int, epoch_ends: bool, validates: bool) -> bool:
     """Tell whether a run that stops after a batch can go on exactly.
 
-    Not inside an accumulation window, whose gradients are in no checkpoint; and not before the validation or the end of
-    an epoch that follows the batch, which a resumed run would leave out.
+    It cannot inside an accumulation window, because no checkpoint holds gradients; nor between a batch and the
+    validation or the end of the epoch that follows, because the resumed run would skip them.
 
     Args:
         batch: number of batches of the epoch that are done, from 1.
@@ -103,7 +103,7 @@ def write_resume(trainer: Trainer, kept: str | None = None) -> bool:
             second write: ``resume.ckpt`` becomes a hard link to it, a copy where the file system has none.
 
     Returns:
-        Whether it was written. If not, that has been told, and the files are as they were.
+        Whether it was written. If not, a message has been printed, and the files are as they were.
     """
     if is_rehearsal(trainer):
         return False
@@ -117,7 +117,7 @@ def write_resume(trainer: Trainer, kept: str | None = None) -> bool:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Replace a file by a second name of another one."""
+    """Replace a file by a hard link to another one, by a copy where the file system has no links."""
     try:
         with replacing(target) as part:
             try:
@@ -292,7 +292,7 @@ class ResumeCheckpoint(Checkpoint):
 
     It is written every ``every_n_steps`` batches and at the end of each epoch. It is not written inside an accumulation
     window (its gradients would be lost) nor between a batch and the validation or the epoch's end that follows (a
-    resumed run would leave them out): it is then written after the next batch where that is possible.
+    resumed run would skip them), but after the next batch where that is possible.
 
     Args:
         every_n_steps: batches between two writes inside an epoch; 0 for epoch ends only.

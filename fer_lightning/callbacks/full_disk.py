@@ -1,4 +1,4 @@
-"""Files that a run can do without: if the disk is full they are left out, which is told, and training goes on."""
+"""Files that a run can do without: if the disk is full, a warning is printed and training goes on without them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
-__all__ = ["RunLogger", "told_if_full"]
+__all__ = ["RunLogger", "warn_if_full"]
 
 
 @contextmanager
-def told_if_full(what: str) -> Iterator[None]:
-    """Say so, and no more, if a file cannot be written.
+def warn_if_full(what: str) -> Iterator[None]:
+    """Print a warning instead of raising if a file cannot be written.
 
     Args:
         what: names the file.
@@ -34,7 +34,7 @@ class RunLogger(TensorBoardLogger):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._told = False
+        self._warned = False
         _without_traceback()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -61,13 +61,13 @@ class RunLogger(TensorBoardLogger):
             if not isinstance(reason, OSError):
                 raise
             self._experiment = None  # its thread has ended; the next write begins another file
-            if not self._told:
+            if not self._warned:
                 print(f"fer: TensorBoard's events could not be written: {reason.strerror}", file=sys.stderr)
-            self._told = True
+            self._warned = True
 
 
 def _without_traceback() -> None:
-    """Keep quiet about the end of a thread that writes event files: its error comes up at the next write."""
+    """Print no traceback when a thread that writes event files ends by an error: the next write raises it anyway."""
     before = threading.excepthook
     if getattr(before, "leaves_out_events", False):
         return

@@ -40,8 +40,8 @@ class BatchPlan:
 def may_go_on(before: BatchPlan, now: BatchPlan, inside_epoch: bool) -> tuple[bool, str]:
     """Tell whether a run may go on with another plan, and what to say of it; nothing if the plan is the same.
 
-    Another number of samples in a step is refused inside an epoch, where the place of the run is counted in batches,
-    and where only the number of processes differs, which nobody means as a change of the training.
+    Another number of samples in a step is refused inside an epoch, because the position in it is counted in batches,
+    and where only the number of processes differs, because nobody means to change the training by that.
 
     Args:
         before: that of the checkpoint.
@@ -69,7 +69,7 @@ def _advice(before: BatchPlan, now: BatchPlan) -> str:
 
 
 class GlobalBatch(Callback):
-    """Writes into checkpoints how many samples a step has, and refuses to go on with another number unawares.
+    """Writes into checkpoints how many samples a step has, and refuses to go on with another number by accident.
 
     On another number of devices with the same number of samples in a step the run goes on with the same samples; batch
     norm, dropout and the order of sums are others, so it is not the same bit for bit.
@@ -106,11 +106,21 @@ class GlobalBatch(Callback):
 
 
 def _count_again(progress: dict[str, Any], before: int, now: int) -> None:
-    """Turn numbers of batches into such of another accumulation, in place; checkpoints lie where both are whole."""
+    """Convert counters of batches from one accumulation to another, in place.
+
+    A checkpoint is written between optimizer steps only, so ``ready * now / before`` is a whole number.
+
+    Args:
+        progress: counters of batches, as Lightning stores them: ``total`` and ``current``, each with ``ready``,
+            ``completed``, ``started`` and ``processed``.
+        before: batches in an optimizer step of the checkpoint.
+        now: of this run.
+    """
     for counts in progress.values():
         if isinstance(counts, dict):
             more = counts["ready"] * now // before - counts["ready"]
-            # the same number for all: a checkpoint of a batch's end lacks that one batch in `completed`
+            # At on_train_batch_end Lightning has counted the batch as processed but not as completed; the difference
+            # has to stay, so all counters are shifted by the same number.
             counts.update({name: count + more for name, count in counts.items()})
 
 

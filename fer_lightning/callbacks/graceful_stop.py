@@ -1,4 +1,4 @@
-"""Stopping without a loss: signals end a run where it can go on exactly, errors leave what there was."""
+"""Stopping: a signal ends a run where it can go on exactly, an error leaves a dump of the state."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class _LoaderStart:
     handler would end them. The second SIGTERM is obeyed: the loader itself sends it to a process that hangs.
 
     Args:
-        then: what the loader was told to do there.
+        then: the ``worker_init_fn`` that the loader had before, ``None`` for none.
     """
 
     def __init__(self, then: Callable[[int], None] | None) -> None:
@@ -122,7 +122,7 @@ def _harden(loaders: Any) -> None:
 
 
 class GracefulStop(Checkpoint):
-    """Ends a run that is told to stop, or whose time is up, where it can go on exactly; dumps its state at an error.
+    """Ends a run that gets a signal, or whose time is up, where it can go on exactly; dumps its state at an error.
 
     SIGTERM, SIGUSR1 and the first Ctrl-C, to any of the processes, only set a flag; the processes agree on it after
     each batch. At the next batch that :func:`may_stop_after` allows, or at the end of the epoch,
@@ -216,7 +216,7 @@ class GracefulStop(Checkpoint):
         self._harden_validation(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over, and stop if that was asked for in the meantime: nothing has changed yet.
+        """Take over the signals, and stop if one has come in the meantime; no step has been trained yet.
 
         Raises:
             Stopped: if a signal has come.
@@ -233,7 +233,7 @@ class GracefulStop(Checkpoint):
             trainer.fit_loop.epoch_loop.val_loop.setup_data()  # Lightning makes the loaders now and not a moment later
             _harden(trainer.val_dataloaders)
 
-    def _told(self) -> int:
+    def _request(self) -> int:
         """Return the signal that came to this process, or that the time is up, or 0."""
         late = self._deadline is not None and time.monotonic() >= self._deadline
         return max(self._flag, TIME_IS_UP if late else 0)
@@ -241,9 +241,9 @@ class GracefulStop(Checkpoint):
     def _agreed(self, trainer: Trainer, blocked: bool = False) -> tuple[int, bool]:
         """Return why any process is to stop, 0 for not at all, and whether any process cannot stop here."""
         if trainer.world_size == 1:
-            self.signum = self._told()
+            self.signum = self._request()
             return self.signum, blocked
-        state = torch.tensor([self._told(), int(blocked)], device=trainer.strategy.root_device)
+        state = torch.tensor([self._request(), int(blocked)], device=trainer.strategy.root_device)
         flag, stays = trainer.strategy.reduce(state, reduce_op="max").tolist()
         self.signum = int(flag)
         return self.signum, bool(stays)
@@ -267,7 +267,7 @@ class GracefulStop(Checkpoint):
             self._written = write_resume(trainer)
             self._ending = True
 
-    # The run ends at the hook that follows the writing one: what was logged in between is then in the event files.
+    # Write the checkpoint in one hook and raise in the next, so that Lightning can log this step in between.
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """End the run if its checkpoint is written.
@@ -292,17 +292,17 @@ class GracefulStop(Checkpoint):
     def _stop(self, trainer: Trainer) -> None:
         file = checkpoint_folder(trainer) / RESUME
         if not file.exists():
-            told = f"after {trainer.global_step} steps, without any checkpoint" if self._trained else _NOTHING
+            progress = f"after {trainer.global_step} steps, without any checkpoint" if self._trained else _NOTHING
         elif self._ending and not self._written:
-            told = f"after {trainer.global_step} steps, which are lost; go on from the steps before with"
+            progress = f"after {trainer.global_step} steps, which are lost; go on from the steps before with"
         else:
-            told = f"after {trainer.global_step} steps; go on with"
+            progress = f"after {trainer.global_step} steps; go on with"
         how = f" --ckpt_path {file}" if file.exists() else ""
-        self._say(f"stopped by {_name(self.signum)} {told}{how}")
+        self._say(f"stopped by {_name(self.signum)} {progress}{how}")
         raise Stopped(self.signum)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the signal that came too late to stop anything: ``signum`` is what the program exits with."""
+        """Note a signal that came after the last step: the run is complete, but the program exits with its code."""
         self._deadline = None
         if self._agreed(trainer)[0]:
             self._say(f"{_name(self.signum)} came when training was done: the run is complete")
@@ -312,16 +312,16 @@ class GracefulStop(Checkpoint):
         self.restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Dump the state at an error; where that fails, the error is still the one that is told."""
+        """Dump the state at an error. If that fails too, the first error is still the one that is reported."""
         if not self._trained or not isinstance(exception, Exception) or isinstance(exception, _NO_DUMP):
             return
         rank = trainer.global_rank
         path = checkpoint_folder(trainer) / (f"dump_rank{rank}.ckpt" if rank else "dump.ckpt")
         try:
-            told = _dump(trainer, path, exception)
+            message = _dump(trainer, path, exception)
         except Exception as error:
-            told = f"the state at the error could not be kept: {first_line(error)}"
-        print(f"fer: {told}", file=sys.stderr)
+            message = f"the state at the error could not be kept: {first_line(error)}"
+        print(f"fer: {message}", file=sys.stderr)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say so if a run goes on from a dump."""

@@ -22,7 +22,7 @@ __all__ = ["FiniteGuard"]
 
 @dataclass(frozen=True)
 class _Step:
-    """A step whose loss has yet to be looked at: all of it may still be on its way on the device."""
+    """A step whose loss has not been checked yet, because the device may still be computing it."""
 
     epoch: int
     batch: int

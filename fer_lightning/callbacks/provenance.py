@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "numpy")
-"""Those whose versions have a say in what a run computes."""
+"""Packages whose versions can change what a run computes."""
 
 
 def command_line() -> str:
@@ -66,7 +66,7 @@ def environment() -> dict[str, Any]:
 
 
 def device(trainer: Trainer) -> dict[str, Any]:
-    """Return what a run computes on."""
+    """Return what a run computes on: ``hardware``, ``count`` of processes, ``precision``, ``strategy``."""
     return {
         "hardware": hardware(),
         "count": trainer.world_size,
@@ -76,7 +76,7 @@ def device(trainer: Trainer) -> dict[str, Any]:
 
 
 def stored_data(checkpoint: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of the data that it was trained with, empty if nothing."""
+    """Return ``counts`` and ``fingerprints`` of the splits that a checkpoint was trained with, empty if not stored."""
     data: dict[str, Any] = _content(checkpoint).get(LINEAGE_KEY, {}).get("data", {})
     return data
 
@@ -128,7 +128,7 @@ def _under(path: Path, root: Path) -> str:
 
 
 def origin_of_weights(path: Path) -> dict[str, Any]:
-    """Return what a file of weights says of the run that it comes from."""
+    """Return ``epoch``, ``step`` and ``node`` of the checkpoint that a file of weights is, empty if it is none."""
     content = _content(path)
     if "global_step" not in content:
         return {}
@@ -144,7 +144,7 @@ def changes_since(path: Path, values: Mapping[str, Any]) -> list[Change]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Return what a file of weights holds, without reading its tensors; nothing where it is not torch's."""
+    """Return what a file of weights holds, without reading its tensors; empty if it is no file of torch's."""
     if path.suffix == ".safetensors":
         return {}
     try:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fer_lightning.callbacks.checkpoints import FollowsBest, best_checkpoint, checkpoint_folder, is_rehearsal
-from fer_lightning.callbacks.full_disk import told_if_full
+from fer_lightning.callbacks.full_disk import warn_if_full
 from fer_lightning.callbacks.provenance import PACKAGES, command_line, hardware
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError, DataError
@@ -62,7 +62,13 @@ def gather_rows(rows: list[dict[str, Tensor]]) -> Rows:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """Predictions for a split, where their report goes below the run folder, and what one must know of them."""
+    """What a report is written of.
+
+    Attributes:
+        folder: where to write it, relative to the run folder.
+        rows: the predictions.
+        context: see :func:`~fer_lightning.evaluation.report.summarise`.
+    """
 
     folder: str
     rows: Rows
@@ -112,7 +118,7 @@ class EvaluationReport(FollowsBest):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the predictions of a batch; those of the focus part are none of an evaluation."""
+        """Keep the predictions of a batch, except for those of the focus part, which are not reported."""
         if dataloader_idx:
             return
         probs = outputs["logits"].float().softmax(dim=1)
@@ -137,7 +143,7 @@ class EvaluationReport(FollowsBest):
 
     def _write_best(self, trainer: Trainer, pictures: Sequence[str] = PICTURES) -> None:
         self._unwritten = True
-        with told_if_full(f"the report in {Path(trainer.default_root_dir) / 'val'}"):
+        with warn_if_full(f"the report in {Path(trainer.default_root_dir) / 'val'}"):
             if self._best is not None:
                 self._write(trainer, self._best, pictures)
             self._unwritten = False
@@ -157,11 +163,12 @@ class EvaluationReport(FollowsBest):
             return
         data, rows, context = datamodule_of(trainer), evaluation.rows, evaluation.context
         result = EvaluationResult(tuple(data.class_names), rows["index"], rows["target"], rows["probs"])
-        boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
         def show(name: str, pixels: NDArray[np.uint8]) -> None:
-            for board in boards:
-                board.add_image(f"{context['split']}/{name}", pixels, trainer.global_step, dataformats="HWC")
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    tag = f"{context['split']}/{name}"
+                    logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
 
         self._table = text_table(summarise(result, context))
         write_report(
@@ -201,7 +208,7 @@ class EvaluationReport(FollowsBest):
         self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add a row of metrics, and draw the curves."""
+        """Add a row to ``metrics.csv``."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), "lr": self._rate, **values}
         self.history = [*(past for past in self.history if past["epoch"] < row["epoch"]), row]
@@ -210,7 +217,7 @@ class EvaluationReport(FollowsBest):
         if self._unwritten:
             self._write_best(trainer, PICTURES[:1])  # the disk was full: there may be room by now
         path = Path(trainer.default_root_dir) / METRICS
-        with told_if_full(str(path)):
+        with warn_if_full(str(path)):
             write_atomically(path, _history_csv(self.history))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -225,7 +232,7 @@ class EvaluationReport(FollowsBest):
         if not self._table or not best.best:
             return
         if self.pictures and self.history:
-            with told_if_full(f"{folder / 'curves.png'}"):
+            with warn_if_full(f"{folder / 'curves.png'}"):
                 figure = curves_figure(_curves(self.history), _model_name(trainer))
                 write_atomically(folder / "curves.png", figure_png(figure))
         print(f"\nBest validation ({best.monitor} {best.best['best']:.4f})\n\n{self._table}\n")

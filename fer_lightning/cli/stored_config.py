@@ -1,4 +1,4 @@
-"""What a run is told before its command line is parsed: which checkpoint, and the configuration that lies in it."""
+"""Which checkpoint a command line names, read before it is parsed, and the configuration that lies in it."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def newest_exact(damaged: Path, why: Exception) -> Path:
     if not found:
         raise CheckpointError(f"{why}; there is no other whole and exact checkpoint in {damaged.parent}") from why
     _, step, path = max(found)
-    told = f"fer: {why}; going on from {path}: what was trained after its {step} steps is lost and done again"
-    rank_zero_only(print)(told, file=sys.stderr)
+    message = f"fer: {why}; going on from {path}: what was trained after its {step} steps is lost and done again"
+    rank_zero_only(print)(message, file=sys.stderr)
     return path
 
 

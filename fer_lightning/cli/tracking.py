@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from fer_lightning.callbacks.full_disk import RunLogger
-from fer_lightning.callbacks.lineage import Lineage
+from fer_lightning.callbacks.lineage_writer import Lineage
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.runs.changes import flat

@@ -26,7 +26,7 @@ from fer_lightning.callbacks.changed_options import ChangedOptions
 from fer_lightning.callbacks.global_batch import GlobalBatch
 from fer_lightning.callbacks.graceful_stop import GracefulStop, Stopped, exit_code, stopping_at_once
 from fer_lightning.callbacks.guard import FiniteGuard
-from fer_lightning.callbacks.lineage import Lineage, data_changes
+from fer_lightning.callbacks.lineage_writer import Lineage, data_changes
 from fer_lightning.callbacks.predictions import PredictionWriter
 from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.callbacks.run_config import RunConfig

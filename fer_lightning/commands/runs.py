@@ -14,7 +14,7 @@ from typing import Any
 
 from fer_lightning.cli.verbs import OneLineParser, chosen_verb
 from fer_lightning.errors import FERError
-from fer_lightning.runs.changes import flat, told
+from fer_lightning.runs.changes import change_text, flat
 from fer_lightning.runs.lineage import Node
 from fer_lightning.runs.records import Run, RunRecord, find_run, read_record, read_records
 from fer_lightning.runs.records import sorted_records as in_order
@@ -232,7 +232,7 @@ def _print_nodes(nodes: Sequence[Node]) -> None:
             what = "weights of" if node.parent.weights_only else "from"
             print(f"    {what} {node.parent.checkpoint} (sha256 {node.parent.sha256[:12]})")
         for change in node.changed:
-            print(f"    {told(change)}")
+            print(f"    {change_text(change)}")
     if nodes:
         code, data = nodes[-1].code, nodes[-1].data
         print("\ncode, data, packages (of the last start)")

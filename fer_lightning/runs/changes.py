@@ -9,7 +9,16 @@ from typing import Any
 
 from fer_lightning.runs.lineage import Change
 
-__all__ = ["changes_for", "config_changes", "differences", "flat", "goes_on_in", "is_harmless", "told", "what_differs"]
+__all__ = [
+    "change_text",
+    "changes_for",
+    "config_changes",
+    "differences",
+    "flat",
+    "goes_on_in",
+    "is_harmless",
+    "what_differs",
+]
 
 _HARMLESS = (
     *("name", "mlflow", "mlflow_checkpoints", "report.*", "resume_checkpoint.*"),
@@ -27,8 +36,8 @@ _WATCHING = (
     *("LearningRateMonitor", "DeviceStatsMonitor", "ThroughputMonitor", "*ModelSummary", "*ProgressBar", "Timer"),
     *("EarlyStopping", "OnExceptionCheckpoint"),
 )
-"""Callbacks that leave training alone; early stopping, like ``max_epochs``, decides only how long it is. Those that are
-neither Lightning's nor ours count among them: most write something down."""
+"""Callbacks that do not change what is learned; early stopping, like ``max_epochs``, decides only how long it takes.
+Callbacks that are neither Lightning's nor ours count as such too: most only write something down."""
 
 _OF_ONE_START = ("config", "ckpt_path", "allow_changed_data")
 _SECTIONS = ("", "model", "trainer", "checkpoint", "resume_checkpoint", "report")
@@ -38,8 +47,8 @@ _CALLBACKS = "trainer.callbacks"
 def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """Return what differs between two configurations, sorted by key.
 
-    Keys are those of the command line: ``model.optimizer.lr``, without ``init_args``; callbacks are named by class. Of
-    an exchanged class only the exchange is told, with the arguments of both.
+    Keys are those of the command line: ``model.optimizer.lr``, without ``init_args``; callbacks are named by class.
+    Where another class takes the place of one, that is one change; its values are both classes with their arguments.
     """
     old, new = dict(flat(before)), dict(flat(after))
     differing = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
@@ -51,7 +60,13 @@ def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
 
 
 def changes_for(verb: str, stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[Change]:
-    """Return how a run differs from what a checkpoint says of the verb; an evaluation takes only a part from it."""
+    """Return how the configuration of a run differs from that of its checkpoint.
+
+    Args:
+        verb: ``fit`` takes all values from a checkpoint; other verbs only ``stored`` ones and the precision.
+        stored: the values that the checkpoint gives to this verb.
+        used: those of this run.
+    """
     if verb != "fit":
         used = {section: used[section] for section in stored if section in used}
         used["trainer"] = {"precision": used["trainer"]["precision"]}
@@ -63,14 +78,14 @@ def _is_beside(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool
 
 
 def is_harmless(key: str) -> bool:
-    """Tell whether a key has no say in what is learned, except in how long."""
+    """Tell whether a key does not change what is learned, or changes only how long training lasts."""
     if key.startswith(f"{_CALLBACKS}."):
         name = key.removeprefix(f"{_CALLBACKS}.").split(".")[0].partition("#")[0]
         return any(fnmatchcase(name, pattern) for pattern in _WATCHING)
     return any(fnmatchcase(key, pattern) for pattern in _HARMLESS)
 
 
-def told(change: Change) -> str:
+def change_text(change: Change) -> str:
     """Return a change in short form: ``model.optimizer.lr 2e-5 -> 1e-5``."""
     return f"{change.key} {_short(change.before)} -> {_short(change.after)}"
 
@@ -80,12 +95,12 @@ def differences(changes: Sequence[Change], verb: str) -> list[str]:
 
     Args:
         changes: from :func:`config_changes`.
-        verb: for ``fit``, what has no say in what is learned stands apart, in one line.
+        verb: for ``fit``, changes that do not affect what is learned are joined in one line.
     """
     apart = [change for change in changes if change.harmless and verb == "fit"]
-    lines = [f"changed against the checkpoint: {told(change)}" for change in changes if change not in apart]
+    lines = [f"changed against the checkpoint: {change_text(change)}" for change in changes if change not in apart]
     if apart:
-        lines.append(f"changed beside what is learned: {', '.join(map(told, apart))}")
+        lines.append(f"changed beside what is learned: {', '.join(map(change_text, apart))}")
     return lines
 
 
@@ -171,7 +186,7 @@ def _is_foreign_callback(key: str, leaves: Mapping[str, Any]) -> bool:
 
 
 def _is_new_option(key: str, old: Mapping[str, Any]) -> bool:
-    """Tell whether the older configuration cannot have had the key: it is younger than the program that wrote it."""
+    """Tell whether a key is an option that the program which wrote the older configuration did not have yet."""
     block = key.rpartition(".")[0]
     if key in old or block == _CALLBACKS:
         return False
@@ -180,9 +195,9 @@ def _is_new_option(key: str, old: Mapping[str, Any]) -> bool:
 
 
 def what_differs(stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
-    """Return how two base configurations differ in what trials learn, or in how long."""
+    """Return a line for each difference of two configurations that changes what is learned, or for how long."""
     return [
-        told(change)
+        change_text(change)
         for change in config_changes(stored, used)
         if not change.harmless or change.key.startswith(("trainer.max_", "trainer.callbacks.EarlyStopping"))
     ]

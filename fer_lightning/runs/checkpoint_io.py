@@ -27,8 +27,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Whatever happens in between (a kill, a full disk), the previous file stays whole.
 
     Args:
-        attempts: how many steps in a row may find the disk full or refusing. Up to the last of them a failure is only
-            told, and the run goes on to its next checkpoint: somebody may have made room by then.
+        attempts: at how many steps in a row writing has to fail before that is an error. Before, a failure is only
+            printed, and the run goes on to its next checkpoint: there may be room by then.
 
     Attributes:
         wrote: whether the last checkpoint was written.

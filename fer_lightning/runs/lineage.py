@@ -18,8 +18,8 @@ LINEAGE = "lineage.json"
 SCHEMA = 1
 
 ENDED = ("finished", "stopped", "failed", "incomplete", "killed")
-"""How a node can end: all epochs done, or enough by a callback's judgement; by a signal; by an error; by ``max_time``;
-without a word. A node that goes on is ``running``."""
+"""How a node can end: ``finished`` when all epochs are done or a callback stopped it early, ``stopped`` by a signal,
+``failed`` by an error, ``incomplete`` by ``max_time``, ``killed`` with no time to write. Before, it is ``running``."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Change:
         key: its place, joined by dots.
         before: the parent's value, ``None`` where it has none.
         after: the value now, ``None`` where there is none.
-        harmless: whether it leaves what is learned alone, as far as is known, or only trains longer.
+        harmless: whether, as far as is known, it does not change what is learned, except by training longer.
     """
 
     key: str

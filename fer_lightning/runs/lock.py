@@ -25,8 +25,8 @@ class Holder:
     Attributes:
         host: name of its machine.
         pid: its number there.
-        born: when the process was started, in the machine's own count; a later process of the same number differs.
-            Empty where the system does not tell.
+        born: the machine's boot and when the process was started since, which a later process of the same number does
+            not share. Empty where the system does not provide them.
         since: when it took the lock, local time in ISO format.
     """
 
@@ -43,7 +43,7 @@ class Holder:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the process has ended, as far as can be told: of another machine's nothing can."""
+        """Whether the process is known to have ended; of a process on another machine that is never known."""
         if self.host != socket.gethostname():
             return False
         try:
@@ -51,7 +51,7 @@ class Holder:
         except ProcessLookupError:
             return True
         except PermissionError:
-            pass  # it lives and belongs to another user
+            pass  # it runs and belongs to another user
         return bool(self.born) and _born(self.pid) not in ("", self.born)
 
 
@@ -131,7 +131,8 @@ def read_lock(path: Path, attempts: int = 20) -> Holder | None:
     """Return who holds a lock, ``None`` if the file is not there.
 
     Raises:
-        ConfigError: if it does not say, also not a second later: its writer fills it right after creating it.
+        ConfigError: if its content is not that of a lock, after a second of trying: a lock that was just created is
+            empty for a moment.
     """
     for _ in range(attempts):
         try:

@@ -1,4 +1,4 @@
-"""What the files of a run folder say of the run, whoever wrote them and however they ended."""
+"""The reader of a run folder, and the lines of ``fer runs list``. A run that was killed is read like any other."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ History = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Run:
-    """The one reader of a run folder. Each file is read when it is asked for, as it is then.
+    """The reader of a run folder. Every property reads its file anew, so that a run in progress can be followed.
 
     Attributes:
         folder: the run folder.
@@ -198,7 +198,12 @@ def read_records(root: Path, name: str | None = None) -> Iterator[RunRecord]:
 
 
 def read_record(folder: Path, root: Path) -> RunRecord:
-    """Read a run; what is damaged is told in ``problem``."""
+    """Return the line of a run; ``problem`` says which of its files is damaged.
+
+    Args:
+        folder: the run folder, in ``root``.
+        root: the folder of all runs.
+    """
     name, size = folder.relative_to(root).as_posix(), _size(folder)
     try:
         return _record(Run(folder), name, size)

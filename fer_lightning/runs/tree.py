@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs.changes import told
+from fer_lightning.runs.changes import change_text
 from fer_lightning.runs.folder import run_folders
 from fer_lightning.runs.lineage import Node
 from fer_lightning.runs.records import Run
@@ -116,7 +116,7 @@ def _edge(start: Start) -> Iterator[str]:
     file = Path(parent.checkpoint).name if start.node.parent and parent.run else parent.checkpoint
     at = "" if parent.step is None else f" at epoch {parent.epoch}, step {parent.step}"
     yield f"{'weights of ' if parent.weights_only else ''}{file}{at}"
-    yield from (told(change) for change in start.node.changed)
+    yield from (change_text(change) for change in start.node.changed)
 
 
 def as_tree(tree: RunTree, coloured: Callable[[str, str], str] = lambda text, status: text) -> list[str]:

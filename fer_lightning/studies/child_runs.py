@@ -27,12 +27,12 @@ __all__ = ["ChildResult", "fit_in_child"]
 FIT = (sys.executable, "-m", "fer_lightning", "fit")
 POLL_SECONDS = 0.25
 GROUP_SECONDS = 2.0
-"""A signal to a whole job reaches the child before it reaches us: how long to wait for ours before we take the child's
-end for its own affair."""
+"""Wait this long for our own signal before concluding that the child stopped by itself: a signal to a whole job may
+reach the child first."""
 ORPHAN_SECONDS = 120.0
-"""How long a run of a parent that is gone may take to leave its checkpoint and end."""
+"""How long a run whose parent is gone may take to write its checkpoint and end."""
 STOP_SECONDS = 900.0
-"""How long a run that is told to stop may take: the batch or the validation that it is in must be done first."""
+"""How long a run may take to end after SIGTERM: it finishes its batch or validation first."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ChildResult:
         folder: the run folder; the folder above it if the child ended before it had one.
         exit_code: of ``fer fit``; 128 + n if signal n ended it.
         history: rows of ``metrics.csv``.
-        stopped: we told it to stop, and it did before it was done.
+        stopped: ``follow`` had it stopped before it was done.
         message: what it said last if it failed, else empty.
     """
 
@@ -99,9 +99,9 @@ def fit_in_child(
         newest = newest_run(root, name)
         return newest if goes_on or newest != before else None
 
-    returncode, told, begin = _run(command, log, folder, follow)
+    returncode, stopped_by_us, begin = _run(command, log, folder, follow)
     code = returncode if returncode >= 0 else 128 - returncode
-    stopped = told and code == 128 + signal.SIGTERM
+    stopped = stopped_by_us and code == 128 + signal.SIGTERM
     message = "" if code == 0 or stopped else _last_words(log, begin, returncode)
     found = folder()
     return ChildResult(found or root / name, code, Run(found).history if found else [], stopped, message)
@@ -124,15 +124,15 @@ def _run(
         process = _start(command, output)
         relay.use(process)
         try:
-            told = _watch(process, folder, follow)
+            stopped_by_us = _watch(process, folder, follow)
         except BaseException:
             _end(process)
             raise
-        if not told and _is_stop(process.returncode) and not relay.signum:
+        if not stopped_by_us and _is_stop(process.returncode) and not relay.signum:
             time.sleep(GROUP_SECONDS)
     if relay.signum:
         raise SystemExit(128 + relay.signum)
-    return process.returncode, told, begin
+    return process.returncode, stopped_by_us, begin
 
 
 def _settled(folder: Path) -> str:
@@ -221,25 +221,25 @@ def _passing_on() -> Iterator[_Relay]:
 def _watch(
     process: subprocess.Popen[bytes], folder: Callable[[], Path | None], follow: Callable[[History], bool] | None
 ) -> bool:
-    """Wait for a child, handing new rows to ``follow``; return whether it was told to stop."""
-    rows, told, ended = 0, False, False
+    """Wait for a child, handing new rows to ``follow``; return whether that had it stopped."""
+    rows, stopped_by_us, ended = 0, False, False
     while not ended:
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL_SECONDS)
         ended = process.poll() is not None  # the rows of its last moment are read once more
-        found = folder() if follow is not None and not told else None
+        found = folder() if follow is not None and not stopped_by_us else None
         history = Run(found).history if found is not None else []
         if follow is None or len(history) <= rows:
             continue
         rows = len(history)
         if not follow(history) and not ended:
-            told = True
+            stopped_by_us = True
             _end(process)
-    return told
+    return stopped_by_us
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Tell a child to stop, and wait until it has; kill it if it does not."""
+    """Send SIGTERM to a child and wait until it has ended; kill it if it does not."""
     if process.poll() is not None:
         return
     process.terminate()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fer_lightning.runs.changes import changes_for, config_changes, differences, goes_on_in, is_harmless, told
+from fer_lightning.runs.changes import change_text, changes_for, config_changes, differences, goes_on_in, is_harmless
 from fer_lightning.runs.lineage import Change
 
 SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 2e-5, "momentum": 0.9}}
@@ -33,18 +33,18 @@ def test_equal_configurations_differ_in_nothing() -> None:
 
 def test_keys_are_those_of_the_command_line_and_numbers_are_short() -> None:
     found = changed(model__optimizer={**SGD, "init_args": {"lr": 1e-5, "momentum": 0.9}})
-    assert [told(change) for change in found] == ["model.optimizer.lr 2e-5 -> 1e-5"]
+    assert [change_text(change) for change in found] == ["model.optimizer.lr 2e-5 -> 1e-5"]
     assert not found[0].harmless
 
 
 def test_an_exchanged_class_is_told_once_with_its_arguments() -> None:
     adam = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}}
-    assert [told(change) for change in changed(model__optimizer=adam)] == [
+    assert [change_text(change) for change in changed(model__optimizer=adam)] == [
         "model.optimizer torch.optim.SGD(lr=2e-5, momentum=0.9) -> torch.optim.AdamW(lr=0.001)"
     ]
     cosine = {"class_path": "WarmupCosine", "init_args": {"warmup": 0.1}}
     found = changed(model__lr_scheduler=cosine)
-    assert [told(change) for change in found] == ["model.lr_scheduler none -> WarmupCosine(warmup=0.1)"]
+    assert [change_text(change) for change in found] == ["model.lr_scheduler none -> WarmupCosine(warmup=0.1)"]
     assert not found[0].harmless
 
 
@@ -82,7 +82,7 @@ def test_two_callbacks_of_one_class_are_told_apart() -> None:
     stopping = [{"class_path": "EarlyStopping", "init_args": {"monitor": name}} for name in ("a", "b")]
     other = [stopping[0], {"class_path": "EarlyStopping", "init_args": {"monitor": "c"}}]
     (found,) = config_changes({"trainer": {"callbacks": stopping}}, {"trainer": {"callbacks": other}})
-    assert told(found) == "trainer.callbacks.EarlyStopping#2.monitor b -> c"
+    assert change_text(found) == "trainer.callbacks.EarlyStopping#2.monitor b -> c"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from fer_lightning.evaluation.report import EvaluationResult, summarise, write_r
 from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
 from fer_lightning.studies.crossval.page import page_html, terminal_table
 from fer_lightning.studies.crossval.report import write_comparison
-from fer_lightning.studies.crossval.runs import (
+from fer_lightning.studies.crossval.run_result import (
     TRAINED,
     TUNED,
     RunResult,

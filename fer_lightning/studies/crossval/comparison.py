@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.spread import Key, Spread, difference, spread
-from fer_lightning.studies.crossval.runs import DECISIONS, SCORES, TUNED, RunResult
+from fer_lightning.studies.crossval.run_result import DECISIONS, SCORES, TUNED, RunResult
 
 __all__ = ["Comparison", "check_alike", "compare", "notes_on"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fer_lightning.evaluation.spread import Spread
 from fer_lightning.pages import render
 from fer_lightning.studies.crossval.comparison import Comparison
-from fer_lightning.studies.crossval.runs import SCORES, TRAINED, RunResult
+from fer_lightning.studies.crossval.run_result import SCORES, TRAINED, RunResult
 from fer_lightning.text import table_lines
 
 __all__ = ["page_html", "terminal_table"]

@@ -14,7 +14,7 @@ from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.studies.crossval.comparison import Comparison, notes_on
 from fer_lightning.studies.crossval.page import page_html
 from fer_lightning.studies.crossval.plots import gains_figure, runs_figure
-from fer_lightning.studies.crossval.runs import SCORES, TRAINED, TUNED, RunResult
+from fer_lightning.studies.crossval.run_result import SCORES, TRAINED, TUNED, RunResult
 
 __all__ = ["SCHEMA", "write_comparison"]
 

@@ -28,7 +28,7 @@ from fer_lightning.studies.crossval.comparison import check_alike, compare
 from fer_lightning.studies.crossval.options import Arm, Options
 from fer_lightning.studies.crossval.page import terminal_table
 from fer_lightning.studies.crossval.report import write_comparison
-from fer_lightning.studies.crossval.runs import TRAINED, RunResult, read_run
+from fer_lightning.studies.crossval.run_result import TRAINED, RunResult, read_run
 from fer_lightning.studies.rehearsal import config_values, rehearsed
 
 __all__ = ["Facts", "check_facts", "run_study"]

@@ -39,9 +39,10 @@ __all__ = ["Lineage", "data_changes", "how_it_ended", "how_it_failed"]
 class Lineage(FollowsBest):
     """Keeps ``lineage.json``: a node for each start or resume of the run, with what it came from and how it ended.
 
-    The file is written when training starts, after each epoch and at the end; a run that is killed leaves its node
-    ``running``, and whoever reads it sees by the lock that it is not. Checkpoints carry the id of the node that wrote
-    them and the fingerprints of its data. A resume with other training or validation data is refused.
+    The file is written when training starts, at each better validation, after each epoch and at the end. A run that is
+    killed leaves its node ``running``; whoever reads it sees by the lock that it is not. Checkpoints carry the id of
+    the node that wrote them and the fingerprints of its data. A resume with other training or validation data is
+    refused.
 
     Attributes:
         changes: how the configuration differs from that of the checkpoint.
@@ -169,7 +170,7 @@ class Lineage(FollowsBest):
         self._update(trainer, status, reason)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Note what ended the run; what comes after training is done does not make it less done."""
+        """Note what ended the run; a signal after the end of training leaves it finished."""
         status, reason = how_it_failed(exception)
         if self.node is not None and self.node.status == "finished" and status != "failed":
             status, reason = self.node.status, reason
@@ -191,7 +192,7 @@ class Lineage(FollowsBest):
         node.monitor = _monitor(trainer)
         try:
             self._write(trainer)
-        except OSError as error:  # training is worth more than its diary
+        except OSError as error:  # no reason to end a training
             print(f"fer: {LINEAGE} could not be written: {error.strerror}", file=sys.stderr)
 
     def _write(self, trainer: Trainer) -> None:

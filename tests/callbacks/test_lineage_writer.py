@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fer_lightning.callbacks.graceful_stop import TIME_IS_UP, Stopped
-from fer_lightning.callbacks.lineage import data_changes, how_it_ended, how_it_failed
+from fer_lightning.callbacks.lineage_writer import data_changes, how_it_ended, how_it_failed
 from fer_lightning.callbacks.provenance import code_state
 from fer_lightning.runs.checkpoint import LINEAGE_KEY
 from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
