@@ -20,7 +20,7 @@ from fer_lightning.callbacks.lineage_writer import Lineage
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.runs.changes import flat
-from fer_lightning.runs.lineage import read_lineage
+from fer_lightning.runs.records import Run
 from fer_lightning.text import first_line
 
 __all__ = ["MLflowTracker", "RunLogger", "RunTracking", "start_tracking", "tracking_uri"]
@@ -216,7 +216,7 @@ def start_tracking(
         raise MissingExtraError(f"--mlflow needs {', '.join(missing)}: pip install 'fer_lightning[track]'")
     _calm()
     try:
-        earlier = [node.mlflow["run_id"] for node in read_lineage(folder) if node.mlflow and node.mlflow["uri"] == uri]
+        earlier = [node.mlflow["run_id"] for node in Run(folder).lineage if node.mlflow and node.mlflow["uri"] == uri]
     except FERError:
         earlier = []  # whoever writes the file will say what is wrong with it
     artifacts = (root / "mlartifacts").absolute().as_uri() if uri.startswith("sqlite") else None

@@ -22,7 +22,7 @@ __all__ = ["AtomicCheckpointIO"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the destination, flushes, looks at the result and renames.
+    """Writes a file beside the destination, flushes it, checks it and renames it.
 
     Whatever happens in between (a kill, a full disk), the previous file stays whole.
 
@@ -82,13 +82,14 @@ def _write(checkpoint: dict[str, Any], target: Path) -> None:
     except (OSError, RuntimeError) as error:  # a full disk inside torch.save is a RuntimeError
         if isinstance(error, OSError) and error.filename is not None:  # of a call that names a file: it was not written
             raise StorageError(f"cannot write checkpoint {target}: {error.strerror}") from error
-        raise StorageError(_told(error, checkpoint, target)) from error
+        raise StorageError(_failure(error, checkpoint, target)) from error
 
 
-def _told(error: Exception, checkpoint: dict[str, Any], target: Path) -> str:
+def _failure(error: Exception, checkpoint: dict[str, Any], target: Path) -> str:
+    """Return why a checkpoint could not be written, how much room it needs and how much there is."""
     cause: BaseException | None = error
     while cause is not None and not (isinstance(cause, OSError) and cause.strerror):
-        cause = cause.__context__  # torch tells of a short file, and the system behind it why
+        cause = cause.__context__  # torch's error says only that the file is short; the system's behind it says why
     reason = first_line(error) if cause is None else cause.strerror
     need = sum(tensor.untyped_storage().nbytes() for tensor in _tensors(checkpoint))
     try:

@@ -83,7 +83,7 @@ def newest_run(root: Path, name: str) -> Path | None:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """Return all folders ``version_<k>`` under a folder, by name and version; none inside another."""
+    """Return all folders ``version_<k>`` under a folder, sorted by name and version, but none inside another one."""
     found = []
     for place, names, _ in os.walk(root):
         versions = [name for name in names if _NUMBER.fullmatch(name)]

@@ -28,13 +28,13 @@ SCORES = {
     "worst_recall": "worst class",
     "ece": "ECE",
 }
-"""Scores of a run and how they are called (worst class: its recall); of all but the ECE more is better. Beside them are
-``recall_<class>`` and ``f1_<class>``."""
+"""Scores of a run and their titles; ``worst_recall`` is the lowest recall of a class. More is better, except for the
+ECE. There are ``recall_<class>`` and ``f1_<class>`` too."""
 
 TRAINED = "as trained"
 TUNED = "tau tuned"
 DECISIONS = (TRAINED, TUNED)
-"""How a class was decided on: by the largest probability, or after adding ``tau`` times the log prior."""
+"""How the predicted class was chosen: by the largest probability, or after adding ``tau`` times the log prior."""
 
 _SMALLEST = float(np.finfo(np.float32).tiny)  # what a probability of 0 is taken for before its logarithm
 
@@ -129,6 +129,7 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
 
     Raises:
         DataError: if a report is missing or damaged.
+        ConfigError: if another file of the run is damaged.
     """
     run = Run(folder)
     reports = {split: _report(run, split) for split in ("val", "test") if split == "val" or run.has_report(split)}
@@ -186,7 +187,7 @@ def _rescored(result: EvaluationResult, log_probs: NDArray[np.float64]) -> dict[
 
 
 def _cost(run: Run, devices: int) -> dict[str, Any]:
-    """Return what the run's own files tell of it, as far as they are there."""
+    """Return ``monitor``, ``wall_s``, ``epochs`` and ``images`` of a run, as far as its files are there."""
     config, rows = run.config, run.history
     trainer, options = config.get("trainer", {}), config.get("data", {}).get("init_args", {})
     found: dict[str, Any] = {"monitor": config.get("checkpoint", {}).get("monitor", ""), "wall_s": _wall(run.lineage)}
