@@ -72,7 +72,7 @@ def _dispatch(argv: list[str]) -> int:
     if verb is None:
         return 0
     if verb in TRAINER_VERBS:
-        from fer_lightning.cli.trainer_cli import run_trainer_verb  # here, because it imports torch and lightning
+        from fer_lightning.cli.trainer_verbs import run_trainer_verb  # here, because it imports torch and lightning
 
         return run_trainer_verb(verb, argv[1:])
     return COMMANDS[verb].run(argv[1:])

@@ -44,7 +44,7 @@ from tests.helpers.cli import TINY
 
 STEPS = 10  # batches of 8 in an epoch of 84
 NEEDED = (
-    "fer_lightning.cli.trainer_cli",
+    "fer_lightning.cli.trainer_verbs",
     "fer_lightning.callbacks.unfreezing",
     "tests.helpers.data",
     "tests.helpers.parts",

@@ -338,7 +338,7 @@ def test_a_run_with_each_loss_by_its_short_name(options: tuple[str, ...], tmp_pa
 
 def test_precision_is_measured_with_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fer_lightning.models.precision.has_bfloat16", lambda device: True)
-    monkeypatch.setattr("fer_lightning.cli.trainer_cli.measure_precision", partial(measure_precision, seconds=0.0))
+    monkeypatch.setattr("fer_lightning.cli.begin.measure_precision", partial(measure_precision, seconds=0.0))
     assert fit(tmp_path, "--model.loss=LogitAdjustedLoss", "--trainer.precision=null", epochs=1) == 0
 
 

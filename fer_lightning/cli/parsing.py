@@ -9,14 +9,17 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from fer_lightning.errors import FERError
+from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.text import folded
 
-__all__ = ["prepare_parsing", "readable", "told_by_us"]
+__all__ = ["prepare_parsing", "readable", "readable_errors"]
 
 ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
 PLUGIN_GROUP = "fer_lightning.plugins"
@@ -69,10 +72,27 @@ def quiet() -> None:
     rank_zero.addFilter(lambda record: "Tip:" not in record.getMessage())
 
 
-def told_by_us(error: BaseException | None) -> FERError | None:
-    """Return the error of ours that lies behind another: the parser wraps what constructors raise."""
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turn what the parser, Lightning or a constructor raises into one line.
+
+    Raises:
+        FERError: the error of ours, if the other was raised because of one; else a ``ConfigError``.
+    """
+    try:
+        yield
+    except (ArgumentError, MisconfigurationException, TypeError, ValueError) as error:
+        ours = _ours(error)
+        if ours is not None:  # with a traceback of its own it needs no other; else the wrapper shows where it was made
+            raise ours from (None if ours.__traceback__ else error)
+        if isinstance(error, ArgumentError):
+            raise ConfigError(readable(str(error))) from error
+        raise ConfigError(f"{folded(error)} (FER_DEBUG=1 shows where)") from error
+
+
+def _ours(error: BaseException | None) -> FERError | None:
     while error is not None and not isinstance(error, FERError):
-        error = error.__cause__
+        error = error.__cause__ or error.__context__
     return error
 
 

@@ -16,7 +16,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from fer_lightning.cli.trainer_cli import FERCLI, prepared
+from fer_lightning.cli.begin import begun
+from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.cli.verbs import OneLineParser
 from fer_lightning.commands.bench_storage import bench_storage
 from fer_lightning.data.datamodule import EmotionDataModule
@@ -93,7 +94,7 @@ def time_training(of_fit: list[str], steps: int, rounds: int, against_loop: bool
         length = ["--trainer.max_epochs=-1", f"--trainer.max_steps={steps * rounds * 10}"]
         no_validation = ["--trainer.num_sanity_val_steps=0", "--trainer.limit_val_batches=0"]
         root = f"--trainer.default_root_dir={folder}"
-        with prepared("fit", [*of_fit, *quiet_flags, *length, *no_validation, root]) as cli:
+        with begun("fit", [*of_fit, *quiet_flags, *length, *no_validation, root]) as cli:
             measured = _Bench(cli, steps)
             timings = measured.run(rounds, against_loop)
     return _summary(timings, measured)

@@ -119,20 +119,20 @@ def _look_at(arm: Arm, options: Options) -> Facts:
     """
     arguments = [*options.arguments(arm), *_fold_flags(options.folds, 0)]
     try:
-        with rehearsed(arguments) as cli:
-            data = cli.datamodule
-            data.setup("fit")
-            if options.test:
-                data.setup("test")
-            cli.model.take_class_counts(data)
-            described = data.describe()
-            return Facts(
-                config_values(cli, arguments),
-                tuple(data.class_names),
-                described["fingerprints"],
-                described["counts"],
-                data.table.digests,
-            )
+        cli = rehearsed(arguments)
+        data = cli.datamodule
+        data.setup("fit")
+        if options.test:
+            data.setup("test")
+        cli.model.take_class_counts(data)
+        described = data.describe()
+        return Facts(
+            config_values(cli),
+            tuple(data.class_names),
+            described["fingerprints"],
+            described["counts"],
+            data.table.digests,
+        )
     except FERError as error:
         raise type(error)(f"arm '{arm.name}': {error}") from error
 

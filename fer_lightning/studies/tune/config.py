@@ -67,10 +67,10 @@ def read_base(of_fit: Sequence[str]) -> Base:
     Raises:
         FERError: for whatever is wrong with it.
     """
-    with rehearsed(of_fit) as cli:
-        metrics = EmotionMetrics(cli.datamodule.class_names)
-        metrics.update(torch.zeros(1, cli.datamodule.num_classes), torch.zeros(1, dtype=torch.int64))
-        return Base(config_values(cli, of_fit), ("val_loss", *(f"val_{name}" for name in metrics.compute())))
+    cli = rehearsed(of_fit)
+    metrics = EmotionMetrics(cli.datamodule.class_names)
+    metrics.update(torch.zeros(1, cli.datamodule.num_classes), torch.zeros(1, dtype=torch.int64))
+    return Base(config_values(cli), ("val_loss", *(f"val_{name}" for name in metrics.compute())))
 
 
 def check_space(of_fit: Sequence[str], space: SearchSpace, file: Path) -> None:
@@ -81,8 +81,7 @@ def check_space(of_fit: Sequence[str], space: SearchSpace, file: Path) -> None:
     """
     for values in _combinations(space):
         try:
-            with rehearsed([*of_fit, *as_flags(values)]):
-                pass
+            rehearsed([*of_fit, *as_flags(values)])
         except FERError as error:
             for key, value in values.items():
                 _blame(of_fit, key, value, file)
@@ -91,8 +90,7 @@ def check_space(of_fit: Sequence[str], space: SearchSpace, file: Path) -> None:
 
 def _blame(of_fit: Sequence[str], key: str, value: Value, file: Path) -> None:
     try:
-        with rehearsed([*of_fit, *as_flags({key: value})]):
-            pass
+        rehearsed([*of_fit, *as_flags({key: value})])
     except FERError as error:
         raise ConfigError(f"{file}: '{key}' cannot be {value}: {error}") from error
 
@@ -132,5 +130,4 @@ def best_config(of_fit: Sequence[str], values: Mapping[str, Value], name: str, m
     """
     arguments = [*of_fit, *as_flags(values), f"--name={name}"]
     arguments += [f"--checkpoint.monitor={metric}", f"--checkpoint.mode={mode}"]
-    with rehearsed(arguments) as cli:
-        return yaml.safe_dump(config_values(cli, arguments), sort_keys=False)
+    return yaml.safe_dump(config_values(rehearsed(arguments)), sort_keys=False)

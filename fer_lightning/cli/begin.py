@@ -1,0 +1,271 @@
+"""Beginning a run: read its data, measure the precision, make and lock its folder, track it, make the trainer.
+
+:class:`~fer_lightning.cli.trainer_cli.FERCLI` has parsed the command line before; nothing was read or written then.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_only
+
+from fer_lightning.callbacks.graceful_stop import Stopped
+from fer_lightning.callbacks.lineage_writer import data_changes
+from fer_lightning.callbacks.predictions import PredictionWriter
+from fer_lightning.callbacks.provenance import stored_data
+from fer_lightning.cli.parsing import prepare_parsing, readable_errors
+from fer_lightning.cli.peers import Peers, check_world, find_peers
+from fer_lightning.cli.stored_config import DEFAULT_ROOT
+from fer_lightning.cli.tracking import RunLogger, start_tracking
+from fer_lightning.cli.trainer_cli import FERCLI
+from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.models.precision import check_precision, measure_precision
+from fer_lightning.runs.changes import goes_on_in
+from fer_lightning.runs.checkpoint import run_folder_of
+from fer_lightning.runs.folder import Claim, claim_run_folder
+from fer_lightning.runs.lock import RunLock, lock_run_folder
+from fer_lightning.text import folded
+
+__all__ = ["FOLDER_VARIABLE", "Place", "begin", "begun"]
+
+FOLDER_VARIABLE = "FER_RUN_FOLDER"
+"""Environment variable that hands the run folder to the processes that Lightning's strategy starts."""
+_PRECISION_VARIABLE = "FER_PRECISION"
+
+
+@dataclass
+class Place:
+    """Where a run writes.
+
+    Attributes:
+        folder: the run folder, or that of an evaluation inside of it.
+        claim: the folder as one that was made for this run, ``None`` if it was there before or is another process's.
+        lock: of the folder, ``None`` in processes and verbs that take none.
+    """
+
+    folder: Path
+    claim: Claim | None = None
+    lock: RunLock | None = None
+
+    def take_lock(self) -> None:
+        """Keep other runs out of the folder.
+
+        Raises:
+            ConfigError: if another run writes into it.
+        """
+        self.lock = lock_run_folder(self.folder)
+        if (gone := self.lock.took_over) is not None:
+            rank_zero_only(print)(f"took over {self.folder} from process {gone.pid} of this machine, which is gone")
+
+    def unlock(self) -> None:
+        """Let others write into the folder."""
+        if self.lock is not None:
+            self.lock.release()
+
+    def discard(self) -> None:
+        """Remove the folder of a run that has not begun, if it was made for it."""
+        if self.claim is not None:
+            self.claim.discard()
+
+
+def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
+    """Read the data, choose the precision, make and lock the run folder, and make ``cli.trainer``.
+
+    Args:
+        cli: the parsed command line.
+        peers: the processes that were started together with this one, ``None`` if there are none.
+
+    Returns:
+        Where the run writes. After an error nothing is left there.
+
+    Raises:
+        FERError: for whatever a user can mend.
+        MisconfigurationException: if Lightning refuses an argument of the trainer.
+    """
+    config = cli.config["trainer"]
+    check_precision(config["precision"])
+    place = _lead(cli) if peers is None or not peers.rank else _follow(cli, peers)
+    try:
+        writes = cli.verb == "fit" and not config["fast_dev_run"]
+        if writes and _rank() == 0:
+            place.take_lock()
+        if peers is not None and peers.rank == 0:
+            peers.tell({"folder": str(place.folder), "precision": config["precision"]})
+        trainer = cli.instantiate_trainer(
+            default_root_dir=str(place.folder), precision=config["precision"], **_output(cli, place.folder)
+        )
+        check_world(trainer, peers)
+        if trainer.world_size > 1:
+            cli.datamodule.check(cli.verb, trainer.world_size)  # before other processes are started
+        if writes:
+            _record(cli, place.folder)
+    except BaseException:
+        place.discard()
+        place.unlock()
+        raise
+    return place
+
+
+def _lead(cli: FERCLI) -> Place:
+    """Choose precision and run folder, for all processes."""
+    config = cli.config["trainer"]
+    if config["precision"] is None and cli.verb == "fit":
+        cli.datamodule.prepare_data()  # bad data is named before anything is measured
+        config["precision"] = _choose_precision(cli)
+    place = _choose_place(cli)
+    os.environ[FOLDER_VARIABLE] = str(place.folder)
+    return place
+
+
+def _follow(cli: FERCLI, peers: Peers) -> Place:
+    """Take the precision and the run folder that process 0 has chosen."""
+    word = peers.hear()
+    cli.config["trainer"]["precision"] = word["precision"]
+    return Place(Path(word["folder"]))
+
+
+def _choose_precision(cli: FERCLI) -> str:
+    if _rank() != 0:
+        return os.environ.get(_PRECISION_VARIABLE, "32-true")
+    accelerator, data = cli.config["trainer"]["accelerator"], cli.datamodule
+    use_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if use_cuda else "cpu")
+    size, channels = data.preprocessing["image_size"], data.preprocessing["channels"]
+    rows = min(data.batch_size, len(data.table.rows("train")))
+    images = torch.randn(rows, channels, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    cli.model.take_class_counts(data)
+    choice = measure_precision(cli.model.to(device), images, cli.model.criterion)
+    cli.model.to("cpu")
+    rank_zero_only(print)(f"precision {choice.precision}: {choice.reason}")
+    os.environ[_PRECISION_VARIABLE] = choice.precision
+    return choice.precision
+
+
+def _choose_place(cli: FERCLI) -> Place:
+    inherited = os.environ.get(FOLDER_VARIABLE)
+    if inherited and _rank() != 0:
+        return Place(Path(inherited))
+    folder = before = None if cli.checkpoint is None else run_folder_of(cli.checkpoint)
+    why = ""
+    if cli.verb == "fit":
+        folder, why = goes_on_in(before, cli.lineage.changes, _root(cli), _has_same_data(cli))
+    elif before is not None:
+        folder = before / cli.verb
+    if folder is not None:
+        return Place(folder)
+    if cli.config["trainer"]["fast_dev_run"]:
+        return Place(Path(tempfile.gettempdir()))  # nothing is written
+    claim = claim_run_folder(_root(cli), cli.config["name"])
+    if before is not None:
+        rank_zero_only(print)(f"goes on as a new run in {claim.folder}, because {why}; {before} stays as it is")
+    return Place(claim.folder, claim)
+
+
+def _has_same_data(cli: FERCLI) -> bool:
+    if cli.checkpoint is None or not cli.config["allow_changed_data"]:
+        return True  # a difference will be refused
+    return not data_changes(stored_data(cli.checkpoint), cli.datamodule.describe(), ("train", "val"))
+
+
+def _output(cli: FERCLI, folder: Path) -> dict[str, Any]:
+    """Return the trainer's arguments that say what is logged and written besides checkpoints."""
+    given = cli.config_init["trainer"]
+    if cli.verb == "predict":
+        return {"logger": False, "callbacks": [*(given["callbacks"] or []), PredictionWriter()]}
+    if given["logger"] is None or given["logger"] is True:
+        return {"logger": RunLogger(str(folder), name="", version="", default_hp_metric=False)}
+    return {}
+
+
+def _record(cli: FERCLI, folder: Path) -> None:
+    """Tell the lineage where the run stands, and track it if that is asked for."""
+    cli.lineage.allow_changed_data = cli.config["allow_changed_data"]
+    cli.lineage.branched = cli.checkpoint is not None and run_folder_of(cli.checkpoint) != folder
+    if _rank() == 0:
+        wanted, name = cli.config["mlflow"], cli.config["name"]
+        tracking = start_tracking(wanted, folder, _root(cli), name, cli.config["mlflow_checkpoints"])
+        if tracking is not None:
+            cli.lineage.mlflow = tracking.attach(cli.trainer)
+
+
+def _root(cli: FERCLI) -> Path:
+    return Path(cli.config["trainer"]["default_root_dir"] or DEFAULT_ROOT)
+
+
+def _rank() -> int:
+    return getattr(rank_zero_only, "rank", 0)  # Lightning sets it as an attribute of the function
+
+
+def _parsed_and_begun(verb: str, args: list[str], peers: Peers | None) -> tuple[FERCLI, Place]:
+    with readable_errors():
+        cli = FERCLI(verb, args)
+        return cli, begin(cli, peers)
+
+
+def _begun_together(verb: str, args: list[str], peers: Peers) -> tuple[FERCLI, Place]:
+    """Begin the run if all processes can begin it; what is wrong in any of them is said once."""
+    try:
+        cli, place = _parsed_and_begun(verb, args, peers)
+    except FERError as error:
+        peers.settle(error)
+        raise
+    except Exception as error:
+        with suppress(SystemExit):
+            peers.settle(error)
+        raise  # a bug: its traceback is wanted
+    try:
+        peers.settle()
+    except BaseException:
+        place.discard()
+        place.unlock()
+        raise
+    return cli, place
+
+
+@contextmanager
+def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
+    """Parse a command line and begin its run; give the CLI, whose trainer is ready.
+
+    After an error before the first step the run folder is removed, if it was made for this run. The lock is released
+    in any case.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        args: the command line behind the verb.
+
+    Raises:
+        FERError: for whatever a user can mend.
+    """
+    prepare_parsing()
+    peers = find_peers()
+    try:
+        cli, place = _parsed_and_begun(verb, args, None) if peers is None else _begun_together(verb, args, peers)
+        try:
+            yield cli
+        except (FERError, MisconfigurationException) as error:
+            if not _has_trained(cli) and not (isinstance(error, FERError) and error.exit_code == 1):
+                place.discard()  # a user's mistake, found before the first step: nothing stays behind
+            if isinstance(error, MisconfigurationException):
+                raise ConfigError(folded(error)) from error
+            raise
+        except Stopped:
+            if not _has_trained(cli):
+                place.discard()
+            raise
+        finally:
+            place.unlock()
+    finally:
+        os.environ.pop(FOLDER_VARIABLE, None)
+        os.environ.pop(_PRECISION_VARIABLE, None)
+
+
+def _has_trained(cli: FERCLI) -> bool:
+    return cli.trainer.global_step > cli.lineage.first_step

@@ -1,0 +1,55 @@
+"""Running ``fer fit``, ``validate``, ``test`` and ``predict``: from the command line to the exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import nullcontext
+
+from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from fer_lightning.callbacks.graceful_stop import Stopped, exit_code, stopping_at_once
+from fer_lightning.cli.begin import FOLDER_VARIABLE, begun
+from fer_lightning.cli.trainer_cli import FERCLI
+from fer_lightning.errors import FERError
+
+__all__ = ["run_trainer_verb"]
+
+
+def run_trainer_verb(verb: str, args: list[str]) -> int:
+    """Run ``fer fit``, ``validate``, ``test`` or ``predict`` and return the exit code.
+
+    Raises:
+        FERError: for whatever a user can mend.
+    """
+    started_by_us = FOLDER_VARIABLE in os.environ
+    try:
+        with stopping_at_once() if verb == "fit" else nullcontext(), begun(verb, args) as cli:
+            signum = _execute(cli)
+    except Stopped as stop:
+        signum = stop.signum
+    except FERError as error:
+        error.process = getattr(rank_zero_only, "rank", 0)
+        raise
+    # The first process speaks for those it started: Lightning takes a code of theirs for a crash and kills it.
+    return 0 if started_by_us else exit_code(signum)
+
+
+def _execute(cli: FERCLI) -> int:
+    """Run the verb and return the number of the signal that ended it, 0 for none."""
+    try:
+        cli.execute()
+    except SIGTERMException:
+        return signal.SIGTERM
+    except Stopped as stop:
+        launcher = cli.trainer.strategy.launcher
+        if launcher is not None and not stop.agreed:
+            launcher.kill(signal.SIGKILL)  # the others wait for this process
+        raise
+    except SystemExit:
+        if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
+            raise
+        return signal.SIGINT
+    return cli.stop.signum
