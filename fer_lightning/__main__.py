@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fer_lightning import __version__
 from fer_lightning.cli.verbs import chosen_verb
-from fer_lightning.commands import COMMANDS
+from fer_lightning.commands import COMMANDS, SECTIONS
 from fer_lightning.errors import FERError
 
 __all__ = ["main"]
@@ -68,14 +68,24 @@ def _dispatch(argv: list[str]) -> int:
     if argv[:1] in (["-V"], ["--version"]):
         print(f"fer_lightning {__version__}")
         return 0
-    verb = chosen_verb(argv, {**TRAINER_VERBS, **{name: command.help for name, command in COMMANDS.items()}}, _OVERVIEW)
+    verb = chosen_verb(argv, _sections(), _OVERVIEW)
     if verb is None:
         return 0
     if verb in TRAINER_VERBS:
         from fer_lightning.cli.trainer_verbs import run_trainer_verb  # here, because it imports torch and lightning
 
         return run_trainer_verb(verb, argv[1:])
-    return COMMANDS[verb].run(argv[1:])
+    return COMMANDS[verb].run(verb, argv[1:])
+
+
+def _sections() -> dict[str, dict[str, str]]:
+    """Return the verbs below their headings, and what each does."""
+    found = {
+        section: {name: command.help for name, command in COMMANDS.items() if command.section == section}
+        for section in SECTIONS
+    }
+    found["train"] = {**TRAINER_VERBS, **found["train"]}
+    return {section: verbs for section, verbs in found.items() if verbs}
 
 
 def _told(error: FERError) -> str:

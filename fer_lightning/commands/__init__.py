@@ -1,12 +1,17 @@
-"""Our verbs beside Lightning's: the only list of them. Nothing heavy is imported until a verb runs."""
+"""Our verbs beside Lightning's: the only list of them. A verb is imported when it runs, not before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-__all__ = ["COMMANDS", "Command"]
+from fer_lightning.cli.verbs import chosen_verb, run_function
+
+__all__ = ["COMMANDS", "SECTIONS", "Command", "Group"]
+
+SECTIONS = ("train", "data", "study", "use", "ship")
+"""Headings of ``fer --help``, in order; those without a verb are left out."""
 
 
 @dataclass(frozen=True)
@@ -14,32 +19,119 @@ class Command:
     """A verb of ``fer``.
 
     Attributes:
-        module: where its function is.
-        function: a typed function, whose parameters become flags.
-        help: one line for ``fer --help``.
-        raw: the function takes the command line as it is, to pass a part of it on.
+        function: where its typed function is, as ``module:name``; see :mod:`fer_lightning.cli.verbs`.
+        help: one line for the overview.
+        section: one of :data:`SECTIONS`; empty in a group.
     """
 
-    module: str
     function: str
     help: str
-    raw: bool = False
+    section: str = ""
 
-    def run(self, args: Sequence[str]) -> int:
-        """Parse the arguments of the verb, call its function and return the exit code."""
-        function = getattr(import_module(self.module), self.function)
-        if self.raw:
-            return int(function(list(args)))
-        from fer_lightning.cli.functions import run_function  # here, because it imports jsonargparse
-
-        return run_function(self.function, function, list(args))
+    def run(self, verb: str, args: Sequence[str]) -> int:
+        """Call the function with the arguments behind the verb and return the exit code."""
+        module, _, name = self.function.partition(":")
+        return run_function(verb, getattr(import_module(module), name), args)
 
 
-COMMANDS: dict[str, Command] = {
-    "bench": Command("fer_lightning.commands.bench", "bench", "measure the time of training or of reading", raw=True),
-    "crossval": Command("fer_lightning.commands.crossval", "crossval", "compare arms over folds and seeds", raw=True),
-    "data": Command("fer_lightning.commands.data", "data", "inspect, dedupe, convert or balance a data set", raw=True),
-    "doctor": Command("fer_lightning.commands.doctor", "doctor", "name what is wrong with an installation"),
-    "runs": Command("fer_lightning.commands.runs", "runs", "list runs, show one, and where it comes from", raw=True),
-    "tune": Command("fer_lightning.commands.tune", "tune", "search settings, each trial a run of its own", raw=True),
+@dataclass(frozen=True)
+class Group:
+    """A verb that has verbs of its own.
+
+    Attributes:
+        verbs: by name.
+        help: one line for the overview.
+        section: one of :data:`SECTIONS`.
+        overview: what ``fer VERB --help`` prints, with ``{verbs}`` where they are listed.
+    """
+
+    verbs: Mapping[str, Command]
+    help: str
+    section: str
+    overview: str
+
+    def run(self, verb: str, args: Sequence[str]) -> int:
+        """Run the verb that the arguments begin with and return the exit code."""
+        helps = {name: command.help for name, command in self.verbs.items()}
+        chosen = chosen_verb(args, {"": helps}, self.overview, verb)
+        return 0 if chosen is None else self.verbs[chosen].run(f"{verb} {chosen}", args[1:])
+
+
+_BENCH = """\
+usage: fer bench VERB [options]        fer bench VERB --help
+
+{verbs}
+"""
+_DATA = """\
+usage: fer data VERB PATH [options]        fer data VERB --help
+
+{verbs}
+
+PATH is a folder, a table or an archive, told apart by its layout, or a YAML file as in configs/data:
+  fer data inspect faces/
+  fer data dedupe fer2013.csv --out cleaned
+  fer data inspect configs/data/fer2013.yaml --data.root PATH
+Or name the data module:
+  fer data convert --data FERPlusDataModule --data.root PATH --to arrow --out ferplus
+"""
+_RUNS = """\
+usage: fer runs VERB [RUN] [options]        fer runs VERB --help
+
+{verbs}
+
+RUN is a name (its newest run), name/version_3, or a path:
+  fer runs list --sort val_acc
+  fer runs show fer2013_a
+  fer runs lineage fer2013_a/version_3
+"""
+_HERE = "fer_lightning.commands"
+
+COMMANDS: dict[str, Command | Group] = {
+    "tune": Command(f"{_HERE}.tune:tune", "search settings, each trial a run of its own", "train"),
+    "crossval": Command(f"{_HERE}.crossval:crossval", "compare arms over folds and seeds", "train"),
+    "data": Group(
+        {
+            "inspect": Command(
+                f"{_HERE}.data:inspect",
+                "counts, pixels, mean faces, samples, duplicates and bad files as one HTML page",
+            ),
+            "dedupe": Command(
+                f"{_HERE}.data:dedupe", "find duplicates and conflicting labels, and list the images that should stay"
+            ),
+            "convert": Command(
+                f"{_HERE}.data:convert",
+                "store a data set as arrow (memory-mapped), shards (streamed), folders, parquet or csv",
+            ),
+            "balance": Command(
+                f"{_HERE}.data:balance", "add changed copies to the training split until each class has enough"
+            ),
+        },
+        "inspect, dedupe, convert or balance a data set",
+        "data",
+        _DATA,
+    ),
+    "runs": Group(
+        {
+            "list": Command(f"{_HERE}.runs:list_runs", "a line for each run"),
+            "show": Command(f"{_HERE}.runs:show", "configuration, results, starts and files of a run"),
+            "lineage": Command(
+                f"{_HERE}.runs:lineage", "what a run comes from and what came from it, with what changed on the way"
+            ),
+        },
+        "list runs, show one, and where it comes from",
+        "study",
+        _RUNS,
+    ),
+    "bench": Group(
+        {
+            "train": Command(f"{_HERE}.bench:train", "time the network, the data and the whole trainer, turn by turn"),
+            "storage": Command(
+                f"{_HERE}.bench:storage", "measure how fast folders, Arrow and shards are read, and the memory it takes"
+            ),
+        },
+        "measure the time of training or of reading",
+        "study",
+        _BENCH,
+    ),
+    "doctor": Command(f"{_HERE}.doctor:doctor", "name what is wrong with an installation", "study"),
 }

@@ -71,24 +71,20 @@ class Measured:
     resident: int
 
 
-def bench_storage(images: int = 200_000, size: int = 112, folder: Path | None = None, seed: int = 0) -> int:
+def bench_storage(images: int, size: int, folder: Path | None = None, seed: int = 0) -> None:
     """Lay generated images out as plain folders, Arrow and shards, and measure how they are read.
 
     Args:
         images: number of JPEG files.
         size: their side, pixels.
-        folder: where to lay them out, for example on the disk in question; removed afterwards. ``null`` for the
+        folder: where to lay them out, for example on the disk in question; removed afterwards. ``None`` for the
             system's temporary folder.
         seed: of the images and the order of reading.
-
-    Returns:
-        0.
 
     Raises:
         ConfigError: for too few or too small images, or a disk that is too full.
     """
     print(_table_text(measure_storage(images, size, folder, seed), images, size))
-    return 0
 
 
 def measure_storage(images: int, size: int, folder: Path | None = None, seed: int = 0) -> list[Measured]:

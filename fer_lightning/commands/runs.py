@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
+from json import dumps as json_text
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fer_lightning.cli.verbs import OneLineParser, chosen_verb
-from fer_lightning.errors import FERError
+from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.runs.changes import change_text, flat
 from fer_lightning.runs.lineage import Node
 from fer_lightning.runs.records import Run, RunRecord, find_run, read_record, read_records
@@ -21,24 +19,7 @@ from fer_lightning.runs.records import sorted_records as in_order
 from fer_lightning.runs.tree import as_dot, as_tree, read_tree
 from fer_lightning.text import table_lines
 
-__all__ = ["runs"]
-
-VERBS = {
-    "list": "a line for each run",
-    "show": "configuration, results, starts and files of a run",
-    "lineage": "what a run comes from and what came from it, with what changed on the way",
-}
-
-_OVERVIEW = """\
-usage: fer runs VERB [RUN] [options]        fer runs VERB --help
-
-{verbs}
-
-RUN is a name (its newest run), name/version_3, or a path:
-  fer runs list --sort val_acc
-  fer runs show fer2013_a
-  fer runs lineage fer2013_a/version_3
-"""
+__all__ = ["lineage", "list_runs", "show"]
 
 _COLOURS = {
     "finished": 32,
@@ -52,60 +33,39 @@ _COLOURS = {
 """ANSI colours: green, cyan, red, yellow."""
 
 
-def runs(args: list[str]) -> int:
-    """Run a verb of ``fer runs``.
+def list_runs(
+    *, root: Path = Path("runs"), name: str | None = None, sort: Annotated[str | None, "KEY"] = None,
+    json: bool = False, csv: bool = False,
+) -> None:  # fmt: skip
+    """List the runs, a line each.
 
     Args:
-        args: the command line behind ``fer runs``.
-
-    Returns:
-        0.
+        root: the folder of all runs.
+        name: only the runs of this experiment.
+        sort: best first by a metric (val_acc, best, f1_macro), or by started, wall_s, size ...
+        json: print JSON.
+        csv: print CSV.
 
     Raises:
         FERError: for whatever a user can mend.
     """
-    verb = chosen_verb(args, VERBS, _OVERVIEW, "runs")
-    if verb is None:
-        return 0
-    given = _parser(verb).parse_args(args[1:])
-    {"list": _list, "show": _show, "lineage": _lineage}[verb](given)
-    return 0
-
-
-def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = OneLineParser(prog=f"fer runs {verb}", description=VERBS[verb], allow_abbrev=False)
-    if verb != "list":
-        parser.add_argument("run", metavar="RUN", help="a name (its newest run), name/version_3, or a path")
-    parser.add_argument("--root", type=Path, default=Path("runs"), help="the folder of all runs (default: runs)")
-    if verb == "list":
-        parser.add_argument("--name", help="only the runs of this experiment")
-        parser.add_argument(
-            "--sort",
-            metavar="KEY",
-            help="best first by a metric (val_acc, best, f1_macro), or by started, wall_s, size ...",
-        )
-        form = parser.add_mutually_exclusive_group()
-        form.add_argument("--json", action="store_true", help="print JSON")
-        form.add_argument("--csv", action="store_true", help="print CSV")
-    elif verb == "show":
-        parser.add_argument("--json", action="store_true", help="print JSON")
-    else:
-        parser.add_argument("--dot", action="store_true", help="print a graph for Graphviz: ... | dot -Tsvg > runs.svg")
-    return parser
-
-
-def _list(given: argparse.Namespace) -> None:
-    records = list(read_records(given.root, given.name))
-    if given.sort:
-        records = in_order(records, given.sort)
-    if given.json:
-        print(json.dumps([asdict(record) for record in records], indent=1, ensure_ascii=False))
-    elif given.csv:
+    if json and csv:
+        raise ConfigError("fer runs list: --csv is not allowed with --json")
+    records = list(read_records(root, name))
+    if sort:
+        records = in_order(records, sort)
+    if json:
+        _print_json([asdict(record) for record in records])
+    elif csv:
         _print_csv(records)
     elif not records:
-        print(f"no runs in {given.root}" + (f" of the name '{given.name}'" if given.name else ""))
+        print(f"no runs in {root}" + (f" of the name '{name}'" if name else ""))
     else:
         _print_table(records)
+
+
+def _print_json(values: Any) -> None:
+    print(json_text(values, indent=1, ensure_ascii=False, default=str))
 
 
 def _print_csv(records: Sequence[RunRecord]) -> None:
@@ -173,15 +133,24 @@ def _coloured(text: str, status: str) -> str:
     return f"\033[{_COLOURS[status]}m{text}\033[0m"
 
 
-def _show(given: argparse.Namespace) -> None:
-    folder = find_run(given.run, given.root)
-    record = read_record(folder, given.root if folder.is_relative_to(given.root) else folder.parent.parent)
-    run = Run(folder)
-    nodes: list[Node] = _try(lambda: run.lineage, [])
-    config: dict[str, Any] = _try(lambda: run.config, {})
-    if given.json:
-        values = {**asdict(record), "nodes": [asdict(node) for node in nodes], "config": config}
-        print(json.dumps(values, indent=1, ensure_ascii=False, default=str))
+def show(run: str, *, root: Path = Path("runs"), json: bool = False) -> None:
+    """Show configuration, results, starts and files of a run.
+
+    Args:
+        run: a name (its newest run), name/version_3, or a path.
+        root: the folder of all runs.
+        json: print JSON.
+
+    Raises:
+        FERError: for whatever a user can mend.
+    """
+    folder = find_run(run, root)
+    record = read_record(folder, root if folder.is_relative_to(root) else folder.parent.parent)
+    found = Run(folder)
+    nodes: list[Node] = _try(lambda: found.lineage, [])
+    config: dict[str, Any] = _try(lambda: found.config, {})
+    if json:
+        _print_json({**asdict(record), "nodes": [asdict(node) for node in nodes], "config": config})
         return
     print(f"{folder}  {_coloured(record.status, record.status)}")
     if record.problem:
@@ -256,9 +225,19 @@ def _print_config(config: Mapping[str, Any]) -> None:
     _print_pairs([(key, str(value)) for key, value in shown.items()])
 
 
-def _lineage(given: argparse.Namespace) -> None:
-    folder = find_run(given.run, given.root)
-    tree = read_tree(given.root, folder)
+def lineage(run: str, *, root: Path = Path("runs"), dot: bool = False) -> None:
+    """Show what a run comes from and what came from it, with what changed on the way.
+
+    Args:
+        run: a name (its newest run), name/version_3, or a path.
+        root: the folder of all runs.
+        dot: print a graph for Graphviz: ... | dot -Tsvg > runs.svg
+
+    Raises:
+        FERError: for whatever a user can mend.
+    """
+    folder = find_run(run, root)
+    tree = read_tree(root, folder)
     for problem in tree.problems:
         print(f"fer: {problem}", file=sys.stderr)
-    print("\n".join(as_dot(tree) if given.dot else as_tree(tree, _coloured)))
+    print("\n".join(as_dot(tree) if dot else as_tree(tree, _coloured)))

@@ -20,10 +20,15 @@ def test_every_kind_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "batch 8" in out
 
 
-@pytest.mark.parametrize("args", [["train", "--steps=1"], ["train", "--rounds=x"], [], ["test"]])
+@pytest.mark.parametrize("args", [["train", "--steps=1"], ["train", "--rounds=x"], ["test"]])
 def test_wrong_arguments_are_one_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert fer("bench", *args) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_without_a_verb_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fer("bench") == 0
+    assert "  storage  " in capsys.readouterr().out
 
 
 def test_storage_is_measured_in_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,15 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_lightning.commands.crossval import parse
+from fer_lightning.cli.verbs import read_arguments
+from fer_lightning.commands.crossval import crossval, study_options
 from fer_lightning.errors import ConfigError
 from fer_lightning.evaluation.report import EvaluationResult, write_report
 from fer_lightning.runs.lineage import Node, lineage_text
 from fer_lightning.studies.child_runs import ChildResult
 from fer_lightning.studies.crossval import study as crossval_study
-from fer_lightning.studies.crossval.options import Arm
+from fer_lightning.studies.crossval.options import Arm, Options
 from tests.helpers.cli import TINY, fer, same_weights
 from tests.helpers.data import StripesDataModule
+
+
+def parse(arguments: list[str]) -> Options:
+    """Read a command line of ``fer crossval``."""
+    return study_options(**read_arguments("crossval", crossval, arguments))
 
 
 @pytest.fixture

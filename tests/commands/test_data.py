@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_lightning.commands.data import VERBS
+from fer_lightning.commands import COMMANDS, Group
 from tests.helpers.cli import fer
 from tests.helpers.fer2013 import write_fer2013
 from tests.helpers.folders import SEVEN_NAMES, draw, save, write_folders, write_people
 from tests.helpers.published_sets import write_affectnet, write_ck_plus, write_raf_db
 
+DATA = COMMANDS["data"]
+assert isinstance(DATA, Group)
+VERBS = {name: command.help for name, command in DATA.verbs.items()}
 SMALL = "--data.image_size=32"
 FORMS = ("arrow", "shards", "folders", "parquet", "csv")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-__all__ = ["PRUNERS", "SAMPLERS", "Options"]
+__all__ = ["Options", "Pruner", "Sampler"]
 
-SAMPLERS = ("tpe", "random", "grid")
-PRUNERS = ("median", "hyperband", "none")
+Sampler = Literal["tpe", "random", "grid"]
+Pruner = Literal["median", "hyperband", "none"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Options:
         storage: a file or an Optuna URL, ``None`` for ``study.log`` in the study's folder.
         metric: logged validation metric to improve.
         mode: ``max`` or ``min``.
-        sampler: one of :data:`SAMPLERS`.
-        pruner: one of :data:`PRUNERS`.
+        sampler: what proposes settings.
+        pruner: what ends hopeless trials early.
         warmup: epochs before a trial may be pruned.
         seed: of the sampler.
         timeout: seconds after which no trial is begun, ``None`` for no limit.
@@ -34,9 +35,9 @@ class Options:
     study: str | None
     storage: str | None
     metric: str
-    mode: str
-    sampler: str
-    pruner: str
+    mode: Literal["max", "min"]
+    sampler: Sampler
+    pruner: Pruner
     warmup: int
     seed: int
     timeout: float | None

@@ -1,0 +1,100 @@
+"""The data set that a command line of ours names: by a path, or by ``--data CLASS`` and ``--data.OPTION VALUE``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser
+
+import fer_lightning.data  # noqa: F401  # its classes are known by their short names once they are imported
+from fer_lightning.cli.parsing import prepare_parsing, readable_errors
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.detect import detect_datamodule
+from fer_lightning.errors import ConfigError
+from fer_lightning.text import folded, one_line, short_path
+
+__all__ = ["data_module"]
+
+_YAML = (".yaml", ".yml")
+
+
+def data_module(verb: str, path: str | None, flags: Sequence[str]) -> EmotionDataModule:
+    """Make the data module that a command line names; no data is read.
+
+    Args:
+        verb: what was called, such as ``fer data inspect``, for messages.
+        path: where the data set lies, or a YAML file with ``class_path`` and ``init_args``; ``None`` if only ``flags``
+            say it.
+        flags: ``--data CLASS`` and options of the class.
+
+    Raises:
+        FERError: for whatever a user can mend.
+        SystemExit: after ``--data.help``.
+    """
+    prepare_parsing()
+    parser = ArgumentParser(prog=verb, exit_on_error=False, allow_abbrev=False)
+    parser.add_subclass_arguments(EmotionDataModule, "data", as_group=False, required=True)
+    with readable_errors():
+        data: EmotionDataModule = parser.instantiate_classes(parser.parse_args(_named(verb, path, flags)))["data"]
+    return data
+
+
+def _named(verb: str, path: str | None, flags: Sequence[str]) -> list[str]:
+    """Turn a path into the flags that name the data module which reads it.
+
+    Raises:
+        ConfigError: if neither a path nor a data module is named, or there is no such class.
+        DataError: if no data set lies there.
+    """
+    names = [flag.partition("=")[0] for flag in flags]
+    for name, flag, value in zip(names, flags, [*flags[1:], ""], strict=True):
+        if name == "--data":
+            _check_named(flag.partition("=")[2] if "=" in flag else value)
+    if path is None:
+        if not {"--data", "--data.help"} & set(names):
+            raise ConfigError(f"name the data set: {verb} PATH, or --data CLASS --data.root PATH")
+        return list(flags)
+    if "--data" in names:
+        return [*flags, f"--data.root={path}"]
+    if path.endswith(_YAML):
+        _check_named(path)
+        return [f"--data={path}", *flags]
+    name, root = detect_datamodule(Path(path).expanduser())
+    if "--data.help" in flags:
+        return [f"--data.help={name}"]
+    print(f"{path}: read by {name}")
+    return [f"--data={name}", f"--data.root={root}", *flags]
+
+
+def _check_named(named: str) -> None:
+    """Check what stands behind ``--data``, where the parser's complaint would be about import paths.
+
+    Raises:
+        ConfigError: for a file that is not there or no data set's, and for a class that does not exist.
+    """
+    if named.endswith(_YAML):
+        _check_config(Path(named))
+    known = _named_below(EmotionDataModule)
+    if named.isidentifier() and named not in known:
+        close = difflib.get_close_matches(named, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"there is no data module {named}{hint} (classes of your own: module.Class)")
+
+
+def _check_config(path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(one_line(f"{short_path(path)} does not exist; expected a file as in configs/data"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(one_line(f"{short_path(path)}: expected YAML ({folded(error)})")) from None
+    if not isinstance(values, dict) or "class_path" not in values:
+        raise ConfigError(one_line(f"{short_path(path)}: expected a class_path and its init_args, as in configs/data"))
+
+
+def _named_below(base: type[EmotionDataModule]) -> set[str]:
+    """Return the names of all classes derived from one, as far as they have been imported."""
+    return {name for kind in base.__subclasses__() for name in (kind.__name__, *_named_below(kind))}
