@@ -54,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if not (error.process and error.everywhere):
             where = f"process {error.process}: " if error.process else ""
-            print(f"fer: error: {where}{_told(error)}", file=sys.stderr)
+            print(f"fer: error: {where}{_message(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("fer: interrupted", file=sys.stderr)
@@ -88,7 +88,7 @@ def _sections() -> dict[str, dict[str, str]]:
     return {section: verbs for section, verbs in found.items() if verbs}
 
 
-def _told(error: FERError) -> str:
+def _message(error: FERError) -> str:
     """Return the message of an error; of one from a loader process, what it said there, without torch's traceback."""
     lines = str(error).strip().splitlines()
     if len(lines) > 1 and lines[0].startswith("Caught ") and " worker process " in lines[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
-__all__ = ["RunLogger", "warn_if_full"]
+__all__ = ["RunLogger", "grouped", "warn_if_full"]
 
 
 @contextmanager
@@ -29,18 +30,29 @@ def warn_if_full(what: str) -> Iterator[None]:
 class RunLogger(TensorBoardLogger):
     """TensorBoard's event files, without the ``hparams.yaml`` beside them: the run's ``config.yaml`` says it all.
 
-    What cannot be written is left out. A new event file is begun as soon as one can be.
+    Metrics stand in groups: ``val_acc`` is ``val/acc`` there, ``val_f1_angry`` is ``val/f1/angry``. What cannot be
+    written is left out. A new event file is begun as soon as one can be.
+
+    Args:
+        *args: of Lightning's logger.
+        configuration: of the run, in YAML; shown as a text.
+        **kwargs: of Lightning's logger.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, configuration: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.configuration = configuration
         self._warned = False
         _without_traceback()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write metrics."""
+        """Write metrics, before the first ones the configuration."""
         with self._if_there_is_room():
-            super().log_metrics(metrics, step)
+            if text := self.configuration:
+                self.configuration = ""
+                indented = "\n".join(f"    {line}" for line in text.splitlines())  # a block of code in Markdown
+                self.experiment.add_text("configuration", indented)
+            super().log_metrics({grouped(name): value for name, value in metrics.items()}, step)
 
     def save(self) -> None:
         """Flush the event file."""
@@ -64,6 +76,17 @@ class RunLogger(TensorBoardLogger):
             if not self._warned:
                 print(f"fer: TensorBoard's events could not be written: {reason.strerror}", file=sys.stderr)
             self._warned = True
+
+
+def grouped(name: str) -> str:
+    """Return the name of a logged metric with slashes between its parts.
+
+    Example:
+        >>> [grouped(name) for name in ("val_acc", "val_f1_angry", "val_f1_macro", "train_loss_step", "lr")]
+        ['val/acc', 'val/f1/angry', 'val/f1/macro', 'train/loss_step', 'lr']
+    """
+    name = re.sub(r"^(train|val|test|focus)_", r"\1/", name)
+    return re.sub(r"/(precision|recall|f1)_", r"/\1/", name)
 
 
 def _without_traceback() -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,17 +16,21 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
 from fer_lightning.callbacks.graceful_stop import Stopped
+from fer_lightning.callbacks.learning_rate import LearningRate
 from fer_lightning.callbacks.lineage_writer import data_changes
 from fer_lightning.callbacks.predictions import PredictionWriter
+from fer_lightning.callbacks.progress import OneLineBar
 from fer_lightning.callbacks.provenance import stored_data
+from fer_lightning.callbacks.run_lines import RunLines
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.cli.peers import Peers, check_world, find_peers
 from fer_lightning.cli.stored_config import DEFAULT_ROOT
 from fer_lightning.cli.tracking import RunLogger, start_tracking
-from fer_lightning.cli.trainer_cli import FERCLI
+from fer_lightning.cli.trainer_cli import FERCLI, as_list
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.models.precision import check_precision, measure_precision
 from fer_lightning.runs.changes import goes_on_in
@@ -92,7 +97,7 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
     """
     config = cli.config["trainer"]
     check_precision(config["precision"])
-    place = _lead(cli) if peers is None or not peers.rank else _follow(cli, peers)
+    place, why = _lead(cli) if peers is None or not peers.rank else (_follow(cli, peers), "")
     try:
         writes = cli.verb == "fit" and not config["fast_dev_run"]
         if writes and _rank() == 0:
@@ -100,7 +105,7 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
         if peers is not None and peers.rank == 0:
             peers.tell({"folder": str(place.folder), "precision": config["precision"]})
         trainer = cli.instantiate_trainer(
-            default_root_dir=str(place.folder), precision=config["precision"], **_output(cli, place.folder)
+            default_root_dir=str(place.folder), precision=config["precision"], **_output(cli, place.folder, why)
         )
         check_world(trainer, peers)
         if trainer.world_size > 1:
@@ -114,15 +119,15 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
     return place
 
 
-def _lead(cli: FERCLI) -> Place:
-    """Choose precision and run folder, for all processes."""
-    config = cli.config["trainer"]
+def _lead(cli: FERCLI) -> tuple[Place, str]:
+    """Choose precision and run folder, for all processes; return also why this precision, if it was measured."""
+    config, why = cli.config["trainer"], ""
     if config["precision"] is None and cli.verb == "fit":
         cli.datamodule.prepare_data()  # bad data is named before anything is measured
-        config["precision"] = _choose_precision(cli)
+        config["precision"], why = _choose_precision(cli)
     place = _choose_place(cli)
     os.environ[FOLDER_VARIABLE] = str(place.folder)
-    return place
+    return place, why
 
 
 def _follow(cli: FERCLI, peers: Peers) -> Place:
@@ -132,9 +137,9 @@ def _follow(cli: FERCLI, peers: Peers) -> Place:
     return Place(Path(word["folder"]))
 
 
-def _choose_precision(cli: FERCLI) -> str:
+def _choose_precision(cli: FERCLI) -> tuple[str, str]:
     if _rank() != 0:
-        return os.environ.get(_PRECISION_VARIABLE, "32-true")
+        return os.environ.get(_PRECISION_VARIABLE, "32-true"), ""
     accelerator, data = cli.config["trainer"]["accelerator"], cli.datamodule
     use_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if use_cuda else "cpu")
@@ -144,9 +149,8 @@ def _choose_precision(cli: FERCLI) -> str:
     cli.model.take_class_counts(data)
     choice = measure_precision(cli.model.to(device), images, cli.model.criterion)
     cli.model.to("cpu")
-    rank_zero_only(print)(f"precision {choice.precision}: {choice.reason}")
     os.environ[_PRECISION_VARIABLE] = choice.precision
-    return choice.precision
+    return choice.precision, choice.reason
 
 
 def _choose_place(cli: FERCLI) -> Place:
@@ -175,14 +179,29 @@ def _has_same_data(cli: FERCLI) -> bool:
     return not data_changes(stored_data(cli.checkpoint), cli.datamodule.describe(), ("train", "val"))
 
 
-def _output(cli: FERCLI, folder: Path) -> dict[str, Any]:
-    """Return the trainer's arguments that say what is logged and written besides checkpoints."""
+def _output(cli: FERCLI, folder: Path, precision: str) -> dict[str, Any]:
+    """Return the trainer's arguments that say what is printed, logged and written besides checkpoints."""
     given = cli.config_init["trainer"]
+    callbacks, logger = as_list(given["callbacks"]), given["logger"]
+    summary = given["enable_model_summary"]
+    bar = given["enable_progress_bar"]
+    if not any(isinstance(callback, ProgressBar) for callback in callbacks):  # else the user has chosen one
+        bar = bar is not False and sys.stdout.isatty()
+        callbacks += [OneLineBar()] if bar else []
+    if cli.verb == "fit":
+        callbacks += [RunLines(summary is not False, precision), LearningRate()]
     if cli.verb == "predict":
-        return {"logger": False, "callbacks": [*(given["callbacks"] or []), PredictionWriter()]}
-    if given["logger"] is None or given["logger"] is True:
-        return {"logger": RunLogger(str(folder), name="", version="", default_hp_metric=False)}
-    return {}
+        logger = False
+        callbacks += [PredictionWriter()]
+    elif logger is None or logger is True:
+        configuration = cli.parser.dump(cli.config, skip_none=False, skip_link_targets=True)
+        logger = RunLogger(str(folder), name="", version="", default_hp_metric=False, configuration=configuration)
+    return {
+        "callbacks": callbacks,
+        "logger": logger,
+        "enable_progress_bar": bar,
+        "enable_model_summary": summary is True,  # RunLines says what matters
+    }
 
 
 def _record(cli: FERCLI, folder: Path) -> None:

@@ -50,9 +50,9 @@ def _named(verb: str, path: str | None, flags: Sequence[str]) -> list[str]:
         DataError: if no data set lies there.
     """
     names = [flag.partition("=")[0] for flag in flags]
-    for name, flag, value in zip(names, flags, [*flags[1:], ""], strict=True):
-        if name == "--data":
-            _check_named(flag.partition("=")[2] if "=" in flag else value)
+    for place, flag in enumerate(flags):
+        if names[place] == "--data":
+            _check_named(flag.partition("=")[2] if "=" in flag else " ".join(flags[place + 1 : place + 2]))
     if path is None:
         if not {"--data", "--data.help"} & set(names):
             raise ConfigError(f"name the data set: {verb} PATH, or --data CLASS --data.root PATH")

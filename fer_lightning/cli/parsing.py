@@ -1,4 +1,4 @@
-"""What every parser of ours needs: which imports a config may ask for, silence, and errors in one readable line."""
+"""What every parser of classes needs: which imports a config may ask for, fewer messages, errors in one line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _comes_from(name: str, folder: Path) -> bool:
 
 
 def quiet() -> None:
-    """Silence what users can do nothing about."""
+    """Leave out warnings and messages that users can do nothing about."""
     for message in (
         r".*isinstance\(treespec, LeafSpec\).*",
         r".*does not have many workers.*",
@@ -68,8 +68,30 @@ def quiet() -> None:
         r"It is recommended to use `self\.log\('(train|val|test|focus)_.*sync_dist=True.*",  # computed of all processes
     ):
         warnings.filterwarnings("ignore", message)
-    rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    rank_zero.addFilter(lambda record: "Tip:" not in record.getMessage())
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_matters)
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """Tell whether a line of Lightning's says what our own lines do not."""
+    message = record.getMessage()
+    return not any(text in message for text in _NOISE)
+
+
+_NOISE = (
+    "Tip:",
+    "Seed set to",
+    "Using bfloat16 Automatic Mixed Precision",
+    "Using 16bit Automatic Mixed Precision",
+    "GPU available:",
+    "TPU available:",
+    "HPU available:",
+    "Loading `train_dataloader` to estimate",
+    "Found current_model_state in the checkpoint",
+    "Restoring states from the checkpoint path",
+    "Restored all states from the checkpoint",
+    "`Trainer.fit` stopped: `max_epochs=",
+)
 
 
 @contextmanager
@@ -83,7 +105,8 @@ def readable_errors() -> Iterator[None]:
         yield
     except (ArgumentError, MisconfigurationException, TypeError, ValueError) as error:
         ours = _ours(error)
-        if ours is not None:  # with a traceback of its own it needs no other; else the wrapper shows where it was made
+        if ours is not None:
+            # if it was raised (has a traceback), drop the parser's wrapper; else keep that as the cause
             raise ours from (None if ours.__traceback__ else error)
         if isinstance(error, ArgumentError):
             raise ConfigError(readable(str(error))) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,37 +19,53 @@ from fer_lightning.types import Preprocessing
 __all__ = ["DEFAULT_ROOT", "as_file", "newest_exact", "peek", "preprocessing_changes", "stored_config"]
 
 DEFAULT_ROOT = "runs"
+_ROOT = "trainer.default_root_dir"
 _EVALUATION_SECTIONS = ("model", "data", "seed_everything", "name")
 
 
-def peek(args: list[str]) -> tuple[str | None, str, str]:
+def peek(args: Sequence[str]) -> tuple[str | None, str, str]:
     """Read checkpoint, name and root folder off a command line and its config files, before it is parsed.
+
+    The trainer's part may be a file of its own, as in ``--trainer FILE`` or ``trainer: FILE`` in a config file.
 
     Returns:
         ``ckpt_path`` or ``None``, ``name``, and ``trainer.default_root_dir`` with their defaults.
     """
-    found: dict[str, Any] = {"ckpt_path": None, "name": "default", "trainer.default_root_dir": DEFAULT_ROOT}
+    found: dict[str, Any] = {"ckpt_path": None, "name": "default", _ROOT: DEFAULT_ROOT}
     pairs = iter(args)
     for argument in pairs:
         flag, equals, value = argument.partition("=")
         key = "config" if flag == "-c" else flag.removeprefix("--")
-        if key not in (*found, "config"):
+        if key not in (*found, "config", "trainer"):
             continue
         value = value if equals else next(pairs, "")
-        if key != "config":
-            found[key] = value
-        elif Path(value).is_file():
+        if key == "config":
             found |= _peek_file(Path(value))
-    return found["ckpt_path"], found["name"], found["trainer.default_root_dir"]
+        elif key == "trainer":
+            found |= _peek_trainer(value, Path())
+        else:
+            found[key] = value
+    return found["ckpt_path"], found["name"], found[_ROOT]
+
+
+def _values_in(path: Path) -> dict[str, Any]:
+    """Return what a YAML file holds, nothing if it is not there or wrong: the parser will say so."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _peek_trainer(given: object, folder: Path) -> dict[str, Any]:
+    """Read the root folder off the trainer's part: its values, or the file that holds them, beside the config file."""
+    values = _values_in(folder / given) if isinstance(given, str) else given
+    root = values.get("default_root_dir") if isinstance(values, dict) else None
+    return {} if root is None else {_ROOT: root}
 
 
 def _peek_file(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return {}  # the parser will say what is wrong with it
-    if not isinstance(values, dict):
-        return {}
+    values = _values_in(path)
     if "config" in values:
         raise ConfigError(f"{path}: a config file cannot name others with 'config'; pass several --config instead")
     for key in map(str, values):
@@ -58,10 +74,8 @@ def _peek_file(path: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{path}: '{key}' beside '{part}' would drop all else of it; write it below '{part}', or pass --{key}"
             )
-    trainer = values.get("trainer")
-    root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
-    found = {"ckpt_path": values.get("ckpt_path"), "name": values.get("name"), "trainer.default_root_dir": root}
-    return {key: value for key, value in found.items() if value is not None}
+    found = {key: values[key] for key in ("ckpt_path", "name", _ROOT) if values.get(key) is not None}
+    return {**found, **_peek_trainer(values.get("trainer"), path.parent)}
 
 
 def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:

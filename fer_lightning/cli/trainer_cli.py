@@ -28,7 +28,7 @@ from fer_lightning.runs.changes import changes_for, differences
 from fer_lightning.runs.checkpoint import BEST, RESUME, find_checkpoint
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 
-__all__ = ["FERCLI"]
+__all__ = ["FERCLI", "as_list"]
 
 
 class FERCLI(LightningCLI):
@@ -137,7 +137,7 @@ class FERCLI(LightningCLI):
         """
         given = self.config_init["trainer"]
         self.stop.limit(given["max_time"])
-        plugins = [*_as_list(given["plugins"]), AtomicCheckpointIO(attempts=3)]
+        plugins = [*as_list(given["plugins"]), AtomicCheckpointIO(attempts=3)]
         self.trainer = super().instantiate_trainer(plugins=plugins, max_time=None, **kwargs)
         return self.trainer
 
@@ -153,7 +153,8 @@ class FERCLI(LightningCLI):
             evaluate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False)
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Return the values of an argument that takes one, several or none, as a new list."""
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]

@@ -35,10 +35,12 @@ class Rest:
     Attributes:
         usage: what the line of usage calls them.
         about: lines about them, for the end of the help.
+        prefix: they all begin so; others are refused.
     """
 
     usage: str
     about: str = ""
+    prefix: str = "-"
 
 
 def chosen_verb(
@@ -119,17 +121,19 @@ class _Parser(argparse.ArgumentParser):
         self.rest: str | None = None
         self.required: dict[str, str] = {}
         self._booleans: set[str] = set()
-        self._list_by_place = self._passed_on = ""
+        self._passed_on: Rest | None = None
+        self._list_by_place = ""
         hints = get_type_hints(function, include_extras=True)
         words = [self._add(each, hints[each.name]) for each in inspect.signature(function).parameters.values()]
-        words += ["[options]", f"[{self._passed_on}]" if self.rest else ""]
-        self.usage = " ".join([prog, *filter(None, words)])
+        words += [f"[{self._passed_on.usage}]" if self._passed_on else ""]
+        places = [word for word in words if word and word[0] not in "-["]
+        self.usage = " ".join([prog, *places, "[options]", *(word for word in words if word and word not in places)])
 
     def _add(self, parameter: inspect.Parameter, hint: Any) -> str:
         """Add a parameter and return what the line of usage says of it, empty for what can be left out."""
         name, (kind, marks) = parameter.name, _taken_apart(hint)
         if marks and isinstance(marks[0], Rest):
-            self.rest, self._passed_on, self.epilog = name, marks[0].usage, marks[0].about
+            self.rest, self._passed_on, self.epilog = name, marks[0], marks[0].about
             return ""
         is_list, by_place = get_origin(kind) is tuple, parameter.kind is not parameter.KEYWORD_ONLY
         item = get_args(kind)[0] if is_list else kind
@@ -180,13 +184,15 @@ class _Parser(argparse.ArgumentParser):
             elif flag in self._option_string_actions:
                 if not equals and not waiting:
                     self.error(f"{flag} needs a value")
-                options.append(argument if equals else f"{flag}={waiting.pop(0)}")
+                options.append(f"{flag}={value if equals else waiting.pop(0)}")
             else:
                 rest.append(argument)
                 rest += [waiting.pop(0)] if waiting and not equals and not _is_option(waiting[0]) else []
-        if rest and self.rest is None:
-            hint = _nearest(rest[0].partition("=")[0], self._option_string_actions)
-            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        prefix = self._passed_on.prefix if self._passed_on else None
+        strange = [each for each in rest if _is_option(each) and not (prefix and each.startswith(prefix))]
+        if strange:
+            hint = _nearest(strange[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(strange)}{hint}")
         return [*options, *places], rest
 
     def error(self, message: str) -> NoReturn:

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from fer_lightning.callbacks.run_lines import RunLines
 from fer_lightning.cli.begin import begun
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.data.datamodule import EmotionDataModule
@@ -106,7 +107,8 @@ class _Bench:
         """Take the turns and return the times."""
         self.against_loop = against_loop
         turns = _TurnTaker(self.steps, rounds, self._take_turns)
-        vars(self.trainer)["callbacks"].append(turns)
+        callbacks = [each for each in vars(self.trainer)["callbacks"] if not isinstance(each, RunLines)]
+        vars(self.trainer)["callbacks"] = [*callbacks, turns]  # an epoch here is none of a training
         self.trainer.fit(self.task, datamodule=self.data)
         self.timings.full = turns.full
         return self.timings

@@ -31,7 +31,7 @@ the data set:
   --data.OPTION VALUE   an option of the class, such as --data.on_error skip
   --data.help CLASS     list the options of a class
 """.format(classes=f"\n{'':24}".join(_data_modules()))
-OfData = Annotated[list[str], Rest("--data.OPTION VALUE", _ABOUT_DATA)]
+OfData = Annotated[list[str], Rest("--data.OPTION VALUE", _ABOUT_DATA, prefix="--data")]
 
 
 def inspect(

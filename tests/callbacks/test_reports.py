@@ -24,7 +24,7 @@ def test_rows_are_joined_in_order_and_once() -> None:
 
 
 def test_a_run_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit(tmp_path, "--report.pictures=true") == 0
+    assert fit(tmp_path, "--report.pictures=true", "--trainer.log_every_n_steps=2") == 0
     folder = tmp_path / "tiny/version_0"
     report = json.loads((folder / "val/report.json").read_text())
     with (folder / "metrics.csv").open() as file:
@@ -42,7 +42,13 @@ def test_a_run_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "tensorboard --logdir" in out
     assert "macro F1" in out
     board = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
-    assert {"val_acc", "train_loss"} <= set(board.Tags()["scalars"])
+    assert {"val/acc", "val/f1/macro", "val/f1/angry", "train/loss", "lr"} <= set(board.Tags()["scalars"])
+    assert not [tag for tag in board.Tags()["scalars"] if "_" in tag.partition("/")[0]]
+    assert [event.value for event in board.Scalars("val/acc")] == pytest.approx(
+        [float(row["val_acc"]) for row in history], rel=1e-5
+    )
+    (text,) = board.Tensors("configuration/text_summary")
+    assert "    name: tiny" in text.tensor_proto.string_val[0].decode()
     assert {"val/confusion_matrix", "val/worst_mistakes"} <= set(board.Tags()["images"])
 
 

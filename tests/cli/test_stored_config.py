@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
+from fer_lightning.cli.begin import begun
 from fer_lightning.cli.stored_config import as_file, peek, stored_config
-from fer_lightning.cli.trainer_cli import prepared
 from fer_lightning.errors import ConfigError
-from fer_lightning.runs.checkpoint import CONFIG_KEY, TASK_KEY
+from fer_lightning.runs.checkpoint import CONFIG_KEY, TASK_KEY, find_checkpoint
 from tests.helpers.cli import fer, fit
 from tests.helpers.folders import write_folders
 
@@ -24,6 +24,28 @@ def test_peek_reads_flags_and_files(tmp_path: Path) -> None:
     config.write_text("config: x.yaml\n")
     with pytest.raises(ConfigError, match="several --config"):
         peek(["--config", str(config)])
+
+
+def test_peek_reads_the_trainer_from_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer/x.yaml").write_text("default_root_dir: far\n")
+    config = tmp_path / "c.yaml"
+    config.write_text("name: a\ntrainer: trainer/x.yaml\n")
+    assert peek([f"--config={config}"]) == (None, "a", "far")
+    assert peek(["--trainer", str(tmp_path / "trainer/x.yaml")]) == (None, "default", "far")
+    assert peek([f"--config={config}", "--trainer.default_root_dir=near"])[2] == "near"
+    config.write_text("trainer.default_root_dir: dotted\n")
+    assert peek(["-c", str(config)])[2] == "dotted"
+    for missing in ("trainer: nowhere.yaml\n", "trainer: 3\n"):
+        config.write_text(missing)
+        assert peek([f"--config={config}"])[2] == "runs"
+
+
+def test_last_is_looked_for_where_the_file_says(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(f"default_root_dir: {tmp_path / 'far'}\n")
+    assert fit(tmp_path / "far", epochs=1) == 0
+    path = peek([f"--trainer={tmp_path / 'x.yaml'}"])[2]
+    assert find_checkpoint("last", Path(path), "tiny", "resume.ckpt").is_file()
 
 
 def test_a_part_is_given_in_one_place_of_a_file(tmp_path: Path) -> None:
@@ -84,7 +106,7 @@ def test_a_model_brings_its_preprocessing_to_other_data(
     if way == "file":
         (tmp_path / "c.yaml").write_text(f"data: {{class_path: ImageFolderDataModule, init_args: {{root: {root}}}}}")
         given = [f"--config={tmp_path / 'c.yaml'}"]
-    with prepared("test", [f"--ckpt_path={run}", *given]) as cli:
+    with begun("test", [f"--ckpt_path={run}", *given]) as cli:
         assert cli.datamodule.preprocessing == {
             "image_size": 16, "channels": 1, "mean": [0.4], "std": [0.3], "interpolation": "area",
         }  # fmt: skip

@@ -18,6 +18,7 @@ def test_every_kind_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"full/pure speed \d\.\d{3}", out)
     assert re.search(r"full/loop speed \d\.\d{3}", out)
     assert "batch 8" in out
+    assert "epoch" not in out
 
 
 @pytest.mark.parametrize("args", [["train", "--steps=1"], ["train", "--rounds=x"], ["test"]])
