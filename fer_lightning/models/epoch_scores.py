@@ -51,7 +51,7 @@ class EpochScores(nn.Module):
         return [self.train_loss, self.of_train]
 
     def forget_training(self) -> None:
-        """Forget what was summed up of a training epoch that was left before its end."""
+        """Discard what was summed up of a training epoch that was left before its end."""
         for sums in self._of_training:
             sums.reset()
 

@@ -1,4 +1,4 @@
-"""The LightningModule: one step shared by training, validation and test, around a plain classifier."""
+"""The LightningModule: steps of training, validation, test and prediction around a plain classifier."""
 
 from __future__ import annotations
 
@@ -125,11 +125,11 @@ class EmotionTask(LightningModule):
         self.aux_head = auxiliary_head(self.classifier.backbone, preprocessing, num_classes, aux_weight)
         self.prior = PriorCorrection(prior_correction, tau, num_classes)
         self._set_shift()
-        self.repeated = False
+        self.repeated = False  # whether a batch is computed a second time, which is not counted or logged
         self.scores = EpochScores(class_names)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EmotionTask:
-        """Copy all but what makes optimizer and schedule: the command line's leads to the trainer and the data."""
+        """Copy all but the factories of optimizer and schedule, through which a copy would reach trainer and data."""
         for shared in (self.make_optimizer, self.make_lr_scheduler):
             memo[id(shared)] = shared
         memo[id(self)] = twin = type(self).__new__(type(self))
@@ -137,7 +137,7 @@ class EmotionTask(LightningModule):
         return twin
 
     def setup(self, stage: str) -> None:
-        """Take the class counts of the training data, for a loss that depends on them and for the priors; get teachers.
+        """Take the class counts of the training data, which loss and decision may depend on, and load the teachers.
 
         Raises:
             CheckpointError: if a teacher cannot be loaded.
@@ -233,7 +233,7 @@ class EmotionTask(LightningModule):
         return {"logits": self(batch["image"]), "index": batch["index"]}
 
     def on_train_epoch_start(self) -> None:
-        """Forget the metrics of an epoch that was left before its end; tell the loss which epoch begins."""
+        """Discard the sums of an epoch that was left before its end; tell the loss which epoch begins."""
         self.scores.forget_training()
         if isinstance(self.criterion, TakesEpoch):
             self.criterion.set_epoch(self.current_epoch)
@@ -298,7 +298,7 @@ class EmotionTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down what the weights mean: classes, preprocessing, and the state of a plateau schedule."""
+        """Store what belongs to the weights: classes, preprocessing, class counts, rates, plateau, unfinished sums."""
         checkpoint[TASK_KEY] = {
             "class_names": list(self.class_names),
             "preprocessing": dict(self.preprocessing),
@@ -309,7 +309,7 @@ class EmotionTask(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of other classes; restore a plateau schedule and the epoch of the loss.
+        """Refuse weights of other classes; restore class counts, plateau, epoch of the loss and unfinished sums.
 
         Raises:
             ConfigError: if the checkpoint's classes are not those of the data, or training goes on with other shares of
