@@ -143,7 +143,7 @@ def ceilings_of(class_names: Sequence[str], given: Mapping[str, float] | None = 
 
 @dataclass(frozen=True)
 class RegretState:
-    """What :class:`RegretRule` remembers, ``(K,)`` each; of the averages, before their bias is corrected.
+    """State of :class:`RegretRule` between epochs, ``(K,)`` each; the averages are not yet corrected for their bias.
 
     Attributes:
         updates: number of epochs seen.
@@ -151,7 +151,8 @@ class RegretState:
         train_f1: average of the F1 in training.
         log_weights: logarithm of each class's weight.
         best: best averaged F1 since the class is focused, 0 while it is not.
-        stale: updates since then without a gain; after a release, what is left of its rest, negative.
+        stale: epochs without a gain since the class is focused; below 0 after a release: the epochs until it may be
+            focused again.
     """
 
     updates: int
