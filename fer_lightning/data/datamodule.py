@@ -217,11 +217,7 @@ class EmotionDataModule(LightningDataModule):
         self.check(stage)
 
     def check(self, stage: str, devices: int = 1) -> None:
-        """See that the samples suffice.
-
-        Args:
-            stage: verb of the trainer.
-            devices: number of devices that share them.
+        """See that the samples suffice for a stage of the trainer (``fit``, ``test``, ...) on so many devices.
 
         Raises:
             DataError: if a split of this stage is empty or cannot be shared out, or a class has no training sample.
@@ -246,11 +242,7 @@ class EmotionDataModule(LightningDataModule):
 
     @property
     def draws(self) -> dict[str, int]:
-        """How often each class is drawn in an epoch, by name.
-
-        Raises:
-            ConfigError: for a multiplier that cannot be.
-        """
+        """How often each class is drawn in an epoch, by name; a ConfigError for a multiplier that cannot be."""
         if self._draws is not None:
             return self._draws
         if not self.resamples:

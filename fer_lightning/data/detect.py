@@ -28,12 +28,9 @@ _UNPACKING = ("ImageFolderDataModule", "AffectNetDataModule", "RAFDBDataModule",
 
 
 def detect_datamodule(path: Path) -> tuple[str, Path]:
-    """Return the data module that reads what lies at a path, and its ``root``.
+    """Return the data module that reads what lies at a path (a folder, a table or an archive), and its ``root``.
 
     Archives are unpacked into the cache to look inside.
-
-    Args:
-        path: a folder, a table or an archive.
 
     Raises:
         DataError: if nothing known lies there.
@@ -84,11 +81,7 @@ def _detect_table(path: Path) -> str:
 
 
 def _manifest_in(folder: Path) -> Path | None:
-    """Return the manifest that a folder holds; ``manifest.csv`` goes before class folders, other names after them.
-
-    Raises:
-        DataError: if there are several, none of that name, and no class folders.
-    """
+    """Return the manifest of a folder, a DataError for several; ``manifest.csv`` goes before class folders."""
     entries = sorted(folder.iterdir())
     tables = [path for path in entries if path.suffix.lower() in _TABLES and has_manifest_header(path)]
     for table in tables:

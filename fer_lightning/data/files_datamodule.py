@@ -126,11 +126,7 @@ class FilesDataModule(EmotionDataModule):
         return table.with_splits(splits).with_left_out((*table.left_out, *told))
 
     def opened(self, root: str) -> Path:
-        """Return the folder of a data set; an archive is unpacked into the cache first.
-
-        Raises:
-            DataError: if it does not exist.
-        """
+        """Return the folder of a data set, an archive unpacked into the cache; a DataError if it does not exist."""
         folder = open_root(Path(root).expanduser(), self.cache_dir)
         if not folder.exists():
             raise DataError(f"{short_path(folder)} does not exist; expected a folder, or a .zip or .tar of it")

@@ -96,12 +96,9 @@ class BatchAugment:
         return self.calm_strength if self.calm > 0 and progress >= 1 - self.calm else 1.0
 
     def __call__(self, images: Tensor, keys: Tensor, strength: float = 1.0) -> Tensor:
-        """Return changed copies.
+        """Return changed copies of float images ``(N, C, H, W)`` in 0..1, given the random key of each, int64 ``(N,)``.
 
-        Args:
-            images: float ``(N, C, H, W)`` in 0..1.
-            keys: int64 ``(N,)``: the random key of each draw.
-            strength: 1 for the configured ranges, less for weaker ones; the flip is not weakened.
+        A ``strength`` of 1 stands for the configured ranges, less for weaker ones; the flip is not weakened.
         """
         images = self._move(images, keys, strength)
         if self.brightness > 0 or self.contrast > 0:

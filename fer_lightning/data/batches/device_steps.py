@@ -30,12 +30,10 @@ class DeviceSteps:
         self.training_size: Callable[[float], int] | None = None
 
     def __call__(self, batch: Batch, progress: float, num_classes: int) -> Batch:
-        """Return the batch with float32 images ``(N, c, S, S)``, normalised.
+        """Return a batch of uint8 images ``(N, C, H, W)`` with float32 images ``(N, c, S, S)``, normalised.
 
-        Args:
-            batch: uint8 images ``(N, C, H, W)``; a ``key`` marks training batches.
-            progress: epochs done over epochs to do, 0..1.
-            num_classes: K, the width of the soft labels that mixing makes.
+        A ``key`` marks training batches. Progress is epochs done over epochs to do; mixing makes soft labels of width
+        ``num_classes``.
         """
         wanted = self.preprocessing
         if "key" not in batch:

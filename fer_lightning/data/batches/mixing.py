@@ -57,14 +57,10 @@ class BatchMix:
         return on and (self.calm == 0 or progress < 1 - self.calm)
 
     def __call__(self, batch: Batch, num_classes: int) -> Batch:
-        """Return the batch with mixed images and soft labels; ``label`` is that of the picture of the larger share.
+        """Return float images ``(N, C, H, W)`` mixed, with soft labels ``(N, num_classes)``; so are ``votes``.
 
-        ``index`` and ``key`` stay those of the sample itself.
-
-        Args:
-            batch: float images ``(N, C, H, W)`` of any range, with ``key``; ``soft_label`` is mixed where there is one,
-                else ``label`` is taken as certain; so are ``votes``.
-            num_classes: K, the width of the soft labels.
+        ``label`` becomes that of the picture of the larger share; ``index`` and ``key`` stay as they are. Where a batch
+        has no ``soft_label``, ``label`` is taken as certain.
         """
         images, label = batch["image"], batch["label"]
         draws = uniform(batch["key"], 7, stream=_STREAM)
@@ -92,17 +88,13 @@ class BatchMix:
 
 
 def symmetric_beta(draws: Tensor, alpha: Tensor) -> Tensor:
-    """Return numbers of the distribution Beta(alpha, alpha), float32 ``(N,)``, from two uniform ones each.
+    """Return numbers of the distribution Beta(alpha, alpha), float32 ``(N,)``, from draws ``(N, 2)`` uniform in [0, 1).
 
     If T has Student's distribution with 2 alpha degrees of freedom, then 1/2 + T / (2 sqrt(2 alpha + T^2)) has this
     one, and T is sqrt(2 alpha (u^(-1/alpha) - 1)) cos(2 pi v) (Bailey 1994, doi:10.1090/S0025-5718-1994-1219702-8).
     That is exact for every alpha above 0 and takes the same two numbers always, as rejection does not. Rearranged here
     so that nothing overflows: in 999 of 1000 draws float32 is off by less than 4e-6. The same batch gives the same bits
     on one device; devices may differ among each other by as much.
-
-    Args:
-        draws: float32 ``(N, 2)``, uniform in [0, 1).
-        alpha: ``(N,)``, above 0.
     """
     power = torch.log1p(-draws[:, 0]) / alpha  # log of u^(1 / alpha), with u in (0, 1]
     cosine = torch.cos(2 * math.pi * draws[:, 1])
@@ -113,22 +105,15 @@ def symmetric_beta(draws: Tensor, alpha: Tensor) -> Tensor:
 
 
 def partners(draws: Tensor) -> Tensor:
-    """Return the partner of each sample, int64 ``(N,)``: in one ring through the batch, ordered by the draws.
-
-    Args:
-        draws: ``(N,)``, one uniform number of each sample.
-    """
+    """Return the partner of each sample, int64 ``(N,)``: in one ring through the batch, ordered by draws ``(N,)``."""
     order = torch.argsort(draws, stable=True)
     return torch.empty_like(order).scatter_(0, order, order.roll(-1))
 
 
 def _boxes(images: Tensor, centre: Tensor, area: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which rows ``(N, H)`` and columns ``(N, W)`` lie in each sample's box, in the image's proportions.
+    """Return which rows ``(N, H)`` and columns ``(N, W)`` of images lie in each sample's box, of the image's shape.
 
-    Args:
-        images: ``(N, C, H, W)``.
-        centre: ``(N, 2)``, uniform in [0, 1): where the box's centre stands, as shares of the sides.
-        area: ``(N,)``: share of the image that the whole box would hold.
+    A box has its centre ``(N, 2)`` in shares of the sides and would hold a share ``area``, ``(N,)``, of the image.
     """
     half = area.sqrt()[:, None] / 2
     inside = []

@@ -145,9 +145,7 @@ class SampleTransform:
     def __call__(self, picture: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
         """Return the changed picture, uint8 ``(H, W, C)``; it may be the one given, which is never written to.
 
-        Args:
-            picture: uint8 ``(H, W, C)`` with 1 or 3 channels, C-contiguous.
-            key: int64 of any sign; all random numbers come from it.
+        The picture has 1 or 3 channels and is C-contiguous; all random numbers come from the key, int64 of any sign.
 
         Raises:
             ConfigError: if the pipeline has changed size, channels or type, which :meth:`check` finds beforehand.
@@ -169,11 +167,7 @@ class SampleTransform:
         quiet_threads()  # in a loader process that was spawned
 
     def check(self, channels: int, size: int) -> None:
-        """Try every transform on a made-up picture, whatever its probability, before training does.
-
-        Args:
-            channels: 1 or 3.
-            size: side of the pictures, pixels.
+        """Try every transform on a made-up picture of some channels and side, whatever its probability.
 
         Raises:
             ConfigError: naming the transform that cannot do such pictures or changes their size, channels or type.
@@ -208,11 +202,7 @@ class SampleTransform:
 
 
 def named_transform(name: str) -> SampleTransform | None:
-    """Return the preset of a name, ``None`` for ``none``.
-
-    Raises:
-        ConfigError: if there is no such preset.
-    """
+    """Return the preset of a name, ``None`` for ``none``; raise a ConfigError if there is no such preset."""
     if name not in PRESETS:
         near = _nearest(name, PRESETS)
         raise ConfigError(f"there is no transform preset '{name}'{near}; there are {', '.join(PRESETS)}")
@@ -221,11 +211,7 @@ def named_transform(name: str) -> SampleTransform | None:
 
 
 def quiet_threads(worker: int = 0) -> None:
-    """Keep OpenCV in one thread and off the graphics card: loader processes are the parallelism.
-
-    Args:
-        worker: number of the loader process, as a ``worker_init_fn`` is given it; of no matter.
-    """
+    """Keep OpenCV in one thread and off the graphics card: loader processes are the parallelism."""
     cv2.setNumThreads(0)
     cv2.ocl.setUseOpenCL(False)
 
@@ -367,13 +353,9 @@ def _walk(transform: Any, where: str) -> Iterator[tuple[Any, str]]:
 
 
 def _probe(transform: Any, picture: NDArray[np.uint8], where: str, resizing: list[str]) -> NDArray[np.uint8]:
-    """Run a transform for certain, each part of a group on its own, and return the picture that it makes.
+    """Run a transform for certain, each part of a group on its own, and return the picture ``(H, W, C)`` that it makes.
 
-    Args:
-        transform: a transform or a group of transforms.
-        picture: uint8 ``(H, W, C)``.
-        where: its place in the pipeline.
-        resizing: gathers the names of those that change the size.
+    ``where`` is its place in the pipeline; ``resizing`` gathers the names of those that change the size.
     """
     library = _library()
     if isinstance(transform, (library.Compose, library.Sequential)):

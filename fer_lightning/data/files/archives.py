@@ -224,11 +224,7 @@ def _unpack_tar(raw: BinaryIO, unpacking: _Unpacking, bar: tqdm[Any]) -> None:
 
 
 class _ShortReads:
-    """A stream of which nobody reads very much at once: ``tarfile`` would read a whole header, however long.
-
-    Args:
-        stream: readable and seekable.
-    """
+    """A stream of which nobody reads very much at once: ``tarfile`` would read a whole header, however long."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -320,11 +316,7 @@ class _Unpacking:
                 raise self.refuse(name, f"it links out of the folder, to {excerpt(target, 60)}")
 
     def _place(self, name: str) -> Path | None:
-        """Return where an entry belongs, ``None`` for one that is left out.
-
-        Raises:
-            DataError: if it does not belong into the folder, or there are too many entries.
-        """
+        """Return where an entry belongs, ``None`` for one that is left out; refuse one outside of the folder."""
         self._count_entry(name)
         path = _slashes(name)
         if path.startswith("/") or re.match("[A-Za-z]:", path) or "\0" in path or ".." in path.split("/"):

@@ -339,16 +339,10 @@ def _scale_integers(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def cropped(picture: NDArray[np.uint8], box: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return a part of a picture.
+    """Return a part of a picture uint8 ``(H, W, C)``, filled by repeating its border where it reaches beyond it.
 
-    What lies outside of the picture is filled by repeating its border: a face at the border stays in the middle.
-
-    Args:
-        picture: uint8 ``(H, W, C)``.
-        box: int64 ``(4,)``: x, y, width, height of the part, pixels.
-
-    Returns:
-        uint8 ``(height, width, C)``, a view where nothing is filled.
+    So a face at the border stays in the middle. The box is int64 ``(4,)``: x, y, width, height, pixels. Returned is
+    uint8 ``(height, width, C)``, a view where nothing is filled.
 
     Raises:
         DataError: for a box without pixels, one that lies wholly outside, or one far larger than the picture.

@@ -62,7 +62,7 @@ def index_images(
     allow_outside: bool = False,
     cache_dir: Path | None = None,
 ) -> ImageIndex:
-    """Decode files once and note what they hold.
+    """Decode files once and note what they hold; bad ones are named in the index, nothing is raised for them.
 
     Args:
         root: folder that the paths are relative to.
@@ -71,9 +71,6 @@ def index_images(
         max_pixels: files with more pixels are bad.
         allow_outside: whether paths and links may lead out of ``root``.
         cache_dir: where the index is kept; ``None`` for the user's cache folder.
-
-    Returns:
-        The index. Bad files are named in it, nothing is raised for them.
     """
     key = f"index-v{_FORMAT}-{max_pixels}-{int(allow_outside)}-{_files_digest(root, paths, boxes)}"
 
@@ -137,11 +134,7 @@ def _build(
 
 
 class _Fence:
-    """The folder that files must not lie outside of, once links are followed.
-
-    Args:
-        root: the folder.
-    """
+    """The folder that files must not lie outside of, once links are followed."""
 
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root)

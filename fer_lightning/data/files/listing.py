@@ -116,11 +116,7 @@ def _no_image(listing: Listing) -> DataError:
 
 
 def _bad_files(listing: Listing, index: ImageIndex, on_error: OnError) -> list[tuple[str, str]]:
-    """Return (file, reason) of the bad files.
-
-    Raises:
-        DataError: for the first one if ``on_error`` is ``raise``, or if more than half are bad.
-    """
+    """Return (file, reason) of the bad files, unless they are to be raised or more than half are bad."""
     found = [(str(listing.paths[row]), str(why)) for row, why in zip(index.bad, index.reasons, strict=True)]
     if found:
         path, reason = found[0]

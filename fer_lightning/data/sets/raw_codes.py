@@ -16,11 +16,7 @@ __all__ = ["code_of", "expected_codes", "is_coded_tree", "list_code_folders", "s
 
 
 def scheme_with(classes: int) -> LabelScheme:
-    """Return the seven expressions, or the eight, which have contempt too.
-
-    Raises:
-        ConfigError: for another number.
-    """
+    """Return the seven expressions, or the eight, which have contempt too; raise a ConfigError for another number."""
     if classes not in (7, 8):
         raise ConfigError(f"data.classes must be 7 or 8 (with contempt), not {classes}")
     return EIGHT if classes == 8 else SEVEN

@@ -124,11 +124,7 @@ class ShardsDataModule(StoredDataModule):
         )
 
     def set_draws(self, draws: Mapping[str, int]) -> None:
-        """Refuse: shards come in the order in which they lie.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Raise a ConfigError: shards come in the order in which they lie."""
         raise ConfigError(
             "shards cannot be reweighted: convert the set with `fer data convert --to arrow` and use ArrowDataModule"
         )

@@ -42,11 +42,7 @@ class Balance:
 
 
 def parse_balance(text: str) -> Balance:
-    """Read ``none``, ``cap:<n>``, ``oversample`` or ``weighted``.
-
-    Raises:
-        ConfigError: for anything else.
-    """
+    """Read ``none``, ``cap:<n>``, ``oversample`` or ``weighted``; raise a ConfigError for anything else."""
     kind, colon, number = text.strip().lower().partition(":")
     if not colon and kind == "none":
         return Balance()
@@ -149,12 +145,8 @@ def draws_per_class(
 def largest_remainder(shares: NDArray[np.float64], total: int) -> NDArray[np.int64]:
     """Divide ``total`` in proportion to ``shares``, in whole numbers that are less than 1 off and sum to it exactly.
 
-    Args:
-        shares: float64 ``(K,)``, 0 or more, not all 0.
-        total: what is divided, 0 or more.
-
-    Returns:
-        int64 ``(K,)``. Of equal remainders the first ones are rounded up.
+    Shares are float64 ``(K,)``, 0 or more, not all 0. Returned is int64 ``(K,)``; of equal remainders the first ones
+    are rounded up.
     """
     # Rounded, because remainders that differ in their last bit must count as equal.
     exact = np.round(total * (shares / shares.sum()), 9)

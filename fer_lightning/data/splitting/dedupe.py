@@ -91,12 +91,7 @@ class Cleaning(NamedTuple):
 
 
 class _Links:
-    """Rows as nodes: identical images (or thumbnails) are one node, near-duplicates are edges between nodes.
-
-    Args:
-        digests: uint8 ``(N, D)``.
-        pairs: near-duplicates.
-    """
+    """Rows as nodes: identical images (or thumbnails) are one node, near-duplicates are edges between nodes."""
 
     def __init__(self, digests: NDArray[np.uint8], pairs: Pairs) -> None:
         same = pairs.distance == 0

@@ -27,11 +27,7 @@ _FORMAT = 1  # raise it whenever the same images would give other thumbnails
 
 
 def check_folds(folds: int | None, fold: int, fold_seed: int = 0) -> None:
-    """Refuse a fold that cannot be.
-
-    Raises:
-        ConfigError: if ``folds`` is below 2, ``fold`` is not one of them, or is given without ``folds``.
-    """
+    """Raise a ConfigError if ``folds`` is below 2, ``fold`` is not one of them, or is given without ``folds``."""
     if folds is not None and folds < 2:
         raise ConfigError(f"data.folds must be at least 2, or null for none, not {folds}")
     if folds is None and (fold or fold_seed):
@@ -137,14 +133,9 @@ def fold_splits(
 
 
 def linked_names(table: SamplesTable, near: bool, cache_dir: Path | None) -> NDArray[np.void]:
-    """Return the group of each row (:func:`.linked_groups`) as one value, ``(N,)``.
+    """Return the group of each row as one value, ``(N,)``; arguments and groups are those of :func:`.linked_groups`.
 
     A table without thumbnails gets cached ones, for which all its images are looked at once.
-
-    Args:
-        table: the samples.
-        near: whether near-duplicates are linked.
-        cache_dir: where thumbnails and pairs are kept; ``None`` for the user's cache folder.
     """
     if near and table.thumbnails is None:
         content = hashlib.blake2b(table.digests.tobytes(), digest_size=16).hexdigest()

@@ -71,21 +71,15 @@ _PARTNERS = 64  # later rows that one row is compared with: bounds the work on l
 def thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the gray thumbnail of a picture, uint8 ``(S, S)``: the mean of the area that each of its pixels covers.
 
-    Whole numbers only take part until the last division, so that it is the same on every machine.
-
-    Args:
-        picture: uint8 ``(H, W, 1 or 3)``, of any size; a picture that is not square is squeezed.
+    The picture is uint8 ``(H, W, 1 or 3)``; one that is not square is squeezed. Whole numbers only take part until the
+    last division, so that it is the same on every machine.
     """
     small: NDArray[np.uint8] = _shrink(picture.transpose(2, 0, 1)[None])[0]
     return small
 
 
 def thumbnails(images: ImageArray) -> NDArray[np.uint8]:
-    """Return the thumbnails of images, uint8 ``(N, S, S)``, as :func:`thumbnail` makes them.
-
-    Args:
-        images: uint8 ``(N, 1 or 3, H, W)``, read in chunks.
-    """
+    """Return the thumbnails of images, uint8 ``(N, S, S)``, as :func:`thumbnail` makes them, in chunks."""
     small = np.empty((len(images), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     chunk = max(_CHUNK // max(int(np.prod(images.shape[1:])), 1), 1)
     with tqdm(total=len(images), desc="thumbnails", unit="image", disable=None, leave=False) as bar:

@@ -62,16 +62,9 @@ def grouped_stratified_holdout(
 def grouped_holdout(
     labels: NDArray[np.int64], groups: NDArray[Any], wanted: Sequence[int], seed: int
 ) -> NDArray[np.bool_]:
-    """Choose at most so many rows of each class, never splitting a group.
+    """Choose at most so many rows of each class (``wanted``, by label), never splitting a group.
 
-    Args:
-        labels: int64 ``(N,)``, not negative.
-        groups: ``(N, ...)``: rows with equal values stay together.
-        wanted: rows to choose of each class, by label.
-        seed: chooses which groups.
-
-    Returns:
-        bool ``(N,)``: true for the chosen rows.
+    Arguments and result are those of :func:`grouped_stratified_holdout`.
 
     Raises:
         DataError: if labels and groups differ in length.
@@ -139,16 +132,9 @@ def drop_overlap(
 
 
 def check_splits(table: SamplesTable, stage: str, devices: int, owner: str) -> None:
-    """See that each split of a stage has a sample for every device.
+    """Raise a DataError unless each split of a stage (``fit``, ``validate``, ...) has a sample for every device.
 
-    Args:
-        table: the samples.
-        stage: verb of the trainer: ``fit``, ``validate``, ``test`` or ``predict``.
-        devices: number of devices that share them.
-        owner: who has them, for the message.
-
-    Raises:
-        DataError: if not.
+    The message names ``owner``, who has the samples.
     """
     counts = {split: len(table.rows(split)) for split in SPLITS}
     found = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count) or "nothing"
@@ -163,16 +149,10 @@ def check_splits(table: SamplesTable, stage: str, devices: int, owner: str) -> N
 
 
 def group_digests(digests: NDArray[np.uint8], component: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Name each group of rows by the smallest content hash in it.
+    """Name each group of rows by the smallest content hash in it, uint8 ``(N, D)``.
 
-    Such a name does not depend on the order of the rows, so that the same files give the same split anywhere.
-
-    Args:
-        digests: uint8 ``(N, D)``: content hash of each image.
-        component: int64 ``(N,)``: rows with equal numbers form a group.
-
-    Returns:
-        uint8 ``(N, D)``: equal for the rows of a group.
+    The name does not depend on the order of the rows, so that the same files give the same split anywhere. Rows with
+    equal numbers in ``component``, int64 ``(N,)``, form a group.
     """
     if not len(digests):
         return digests
@@ -188,11 +168,7 @@ def group_digests(digests: NDArray[np.uint8], component: NDArray[np.int64]) -> N
 def missing_splits(
     splits: NDArray[np.str_], val_fraction: float, test_fraction: float, test_per_class: int | None = None
 ) -> tuple[str, ...]:
-    """Return which parts :func:`complete_splits` would make: ``test``, ``val``, both or none, in this order.
-
-    Raises:
-        ConfigError: if a fraction is out of range.
-    """
+    """Return which parts :func:`complete_splits` would make, ``test`` before ``val``, with its ConfigErrors."""
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
             raise ConfigError(f"data.{name} must be at least 0 and below 1, not {fraction:g}")
@@ -266,11 +242,7 @@ def _exactly(
     seed: int,
     class_names: Sequence[str],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Choose ``count`` rows of each class.
-
-    Returns:
-        ``(chosen, surplus)``, bool ``(N,)`` each: surplus rows belong to chosen groups but exceed ``count``.
-    """
+    """Return ``count`` chosen rows of each class, and the surplus rows of their groups, bool ``(N,)`` each."""
     have = np.bincount(labels)
     wanted = np.where(have > 0, count, 0)
     held = grouped_holdout(labels, groups, wanted.tolist(), seed)

@@ -21,11 +21,7 @@ _OWN = ("label", "class_name", "split", "source", "file", "digest", "source_dige
 
 
 def arrow_schema(table: SamplesTable, with_image: bool) -> Any:
-    """Return the schema (``pyarrow.Schema``) of the stored columns of a table.
-
-    Args:
-        table: what is to be stored.
-        with_image: whether the first column is the encoded image.
+    """Return the schema (``pyarrow.Schema``) of the stored columns of a table, with the encoded image or without.
 
     Raises:
         DataError: if a further column has the name of one of ours.
@@ -45,12 +41,9 @@ def no_digests() -> NDArray[np.uint8]:
 
 
 def arrow_columns(table: SamplesTable, rows: NDArray[np.int64], digests: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return the columns of some rows as Arrow arrays by name, without the images.
+    """Return the columns of rows int64 ``(M,)`` as Arrow arrays by name, without the images.
 
-    Args:
-        table: where they come from.
-        rows: int64 ``(M,)``.
-        digests: uint8 ``(M, 16)``: of the pixels as they are stored.
+    The digests, uint8 ``(M, 16)``, are those of the pixels as they are stored.
     """
     pa = need("pyarrow")
     names = np.array(table.class_names)
@@ -87,17 +80,10 @@ def _bytes_column(pa: Any, values: NDArray[np.uint8]) -> Any:
 def table_of_columns(
     columns: Any, images: ImageArray, stored: StoredSet, root: Path | None, where: str
 ) -> SamplesTable:
-    """Return the samples table of stored columns.
-
-    Args:
-        columns: ``pyarrow.Table`` without the images.
-        images: the images, one for each row.
-        stored: what the set says of itself.
-        root: folder of the set.
-        where: names the set in complaints.
+    """Return the samples table of stored columns, a ``pyarrow.Table`` without the images.
 
     Raises:
-        DataError: if columns are missing, or rows are not as many as the set says.
+        DataError: if columns are missing, or rows are not as many as the set says; ``where`` names the set.
     """
     missing = [name for name in (*_OWN[:7], *stored.groups) if name not in columns.column_names]
     if missing:

@@ -106,15 +106,7 @@ def convert(
 
 
 def check_target(out: Path, to: Format) -> Path:
-    """Return the destination, absolute, after checking that nothing is there.
-
-    Args:
-        out: folder or file to write.
-        to: the form.
-
-    Raises:
-        ConfigError: if something is, or the name does not suit the form.
-    """
+    """Return the destination, absolute; raise a ConfigError if it is in use, or its name does not suit the form."""
     target = Path(os.path.realpath(out.expanduser()))
     suffix = _FILES.get(to)
     if suffix is not None and target.suffix.lower() != suffix:
@@ -148,11 +140,7 @@ class _Writing:
         self.description = description
 
     def write(self, part: Path) -> tuple[StoredSet, int]:
-        """Write everything; return the description and the number of rows left out.
-
-        Args:
-            part: an empty folder, or, for a format of one file, its path.
-        """
+        """Write everything into an empty folder or one file; return the description and the number of rows left out."""
         if self.to == "csv":
             digests, written = write_pixel_csv(part, self.table, self.images)
             flush(part)
@@ -252,11 +240,7 @@ def _statistics(images: ImageArray, rows: NDArray[np.int64]) -> tuple[tuple[floa
 
 
 def _publish(part: Path, target: Path) -> None:
-    """Rename; an empty folder of that name is replaced.
-
-    Raises:
-        ConfigError: if something came to stand there meanwhile.
-    """
+    """Rename; an empty folder of that name is replaced, a ConfigError for anything else that stands there by now."""
     taken = ConfigError(one_line(f"{short_path(target)}: was made by somebody else meanwhile"))
     if part.is_file() and target.exists():
         raise taken  # renaming would overwrite it

@@ -73,14 +73,10 @@ class StoredSet:
 
 
 def parse_metadata(text: str | bytes, where: str) -> StoredSet:
-    """Return the description that a text holds.
-
-    Args:
-        text: JSON.
-        where: names the file in complaints.
+    """Return the description that a JSON text holds.
 
     Raises:
-        DataError: if it is damaged or was written by a newer program.
+        DataError: if it is damaged or was written by a newer program; ``where`` names the file.
     """
     try:
         content = json.loads(text)
@@ -104,14 +100,10 @@ def parse_metadata(text: str | bytes, where: str) -> StoredSet:
 
 
 def read_metadata(folder: Path, formats: Sequence[str]) -> StoredSet:
-    """Read the description of the set in a folder.
-
-    Args:
-        folder: the converted set.
-        formats: formats that the caller can read.
+    """Read the description of the converted set in a folder.
 
     Raises:
-        DataError: if there is none, it is damaged, or the set has another format.
+        DataError: if there is none, it is damaged, or the set has none of the formats that the caller can read.
     """
     path = folder / METADATA
     how = f"`fer data convert --to {formats[0]}`"
@@ -134,12 +126,7 @@ def read_metadata(folder: Path, formats: Sequence[str]) -> StoredSet:
 
 
 def describe_files(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return size and checksum of data files, and see to it that they are on the disk.
-
-    Args:
-        folder: where they are.
-        names: paths relative to it, with forward slashes.
-    """
+    """Return size and checksum of files in a folder by name, and see to it that they are on the disk."""
     described = {}
     for name in names:
         path = folder / name
@@ -154,7 +141,7 @@ def check_files(folder: Path, stored: StoredSet, verify: bool = False) -> None:
     Args:
         folder: the converted set.
         stored: what it says of itself.
-        verify: read them all and compare their checksums, too; the sizes are always compared.
+        verify: compare the checksums, too; the sizes are always compared.
 
     Raises:
         DataError: naming the first file that is missing, truncated or changed.
@@ -182,11 +169,7 @@ def check_files(folder: Path, stored: StoredSet, verify: bool = False) -> None:
 
 
 def need(module: str) -> Any:
-    """Import a package of the extra ``large``.
-
-    Raises:
-        MissingExtraError: if it is not installed.
-    """
+    """Import a package of the extra ``large``; raise a MissingExtraError if it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError:

@@ -42,11 +42,7 @@ class EncodedImages(LazyImages):
         return images
 
     def decoded(self, content: bytes, row: int) -> NDArray[np.uint8]:
-        """Return the pixels of an encoded image, uint8 ``(C, H, W)``.
-
-        Raises:
-            DataError: naming the row, if they cannot be read or have another size.
-        """
+        """Return the pixels of an encoded image, uint8 ``(C, H, W)``; a DataError names the row of a bad one."""
         try:
             picture = to_planes(decode(content, channels=self.shape[1]))
         except DataError as error:
@@ -57,13 +53,9 @@ class EncodedImages(LazyImages):
         return picture
 
     def encoded(self, rows: NDArray[np.int64]) -> list[bytes]:
-        """Return the images of some rows as they are stored.
+        """Return the stored images of rows, int64 ``(M,)``: of each the bytes of a JPEG, PNG or WebP file, in order.
 
-        Args:
-            rows: int64 ``(M,)``; a row may stand in it more than once.
-
-        Returns:
-            The bytes of one JPEG, PNG or WebP file for each row, in the order of ``rows``.
+        A row may be asked for more than once.
         """
         raise NotImplementedError
 

@@ -31,12 +31,7 @@ _CHUNK_ROWS = 512
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns pixels into the bytes of a file.
-
-    Args:
-        encoding: which kind of file.
-        quality: of JPEG and WebP, 1..100.
-    """
+    """Turns pixels into the bytes of a file; the quality is that of JPEG and WebP, 1..100."""
 
     encoding: Encoding = "jpeg"
     quality: int = 92
@@ -48,11 +43,7 @@ class Encoder:
             raise ConfigError(f"quality must be 1 to 100, not {self.quality}")
 
     def encode(self, image: NDArray[np.uint8]) -> tuple[bytes, NDArray[np.uint8]]:
-        """Return the file of an image and the digest of the pixels that are read from it, uint8 ``(16,)``.
-
-        Args:
-            image: uint8 ``(C, H, W)`` of 1 or 3 channels.
-        """
+        """Return the file of an image ``(C, H, W)`` and the digest of the pixels that it holds, uint8 ``(16,)``."""
         picture = to_picture(image)
         out = io.BytesIO()
         drawn = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
@@ -83,12 +74,7 @@ class EncodedChunk:
 
 
 def chunks_of(rows: NDArray[np.int64], shape: tuple[int, ...]) -> list[NDArray[np.int64]]:
-    """Cut rows into parts whose pixels fit into memory several times over.
-
-    Args:
-        rows: int64 ``(N,)``.
-        shape: of one image.
-    """
+    """Cut rows, int64 ``(N,)``, into parts whose pixels (an image has ``shape``) fit into memory several times over."""
     count = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(1, int(np.prod(shape)))))
     return [rows[start : start + count] for start in range(0, len(rows), count)]
 
@@ -96,16 +82,9 @@ def chunks_of(rows: NDArray[np.int64], shape: tuple[int, ...]) -> list[NDArray[n
 def encoded_chunks(
     images: ImageArray, rows: NDArray[np.int64], encoder: Encoder, num_workers: int | None = None
 ) -> Iterator[EncodedChunk]:
-    """Read and encode images; while threads encode one chunk, the next is read.
+    """Read and encode images in the order of ``rows``, int64 ``(N,)``; threads encode one chunk while the next is read.
 
-    Args:
-        images: what to encode; it is read by one thread only.
-        rows: int64 ``(N,)``: in this order.
-        encoder: how.
-        num_workers: encoding threads; ``None`` for one for each core.
-
-    Yields:
-        The rows in their order, every row once.
+    Images are read by one thread only; ``num_workers`` encode, ``None`` stands for one for each core.
     """
     threads = (os.cpu_count() or 1) if num_workers is None else max(1, num_workers)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")

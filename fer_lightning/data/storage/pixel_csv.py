@@ -23,11 +23,7 @@ _USAGE_OF_SPLIT = dict(zip(SPLITS, USAGES, strict=True))
 
 
 def check_pixel_csv(table: SamplesTable, channels: int) -> None:
-    """Check that a table can be written in this form.
-
-    Raises:
-        ConfigError: for other classes than FER2013's, or colour.
-    """
+    """Raise a ConfigError for a table of other classes than FER2013's, or colour."""
     if table.class_names != SEVEN.class_names:
         raise ConfigError(
             f"the pixel form knows the classes {', '.join(SEVEN.class_names)} only, not "
@@ -40,13 +36,8 @@ def check_pixel_csv(table: SamplesTable, channels: int) -> None:
 def write_pixel_csv(path: Path, table: SamplesTable, images: ImageArray) -> tuple[NDArray[np.uint8], int]:
     """Write the rows that a split uses; the form has no place for others, nor for further columns.
 
-    Args:
-        path: the file.
-        table: labels and splits.
-        images: gray ones, one for each row.
-
-    Returns:
-        Digests uint8 ``(N, 16)`` of all rows, zeros where a row was left out, and the number of rows written.
+    Images are gray ones, one for each row. Returned are digests uint8 ``(N, 16)`` of all rows, zeros where a row was
+    left out, and the number of rows written.
     """
     digests = np.zeros((len(table), DIGEST_BYTES), np.uint8)
     rows = np.flatnonzero(table.splits != "")

@@ -51,22 +51,14 @@ class ShardAddress:
 
     @property
     def cache_dir(self) -> Path:
-        """Where downloads are kept.
-
-        Raises:
-            ConfigError: if there is no place.
-        """
+        """Where downloads are kept; a ConfigError if there is no place."""
         folder = default_cache_dir() if self._cache_dir is None else self._cache_dir.expanduser()
         if folder is None:
             raise ConfigError("there is no home folder to keep downloads in: pass --data.cache_dir")
         return folder / "shards" / hashlib.blake2b(self.root.encode(), digest_size=8).hexdigest()
 
     def description(self) -> StoredSet:
-        """Download and return what the set says of itself.
-
-        Raises:
-            DataError: if it cannot be had.
-        """
+        """Download and return what the set says of itself; raise a DataError if it cannot be had."""
         with tempfile.TemporaryDirectory() as folder:
             content = self._downloaded(METADATA, Path(folder) / METADATA).read_bytes()
         stored = parse_metadata(content, f"{self.root}/{METADATA}")
@@ -75,11 +67,7 @@ class ShardAddress:
         return stored
 
     def index(self, stored: StoredSet) -> Path:
-        """Return the downloaded file of columns; it is downloaded once for each content.
-
-        Raises:
-            DataError: if it cannot be had, or is another one than the description says.
-        """
+        """Return the file of columns, downloaded once for each content; a DataError if it is not as described."""
         expected = stored.files.get(INDEX, {}).get("blake2b")
         path = self.cache_dir / f"{expected}.parquet"
         if not path.exists():
@@ -109,11 +97,7 @@ class ShardAddress:
         return path
 
     def open(self, split: str, **options: Any) -> Any:
-        """Return litdata's ``StreamingDataset`` of the shards of a split; samples are (row, encoded image).
-
-        Raises:
-            DataError: if they cannot be had.
-        """
+        """Return litdata's ``StreamingDataset`` of a split, of (row, encoded image), or raise a DataError."""
         quiet_litdata()
         streaming = need("litdata.streaming")
         place = f"{self.root}/{split or UNUSED}"

@@ -67,14 +67,10 @@ class SetWriter(Protocol):
         """Write some rows."""
 
     def finish(self, digests: NDArray[np.uint8]) -> list[str]:
-        """Write what is left.
+        """Write what is left; digests, uint8 ``(N, 16)``, are those of the images as stored, in the table's order.
 
-        Args:
-            digests: uint8 ``(N, 16)``: content hash of each image as it was stored, in the order of the table.
-
-        Returns:
-            The names of the data files in the folder, of which sizes and checksums are kept; none for a set that is
-            one file.
+        Returned are the names of the data files in the folder, of which sizes and checksums are kept; none for a set
+        that is one file.
         """
 
     def close(self) -> None:
@@ -94,10 +90,7 @@ class _InOrder:
 class ArrowSetWriter(_InOrder):
     """Hugging Face ``datasets`` on disk, as ``datasets.load_from_disk`` opens it: Arrow streams, never read as a whole.
 
-    Args:
-        folder: where to write.
-        table: what to write.
-        file_bytes: from this size on, a new file is begun.
+    After ``file_bytes`` a new file is begun.
     """
 
     def __init__(self, folder: Path, table: SamplesTable, file_bytes: int = _ARROW_FILE_BYTES) -> None:
@@ -157,12 +150,7 @@ class ArrowSetWriter(_InOrder):
 
 
 class ParquetSetWriter(_InOrder):
-    """One Parquet file in small row groups, with page checksums.
-
-    Args:
-        path: the file.
-        table: what to write.
-    """
+    """One Parquet file in small row groups, with page checksums."""
 
     def __init__(self, path: Path, table: SamplesTable) -> None:
         self.path = path
@@ -198,13 +186,7 @@ class ParquetSetWriter(_InOrder):
 
 
 class FolderSetWriter(_InOrder):
-    """``<split>/<class>/<row>.png`` (or another suffix) and ``manifest.csv``.
-
-    Args:
-        folder: where to write.
-        table: what to write.
-        suffix: of the files.
-    """
+    """``<split>/<class>/<row>.png`` (or another suffix) and ``manifest.csv``."""
 
     def __init__(self, folder: Path, table: SamplesTable, suffix: str = SUFFIXES["png"]) -> None:
         self.folder = folder
@@ -247,11 +229,6 @@ class ShardSetWriter:
 
     Training rows are laid out in a fixed random order: a reader shuffles shards and the images inside each, so that
     neighbours stay near, and a table sorted by class would give batches of one class.
-
-    Args:
-        folder: where to write.
-        table: what to write.
-        shard_bytes: size of a shard.
     """
 
     def __init__(self, folder: Path, table: SamplesTable, shard_bytes: int = _SHARD_BYTES) -> None:

@@ -65,11 +65,7 @@ class BadRows:
         self.places: list[tuple[str, str]] = []
 
     def add(self, place: str, error: DataError) -> None:
-        """Note a bad row.
-
-        Args:
-            place: where it is, for example ``line 7``.
-            error: what was expected and what was found.
+        """Note a bad row by its place (``line 7``) and what was expected and found.
 
         Raises:
             DataError: with file, place and reason, of the type of ``error``, unless bad rows are skipped.
@@ -86,14 +82,7 @@ class BadRows:
             self.reasons.append(one_line(f"{place}: {reason}", MESSAGE - 50))
 
     def check_share(self, total: int) -> None:
-        """Refuse a data set of which more than half is bad.
-
-        Args:
-            total: number of rows, good and bad.
-
-        Raises:
-            DataError: with the counts and the first reason.
-        """
+        """Raise a DataError with the counts and the first reason if more than half of ``total`` rows are bad."""
         if 2 * self.count > total:
             counts = f"{self.count:,} of {total:,} rows are bad, too many to skip; the first: "
             raise DataError(one_line(self.prefix + counts + self.reasons[0]))
@@ -129,11 +118,7 @@ def warn_left_out(where: str, left_out: Sequence[tuple[str, str]]) -> None:
 
 
 def check_on_error(value: str) -> None:
-    """Check that a value is one of :data:`OnError`.
-
-    Raises:
-        ConfigError: if it is not.
-    """
+    """Raise a ConfigError unless a value is one of :data:`OnError`."""
     if value not in ("raise", "skip"):
         raise ConfigError(f"on_error must be 'raise' or 'skip', not {excerpt(value)}")
 

@@ -25,19 +25,15 @@ _LOG = logging.getLogger(__name__)
 def cached_arrays(
     key: str, build: Callable[[], dict[str, NDArray[Any]]], cache_dir: Path | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Return the arrays stored under a key; where there are none, build and store them.
+    """Return the arrays stored under a key, writable; where there are none, build and store them.
 
-    One uncompressed ``.npz`` holds them, with a checksum per array. It is written beside its place, flushed and
-    renamed: another process sees all of it or nothing. A damaged file is built anew with a warning. Where nothing can
-    be written there is one warning and no cache.
+    One uncompressed ``.npz`` holds them, with a checksum per array, written at once: another process sees all of it or
+    nothing. A damaged file is built anew with a warning; where none can be written there is one warning and no cache.
 
     Args:
         key: file name without suffix: a digest of the source, and everything else that the arrays depend on.
-        build: gives the arrays; its errors pass through, and nothing is stored then.
+        build: gives the arrays by name; its errors pass through, and nothing is stored then.
         cache_dir: where to keep them; ``None`` for :func:`default_cache_dir`.
-
-    Returns:
-        The arrays by name, writable, each on its own memory.
     """
     folder = default_cache_dir() if cache_dir is None else cache_dir.expanduser()
     if folder is None:
@@ -52,10 +48,7 @@ def cached_arrays(
 
 
 def default_cache_dir() -> Path | None:
-    """Return ``$FER_CACHE_DIR``, else ``$XDG_CACHE_HOME/fer_lightning``, else ``~/.cache/fer_lightning``.
-
-    ``None`` where not even a home folder is known.
-    """
+    """Return ``$FER_CACHE_DIR``, else ``$XDG_CACHE_HOME/fer_lightning``, else ``~/.cache/fer_lightning``, if any."""
     try:
         if os.environ.get("FER_CACHE_DIR"):
             return Path(os.environ["FER_CACHE_DIR"]).expanduser()

@@ -60,12 +60,7 @@ class LazyImages:
 
 
 class SubsetImages(LazyImages):
-    """Some rows of other images.
-
-    Args:
-        images: what to take from.
-        rows: int64 ``(M,)``.
-    """
+    """Some rows, int64 ``(M,)``, of other images."""
 
     def __init__(self, images: ImageArray, rows: NDArray[np.int64]) -> None:
         super().__init__(len(rows), images.shape[1], images.shape[2])
@@ -77,11 +72,7 @@ class SubsetImages(LazyImages):
 
 
 class ConcatImages(LazyImages):
-    """Several image arrays of one shape, one after the other.
-
-    Args:
-        parts: at least one.
-    """
+    """Several image arrays of one shape, at least one, one after the other."""
 
     def __init__(self, parts: Sequence[ImageArray]) -> None:
         shapes = {part.shape[1:] for part in parts}

@@ -54,11 +54,7 @@ class ManifestFile:
         return "row" if self.path.suffix.lower() == ".parquet" else "line"
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """Return a column as numbers, NaN where nothing stands.
-
-        Raises:
-            DataError: naming the row, if something else stands there.
-        """
+        """Return a column as numbers, NaN for nothing; raise a DataError that names the row for anything else."""
         values = np.full(len(self.lines), np.nan)
         for row, text in enumerate(self.columns[name].tolist()):
             if text.strip():
@@ -183,13 +179,7 @@ def _holds_many(kind: Any) -> bool:
 
 
 def manifest_text(table: SamplesTable, paths: NDArray[np.str_], extra: Mapping[str, NDArray[Any]] | None = None) -> str:
-    """Return the CSV text of a manifest.
-
-    Args:
-        table: the samples.
-        paths: ``(N,)``: what stands in the column ``path``.
-        extra: further columns.
-    """
+    """Return the CSV text of a manifest of samples, with ``(N,)`` paths and further columns."""
     names = np.array(table.class_names)
     columns: dict[str, NDArray[Any]] = {"path": paths, "label": names[table.labels], "split": table.splits}
     columns |= {"source": table.sources, **table.groups, **(extra or {})}
@@ -209,14 +199,7 @@ def _texts(column: NDArray[Any]) -> list[str]:
 
 
 def rows_to_keep(path: Path, files: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """Tell which rows a manifest names in its column ``path``.
-
-    Args:
-        path: the manifest.
-        files: ``(N,)``: file of each row of the data set.
-
-    Returns:
-        bool ``(N,)``.
+    """Tell which of the files ``(N,)`` of a data set a manifest names in its column ``path``, bool ``(N,)``.
 
     Raises:
         DataError: if the manifest names files that the data set has not.

@@ -25,11 +25,7 @@ DIGEST_BYTES = 16
 
 
 def content_digests(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a BLAKE2b digest of each image's pixels, uint8 ``(N, 16)``; identical images have identical digests.
-
-    Args:
-        images: uint8 ``(N, ...)``.
-    """
+    """Return a BLAKE2b digest of the pixels of each image in uint8 ``(N, ...)``, uint8 ``(N, 16)``."""
     digests = np.empty((len(images), DIGEST_BYTES), np.uint8)
     for row, image in enumerate(images):
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=DIGEST_BYTES).digest()

@@ -88,9 +88,7 @@ def with_soft_labels(
 def declared(votes: NDArray[np.float32] | None, files: Sequence[str]) -> dict[str, Any]:
     """Return what a report must say of annotation beyond the labels, under ``further_annotation``; empty without any.
 
-    Args:
-        votes: float32 ``(N, K)``: the soft labels that are used for an auxiliary head, ``None`` without.
-        files: the files of soft labels that are trained on.
+    Votes are float32 ``(N, K)``, those that an auxiliary head learns; files those of soft labels that are trained on.
     """
     further = ["votes of the training rows, for an auxiliary head"] if votes is not None else []
     further += [f"probabilities of the training rows from {', '.join(files)}"] if files else []
@@ -98,11 +96,7 @@ def declared(votes: NDArray[np.float32] | None, files: Sequence[str]) -> dict[st
 
 
 def read_soft_labels(path: Path, class_names: Sequence[str]) -> _Stored:
-    """Read a file of soft labels.
-
-    Args:
-        path: ``.csv`` or ``.npz``.
-        class_names: the data's classes.
+    """Read the probabilities of the data's classes in a file, ``.csv`` or ``.npz``.
 
     Raises:
         DataError: if it is missing or malformed; the message names the row.
@@ -174,11 +168,7 @@ def _kind(key: str) -> str:
 
 
 def _order(columns: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    """Return the column of each class.
-
-    Raises:
-        DataError: unless the columns are the classes.
-    """
+    """Return the column of each class; raise a DataError unless the columns are the classes."""
     found: dict[str, int] = {}
     for position, column in enumerate(columns):
         try:
@@ -191,11 +181,7 @@ def _order(columns: Sequence[str], class_names: Sequence[str]) -> list[int]:
 
 
 def _checked(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float32]:
-    """Return probabilities whose rows sum to 1.
-
-    Raises:
-        DataError: if they are none.
-    """
+    """Return probabilities whose rows sum to 1; raise a DataError if they are none."""
     totals = values.sum(axis=1)
     wrong = np.flatnonzero(~((values >= 0).all(axis=1) & (np.abs(totals - 1) < _SUM_TOLERANCE)))  # NaN is wrong too
     if len(wrong):
@@ -209,10 +195,7 @@ def _checked(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.fl
 
 
 def _matched(table: SamplesTable, stored: Sequence[_Stored]) -> NDArray[np.float32]:
-    """Return soft labels ``(N, K)``: for training rows from the files, for the others their labels.
-
-    Several entries for one picture are averaged.
-    """
+    """Return soft labels ``(N, K)``: for training rows the mean of their entries in the files, else their labels."""
     soft: NDArray[np.float32] = np.eye(len(table.class_names), dtype=np.float32)[table.labels]
     rows = table.rows("train")
     own = {

@@ -216,12 +216,9 @@ def parent_candidates(table: SamplesTable) -> NDArray[np.int64]:
 
 
 def hash_order(digests: NDArray[np.uint8], rows: NDArray[np.int64], seed: int) -> list[int]:
-    """Return rows in the order of a hash of (seed, content hash), whatever order they come in.
+    """Return rows int64 ``(M,)`` in the order of a hash of (seed, content hash), whatever order they come in.
 
-    Args:
-        digests: uint8 ``(N, D)``: content hash of each image.
-        rows: int64 ``(M,)``: the rows to order.
-        seed: another seed gives an unrelated order.
+    Digests are uint8 ``(N, D)``, those of all images; another seed gives an unrelated order.
     """
     return sorted(rows.tolist(), key=lambda row: order_key(seed, digests[row].tobytes(), b"order:"))
 
@@ -231,14 +228,9 @@ def _hash(text: bytes, size: int = DIGEST_BYTES) -> bytes:
 
 
 def renamed_parents(table: SamplesTable, files: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Return the column ``parent`` for rows that get new names, as when a table is written to a folder.
+    """Return the column ``parent`` for rows that get new names ``(N,)``, as when a table is written to a folder.
 
-    Args:
-        table: the rows, with the group ``parent``.
-        files: ``(N,)``: the new name of each row.
-
-    Returns:
-        ``(N,)``: the new name of the parent; the old one where the parent is not in the table.
+    The name of a parent that is not in the table stays.
 
     Raises:
         DataError: if two images of a source go by the name of a parent.

@@ -102,11 +102,7 @@ class Actions:
 
 
 class Dice:
-    """Uniform random numbers, fetched in blocks: a call per number would cost more than the drawing.
-
-    Args:
-        rng: where the numbers come from.
-    """
+    """Uniform random numbers, fetched in blocks: a call per number would cost more than the drawing."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -128,13 +124,10 @@ class Dice:
 
 
 def sample_actions(expression: str, dice: Dice, difficulty: float = 1.0) -> Actions:
-    """Return the activations of one face that shows an expression.
+    """Return the activations of one face that shows an expression, a key of :data:`PROTOTYPES`.
 
-    Args:
-        expression: a key of :data:`PROTOTYPES`.
-        dice: source of random numbers.
-        difficulty: 0 gives full activations and nothing else; 1 gives 0.5..1, traces of a neighbouring expression and
-            stray movements; up to 2.
+    Difficulty 0 gives full activations and nothing else; 1 gives 0.5..1, traces of a neighbouring expression and stray
+    movements; up to 2.
     """
     weakest = max(0.2, 1.0 - 0.5 * difficulty)
     shown = dice.pick(PROTOTYPES[expression])

@@ -68,12 +68,9 @@ def _ribbon(x: Points, upper: Points, lower: Points) -> Points:
 
 
 def brow_curve(person: Person, actions: Actions, side: int) -> Points:
-    """Return the middle line of a brow, ``(8, 2)`` from the nose outwards.
+    """Return the middle line of a brow, ``(8, 2)`` from the nose outwards: units 1, 2 and 4 move it, 9 pulls it down.
 
-    Args:
-        person: whose brow.
-        actions: units 1, 2 and 4 move it, 9 pulls it down a little.
-        side: 0 for the left half of the picture, 1 for the right.
+    Side 0 is the left half of the picture, 1 the right.
     """
     unit = actions.halves[side]
     inner, outer, lower = unit[1], unit[2], unit[4]
@@ -88,13 +85,7 @@ def brow_curve(person: Person, actions: Actions, side: int) -> Points:
 
 
 def eye_curves(person: Person, actions: Actions, side: int) -> EyeCurves:
-    """Return the lids of an eye.
-
-    Args:
-        person: whose eye.
-        actions: unit 5 opens it; 6, 7, 9 and 64 close it.
-        side: 0 for the left half of the picture, 1 for the right.
-    """
+    """Return the lids of an eye: unit 5 opens it; 6, 7, 9 and 64 close it. Side 0 is the left half of the picture."""
     unit = actions.halves[side]
     opening = 1.0 + 0.8 * unit[5] - 0.34 * unit[7] - 0.15 * unit[6] - 0.38 * unit[64] - 0.3 * unit[9]
     upper = person.eye_open * max(0.12, opening)
@@ -108,12 +99,7 @@ def eye_curves(person: Person, actions: Actions, side: int) -> EyeCurves:
 
 
 def mouth_curves(person: Person, actions: Actions) -> MouthCurves:
-    """Return the edges of the lips; inner edges meet when the mouth is closed.
-
-    Args:
-        person: whose mouth.
-        actions: units 10, 12, 15, 16, 17, 20, 23, 24, 25 and 26 shape it.
-    """
+    """Return the edges of the lips, which units 10, 12, 15..17, 20 and 23..26 shape; inner edges meet when closed."""
     unit = actions.mean
     tight = max(unit[23], unit[24])
     wide = 0.26 * unit[12] + 0.3 * unit[20] - 0.34 * unit[26] * (1.0 - max(unit[12], unit[20])) - 0.2 * tight

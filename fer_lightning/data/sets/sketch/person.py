@@ -94,12 +94,7 @@ class Person:
 
 
 def sample_person(dice: Dice, difficulty: float = 1.0) -> Person:
-    """Return a random person.
-
-    Args:
-        dice: source of random numbers.
-        difficulty: scales how far the eyes wander; people themselves differ at any difficulty.
-    """
+    """Return a random person; the difficulty scales how far the eyes wander, people differ at any."""
     tone, age = dice.pick(tuple(SKIN_TONES)), dice.pick(AGE_GROUPS)
     young, older = age == "young", age == "older"
     hair = dice.pick(_STYLES)

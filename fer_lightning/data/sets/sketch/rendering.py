@@ -80,12 +80,9 @@ class Shot:
 
 
 def sample_shot(dice: Dice, difficulty: float, exposure: tuple[float, float]) -> Shot:
-    """Return a random camera and light.
+    """Return a random camera and light: difficulty 0 is a frontal portrait in even light, 1 as usual.
 
-    Args:
-        dice: source of random numbers.
-        difficulty: 0 is a frontal portrait in even light, 1 as usual.
-        exposure: range of the gain: a camera exposes for the face in front of it.
+    The gain comes from the range ``exposure``: a camera exposes for the face in front of it.
     """
 
     def spread(extent: float) -> float:
@@ -159,15 +156,10 @@ def _gray(colour: RGB) -> RGB:
 def _paint(
     canvas: NDArray[Any], points: Points, strokes: Sequence[Stroke], palette: Mapping[str, RGB], base: RGB, unit: float
 ) -> None:
-    """Paint strokes in their order.
+    """Paint strokes from back to front onto a canvas ``(side, side[, 3])``.
 
-    Args:
-        canvas: ``(side, side[, 3])``.
-        points: of all strokes, one after the other, in shares of the side.
-        strokes: from back to front.
-        palette: colour of each ink.
-        base: what an ink of strength 0 looks like.
-        unit: a face unit in pixels of the canvas.
+    Points are those of all strokes, one after the other, in shares of the side. ``base`` is what an ink of strength 0
+    looks like, ``unit`` a face unit in pixels of the canvas.
     """
     fixed = np.rint(points * (canvas.shape[0] << _SHIFT)).astype(np.int32)
     start = 0
@@ -207,16 +199,11 @@ def render(
     channels: int,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """Paint a picture, uint8 ``(C, H, W)``.
+    """Paint a picture of a side in pixels, uint8 ``(C, H, W)``.
 
-    Args:
-        strokes: from back to front.
-        soft: blurred shadows and lights, multiplied into the picture.
-        palette: colour of each ink in 0..255; ``skin`` and ``wall0`` .. ``wall3`` must be there.
-        shot: camera and light.
-        size: side in pixels.
-        channels: 1 (gray) or 3 (RGB).
-        rng: source of the sensor's noise.
+    Strokes are painted from back to front; ``soft`` are blurred shadows and lights, multiplied into the picture. The
+    palette has the colour of each ink in 0..255, ``skin`` and ``wall0`` .. ``wall3`` among them. The sensor's noise
+    comes from ``rng``.
     """
     gray = channels == 1
     factor = 4 if size <= 64 else 3 if size <= 128 else 2
