@@ -42,18 +42,10 @@ def write_dedupe_report(
     name: str,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write ``dedupe.json``, ``duplicates.csv``, ``removed.csv``, ``manifest.csv`` and pictures of pairs.
+    """Write ``dedupe.json``, ``duplicates.csv``, ``removed.csv``, ``manifest.csv`` and pictures of pairs into ``out``.
 
-    Args:
-        table: the samples.
-        duplicates: of this table.
-        cleaning: which rows stay.
-        out: folder to write into; made if missing.
-        name: of the data set.
-        options: what was looked for and how, for the report: ``near``, ``mirrored``, ``conflicts``, ``blank``.
-
-    Returns:
-        The content of ``dedupe.json``.
+    The folder is made if missing. ``options`` say what was looked for and how: ``near``, ``mirrored``, ``conflicts``,
+    ``blank``. Returned is the content of ``dedupe.json``.
     """
     summary = dedupe_summary(table, duplicates, cleaning, name, options)
     kept = table.select(np.flatnonzero(cleaning.keep))

@@ -25,10 +25,7 @@ _CHUNK = 64  # images read at a time
 
 
 def check_tsne(samples: int) -> None:
-    """Check that t-SNE is possible, before any image is read.
-
-    Args:
-        samples: number of images.
+    """Check that t-SNE of so many images is possible, before any is read.
 
     Raises:
         MissingExtraError: if scikit-learn is not installed.
@@ -43,15 +40,10 @@ def check_tsne(samples: int) -> None:
 
 
 def stratified_rows(labels: NDArray[np.int64], rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Draw rows so that each class keeps its share; ascending, int64 ``(M,)``.
+    """Draw ``count`` of ``rows`` so that each class keeps its share; ascending, int64 ``(M,)``.
 
-    Every class has at least one row as long as ``count`` is not below the number of classes.
-
-    Args:
-        labels: int64 ``(N,)``, of all rows.
-        rows: int64, the rows to draw from.
-        count: how many to draw; all rows if there are no more.
-        seed: the same seed draws the same rows.
+    Labels are int64 ``(N,)``, of all rows of the table. Every class has at least one row as long as ``count`` is not
+    below the number of classes; if there are no more than ``count``, all rows are taken.
     """
     if len(rows) <= count:
         return np.sort(rows)
@@ -107,14 +99,7 @@ def _flat_pixels(table: SamplesTable, rows: NDArray[np.int64]) -> NDArray[np.flo
 def embedding_figure(
     places: NDArray[np.float64], labels: NDArray[np.int64], class_names: Sequence[str], title: str
 ) -> Figure:
-    """Draw points in the plane, coloured by class.
-
-    Args:
-        places: float64 ``(M, 2)``.
-        labels: int64 ``(M,)``.
-        class_names: names in label order.
-        title: headline.
-    """
+    """Draw points in the plane, float64 ``(M, 2)``, coloured by class, int64 ``(M,)``."""
     colors = class_colors(len(class_names))
     size = float(np.clip(24_000 / max(1, len(places)), 6.0, 40.0))
     with house_style():

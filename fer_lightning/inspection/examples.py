@@ -33,24 +33,15 @@ def caption(table: SamplesTable, row: int) -> str:
 
 
 def one_per_group(duplicates: Duplicates, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the first pair of each group of near-duplicates, in the order given.
-
-    Args:
-        duplicates: of the table.
-        pairs: int64 ``(M,)``, places in ``duplicates.pairs``.
-    """
+    """Return the first pair of each group of near-duplicates; pairs are int64 places in ``duplicates.pairs``."""
     groups = duplicates.near_groups[duplicates.pairs.first[pairs]]
     return pairs[np.sort(np.unique(groups, return_index=True)[1])]
 
 
 def pairs_picture(table: SamplesTable, duplicates: Duplicates, pairs: NDArray[np.int64], title: str) -> Figure:
-    """Draw pairs of near-duplicates side by side, with their captions; a red frame marks those whose labels differ.
+    """Draw pairs (places in ``duplicates.pairs``, int64 ``(M,)``) side by side with their captions.
 
-    Args:
-        table: the samples.
-        duplicates: of this table.
-        pairs: int64 ``(M,)``, places in ``duplicates.pairs``.
-        title: headline.
+    A red frame marks those whose labels differ.
     """
     first, second = duplicates.pairs.first[pairs], duplicates.pairs.second[pairs]
     captions = [

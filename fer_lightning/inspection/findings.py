@@ -16,11 +16,7 @@ _DARKER = 0.05  # how far the mean pixel of a split may lie from that of train, 
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:
-    """Return one sentence for each thing that somebody should know before training, most serious first.
-
-    Args:
-        report: content of ``inspect.json``.
-    """
+    """Return a sentence for each thing in ``inspect.json`` to know before training, most serious first."""
     parts = (_unreadable, _splits, _leaks, _conflicts, _classes, _repeats, _blank, _shifts, _sizes, _gray, _votes)
     return [sentence for part in parts for sentence in part(report)]
 

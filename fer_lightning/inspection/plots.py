@@ -76,12 +76,7 @@ def _show(axes: Axes, image: NDArray[np.uint8], x: float, y: float, side: float)
 
 
 def counts_figure(counts: Mapping[str, Mapping[str, int]], title: str) -> Figure:
-    """Draw how many images each class has in each split.
-
-    Args:
-        counts: by split, then by class; all splits have the same classes.
-        title: headline.
-    """
+    """Draw how many images each class has in each split; all splits have the same classes."""
     splits = list(counts)
     names = list(next(iter(counts.values()), {}))
     places = np.arange(len(names), dtype=np.float64)
@@ -123,9 +118,7 @@ def histogram_figure(histograms: Mapping[str, NDArray[np.int64]], title: str) ->
     The y axis is scaled for the values 1 to 254. The shares of black (0) and white (255), which may be much larger, are
     written above the panel.
 
-    Args:
-        histograms: int64 ``(C, 256)`` by split.
-        title: headline.
+    Histograms are int64 ``(C, 256)`` by split.
     """
     shares = {split: counts / counts.sum(axis=1, keepdims=True) for split, counts in histograms.items()}
     channels = len(next(iter(histograms.values())))
@@ -159,12 +152,7 @@ def light_figure(
 ) -> Figure:
     """Draw brightness and contrast of the images of each class: median, quartiles and the middle 90 %.
 
-    Args:
-        brightness: float64 ``(N,)``, mean of each image, 0..1.
-        contrast: float64 ``(N,)``, standard deviation of each image, 0..1.
-        labels: int64 ``(N,)``.
-        class_names: names in label order.
-        title: headline.
+    Both are float64 ``(N,)`` in 0..1, mean and standard deviation of each image; labels are int64 ``(N,)``.
     """
     colors = class_colors(len(class_names))
     with house_style():
@@ -197,12 +185,8 @@ def faces_figure(
 ) -> Figure:
     """Draw mean face and standard deviation of each class and of all, and how each mean differs from that of all.
 
-    Args:
-        mean: float64 ``(K + 1, C, H, W)``, 0..1, the last of all classes; NaN for a class without images.
-        std: likewise.
-        support: number of images of each class, ``(K,)``.
-        class_names: names in label order, ``(K,)``.
-        title: headline.
+    Both are float64 ``(K + 1, C, H, W)``, 0..1, the last of all classes, NaN for a class without images; ``support`` is
+    the number of images of each class.
     """
     names, numbers = [*class_names, "all"], [*support, sum(support)]
     side = min(1.15, (2 * _WIDTH - 1.2) / len(names))
@@ -253,12 +237,7 @@ def _limits(images: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def samples_figure(images: Mapping[str, NDArray[np.uint8]], title: str) -> Figure:
-    """Draw a row of images for each class.
-
-    Args:
-        images: uint8 ``(M, C, H, W)`` by class; a class may have none.
-        title: headline.
-    """
+    """Draw a row of images for each class, uint8 ``(M, C, H, W)``; a class may have none."""
     columns = max(1, *(len(part) for part in images.values()))
     letters = min(16, max(map(len, images), default=4))
     left = 0.30 + 0.085 * letters
@@ -278,14 +257,7 @@ def samples_figure(images: Mapping[str, NDArray[np.uint8]], title: str) -> Figur
 
 
 def strip_figure(images: NDArray[np.uint8], captions: Sequence[str], title: str, columns: int = 8) -> Figure:
-    """Draw images in rows, each with a caption below it.
-
-    Args:
-        images: uint8 ``(M, C, H, W)``.
-        captions: ``(M,)``, of one or two lines.
-        title: headline.
-        columns: images in a row.
-    """
+    """Draw images uint8 ``(M, C, H, W)`` in rows, each with a caption of one or two lines below it."""
     side, gap, below = 1.05, 0.1, 0.36
     rows = max(1, math.ceil(len(images) / columns))
     width = 2 * _EDGE + columns * (side + gap) - gap
@@ -312,15 +284,9 @@ def pairs_figure(
     title: str,
     columns: int = 4,
 ) -> Figure:
-    """Draw pairs of near-duplicates side by side; a red frame marks those whose labels differ.
+    """Draw pairs of near-duplicates, uint8 ``(M, C, H, W)`` each, side by side, with captions of one or two lines.
 
-    Args:
-        first: uint8 ``(M, C, H, W)``.
-        second: likewise.
-        captions: of the two images of each pair, ``(M,)``; of one or two lines.
-        conflicting: whether the labels of each pair differ, ``(M,)``.
-        title: headline.
-        columns: pairs in a row.
+    A red frame marks pairs that are ``conflicting``: their labels differ.
     """
     side, gap, below = 1.05, 0.22, 0.42
     step = 2 * side + gap
@@ -346,11 +312,7 @@ def sizes_figure(
 ) -> Figure:
     """Draw histograms of the shorter side of the original files and of their aspect.
 
-    Args:
-        width: float64 ``(N,)``, pixels, above 0.
-        height: likewise.
-        stored: height and width of the images in the table, marked by a line.
-        title: headline.
+    Width and height are float64 ``(N,)``, pixels, above 0; a line marks those of the images in the table, ``stored``.
     """
     shorter = np.minimum(width, height)
     with house_style():

@@ -56,11 +56,7 @@ def _stored(split: str) -> str:
 
 
 def train_or_all(table: SamplesTable) -> tuple[str, NDArray[np.int64]]:
-    """Return the part whose faces and samples are shown: ``train``, or ``all`` if the table has no training rows.
-
-    Returns:
-        Its name and its rows, int64 ``(M,)``, ascending.
-    """
+    """Return the part whose faces are shown, ``train``, or ``all`` without training rows, and its rows, int64."""
     rows = table.rows("train")
     return ("train", rows) if len(rows) else ("all", np.arange(len(table)))
 
@@ -241,10 +237,9 @@ def _chunks(table: SamplesTable, task: str) -> Iterator[tuple[slice, NDArray[np.
 
 
 def mean_faces(pixels: PixelStatistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of the images of each class and, last, of all classes.
+    """Return mean and standard deviation of the images of each class and, last, of all.
 
-    Returns:
-        Both float64 ``(K + 1, C, H, W)``, 0..1; NaN for a class without images.
+    Both are float64 ``(K + 1, C, H, W)`` in 0..1, NaN for a class without images.
     """
     rows = np.append(pixels.face_rows, pixels.face_rows.sum()).astype(np.float64)[:, None, None, None]
     rows[rows == 0] = math.nan
