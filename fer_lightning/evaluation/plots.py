@@ -46,12 +46,9 @@ def _with_support(class_names: Sequence[str], support: Sequence[int]) -> list[st
 
 
 def confusion_matrix_figure(matrix: NDArray[np.int64], class_names: Sequence[str], title: str) -> Figure:
-    """Draw a confusion matrix: counts and row percentages, shaded by the latter.
+    """Draw a confusion matrix, int64 ``(K, K)``, rows true: counts and row percentages, shaded by the latter.
 
-    Args:
-        matrix: int64 ``(K, K)``, rows true, columns predicted. The row of a class without samples reads "n/a".
-        class_names: names in label order, ``(K,)``.
-        title: headline; number of samples and accuracy are added below it.
+    The row of a class without samples reads "n/a". Number of samples and accuracy are added below the title.
     """
     count, samples = len(class_names), int(matrix.sum())
     support = matrix.sum(axis=1)
@@ -115,12 +112,9 @@ def _ink_on(color: NDArray[np.float64]) -> str:
 
 
 def per_class_figure(matrix: NDArray[np.int64], class_names: Sequence[str], title: str) -> Figure:
-    """Draw precision, recall and F1 of each class as bars; recall carries its 95 % Wilson interval.
+    """Draw precision, recall and F1 of each class of a confusion matrix, int64 ``(K, K)``, rows true, as bars.
 
-    Args:
-        matrix: int64 ``(K, K)``, rows true, columns predicted. Bars that cannot be known read "n/a".
-        class_names: names in label order, ``(K,)``.
-        title: headline.
+    Recall carries its 95 % Wilson interval. Bars that cannot be known read "n/a".
     """
     scores = class_scores(torch.tensor(matrix))
     support = scores.support.tolist()
@@ -178,10 +172,8 @@ def _labelled_bars(
 def reliability_figure(confidence: NDArray[np.float32], correct: NDArray[np.bool_], title: str) -> Figure:
     """Draw accuracy against confidence in 15 bins above a histogram of the confidences; the ECE stands in the title.
 
-    Args:
-        confidence: float32 ``(N,)``, probability of the predicted class.
-        correct: bool ``(N,)``, whether the predicted class is the true one.
-        title: headline.
+    ``confidence``, float32 ``(N,)``, is the probability of the predicted class, ``correct``, bool ``(N,)``, whether it
+    is the true one.
     """
     sums = calibration_bins(torch.tensor(confidence), torch.tensor(correct))
     stated, actual = (means.numpy() for means in bin_means(sums))
@@ -231,14 +223,7 @@ def worst_mistakes_figure(
 ) -> Figure:
     """Draw a grid of mistakes in the given order, each with "true → predicted" and the confidence.
 
-    Args:
-        images: uint8 ``(M, C, H, W)``, gray or RGB; the first ``rows * columns`` are drawn.
-        true_names: true class of each image, ``(M,)``.
-        predicted_names: predicted class of each image, ``(M,)``.
-        confidences: probability of the predicted class, ``(M,)``.
-        title: headline.
-        rows: most rows of the grid.
-        columns: most columns of the grid.
+    Images are uint8 ``(M, C, H, W)``, gray or RGB; the first ``rows * columns`` are drawn.
     """
     shown = min(len(images), rows * columns)
     columns = max(1, min(columns, shown))
@@ -262,10 +247,8 @@ def worst_mistakes_figure(
 def curves_figure(history: Mapping[str, Sequence[tuple[float, float]]], title: str) -> Figure:
     """Draw losses, and beside them all other metrics, over the epochs; the best epoch of a validation curve is marked.
 
-    Args:
-        history: (epoch, value) pairs by metric name, such as ``train_loss`` or ``val_acc``; names with ``loss`` share
-            the first panel, all others are taken as scores of which more is better. NaN leaves a gap.
-        title: headline.
+    The history has (epoch, value) pairs by metric name, such as ``train_loss`` or ``val_acc``; names with ``loss``
+    share the first panel, all others are scores of which more is better. NaN leaves a gap.
     """
     losses = {name: points for name, points in history.items() if "loss" in name}
     scores = {name: points for name, points in history.items() if "loss" not in name}

@@ -35,10 +35,7 @@ def shifted(log_probs: NDArray[np.float64], prior: NDArray[np.float64], tau: flo
         >>> np.exp(shifted(even, prior, tau=1.0)).round(3).tolist()
         [[0.9, 0.1]]
 
-    Args:
-        log_probs: float64 ``(N, K)``; logits do as well.
-        prior: float64 ``(K,)``, from :func:`.log_prior`.
-        tau: how much is added.
+    Both are float64, ``(N, K)`` and, from :func:`.log_prior`, ``(K,)``; logits do as well.
     """
     moved = log_probs + tau * prior
     moved = moved - moved.max(axis=1, keepdims=True)
@@ -90,16 +87,9 @@ def cross_fitted(
 ) -> tuple[NDArray[np.float64], tuple[float, float]]:
     """Divide the rows into two halves and shift each by the ``tau`` that is best on the other half.
 
-    Args:
-        log_probs: float64 ``(N, K)``.
-        target: int64 ``(N,)``.
-        prior: float64 ``(K,)``.
-        groups: uint8 ``(N, D)``: rows with equal values, such as identical images, are in one half.
-        grid: values to try.
-        score: what is maximised.
-
-    Returns:
-        The shifted log-probabilities, float64 ``(N, K)``, and the ``tau`` of the first and of the second half.
+    Rows with equal values in ``groups``, uint8 ``(N, D)``, such as identical images, are in one half; the other
+    arguments are those of :func:`best_tau`. Returned are the shifted log-probabilities, float64 ``(N, K)``, and the
+    ``tau`` of the first and of the second half.
 
     Raises:
         DataError: if the rows cannot be divided.

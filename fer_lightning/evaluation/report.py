@@ -204,11 +204,7 @@ def _number(value: float | None) -> str:
 
 
 def text_table(summary: Mapping[str, Any]) -> str:
-    """Return a summary as a table for the terminal, at most 80 columns wide, in ASCII but for the names.
-
-    Args:
-        summary: from :func:`summarise`, or read back from ``report.json``.
-    """
+    """Return what :func:`summarise` returned as a table for the terminal, 80 columns at most, ASCII but for names."""
 
     def score(value: float | None) -> str:
         return "n/a" if value is None else f"{value:.4f}"
@@ -239,12 +235,7 @@ def text_table(summary: Mapping[str, Any]) -> str:
 
 
 def worst_mistakes(result: EvaluationResult, count: int = MISTAKES_SHOWN) -> NDArray[np.int64]:
-    """Return the positions of the wrong predictions with the highest confidence, highest first, int64 ``(M,)``.
-
-    Args:
-        result: the predictions.
-        count: the most positions to return.
-    """
+    """Return the positions of the ``count`` most confident wrong predictions, most confident first, int64 ``(M,)``."""
     wrong = np.flatnonzero(result.preds != result.target)
     # equal confidences in the order of the index, however the samples were batched
     order = np.lexsort((result.index[wrong], -result.confidence[wrong]))

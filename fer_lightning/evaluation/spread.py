@@ -81,13 +81,7 @@ def spread(values: Mapping[Key, float | None], folds: int | None = None) -> Spre
 def difference(
     values: Mapping[Key, float | None], reference: Mapping[Key, float | None], folds: int | None = None
 ) -> Spread:
-    """Return the spread of the differences between two arms, run by run of the same fold and seed.
-
-    Args:
-        values: of each run of the arm.
-        reference: of each run of the other arm, subtracted; runs that only one of them has are left out.
-        folds: see :func:`spread`.
-    """
+    """Return the :func:`spread` of an arm minus another, over the runs of a fold and a seed that both have."""
     paired: dict[Key, float | None] = {}
     for key in values.keys() & reference.keys():
         one, other = values[key], reference[key]
@@ -104,11 +98,9 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 
 def _t_interval(units: Sequence[float], ratio: float) -> tuple[float | None, float | None, float | None]:
-    """Return both ends of the 95 % interval of the mean, and the p-value of the mean being 0.
+    """Return both ends of the 95 % interval of the mean of independent values, and the p-value of the mean being 0.
 
-    Args:
-        units: independent values, ``J`` of them: means of folds, or runs.
-        ratio: number of rows that a unit was scored on by those it was trained on; 0 for no correction.
+    The ratio is the number of rows that a value was scored on by those it was trained on; 0 for no correction.
     """
     std = _deviation(units)
     if std is None:
