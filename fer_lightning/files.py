@@ -35,14 +35,9 @@ _PART = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Write a file so that readers see the old content or the new one, never a part; missing folders are made.
+    """Write a file (text as UTF-8) so that readers see the old content or the new one, never a part; return its path.
 
-    Args:
-        path: where to.
-        content: text is written as UTF-8.
-
-    Returns:
-        ``path``.
+    Missing folders are made.
 
     Raises:
         OSError: if it cannot be written; the file is then as it was.
@@ -54,16 +49,10 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Let a block write a file that takes the place of ``path`` if the block ends without an error.
+    """Let a block write the file that it is given, which replaces ``path`` if the block ends without an error.
 
     The new file is flushed to the disk before it is renamed, and its folder after that, so that a power cut leaves the
-    old file or the new one.
-
-    Args:
-        path: the file to replace; it need not exist. Missing folders are made.
-
-    Yields:
-        The path in the same folder that the block has to write.
+    old file or the new one. Missing folders are made.
 
     Raises:
         OSError: if the file cannot be flushed or renamed.
@@ -94,12 +83,7 @@ def part_beside(path: Path) -> Iterator[Path]:
 
 
 def parts_in(folder: Path, name: str | None = None) -> list[Path]:
-    """Return the unfinished files and folders that :func:`part_beside` named, of one destination or of all.
-
-    Args:
-        folder: where to look; the list is empty where it cannot be read.
-        name: file name of the destination, ``None`` for any.
-    """
+    """Return what :func:`part_beside` named in a folder and is unfinished, of one destination or of all."""
     found = []
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
@@ -110,12 +94,7 @@ def parts_in(folder: Path, name: str | None = None) -> list[Path]:
 
 
 def remove_stale_parts(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes left unfinished, once nothing in it has changed for a day.
-
-    Args:
-        folder: where to look.
-        name: file name of the destination, ``None`` for any.
-    """
+    """Remove what killed processes left unfinished in a folder, once nothing in it has changed for a day."""
     for part in parts_in(folder, name):
         with contextlib.suppress(OSError):  # another process may have removed it
             if time.time() - _last_change(part) > _STALE:
@@ -137,11 +116,7 @@ def _remove(part: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until the content of a file, or the names in a folder, are on the disk and outlast a power cut.
-
-    Raises:
-        OSError: if they cannot be written there.
-    """
+    """Wait until the content of a file, or the names in a folder, are on the disk; an OSError if they cannot be."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -201,13 +176,9 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def json_text(values: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """Return values as indented JSON that ends with a line feed, rows of numbers on one line.
+    """Return values as indented JSON that ends with a line feed, rows of numbers on one line, letters as they are.
 
-    Letters beyond ASCII are written as they are.
-
-    Args:
-        values: what JSON knows: objects, arrays, text, numbers, booleans and null.
-        default: gives such a value for any other.
+    ``default`` gives what JSON knows (objects, arrays, text, numbers, booleans, null) for any other value.
 
     Raises:
         ValueError: if a number is NaN or infinite, which JSON does not know.

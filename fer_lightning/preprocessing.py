@@ -83,26 +83,14 @@ def to_channels(images: Tensor, channels: int) -> Tensor:
 
 
 def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return ``(images - mean) / std``.
-
-    Args:
-        images: float ``(N, C, H, W)`` in 0..1.
-        mean: one value for each of the C channels.
-        std: likewise.
-    """
+    """Return ``(images - mean) / std`` of float images ``(N, C, H, W)``, with one mean and std for each channel."""
     return (images - _per_channel(images, mean)) / _per_channel(images, std)
 
 
 def resized(images: Tensor, size: int, interpolation: Interpolation = "area") -> Tensor:
-    """Return images as squares of another size; the rules stand in this module's docstring.
+    """Return float images ``(N, C, H, W)`` as squares of another size, float32 ``(N, C, size, size)``.
 
-    Args:
-        images: float ``(N, C, H, W)``.
-        size: side of the squares, pixels.
-        interpolation: ``area`` or ``bilinear``.
-
-    Returns:
-        float32 ``(N, C, size, size)``; the images themselves if they have that size.
+    The rules stand in this module's docstring; images that have that size are returned themselves.
 
     Raises:
         ConfigError: for a rule that there is not.
@@ -115,15 +103,9 @@ def resized(images: Tensor, size: int, interpolation: Interpolation = "area") ->
 
 
 def resized_picture(picture: NDArray[np.uint8], size: int, interpolation: Interpolation = "area") -> NDArray[np.uint8]:
-    """Return what :func:`resized` makes of one picture, rounded; on the CPU, as fast as Pillow.
+    """Return what :func:`resized` makes of one picture uint8 ``(H, W, C)``; on the CPU, as fast as Pillow.
 
-    Args:
-        picture: uint8 ``(H, W, C)``.
-        size: side of the square, pixels.
-        interpolation: ``area`` or ``bilinear``.
-
-    Returns:
-        uint8 ``(size, size, C)``, halves rounded up; the picture itself if it has that size.
+    Returned is uint8 ``(size, size, C)``, halves rounded up; the picture itself if it has that size.
 
     Raises:
         ConfigError: for a rule that there is not.
@@ -147,7 +129,7 @@ def resized_picture(picture: NDArray[np.uint8], size: int, interpolation: Interp
 
 
 def resize_weights(length: int, size: int, interpolation: Interpolation = "area") -> Tensor:
-    """Return the matrix that resizes one axis, float32 ``(size, length)``; each of its rows sums to 1.
+    """Return the matrix that resizes an axis of ``length`` pixels, float32 ``(size, length)``; its rows sum to 1.
 
     >>> resize_weights(3, 2)
     tensor([[0.6667, 0.3333, 0.0000],
@@ -157,11 +139,6 @@ def resize_weights(length: int, size: int, interpolation: Interpolation = "area"
             [0.7500, 0.2500],
             [0.2500, 0.7500],
             [0.0000, 1.0000]])
-
-    Args:
-        length: pixels before.
-        size: pixels after.
-        interpolation: ``area`` or ``bilinear``.
 
     Raises:
         ConfigError: for a rule that there is not.
