@@ -116,11 +116,7 @@ class CountedLoss(nn.Module):
         self.class_counts = self.class_counts.new_zeros(num_classes)
 
     def _checked(self, logits: Tensor) -> Tensor:
-        """Return logits in float32.
-
-        Raises:
-            ConfigError: if the class counts are missing or of another number of classes.
-        """
+        """Return logits in float32."""
         if self.lacks_class_counts:
             raise ConfigError(
                 f"{type(self).__name__} needs the training samples of each class: train with one of our data modules, "

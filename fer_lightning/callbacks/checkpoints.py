@@ -71,11 +71,7 @@ def may_stop_here(trainer: Trainer, batch_idx: int) -> bool:
 
 
 def _prepare(folder: Path) -> None:
-    """Create a checkpoint folder, see that it can be written, and clear what a killed writer left.
-
-    Raises:
-        ConfigError: if it cannot be written.
-    """
+    """Create a checkpoint folder, see that it can be written, and clear what a killed writer left."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe") as probe:

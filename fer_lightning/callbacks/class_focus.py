@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +26,7 @@ from fer_lightning.callbacks.focus_rules import (
 from fer_lightning.callbacks.reports import datamodule_of
 from fer_lightning.data.table.samples import FOCUS
 from fer_lightning.errors import ConfigError
-from fer_lightning.files import write_atomically
+from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.metrics import class_scores, confusion_matrix
 
 __all__ = ["ClassFocus"]
@@ -261,40 +258,26 @@ class ClassFocus(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return plan, averages and the rows so far."""
         assert self.plan is not None  # since setup
-        plan = {
-            "draws": self.plan.draws.tolist(),
-            "focused": self.plan.focused.tolist(),
-            "reasons": list(self.plan.reasons),
-        }
-        return {
-            "mode": self.mode,
-            "plan": plan,
-            "state": None if self._state is None else self._state.plain(),
-            "history": self.history,
-        }
+        draws, focused = self.plan.draws.tolist(), self.plan.focused.tolist()
+        plan = {"draws": draws, "focused": focused, "reasons": list(self.plan.reasons)}
+        state = None if self._state is None else self._state.plain()
+        return {"mode": self.mode, "plan": plan, "state": state, "history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint; from one of another mode, only the rows are kept."""
         self.history = state_dict["history"]
         if state_dict["mode"] != self.mode or self.mode == "static":
             return
-        plan: Mapping[str, Any] = state_dict["plan"]
-        self.plan = FocusPlan(
-            np.array(plan["draws"], np.int64), np.array(plan["focused"], bool), tuple(plan["reasons"])
-        )
+        draws, focused, reasons = (state_dict["plan"][name] for name in ("draws", "focused", "reasons"))
+        self.plan = FocusPlan(np.array(draws, np.int64), np.array(focused, bool), tuple(reasons))
         if state_dict["state"] is not None:
             self._state = RegretState.restored(state_dict["state"])
 
 
 def _epoch_follows(trainer: Trainer) -> bool:
-    """Tell whether another epoch follows."""
     return trainer.max_epochs is None or trainer.max_epochs < 0 or trainer.current_epoch + 1 < trainer.max_epochs
 
 
 def _csv(history: list[dict[str, Any]], names: tuple[str, ...]) -> str:
     columns = ["epoch", "mode", "focused", *(f"{kind}_{name}" for kind in _PER_CLASS for name in names)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
+    return csv_text(columns, [[row.get(column, "") for column in columns] for row in history])

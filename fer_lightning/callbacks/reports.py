@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +26,7 @@ from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.plots import curves_figure
 from fer_lightning.evaluation.report import PICTURES, EvaluationResult, summarise, text_table, write_report
 from fer_lightning.figures import figure_png
-from fer_lightning.files import write_atomically
+from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.runs.checkpoint import BEST
 from fer_lightning.runs.records import METRICS, REPORT, Run
 
@@ -60,21 +57,6 @@ def gather_rows(rows: list[dict[str, Tensor]]) -> Rows:
     return {name: values[first] for name, values in joined.items()}
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """What a report is written of.
-
-    Attributes:
-        folder: where to write it, relative to the run folder.
-        rows: the predictions.
-        context: see :func:`~fer_lightning.evaluation.report.summarise`.
-    """
-
-    folder: str
-    rows: Rows
-    context: dict[str, Any]
-
-
 class EvaluationReport(FollowsBest):
     """Writes what an evaluation found: numbers, predictions and pictures, in the run's folder and in TensorBoard.
 
@@ -90,7 +72,7 @@ class EvaluationReport(FollowsBest):
         self.history: list[dict[str, float]] = []
         self._batches: list[dict[str, Tensor]] = []
         self._validated: Rows = {}
-        self._best: _Evaluation | None = None
+        self._best: tuple[Rows, dict[str, Any]] | None = None  # predictions and context of the best validation
         self._data: dict[str, Any] = {}
         self._unwritten = False
         self._rate = 0.0
@@ -128,40 +110,44 @@ class EvaluationReport(FollowsBest):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Join the predictions of all processes; write the report of a validation that is not part of a training."""
-        rows = self._joined()
         if trainer.state.fn == "fit":
-            self._validated = rows
-        elif trainer.is_global_zero:
-            self._write(trainer, _Evaluation("", rows, self._context(trainer, "val")))
+            self._validated = self._joined()
+        else:
+            self._write_evaluation(trainer, "val")
 
     def on_better_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report of the best validation so far."""
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
-        self._best = _Evaluation("val", self._validated, self._context(trainer, "val"))
+        self._best = self._validated, self._context(trainer, "val")
         self._write_best(trainer, PICTURES[:1])  # the others take seconds: they are drawn once, at the end
 
     def _write_best(self, trainer: Trainer, pictures: Sequence[str] = PICTURES) -> None:
         self._unwritten = True
         with warn_if_full(f"the report in {Path(trainer.default_root_dir) / 'val'}"):
             if self._best is not None:
-                self._write(trainer, self._best, pictures)
+                self._write(trainer, Path(trainer.default_root_dir) / "val", *self._best, pictures)
             self._unwritten = False
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report of the test."""
+        self._write_evaluation(trainer, "test")
+
+    def _write_evaluation(self, trainer: Trainer, split: str) -> None:
         rows = self._joined()
         if trainer.is_global_zero:
-            self._write(trainer, _Evaluation("", rows, self._context(trainer, "test")))
+            self._write(trainer, Path(trainer.default_root_dir), rows, self._context(trainer, split))
 
     def _joined(self) -> Rows:
         batches, self._batches = self._batches, []
         return gather_rows(batches)
 
-    def _write(self, trainer: Trainer, evaluation: _Evaluation, pictures: Sequence[str] = PICTURES) -> None:
+    def _write(
+        self, trainer: Trainer, folder: Path, rows: Rows, context: dict[str, Any], pictures: Sequence[str] = PICTURES
+    ) -> None:
         if is_rehearsal(trainer):
             return
-        data, rows, context = datamodule_of(trainer), evaluation.rows, evaluation.context
+        data = datamodule_of(trainer)
         result = EvaluationResult(tuple(data.class_names), rows["index"], rows["target"], rows["probs"])
 
         def show(name: str, pixels: NDArray[np.uint8]) -> None:
@@ -171,16 +157,8 @@ class EvaluationReport(FollowsBest):
                     logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
 
         self._table = text_table(summarise(result, context))
-        write_report(
-            Path(trainer.default_root_dir) / evaluation.folder,
-            result,
-            context,
-            data.table.files,
-            _model_name(trainer),
-            data.table.images,
-            pictures if self.pictures else (),
-            show,
-        )
+        table, shown = data.table, pictures if self.pictures else ()
+        write_report(folder, result, context, table.files, _model_name(trainer), table.images, shown, show)
 
     def _context(self, trainer: Trainer, split: str) -> dict[str, Any]:
         """Return what one must know to repeat an evaluation."""
@@ -265,14 +243,9 @@ def _model_name(trainer: Trainer) -> str:
 
 def _history_csv(history: list[dict[str, float]]) -> str:
     columns = list(dict.fromkeys(name for row in history for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in history:
-        writer.writerow(
-            {name: int(value) if name in ("epoch", "step") else f"{value:.6g}" for name, value in row.items()}
-        )
-    return text.getvalue()
+    forms = {"epoch": ".0f", "step": ".0f"}
+    rows = [[f"{row[name]:{forms.get(name, '.6g')}}" if name in row else "" for name in columns] for row in history]
+    return csv_text(columns, rows)
 
 
 def _curves(history: list[dict[str, float]]) -> dict[str, list[tuple[float, float]]]:

@@ -181,11 +181,7 @@ class GradualUnfreezing(Callback):
 
 
 def _checked(schedule: dict[int, int | Literal["all"]]) -> dict[int, int | Literal["all"]]:
-    """Return the schedule in the order of its epochs.
-
-    Raises:
-        ConfigError: if it is empty, has negative numbers, or freezes again what was unfrozen.
-    """
+    """Return the schedule in the order of its epochs."""
     if not schedule:
         raise ConfigError("GradualUnfreezing: the schedule is empty; an example is {2: 1, 4: all}")
     ordered = dict(sorted(schedule.items()))

@@ -259,9 +259,6 @@ def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         args: the command line behind the verb.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     prepare_parsing()
     peers = find_peers()

@@ -43,12 +43,7 @@ def data_module(verb: str, path: str | None, flags: Sequence[str]) -> EmotionDat
 
 
 def _named(verb: str, path: str | None, flags: Sequence[str]) -> list[str]:
-    """Turn a path into the flags that name the data module which reads it.
-
-    Raises:
-        ConfigError: if neither a path nor a data module is named, or there is no such class.
-        DataError: if no data set lies there.
-    """
+    """Turn a path into the flags that name the data module which reads it."""
     names = [flag.partition("=")[0] for flag in flags]
     for place, flag in enumerate(flags):
         if names[place] == "--data":
@@ -70,11 +65,7 @@ def _named(verb: str, path: str | None, flags: Sequence[str]) -> list[str]:
 
 
 def _check_named(named: str) -> None:
-    """Check what stands behind ``--data``, where the parser's complaint would be about import paths.
-
-    Raises:
-        ConfigError: for a file that is not there or no data set's, and for a class that does not exist.
-    """
+    """Check what stands behind ``--data``, where the parser's complaint would be about import paths."""
     if named.endswith(_YAML):
         _check_config(Path(named))
     known = _named_below(EmotionDataModule)

@@ -179,11 +179,7 @@ class Peers:
 
 
 def _connect(rank: int, world: int, address: str, port: int) -> TCPStore:
-    """Found the store (process 0) or join it.
-
-    Raises:
-        ConfigError: if the port is taken, or nobody answers there.
-    """
+    """Found the store (process 0) or join it."""
     kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun keeps it
     # `multi_tenant`: when the process group is founded on this port, it is this same store that serves it.
     options: dict[str, Any] = {"is_master": rank == 0 and not kept, "wait_for_workers": False, "multi_tenant": True}

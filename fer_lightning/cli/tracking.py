@@ -142,8 +142,7 @@ class RunTracking(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send parameters, tags and the configuration."""
-        config = _first(trainer, RunConfig)
-        lineage = _first(trainer, Lineage)
+        config, lineage = _first(trainer, RunConfig), _first(trainer, Lineage)
         tags: dict[str, Any] = {"fer.folder": trainer.default_root_dir}
         if lineage is not None and lineage.node is not None:
             node = lineage.node
@@ -170,11 +169,14 @@ class RunTracking(Callback):
             for path in sorted(folder.glob(pattern)):
                 inside = path.parent.relative_to(folder).as_posix()
                 place = None if inside == "." else inside
-                self.tracker.send(
-                    path.name, self.tracker.experiment.log_artifact, self.tracker.run_id, str(path), place
-                )
+                tracker = self.tracker
+                tracker.send(path.name, tracker.experiment.log_artifact, tracker.run_id, str(path), place)
 
     def _finish(self, trainer: Trainer, status: str) -> None:
+        """Send the files; ``status`` is said where there is no lineage."""
+        lineage = _first(trainer, Lineage)
+        if lineage is not None and lineage.node is not None:
+            status = lineage.node.status
         self._tag({"fer.status": status})
         self.tracker.status = _STATUS.get(status, "FINISHED")
         files = ("config*.yaml", "lineage.json", "metrics.csv", "*.csv", "*.png", "val/*")
@@ -182,13 +184,11 @@ class RunTracking(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the files."""
-        lineage = _first(trainer, Lineage)
-        self._finish(trainer, "finished" if lineage is None or lineage.node is None else lineage.node.status)
+        self._finish(trainer, "finished")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Send what there is."""
-        lineage = _first(trainer, Lineage)
-        self._finish(trainer, "failed" if lineage is None or lineage.node is None else lineage.node.status)
+        self._finish(trainer, "failed")
 
 
 def start_tracking(

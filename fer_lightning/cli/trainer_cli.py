@@ -13,13 +13,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_only
 
 from fer_lightning.callbacks.changed_options import ChangedOptions
+from fer_lightning.callbacks.checkpoints import BestCheckpoint, ResumeCheckpoint
 from fer_lightning.callbacks.global_batch import GlobalBatch
 from fer_lightning.callbacks.graceful_stop import GracefulStop
 from fer_lightning.callbacks.guard import FiniteGuard
 from fer_lightning.callbacks.lineage_writer import Lineage
+from fer_lightning.callbacks.reports import EvaluationReport
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
-from fer_lightning.cli.run_arguments import add_run_arguments
 from fer_lightning.cli.stored_config import as_file, newest_exact, peek, preprocessing_changes, stored_config
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError
@@ -76,8 +77,34 @@ class FERCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what every run has: a name, a checkpoint to start from, its callbacks, the links from data to model."""
-        add_run_arguments(parser)
+        """Add a name, a checkpoint to start from, tracking, the callbacks, and the links from data to model."""
+        parser.add_argument("--name", type=str, default="default", help="Experiment; its runs are in runs/<name>.")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str,
+            default=None,
+            help="Checkpoint: a file, a run folder, or 'best' or 'last' of the newest run of this name.",
+        )
+        parser.add_argument(
+            "--allow_changed_data",
+            type=bool,
+            default=False,
+            help="Let fit go on from a checkpoint that was trained with other data.",
+        )
+        parser.add_argument(
+            "--mlflow",
+            type=bool | str | None,
+            default=None,
+            help="Log fit to MLflow too: true for <runs>/mlflow.db, or sqlite:///FILE, or http://HOST:PORT.",
+        )
+        parser.add_argument(
+            "--mlflow_checkpoints", type=bool, default=False, help="Send best.ckpt to MLflow when fit ends."
+        )
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ResumeCheckpoint, "resume_checkpoint")
+        parser.add_lightning_class_args(EvaluationReport, "report")
+        for name in ("class_names", "num_classes", "preprocessing"):
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, with the values that a checkpoint holds below those of config files and flags.

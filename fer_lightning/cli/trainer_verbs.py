@@ -19,11 +19,7 @@ __all__ = ["run_trainer_verb"]
 
 
 def run_trainer_verb(verb: str, args: list[str]) -> int:
-    """Run ``fer fit``, ``validate``, ``test`` or ``predict`` and return the exit code.
-
-    Raises:
-        FERError: for whatever a user can mend.
-    """
+    """Run ``fer fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
     started_by_us = FOLDER_VARIABLE in os.environ
     try:
         with stopping_at_once() if verb == "fit" else nullcontext(), begun(verb, args) as cli:

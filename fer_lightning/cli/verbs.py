@@ -161,9 +161,6 @@ class _Parser(argparse.ArgumentParser):
         """Return the function's own arguments and the rest, each option with its value.
 
         An option that is not known is taken to have a value, unless another option follows.
-
-        Raises:
-            ConfigError: if nothing takes the rest.
         """
         places: list[str] = []
         options: list[str] = []
@@ -196,11 +193,7 @@ class _Parser(argparse.ArgumentParser):
         return [*options, *places], rest
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the command line.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Refuse the command line."""
         raise ConfigError(f"{self.prog}: {message}")
 
 

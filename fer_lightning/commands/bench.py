@@ -18,9 +18,6 @@ def train(*, against_loop: bool = False, steps: int = 30, rounds: int = 5, of_fi
         steps: training steps in each turn, at least 2.
         rounds: turns of each kind.
         of_fit: what is timed.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     if steps < 2 or rounds < 1:
         raise ConfigError(f"bench train needs at least 2 steps and 1 round, not {steps} and {rounds}")

@@ -35,7 +35,7 @@ from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 from fer_lightning.text import table_lines
 
-__all__ = ["Measured", "bench_storage", "measure_storage"]
+__all__ = ["bench_storage"]
 
 _FORMS = ("folders", "arrow", "shards")
 _DISTINCT = 256  # images that are drawn; the others repeat them with other bytes at the end
@@ -71,7 +71,7 @@ class Measured:
     resident: int
 
 
-def bench_storage(images: int, size: int, folder: Path | None = None, seed: int = 0) -> None:
+def bench_storage(images: int, size: int, folder: Path | None) -> None:
     """Lay generated images out as plain folders, Arrow and shards, and measure how they are read.
 
     Args:
@@ -79,19 +79,13 @@ def bench_storage(images: int, size: int, folder: Path | None = None, seed: int 
         size: their side, pixels.
         folder: where to lay them out, for example on the disk in question; removed afterwards. ``None`` for the
             system's temporary folder.
-        seed: of the images and the order of reading.
 
     Raises:
         ConfigError: for too few or too small images, or a disk that is too full.
     """
-    print(_table_text(measure_storage(images, size, folder, seed), images, size))
-
-
-def measure_storage(images: int, size: int, folder: Path | None = None, seed: int = 0) -> list[Measured]:
-    """Lay out, measure and remove; see :func:`bench_storage`."""
     if images < 1000 or size < 8:
         raise ConfigError(f"bench storage needs at least 1000 images of 8 pixels, not {images} of {size}")
-    drawn = _drawn(size, seed)
+    drawn = _drawn(size)
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"bench storage: {folder} is no folder")
     with tempfile.TemporaryDirectory(prefix="fer_storage_", dir=folder) as name:
@@ -105,14 +99,14 @@ def measure_storage(images: int, size: int, folder: Path | None = None, seed: in
                 root = Path(name) / form
                 bar.set_description(f"{form}: writing")
                 disk = _lay_out(form, root, images, size, drawn, bar)
-                results.append(_measure(form, root, size, seed, disk, bar))
+                results.append(_measure(form, root, size, disk, bar))
                 shutil.rmtree(root)
-    return results
+    print(_table_text(results, images, size))
 
 
-def _drawn(size: int, seed: int) -> list[bytes]:
+def _drawn(size: int) -> list[bytes]:
     """Draw gradients with noise; JPEG at quality 92."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     y, x = np.mgrid[0:size, 0:size] / size
     files = []
     for _ in range(_DISTINCT):
@@ -204,7 +198,7 @@ def _module(form: str, root: str, size: int, workers: int) -> EmotionDataModule:
 _KINDS = ("random_bytes", "random_decoded", "sequential_bytes", "loader_0", "loader_2")
 
 
-def _measure(form: str, root: Path, size: int, seed: int, disk: int, bar: tqdm[Any]) -> Measured:
+def _measure(form: str, root: Path, size: int, disk: int, bar: tqdm[Any]) -> Measured:
     speeds: dict[str, float] = {}
     memory = resident = 0
     for kind in _KINDS:  # each in a process of its own, which has met nothing else
@@ -212,7 +206,7 @@ def _measure(form: str, root: Path, size: int, seed: int, disk: int, bar: tqdm[A
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         method = multiprocessing.get_start_method()
-        process = context.Process(target=_measure_kind, args=(sender, form, str(root), size, seed, kind, method))
+        process = context.Process(target=_measure_kind, args=(sender, form, str(root), size, kind, method))
         process.start()
         sender.close()
         try:
@@ -226,13 +220,13 @@ def _measure(form: str, root: Path, size: int, seed: int, disk: int, bar: tqdm[A
     return Measured(form=form, disk=disk, memory=memory, resident=resident, **speeds)
 
 
-def _measure_kind(sender: Any, form: str, root: str, size: int, seed: int, kind: str, method: str) -> None:
+def _measure_kind(sender: Any, form: str, root: str, size: int, kind: str, method: str) -> None:
     """Measure one kind in this process and send (images per second, growth of own memory, growth of resident set)."""
     multiprocessing.set_start_method(method, force=True)  # a spawned process would spawn its loader processes, too
     torch.set_num_threads(1)
     data = _module(form, root, size, 2 if kind == "loader_2" else 0)
     images = data.table.images
-    chunks = _rows(kind, images, seed)
+    chunks = _rows(kind, images)
     images[np.arange(_BATCH)]  # what is loaded at the first use is no growth
     began_resident = _own_peak()
     with _watched_memory() as growth:
@@ -245,10 +239,10 @@ def _measure_kind(sender: Any, form: str, root: str, size: int, seed: int, kind:
     sender.send((speed, growth[0], _own_peak() - began_resident))
 
 
-def _rows(kind: str, images: Any, seed: int) -> Iterator[NDArray[np.int64]]:
+def _rows(kind: str, images: Any) -> Iterator[NDArray[np.int64]]:
     """Return rows in the order in which they are to be read, a batch at a time."""
     if kind.startswith("random"):
-        order = np.random.default_rng(seed).permutation(len(images))
+        order = np.random.default_rng(0).permutation(len(images))
         if isinstance(images, ShardImages):
             order = order[:_RANDOM_SHARD_READS]
     else:  # as they lie: training images are shuffled before they are put into shards

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fer_lightning.commands.pass_on import OfFit
+from fer_lightning.commands.pass_on import OfFit, refuse_flags
 from fer_lightning.errors import ConfigError
 from fer_lightning.studies.crossval.options import Arm, Options
 
@@ -56,9 +56,6 @@ def crossval(
 
     Returns:
         0 if all runs are finished, 1 if some failed.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     options = study_options(arms, folds, seeds, name, evaluate, config, of_fit)
     from fer_lightning.studies.crossval.study import run_study  # here, because it imports torch and lightning
@@ -80,7 +77,7 @@ def study_options(
     Raises:
         ConfigError: for what is wrong with it.
     """
-    _check_flags(of_fit)
+    refuse_flags("crossval", of_fit, _OWN)
     if not arms:  # one config alone is an arm, too
         arms, config = config[-1:], config[:-1]
     if not arms:
@@ -125,11 +122,3 @@ def _seeds(text: str) -> tuple[int, ...]:
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ConfigError(f"fer crossval: --seeds must be different numbers of at least 0, not '{text}'")
     return seeds
-
-
-def _check_flags(flags: Sequence[str]) -> None:
-    """Refuse what a study sets itself."""
-    for flag in flags:
-        key = flag.partition("=")[0].removeprefix("--")
-        if flag.startswith("--") and key in _OWN:
-            raise ConfigError(f"fer crossval takes no --{key}: {_OWN[key]}")

@@ -54,9 +54,6 @@ def inspect(
         mirrored: count mirrored images as near-duplicates.
         seed: chooses the images shown.
         of_data: options of the data set; bad files are listed and left out.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     from fer_lightning.commands import data_work  # here, because it imports torch and lightning
 
@@ -85,9 +82,6 @@ def dedupe(
             drop all, or keep the first.
         blank: keep images of one colour in the manifest.
         of_data: options of the data set.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     from fer_lightning.commands import data_work  # here, because it imports torch and lightning
 
@@ -118,9 +112,6 @@ def convert(
         encoding: of the stored images; png is lossless.
         quality: of JPEG and WebP, 1..100.
         of_data: options of the data set.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     from fer_lightning.commands import data_work  # here, because it imports torch and lightning
 
@@ -153,9 +144,6 @@ def balance(
         flip: mirror every other one.
         seed: chooses the changes.
         of_data: options of the data set.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     from fer_lightning.commands import data_work  # here, because it imports torch and lightning
 

@@ -141,11 +141,7 @@ def balance(
 
 
 def _checked_place(out: str, data: EmotionDataModule) -> Path:
-    """Return where to write, checked before anything that takes long.
-
-    Raises:
-        ConfigError: if nothing can be written there, or it lies inside of the data set, which would grow by it.
-    """
+    """Return where to write, checked before anything that takes long."""
     place = Path(out).expanduser()
     nearest = next(path for path in place.absolute().parents if path.exists())
     if not nearest.is_dir():

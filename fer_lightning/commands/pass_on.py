@@ -1,13 +1,27 @@
-"""Options that verbs pass on to others."""
+"""Options of ``fer fit`` that verbs pass on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from fer_lightning.cli.verbs import Rest
+from fer_lightning.errors import ConfigError
 
-__all__ = ["OfFit"]
+__all__ = ["OfFit", "refuse_flags"]
 
 OfFit = Annotated[
     list[str], Rest("options of fer fit", "Options that are not listed are those of fer fit (fer fit --help).")
 ]
+
+
+def refuse_flags(verb: str, of_fit: Sequence[str], reasons: Mapping[str, str]) -> None:
+    """Refuse flags that a verb sets itself.
+
+    Raises:
+        ConfigError: for the first of them, with its reason.
+    """
+    for flag in of_fit:
+        key = flag.partition("=")[0].removeprefix("--")
+        if flag.startswith("--") and key in reasons:
+            raise ConfigError(f"fer {verb} takes no --{key}: {reasons[key]}")

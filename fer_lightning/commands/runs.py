@@ -45,9 +45,6 @@ def list_runs(
         sort: best first by a metric (val_acc, best, f1_macro), or by started, wall_s, size ...
         json: print JSON.
         csv: print CSV.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     if json and csv:
         raise ConfigError("fer runs list: --csv is not allowed with --json")
@@ -140,9 +137,6 @@ def show(run: str, *, root: Path = Path("runs"), json: bool = False) -> None:
         run: a name (its newest run), name/version_3, or a path.
         root: the folder of all runs.
         json: print JSON.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     folder = find_run(run, root)
     record = read_record(folder, root if folder.is_relative_to(root) else folder.parent.parent)
@@ -232,9 +226,6 @@ def lineage(run: str, *, root: Path = Path("runs"), dot: bool = False) -> None:
         run: a name (its newest run), name/version_3, or a path.
         root: the folder of all runs.
         dot: print a graph for Graphviz: ... | dot -Tsvg > runs.svg
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     folder = find_run(run, root)
     tree = read_tree(root, folder)

@@ -6,11 +6,17 @@ import importlib.util
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fer_lightning.commands.pass_on import OfFit
+from fer_lightning.commands.pass_on import OfFit, refuse_flags
 from fer_lightning.errors import ConfigError, MissingExtraError
 from fer_lightning.studies.tune.options import Options, Pruner, Sampler
 
 __all__ = ["tune"]
+
+_OWN = {
+    "ckpt_path": "its trials start afresh, and go on by themselves",
+    "checkpoint.monitor": "say --metric",
+    "checkpoint.mode": "say --mode",
+}
 
 
 def tune(
@@ -54,9 +60,6 @@ def tune(
 
     Returns:
         0 if the study has all its trials, 130 or 143 if it was interrupted.
-
-    Raises:
-        FERError: for whatever a user can mend.
     """
     _check(metric, study, trials=trials, warmup=warmup, seed=seed)
     for package, extra in (("optuna", "optuna"), ("sklearn", "scikit-learn")):
@@ -64,6 +67,7 @@ def tune(
             raise MissingExtraError(f"fer tune needs {extra}: pip install 'fer_lightning[tune]'")
     from fer_lightning.studies.tune.study import run_study  # here, because it imports torch, lightning and optuna
 
+    refuse_flags("tune", of_fit, _OWN)
     direction = mode or ("min" if metric.endswith(("loss", "_ece")) else "max")
     options = Options(space, trials, study, storage, metric, direction, sampler, pruner, warmup, seed, timeout)
     return run_study(options, of_fit)

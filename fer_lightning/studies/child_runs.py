@@ -114,9 +114,6 @@ def _run(
 
     Returns:
         Its return code, whether ``follow`` had it stopped, and where in the log its output begins, bytes.
-
-    Raises:
-        SystemExit: if SIGTERM or Ctrl-C came, once the child has ended.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output, _passing_on() as relay:
@@ -136,11 +133,7 @@ def _run(
 
 
 def _settled(folder: Path) -> str:
-    """Return the status of a run; wait for one that is just ending because its parent is gone.
-
-    Raises:
-        ConfigError: if it does not end.
-    """
+    """Return the status of a run; wait for one that is just ending because its parent is gone."""
     until = time.monotonic() + ORPHAN_SECONDS
     while (status := Run(folder).status) == "running":
         if time.monotonic() > until:

@@ -22,17 +22,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of ``fer crossval``.
-
-    Attributes:
-        arms: what is compared; the first is what the others are compared with.
-        folds: number of folds, ``None`` for the data set's own validation split.
-        seeds: of the runs.
-        name: of the study.
-        test: evaluate the chosen checkpoints on the test split, too.
-        configs: config files that all arms share.
-        flags: further arguments of ``fer fit``.
-    """
+    """The arguments of :func:`fer_lightning.commands.crossval.crossval`; ``flags`` are those of ``fer fit``."""
 
     arms: tuple[Arm, ...]
     folds: int | None

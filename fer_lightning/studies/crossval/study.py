@@ -112,11 +112,7 @@ def _plan(options: Options) -> str:
 
 
 def _look_at(arm: Arm, options: Options) -> Facts:
-    """Parse and instantiate an arm and read its data.
-
-    Raises:
-        FERError: naming the arm.
-    """
+    """Parse and instantiate an arm and read its data."""
     arguments = [*options.arguments(arm), *_fold_flags(options.folds, 0)]
     try:
         cli = rehearsed(arguments)
@@ -177,11 +173,7 @@ def check_facts(facts: dict[str, Facts], test: bool) -> None:
 
 
 def _check_study(folder: Path, facts: dict[str, Facts]) -> None:
-    """Write the configuration of each arm to ``study.json``; refuse an arm that an earlier call wrote down otherwise.
-
-    Raises:
-        ConfigError: naming what differs.
-    """
+    """Write the configuration of each arm to ``study.json``; refuse an arm that stands there otherwise."""
     path, stored = folder / STUDY, {}
     if path.is_file():
         try:
@@ -234,11 +226,7 @@ def _run_all(options: Options, folder: Path, facts: dict[str, Facts], progress: 
 
 
 def _run(options: Options, folder: Path, arm: Arm, key: Key, facts: Facts, label: str) -> RunResult | None:
-    """Return one run, which is trained and tested if it is not finished; ``None`` if it failed.
-
-    Raises:
-        ConfigError: if its configuration or its data are wrong: the other runs of the arm would fail, too.
-    """
+    """Return one run, which is trained and tested if it is not finished; ``None`` if it failed."""
     name = f"seed{key[1]}" if options.folds is None else f"fold{key[0]}_seed{key[1]}"
     root = folder / arm.name
     log = root / name / "fit.log"

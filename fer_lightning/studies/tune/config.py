@@ -17,13 +17,8 @@ from fer_lightning.metrics import EmotionMetrics
 from fer_lightning.studies.rehearsal import config_values, rehearsed
 from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags
 
-__all__ = ["Base", "best_config", "check_metric", "check_space", "foreign_flags", "read_base"]
+__all__ = ["Base", "best_config", "check_metric", "check_space", "read_base"]
 
-_FOREIGN = {
-    "ckpt_path": "its trials start afresh, and go on by themselves",
-    "checkpoint.monitor": "say --metric",
-    "checkpoint.mode": "say --mode",
-}
 _EPOCHS = 1000  # what Lightning's trainer does if it is told no number of epochs or steps
 
 
@@ -47,18 +42,6 @@ class Base:
         if epochs is None:
             return _EPOCHS if trainer["max_steps"] == -1 else 0
         return max(epochs, 0)
-
-
-def foreign_flags(of_fit: Sequence[str]) -> None:
-    """Refuse flags of ``fer fit`` that a study sets itself.
-
-    Raises:
-        ConfigError: for the first one.
-    """
-    for argument in of_fit:
-        key = argument.partition("=")[0].removeprefix("--")
-        if key in _FOREIGN:
-            raise ConfigError(f"fer tune takes no --{key}: {_FOREIGN[key]}")
 
 
 def read_base(of_fit: Sequence[str]) -> Base:

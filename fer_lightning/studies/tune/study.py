@@ -26,7 +26,7 @@ from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.runs.lock import Holder, lock_run_folder
 from fer_lightning.runs.records import History, Run
 from fer_lightning.studies.child_runs import ChildResult, fit_in_child
-from fer_lightning.studies.tune.config import Base, check_metric, check_space, foreign_flags, read_base
+from fer_lightning.studies.tune.config import Base, check_metric, check_space, read_base
 from fer_lightning.studies.tune.options import Options
 from fer_lightning.studies.tune.results import Results, counted, rows_of, trial_line
 from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags, load_space
@@ -97,14 +97,9 @@ def is_abandoned(trial: FrozenTrial, now: datetime) -> bool:
 
 
 def run_study(options: Options, of_fit: Sequence[str]) -> int:
-    """Run or resume a study; see :func:`fer_lightning.commands.tune.tune`.
-
-    Raises:
-        FERError: for whatever a user can mend.
-    """
+    """Run or resume a study; see :func:`fer_lightning.commands.tune.tune`."""
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(logging.ERROR)
-    foreign_flags(of_fit)
     space = load_space(options.space)
     if options.sampler == "grid":
         _grid(space)
@@ -245,8 +240,9 @@ class _StudyRun:
         """Return a sampler seeded by the trial: an interrupted study proposes what an uninterrupted one would have."""
         seed = int(np.random.SeedSequence([self.options.seed, number]).generate_state(1)[0])
         if self.grid:
-            place = sum(trial.number < number for trial in counted(self._trials()))
-            return optuna.samplers.PartialFixedSampler(self.grid[place], optuna.samplers.RandomSampler(seed))
+            return optuna.samplers.PartialFixedSampler(
+                self.grid[self._place(number)], optuna.samplers.RandomSampler(seed)
+            )
         if self.options.sampler == "random":
             return optuna.samplers.RandomSampler(seed)
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
