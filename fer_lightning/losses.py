@@ -252,22 +252,11 @@ class FocalLoss(WeightedCrossEntropy):
     Args:
         gamma: how fast the loss of easy samples falls; 0 and more.
         method: how class weights follow from the counts, as in :class:`WeightedCrossEntropy`.
-        beta: of the effective number.
-        cap: the most times the smallest weight that the largest may be; without it, more than 100 is an error.
-        multipliers: further factor by class name, such as ``{disgust: 3, fear: 2}``; not bounded by ``cap``.
-        label_smoothing: share of each label that is spread over all classes.
+        **options: of :class:`WeightedCrossEntropy`.
     """
 
-    def __init__(
-        self,
-        gamma: float = 2.0,
-        method: Method = "none",
-        beta: float = 0.999,
-        cap: float | None = None,
-        multipliers: dict[str, float] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(method, beta, cap, multipliers, label_smoothing)
+    def __init__(self, gamma: float = 2.0, method: Method = "none", **options: Any) -> None:
+        super().__init__(method, **options)
         self.gamma = _within("FocalLoss: gamma", gamma)
 
     def costs(self, logits: Tensor) -> Tensor:

@@ -69,11 +69,7 @@ class ScaledRates:
         return optimizer
 
     def check(self, optimizer: Optimizer) -> None:
-        """Check that the schedule has kept the shares of the groups.
-
-        Raises:
-            ConfigError: if the schedule set rates of its own.
-        """
+        """Raise :class:`ConfigError` if the schedule has set rates of its own, without the shares."""
         first = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
         kept = [start / rate for start, rate in zip(first, self.rates, strict=True) if rate > 0]
         if any(not math.isclose(ratio, kept[0], rel_tol=1e-6) for ratio in kept):

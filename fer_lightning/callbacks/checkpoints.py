@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
@@ -28,12 +28,21 @@ __all__ = [
     "ResumeCheckpoint",
     "best_checkpoint",
     "checkpoint_folder",
+    "first_callback",
     "improved",
     "is_rehearsal",
     "may_stop_after",
     "may_stop_here",
     "write_resume",
 ]
+
+Kind = TypeVar("Kind", bound=Callback)
+
+
+def first_callback(trainer: Trainer, kind: type[Kind]) -> Kind | None:
+    """Return the first callback of a class that a trainer has, ``None`` if there is none."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
 def checkpoint_folder(trainer: Trainer) -> Path:
@@ -211,11 +220,7 @@ class BestCheckpoint(ModelCheckpoint):
         self.best = best if state_dict["dirpath"] == self.dirpath else {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decide inside the epoch.
-
-        Raises:
-            ConfigError: if the monitored metric is not logged.
-        """
+        """Decide inside the epoch; raise :class:`ConfigError` if the monitored metric is not logged."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         if self.monitor not in trainer.callback_metrics:

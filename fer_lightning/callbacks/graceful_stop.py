@@ -270,20 +270,12 @@ class GracefulStop(Checkpoint):
     # Write the checkpoint in one hook and raise in the next, so that Lightning can log this step in between.
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """End the run if its checkpoint is written.
-
-        Raises:
-            Stopped: if so.
-        """
+        """Raise :class:`Stopped` if the checkpoint to stop at is written."""
         if self._ending:
             self._stop(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the loader's processes alive, and end the run if its checkpoint is written.
-
-        Raises:
-            Stopped: if so.
-        """
+        """Raise :class:`Stopped` if the checkpoint to stop at is written; keep the loader's processes alive."""
         if self._ending:
             self._stop(trainer)
         if self._installed:

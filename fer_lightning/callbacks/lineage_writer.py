@@ -15,7 +15,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from fer_lightning.callbacks.checkpoints import FollowsBest, best_checkpoint, is_rehearsal
+from fer_lightning.callbacks.checkpoints import FollowsBest, best_checkpoint, first_callback, is_rehearsal
 from fer_lightning.callbacks.graceful_stop import TIME_IS_UP, Stopped
 from fer_lightning.callbacks.provenance import (
     changes_since,
@@ -206,13 +206,7 @@ def _monitor(trainer: Trainer) -> dict[str, Any]:
 
 
 def how_it_ended(epochs: int, max_epochs: int | None, early: str) -> tuple[str, str]:
-    """Return status and reason of a run whose training came to its end.
-
-    Args:
-        epochs: that are done.
-        max_epochs: that were wanted, ``None`` or -1 for no limit.
-        early: why a callback stopped it, empty if none did.
-    """
+    """Return status and reason after ``epochs`` of ``max_epochs`` (``None`` or -1: no limit); ``early`` says why."""
     whole = max_epochs is not None and 0 <= max_epochs <= epochs
     return "finished", "" if whole else early
 
@@ -264,10 +258,8 @@ def _why_early(trainer: Trainer) -> str:
 
 
 def _configuration(trainer: Trainer) -> dict[str, Any]:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, RunConfig):
-            return callback.values
-    return {}
+    config = first_callback(trainer, RunConfig)
+    return {} if config is None else config.values
 
 
 def _now() -> str:

@@ -21,11 +21,7 @@ class PredictionWriter(Callback):
         self._rows: list[dict[str, Tensor]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that the data module has a samples table.
-
-        Raises:
-            ConfigError: if it is not one of ours.
-        """
+        """Raise :class:`ConfigError` if the data module is not one of ours, with a samples table."""
         datamodule_of(trainer)
 
     def on_predict_batch_end(

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
-from fer_lightning.callbacks.checkpoints import best_checkpoint, is_rehearsal
+from fer_lightning.callbacks.checkpoints import best_checkpoint, first_callback, is_rehearsal
 from fer_lightning.callbacks.reports import EvaluationReport, datamodule_of
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.models.backbones import BACKBONES
@@ -69,19 +69,15 @@ class RunLines(Callback):
         seconds, self._finished = self._finished, None
         if seconds is None or not trainer.is_global_zero or shows_bar(trainer):
             return
-        row = next(each.history for each in _callbacks(trainer) if isinstance(each, EvaluationReport))[-1]
-        best = best_checkpoint(trainer)
+        report, best = first_callback(trainer, EvaluationReport), best_checkpoint(trainer)
+        assert report is not None  # every run has one
+        row = report.history[-1]
         print(epoch_line(row, trainer.max_epochs, seconds, str(best.monitor), best.best), flush=True)
 
 
 def shows_bar(trainer: Trainer) -> bool:
     """Tell whether a progress bar is drawn on a terminal."""
-    return sys.stdout.isatty() and any(isinstance(each, ProgressBar) for each in _callbacks(trainer))
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    found: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return found
+    return sys.stdout.isatty() and first_callback(trainer, ProgressBar) is not None
 
 
 def data_line(data: EmotionDataModule) -> str:

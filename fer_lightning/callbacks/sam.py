@@ -168,11 +168,7 @@ class SAM(Callback):
         pl_module.make_optimizer = sharpness_aware
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Look whether a schedule of accumulation has begun.
-
-        Raises:
-            ConfigError: if gradients are accumulated from this epoch on.
-        """
+        """Raise :class:`ConfigError` if a schedule accumulates gradients from this epoch on."""
         self._refuse_accumulation(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

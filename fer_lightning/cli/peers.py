@@ -198,11 +198,7 @@ def _connect(rank: int, world: int, address: str, port: int) -> TCPStore:
 
 
 def check_world(trainer: Trainer, peers: Peers | None) -> None:
-    """See that the trainer takes all processes that there are.
-
-    Raises:
-        ConfigError: if not.
-    """
+    """Raise :class:`ConfigError` unless the trainer takes all processes that there are."""
     nodes = trainer.num_nodes
     if peers is None:
         starts_its_own = not trainer._accelerator_connector.cluster_environment.creates_processes_externally

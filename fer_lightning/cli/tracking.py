@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from fer_lightning.callbacks.checkpoints import first_callback
 from fer_lightning.callbacks.full_disk import RunLogger
 from fer_lightning.callbacks.lineage_writer import Lineage
 from fer_lightning.callbacks.run_config import RunConfig
@@ -142,7 +143,7 @@ class RunTracking(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send parameters, tags and the configuration."""
-        config, lineage = _first(trainer, RunConfig), _first(trainer, Lineage)
+        config, lineage = first_callback(trainer, RunConfig), first_callback(trainer, Lineage)
         tags: dict[str, Any] = {"fer.folder": trainer.default_root_dir}
         if lineage is not None and lineage.node is not None:
             node = lineage.node
@@ -174,7 +175,7 @@ class RunTracking(Callback):
 
     def _finish(self, trainer: Trainer, status: str) -> None:
         """Send the files; ``status`` is said where there is no lineage."""
-        lineage = _first(trainer, Lineage)
+        lineage = first_callback(trainer, Lineage)
         if lineage is not None and lineage.node is not None:
             status = lineage.node.status
         self._tag({"fer.status": status})
@@ -237,10 +238,6 @@ def _calm() -> None:
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # "not found. Creating it."
-
-
-def _first(trainer: Trainer, kind: type[Any]) -> Any:
-    return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)  # type: ignore[attr-defined]
 
 
 def _reason(error: Exception) -> str:

@@ -19,6 +19,7 @@ from fer_lightning.callbacks.run_lines import RunLines
 from fer_lightning.cli.begin import begun
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.models.precision import wait_for
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.text import table_lines
 from fer_lightning.types import Batch
@@ -80,14 +81,14 @@ class _TurnTaker(Callback):
         """Count a step; after a whole turn let the others have theirs."""
         self._done += 1
         if self._done == self.steps:
-            _wait(pl_module.device)
+            wait_for(pl_module.device)
             self.full.append((time.perf_counter() - self._began) / self.steps)
             self.others(trainer, batch)
             if len(self.full) == self.rounds:
                 trainer.should_stop = True
             self._done = -1  # one step to get warm again
         if self._done == 0:
-            _wait(pl_module.device)
+            wait_for(pl_module.device)
             self._began = time.perf_counter()
 
 
@@ -123,11 +124,11 @@ class _Bench:
 
     def _time(self, action: Callable[[], Any]) -> float:
         action()
-        _wait(self.task.device)
+        wait_for(self.task.device)
         began = time.perf_counter()
         for _ in range(self.steps):
             action()
-        _wait(self.task.device)
+        wait_for(self.task.device)
         return (time.perf_counter() - began) / self.steps
 
     def _step(self, batch: Batch, optimizer: Optimizer, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -145,11 +146,6 @@ class _Bench:
             batch = next(self._batches)
         moved = {name: value.to(self.task.device, non_blocking=True) for name, value in batch.items()}  # type: ignore[attr-defined]  # all values are tensors
         return self.data.on_after_batch_transfer(moved, 0)  # type: ignore[arg-type]  # a Batch, moved
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _summary(timings: _Timings, bench: _Bench) -> str:

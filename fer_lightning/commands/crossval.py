@@ -72,11 +72,7 @@ def study_options(
     config: tuple[str, ...],
     of_fit: Sequence[str],
 ) -> Options:
-    """Check what :func:`crossval` was told.
-
-    Raises:
-        ConfigError: for what is wrong with it.
-    """
+    """Return the arguments of :func:`crossval`; raise :class:`ConfigError` for what is wrong with them."""
     refuse_flags("crossval", of_fit, _OWN)
     if not arms:  # one config alone is an arm, too
         arms, config = config[-1:], config[:-1]

@@ -16,11 +16,7 @@ OfFit = Annotated[
 
 
 def refuse_flags(verb: str, of_fit: Sequence[str], reasons: Mapping[str, str]) -> None:
-    """Refuse flags that a verb sets itself.
-
-    Raises:
-        ConfigError: for the first of them, with its reason.
-    """
+    """Raise :class:`ConfigError` for the first flag that a verb sets itself, with the reason."""
     for flag in of_fit:
         key = flag.partition("=")[0].removeprefix("--")
         if flag.startswith("--") and key in reasons:

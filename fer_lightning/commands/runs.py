@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.files import csv_text
 from fer_lightning.runs.changes import change_text, flat
 from fer_lightning.runs.lineage import Node
 from fer_lightning.runs.records import Run, RunRecord, find_run, read_record, read_records
@@ -21,16 +22,9 @@ from fer_lightning.text import table_lines
 
 __all__ = ["lineage", "list_runs", "show"]
 
-_COLOURS = {
-    "finished": 32,
-    "running": 36,
-    "failed": 31,
-    "unreadable": 31,
-    "killed": 33,
-    "stopped": 33,
-    "incomplete": 33,
-}
-"""ANSI colours: green, cyan, red, yellow."""
+_GREEN, _CYAN, _RED, _YELLOW = 32, 36, 31, 33  # ANSI colours
+_COLOURS = {"finished": _GREEN, "running": _CYAN, **dict.fromkeys(("failed", "unreadable"), _RED)}
+_COLOURS |= dict.fromkeys(("killed", "stopped", "incomplete"), _YELLOW)
 
 
 def list_runs(
@@ -66,11 +60,8 @@ def _print_json(values: Any) -> None:
 
 
 def _print_csv(records: Sequence[RunRecord]) -> None:
-    import csv
-
-    writer = csv.DictWriter(sys.stdout, [field.name for field in fields(RunRecord)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(record) for record in records)
+    names = [field.name for field in fields(RunRecord)]
+    print(csv_text(names, [[getattr(record, name) for name in names] for record in records]), end="")
 
 
 def _print_table(records: Sequence[RunRecord]) -> None:
@@ -168,15 +159,15 @@ def _try(read: Callable[[], Any], instead: Any) -> Any:
 def _print_results(record: RunRecord) -> None:
     results = {
         "network": record.backbone,
-        f"best {record.monitor}": None if record.best is None else f"{record.best:.4f}",
-        "accuracy": None if record.accuracy is None else f"{record.accuracy:.4f}",
-        "macro F1": None if record.f1_macro is None else f"{record.f1_macro:.4f}",
+        f"best {record.monitor}": _number(record.best),
+        "accuracy": _number(record.accuracy),
+        "macro F1": _number(record.f1_macro),
         "epochs": record.epochs,
         "time": None if record.wall_s is None else _duration(record.wall_s),
         "device": record.device,
         "size": _bytes(record.size),
     }
-    _print_pairs([(name, str(value)) for name, value in results.items() if value not in (None, "")])
+    _print_pairs([(name, str(value)) for name, value in results.items() if value not in (None, "", "-")])
 
 
 def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:

@@ -23,22 +23,17 @@ _BEST = Path(CHECKPOINTS) / BEST  # in a run folder
 
 
 class Teacher(Protocol):
-    """What distillation needs of a trained task."""
+    """What distillation needs of a trained task.
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes in label order."""
-        ...
+    Attributes:
+        class_names: in label order.
+        preprocessing: how its images are made.
+        classifier: its network; the plain logits teach, without the shift of its own decision.
+    """
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How its images are made."""
-        ...
-
-    @property
-    def classifier(self) -> EmotionClassifier:
-        """Its network; the plain logits teach, without the shift of its own decision."""
-        ...
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    classifier: EmotionClassifier
 
 
 def distillation_loss(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
 
-__all__ = ["PrecisionChoice", "check_precision", "measure_precision"]
+__all__ = ["PrecisionChoice", "check_precision", "measure_precision", "wait_for"]
 
 GAIN = 1.1
 """How many times as fast half precision must be to be chosen in spite of its rounding."""
@@ -85,12 +85,12 @@ def measure_precision(
     module.train()
 
     def step(half: bool) -> float:
-        _wait(device)
+        wait_for(device)
         start = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             loss = criterion(module(images), labels)
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
-        _wait(device)
+        wait_for(device)
         return time.perf_counter() - start
 
     times: dict[bool, list[float]] = {False: [], True: []}
@@ -106,6 +106,7 @@ def measure_precision(
     return decide(statistics.median(times[False]), statistics.median(times[True]))
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -59,11 +59,7 @@ class PriorCorrection:
         return self.tau * _log_prior_on(tuple(self.class_counts.values()), torch.device("cpu"))
 
     def check(self) -> None:
-        """Refuse to decide without the class counts where ``tau`` asks for them.
-
-        Raises:
-            ConfigError: if ``tau`` is not 0 and the training images are not known.
-        """
+        """Raise :class:`ConfigError` if ``tau`` is not 0 and the class counts are not known."""
         if self.tau != 0 and self.class_counts is None:
             raise ConfigError(
                 f"model.tau {self.tau:g} needs the training samples of each class, which the checkpoint does not hold"

@@ -45,11 +45,7 @@ class Base:
 
 
 def read_base(of_fit: Sequence[str]) -> Base:
-    """Parse and instantiate the base configuration.
-
-    Raises:
-        FERError: for whatever is wrong with it.
-    """
+    """Parse and instantiate the base configuration; raise :class:`FERError` for what is wrong with it."""
     cli = rehearsed(of_fit)
     metrics = EmotionMetrics(cli.datamodule.class_names)
     metrics.update(torch.zeros(1, cli.datamodule.num_classes), torch.zeros(1, dtype=torch.int64))
@@ -57,11 +53,7 @@ def read_base(of_fit: Sequence[str]) -> Base:
 
 
 def check_space(of_fit: Sequence[str], space: SearchSpace, file: Path) -> None:
-    """Instantiate both ends of every range and every choice.
-
-    Raises:
-        ConfigError: naming file and key.
-    """
+    """Try both ends of every range and every choice; raise :class:`ConfigError` for one that does not work."""
     for values in _combinations(space):
         try:
             rehearsed([*of_fit, *as_flags(values)])
@@ -91,11 +83,7 @@ def _short(values: Mapping[str, Value]) -> str:
 
 
 def check_metric(metric: str, base: Base) -> None:
-    """Refuse a metric that looks misspelt.
-
-    Raises:
-        ConfigError: if it is.
-    """
+    """Raise :class:`ConfigError` for a metric that looks misspelt."""
     close = difflib.get_close_matches(metric, base.metrics, n=1)
     if metric not in base.metrics and close:  # others may be logged by callbacks
         raise ConfigError(f"--metric '{metric}' is not logged; did you mean '{close[0]}'?")

@@ -16,14 +16,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
+from optuna.trial import BaseTrial
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.text import folded
 
-__all__ = ["Parameter", "SearchSpace", "Suggests", "as_flags", "load_space", "tidy"]
+__all__ = ["Parameter", "SearchSpace", "as_flags", "load_space", "tidy"]
 
 Value = None | bool | int | float | str
 """What a parameter can be; a list or mapping among the choices is one as JSON text."""
@@ -31,21 +32,6 @@ Value = None | bool | int | float | str
 RANGE = ("low", "high", "step", "log")
 OURS = ("config", "name", "ckpt_path", "trainer.default_root_dir", "checkpoint.monitor", "checkpoint.mode")
 """Flags that a study sets itself."""
-
-
-class Suggests(Protocol):
-    """The part of an Optuna trial that gives values."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Give an integer between two others, inclusive."""
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """Give a number between two others, inclusive."""
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """Give one of several values."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,7 @@ class Parameter:
     log: bool = False
     choices: tuple[Value, ...] = ()
 
-    def suggest(self, trial: Suggests) -> Value:
+    def suggest(self, trial: BaseTrial) -> Value:
         """Let a trial choose a value; the same one if it has chosen before."""
         if self.choices:
             chosen: Value = trial.suggest_categorical(self.key, self.choices)
