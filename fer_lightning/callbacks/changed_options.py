@@ -77,14 +77,7 @@ class ChangedOptions(Callback):
 
 
 def scale_rates(optimizer: Optimizer, schedules: Sequence[Any], before: float, after: float) -> None:
-    """Multiply all learning rates by ``after / before``, so that shares and the schedule's place stay.
-
-    Args:
-        optimizer: its groups' ``lr`` and ``initial_lr``.
-        schedules: their ``base_lrs`` and the rate that they gave last.
-        before: configured learning rate of the checkpoint.
-        after: that of now.
-    """
+    """Multiply the rates of optimizer and schedules by ``after / before``; shares and the schedule's place stay."""
 
     def scaled(rate: Any) -> Any:
         if isinstance(rate, Tensor):

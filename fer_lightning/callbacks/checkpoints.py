@@ -148,13 +148,7 @@ class FollowsBest(Callback, ABC):
 
 
 def improved(value: float, best: float | None, mode: str) -> bool:
-    """Tell whether a monitored value is better than the best one so far; NaN never is.
-
-    Args:
-        value: of the last validation.
-        best: the best value so far, ``None`` before the first.
-        mode: ``max`` if more is better, else ``min``.
-    """
+    """Tell whether a value is better, by ``mode`` (max or min), than the best so far (``None``: none); NaN never is."""
     if best is None:
         return not math.isnan(value)
     return value > best if mode == "max" else value < best
@@ -320,19 +314,11 @@ class ResumeCheckpoint(Checkpoint):
             _prepare(checkpoint_folder(trainer))
 
     def due(self, batch: int) -> bool:
-        """Tell whether a checkpoint is to be written after a batch, or as soon behind it as is exact.
-
-        Args:
-            batch: number of batches of the epoch that are done, from 1.
-        """
+        """Tell whether a checkpoint is to be written after so many batches of an epoch, or as soon as is exact."""
         return self.every_n_steps > 0 and batch % self.every_n_steps == 0
 
     def kept(self, epoch: int) -> str | None:
-        """Return the name under which the checkpoint of an epoch's end is kept, ``None`` if it is not.
-
-        Args:
-            epoch: from 0.
-        """
+        """Return the name under which the checkpoint at the end of an epoch, from 0, is kept; ``None`` if it is not."""
         keep = self.keep_every_n_epochs > 0 and (epoch + 1) % self.keep_every_n_epochs == 0
         return f"epoch_{epoch:04d}.ckpt" if keep else None
 

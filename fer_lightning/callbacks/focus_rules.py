@@ -1,6 +1,7 @@
 """Which classes an epoch should draw more often: rules of plain numbers, without a trainer.
 
-All rules return the draws of each class and say why. An epoch keeps its length. Three rules:
+All rules return the draws of each class and say why. An epoch keeps its length. ``counts`` are the training images of
+each class, int64 ``(K,)``; ``max_repeats`` is how often an image may be drawn in an epoch, at least 1. Three rules:
 
 - :func:`static_draws`: always the same, proportional to ``n^power``.
 - :func:`bottom_k_draws`: the classes of lowest F1 are drawn several times as often; what many reports do.
@@ -55,14 +56,7 @@ def bounded(shares: NDArray[np.float64], counts: NDArray[np.int64], max_repeats:
     """Return draws in proportion to shares, of no class more than ``max_repeats`` times its images.
 
     What a class may not have goes to the others, in proportion to their shares.
-
-    Args:
-        shares: float64 ``(K,)``, 0 or more.
-        counts: int64 ``(K,)``: training images of each class.
-        max_repeats: times that an image may be drawn in an epoch, at least 1.
-
-    Returns:
-        int64 ``(K,)``, which sums to ``counts.sum()``.
+    Shares are float64 ``(K,)``, 0 or more; draws int64 ``(K,)``, with the sum of ``counts``.
     """
     total = int(counts.sum())
     most = np.floor(counts * max_repeats).astype(np.int64)
@@ -89,13 +83,7 @@ def natural_draws(counts: NDArray[np.int64], reason: str = "") -> FocusPlan:
 
 
 def static_draws(counts: NDArray[np.int64], power: float, max_repeats: float) -> FocusPlan:
-    """Return draws proportional to ``n^power``: 1 draws each image once, 0 all classes alike.
-
-    Args:
-        counts: int64 ``(K,)``: training images of each class.
-        power: 0 to 1.
-        max_repeats: times that an image may be drawn in an epoch.
-    """
+    """Return draws proportional to ``n^power``, 0 to 1: 1 draws each image once, 0 all classes alike."""
     shares = np.where(counts > 0, np.power(np.maximum(counts, 1), power, dtype=np.float64), 0.0)
     draws = bounded(shares, counts, max_repeats)
     return FocusPlan(draws, draws > counts, tuple(f"n^{power:g}" if more else "" for more in draws > counts))
@@ -106,12 +94,7 @@ def bottom_k_draws(
 ) -> FocusPlan:
     """Return draws in which the images of the ``k`` classes of lowest F1 weigh ``weight`` times the others.
 
-    Args:
-        f1: float64 ``(K,)``, NaN where not known: such a class is not chosen.
-        counts: int64 ``(K,)``: training images of each class.
-        k: number of classes; of equal F1 the first ones.
-        weight: 1 and more.
-        max_repeats: times that an image may be drawn in an epoch.
+    F1 is float64 ``(K,)``, NaN where not known: such a class is not chosen; of equal F1 the first ones are.
     """
     known = np.flatnonzero(~np.isnan(f1) & (counts > 0))
     chosen = known[np.argsort(f1[known], kind="stable")[:k]]
@@ -225,11 +208,7 @@ class RegretRule:
     release: float = 0.15
 
     def strength(self, progress: float) -> float:
-        """Return how far an epoch goes from natural draws to those of the rule, 0..1.
-
-        Args:
-            progress: share of the run that lies before the epoch, 0..1.
-        """
+        """Return how far an epoch goes from natural draws to the rule's, 0..1, by the share of the run before it."""
         if progress < self.warmup:
             return 0.0
         return 1.0 if self.release == 0 else min(1.0, (1.0 - progress) / self.release)
@@ -237,8 +216,7 @@ class RegretRule:
     def shrunken(self, matrix: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return F1 of each class, shrunken towards macro F1, ``(K,)``; NaN for a class without samples.
 
-        Args:
-            matrix: int64 ``(K, K)``, rows true, columns predicted.
+        The matrix is int64 ``(K, K)``, rows true, columns predicted.
         """
         hits, support = matrix.diagonal().astype(np.float64), matrix.sum(1)
         total = support + matrix.sum(0)  # 2 tp + fp + fn
@@ -308,13 +286,9 @@ class RegretRule:
         return best, stale
 
     def plan(self, state: RegretState, counts: NDArray[np.int64], progress: float, reasons: Sequence[str]) -> FocusPlan:
-        """Return the draws of an epoch.
+        """Return the draws of an epoch by the state and the reasons that :meth:`update` gave for the one before it.
 
-        Args:
-            state: after the epoch before it.
-            counts: int64 ``(K,)``: training images of each class.
-            progress: share of the run that lies before the epoch, 0..1.
-            reasons: what :meth:`update` said.
+        ``progress`` is the share of the run that lies before the epoch, 0..1.
         """
         strength = self.strength(progress)
         if strength == 0:

@@ -16,11 +16,7 @@ __all__ = ["RunLogger", "grouped", "warn_if_full"]
 
 @contextmanager
 def warn_if_full(what: str) -> Iterator[None]:
-    """Print a warning instead of raising if a file cannot be written.
-
-    Args:
-        what: names the file.
-    """
+    """Print a warning, with the name ``what`` of the file, instead of raising if it cannot be written."""
     try:
         yield
     except OSError as error:

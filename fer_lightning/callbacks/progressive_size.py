@@ -46,9 +46,7 @@ class ProgressiveSize(Callback):
     def decide(self, progress: float, full: int) -> tuple[int, str]:
         """Return the side of training images at ``progress`` (epochs done over epochs to do, 0..1), and why.
 
-        Args:
-            progress: in 0..1.
-            full: the data's side in pixels.
+        ``full`` is the data's side; both in pixels.
         """
         reached = [share for share in self.schedule if share <= progress + 1e-9]  # 3 / 10 is a little below 0.3
         if not reached:

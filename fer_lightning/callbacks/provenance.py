@@ -106,13 +106,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def parent_of(path: Path, root: Path, **known: Any) -> Parent:
-    """Return a checkpoint as a parent.
-
-    Args:
-        path: the checkpoint.
-        root: the folder of all runs.
-        known: what the checkpoint says of itself.
-    """
+    """Return a checkpoint as a parent, with what it says of itself; ``root`` is the folder of all runs."""
     run = run_folder_of(path.absolute())
     return Parent(
         checkpoint=_under(path, root),

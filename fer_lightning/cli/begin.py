@@ -255,10 +255,6 @@ def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
 
     After an error before the first step the run folder is removed, if it was made for this run. The lock is released
     in any case.
-
-    Args:
-        verb: ``fit``, ``validate``, ``test`` or ``predict``.
-        args: the command line behind the verb.
     """
     prepare_parsing()
     peers = find_peers()

@@ -69,8 +69,7 @@ _NAMES: dict[type[ClusterEnvironment], str] = {
 def verdict(statuses: list[dict[str, Any]]) -> tuple[int, str]:
     """Return exit code and message of the first process that cannot begin, ``(0, "")`` if all can.
 
-    Args:
-        statuses: of each process, in order: ``host``, ``error`` (empty if it can begin) and ``code``.
+    A status, in the order of processes, has ``host``, ``error`` (empty if it can begin) and ``code``.
     """
     for rank, status in enumerate(statuses):
         if status["error"]:

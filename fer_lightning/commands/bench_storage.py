@@ -72,17 +72,7 @@ class Measured:
 
 
 def bench_storage(images: int, size: int, folder: Path | None) -> None:
-    """Lay generated images out as plain folders, Arrow and shards, and measure how they are read.
-
-    Args:
-        images: number of JPEG files.
-        size: their side, pixels.
-        folder: where to lay them out, for example on the disk in question; removed afterwards. ``None`` for the
-            system's temporary folder.
-
-    Raises:
-        ConfigError: for too few or too small images, or a disk that is too full.
-    """
+    """Measure how generated images are read; see :func:`fer_lightning.commands.bench.storage`."""
     if images < 1000 or size < 8:
         raise ConfigError(f"bench storage needs at least 1000 images of 8 pixels, not {images} of {size}")
     drawn = _drawn(size)

@@ -29,16 +29,7 @@ _AT_LEAST = 4500  # of the report on compact networks
 
 @contextmanager
 def opened(verb: str, path: str | None, flags: Sequence[str]) -> Iterator[EmotionDataModule]:
-    """Give the data set that a command line names.
-
-    Args:
-        verb: of ``fer data``.
-        path: where the data set lies, ``None`` if only ``flags`` say it.
-        flags: ``--data CLASS`` and options of the class.
-
-    Raises:
-        FERError: for whatever a user can mend, a full disk included.
-    """
+    """Give the data set that a command line names, see :func:`.data_module`; a full disk is a :class:`FERError`."""
     data = data_module(f"fer data {verb}", path, flags)
     try:
         yield data

@@ -81,15 +81,8 @@ def build_classifier(
 ) -> EmotionClassifier:
     """Build a classifier for images of one size; the head is as wide as a dry run says.
 
-    Args:
-        backbone: a name or a module, see :func:`~fer_lightning.models.backbones.create_backbone`.
-        head: called with the number of features and of classes.
-        num_classes: K, at least 2.
-        in_channels: 1 for gray, 3 for RGB.
-        image_size: side of the images in pixels.
-        pretrained: start the backbone from the weights that timm publishes for it.
-        weights: a local file of weights for the backbone.
-        **options: further arguments of a backbone given by name.
+    ``head`` is called with the number of features and of classes (K, at least 2). All else is given to
+    :func:`~fer_lightning.models.backbones.create_backbone`, which says what it is.
 
     Raises:
         ConfigError: for a name, option or size that does not work, or a head that does not return ``(N, K)``.

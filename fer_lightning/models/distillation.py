@@ -98,12 +98,7 @@ class Teachers:
 
     @classmethod
     def load(cls, paths: Sequence[str], read: Callable[[Path], Teacher], class_names: Sequence[str]) -> Teachers:
-        """Load checkpoints.
-
-        Args:
-            paths: checkpoint files, or run folders whose best checkpoint is meant.
-            read: makes a task from a file.
-            class_names: the student's classes.
+        """Load checkpoint files, or the best checkpoint of run folders; ``read`` makes a task from a file.
 
         Raises:
             CheckpointError: if one is missing or cannot be read.

@@ -119,13 +119,9 @@ class RateShares:
         }
 
     def check_resumed(self, stored: Mapping[str, float]) -> None:
-        """Refuse to go on with other shares: the optimizer's state would silently bring back the old ones.
+        """Raise :class:`ConfigError` for other shares than those stored, which the optimizer's state would bring back.
 
-        Args:
-            stored: the shares in the checkpoint; 1 where it says nothing.
-
-        Raises:
-            ConfigError: if they differ.
+        A checkpoint that names no share had 1.
         """
         for name, value in asdict(self).items():
             before = stored.get(name, 1.0)

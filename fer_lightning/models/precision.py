@@ -34,14 +34,7 @@ class PrecisionChoice:
 
 
 def check_precision(precision: object) -> None:
-    """Refuse float64: images are float32, and so are logits wherever scores are computed.
-
-    Args:
-        precision: what the Trainer is given.
-
-    Raises:
-        ConfigError: for float64.
-    """
+    """Raise :class:`ConfigError` for float64: images are float32, and so are logits wherever scores are computed."""
     if str(precision) in ("64", "64-true"):
         raise ConfigError("trainer.precision 64-true is not supported: choose 32-true, bf16-mixed or 16-mixed")
 

@@ -91,12 +91,7 @@ def change_text(change: Change) -> str:
 
 
 def differences(changes: Sequence[Change], verb: str) -> list[str]:
-    """Return what to print of how a run differs from its checkpoint.
-
-    Args:
-        changes: from :func:`config_changes`.
-        verb: for ``fit``, changes that do not affect what is learned are joined in one line.
-    """
+    """Return what to print of how a run differs from its checkpoint; ``fit`` joins harmless changes in one line."""
     apart = [change for change in changes if change.harmless and verb == "fit"]
     lines = [f"changed against the checkpoint: {change_text(change)}" for change in changes if change not in apart]
     if apart:

@@ -198,12 +198,7 @@ def read_records(root: Path, name: str | None = None) -> Iterator[RunRecord]:
 
 
 def read_record(folder: Path, root: Path) -> RunRecord:
-    """Return the line of a run; ``problem`` says which of its files is damaged.
-
-    Args:
-        folder: the run folder, in ``root``.
-        root: the folder of all runs.
-    """
+    """Return the line of a run in ``root``, the folder of all runs; ``problem`` says which file of it is damaged."""
     name, size = folder.relative_to(root).as_posix(), _size(folder)
     try:
         return _record(Run(folder), name, size)

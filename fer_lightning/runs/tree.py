@@ -48,15 +48,7 @@ class RunTree:
 
 
 def read_tree(root: Path, folder: Path) -> RunTree:
-    """Read what a run comes from and what came from that.
-
-    Args:
-        root: the folder of all runs.
-        folder: the run folder.
-
-    Raises:
-        ConfigError: if nothing is known of the run.
-    """
+    """Read what a run comes from and what came from that; raise :class:`ConfigError` if nothing is known of it."""
     starts, problems = _read_starts(root, folder)
     by_id = {start.node.id: start for start in starts}
     last = {start.run: start for start in starts}
@@ -120,12 +112,7 @@ def _edge(start: Start) -> Iterator[str]:
 
 
 def as_tree(tree: RunTree, coloured: Callable[[str, str], str] = lambda text, status: text) -> list[str]:
-    """Return lines that draw the tree; the run that was asked for is marked with ``*``.
-
-    Args:
-        tree: what to draw.
-        coloured: colours a text by a status.
-    """
+    """Return lines that draw the tree; the run that was asked for is marked with ``*``."""
     lines: list[str] = []
 
     def draw(start: Start, first: str, others: str) -> None:
@@ -150,9 +137,8 @@ def as_dot(tree: RunTree) -> list[str]:
 
     def draw(start: Start) -> None:
         style = ", style=bold" if start.asked else ""
-        lines.append(
-            f"  {quoted(start.node.id)} [label={quoted(_title(start, start.status).removesuffix(' *'))}{style}];"
-        )
+        title = _title(start, start.status).removesuffix(" *")
+        lines.append(f"  {quoted(start.node.id)} [label={quoted(title)}{style}];")
         for one in start.after:
             label = quoted("\n".join(_edge(one)))
             lines.append(f"  {quoted(start.node.id)} -> {quoted(one.node.id)} [label={label}];")

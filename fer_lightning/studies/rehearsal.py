@@ -19,9 +19,6 @@ def rehearsed(arguments: Sequence[str]) -> FERCLI:
 
     A trainer is made only to see that Lightning accepts its arguments, on one CPU: the devices are not asked for.
 
-    Args:
-        arguments: of ``fer fit``.
-
     Raises:
         FERError: for whatever is wrong with them.
     """
@@ -44,11 +41,7 @@ _ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "aut
 
 
 def config_values(cli: FERCLI) -> dict[str, Any]:
-    """Return the values of all keys, as in a config file.
-
-    Args:
-        cli: from :func:`rehearsed`.
-    """
+    """Return the values of all keys of a :func:`rehearsed` CLI, as in a config file."""
     values: dict[str, Any] = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False, skip_link_targets=True))
     values.pop("ckpt_path", None)
     return values

@@ -87,14 +87,7 @@ def compare(
     folds: int | None = None,
     missing: Sequence[tuple[str, int, int]] = (),
 ) -> Comparison:
-    """Compute the scores of all arms and their differences to the first.
-
-    Args:
-        name: of the study.
-        arms: names; the others are compared with the first.
-        runs: those that are finished.
-        folds: number of folds, ``None`` for seeds alone.
-        missing: (arm, fold, seed) of the runs that are not finished.
+    """Compute the scores of all arms and their differences to the first; the arguments are those of the result.
 
     Raises:
         DataError: if there is no run, or runs of a fold have other classes or were evaluated on other images.

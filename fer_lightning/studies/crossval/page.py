@@ -18,13 +18,7 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
 
 def page_html(comparison: Comparison, notes: Sequence[str], pictures: Mapping[str, str]) -> str:
-    """Return the page.
-
-    Args:
-        comparison: the arms.
-        notes: sentences that stand above the numbers.
-        pictures: what each file beside the page shows.
-    """
+    """Return the page, with ``notes`` above the numbers; ``pictures`` says what each file beside it shows."""
     split = comparison.main_split
     folds = "" if comparison.folds is None else f"{comparison.folds} folds, "
     arms = "1 arm" if len(comparison.arms) == 1 else f"{len(comparison.arms)} arms"

@@ -23,14 +23,9 @@ SCHEMA = 1
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> dict[str, Path]:
-    """Write ``crossval.json``, ``crossval.csv``, ``runs.csv``, ``crossval.html`` and the pictures.
+    """Write ``crossval.json``, ``crossval.csv``, ``runs.csv``, ``crossval.html`` and the pictures; return their paths.
 
-    Args:
-        comparison: the arms.
-        folder: where to; made if missing. Files of an earlier report are replaced.
-
-    Returns:
-        Paths by name.
+    The folder is made if it is missing. Files of an earlier report are replaced.
     """
     notes, split = notes_on(comparison), comparison.main_split
     by_score = {SCORES[score]: score for score in ("f1_macro", "accuracy")}

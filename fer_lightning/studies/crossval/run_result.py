@@ -78,11 +78,7 @@ class RunResult:
 
 
 def scores_of(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the scores in a report, flat.
-
-    Args:
-        report: from :func:`.summarise`, or read back from ``report.json``.
-    """
+    """Return the scores in a report (of :func:`.summarise`, or read back from ``report.json``), flat."""
     recalls = {name: row["recall"] for name, row in report["per_class"].items()}
     known = [recall for recall in recalls.values() if recall is not None]
     worst: dict[str, float | None] = {"worst_recall": min(known) if known else None}
@@ -123,7 +119,7 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
     Args:
         arm: its arm.
         key: its fold and seed.
-        folder: the run folder, with ``val/`` and perhaps ``test/``.
+        folder: with ``val/`` and perhaps ``test/``.
         digests: uint8 ``(rows of the samples table, D)``: content hashes, by which identical images are known; ``None``
             takes every image for another one.
 
@@ -148,19 +144,10 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
             test = read_predictions(folder / "test" / "predictions.csv", names)
             tau, _ = best_tau(_log(val), val.target, prior)
             scores["test"][TUNED], taus["test"] = _rescored(test, shifted(_log(test), prior, tau)), [tau]
-    return RunResult(
-        arm,
-        key,
-        folder,
-        scores,
-        taus,
-        names,
-        dict(data["fingerprints"]),
-        dict(data["counts"]),
-        precision=str(context.get("precision", "")),
-        best_epoch=context.get("epoch"),
-        **_cost(run, int(str(context.get("devices", "1")).partition(" ")[0])),
-    )
+    cost = _cost(run, int(str(context.get("devices", "1")).partition(" ")[0]))
+    cost |= {"precision": str(context.get("precision", "")), "best_epoch": context.get("epoch")}
+    prints, images = dict(data["fingerprints"]), dict(data["counts"])
+    return RunResult(arm, key, folder, scores, taus, names, prints, images, **cost)
 
 
 def _report(run: Run, split: str) -> dict[str, Any]:

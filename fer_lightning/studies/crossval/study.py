@@ -72,13 +72,7 @@ class _Progress:
 
 
 def run_study(options: Options) -> int:
-    """Run what a comparison lacks, and write the report.
-
-    Args:
-        options: what is compared.
-
-    Returns:
-        0 if all runs are finished, 1 if some failed.
+    """Run what a comparison lacks, and write the report; return 0 if all runs are finished, 1 if some failed.
 
     Raises:
         FERError: for whatever a user can mend.
@@ -121,14 +115,8 @@ def _look_at(arm: Arm, options: Options) -> Facts:
         if options.test:
             data.setup("test")
         cli.model.take_class_counts(data)
-        described = data.describe()
-        return Facts(
-            config_values(cli),
-            tuple(data.class_names),
-            described["fingerprints"],
-            described["counts"],
-            data.table.digests,
-        )
+        told, names = data.describe(), tuple(data.class_names)
+        return Facts(config_values(cli), names, told["fingerprints"], told["counts"], data.table.digests)
     except FERError as error:
         raise type(error)(f"arm '{arm.name}': {error}") from error
 
@@ -155,17 +143,9 @@ def check_facts(facts: dict[str, Facts], test: bool) -> None:
                 "of an arm changes the keys that it names and keeps the others: name the value itself, such as "
                 "label_smoothing: 0.0"
             )
+    scores: dict[str, Any] = {split: {} for split in (("val", "test") if test else ("val",))}
     results = [
-        RunResult(
-            name,
-            (0, 0),
-            Path(),
-            {split: {} for split in (("val", "test") if test else ("val",))},
-            {},
-            found.class_names,
-            found.fingerprints,
-            found.counts,
-        )
+        RunResult(name, (0, 0), Path(), scores, {}, found.class_names, found.fingerprints, found.counts)
         for name, found in facts.items()
     ]
     for result in results[1:]:

@@ -49,13 +49,9 @@ class TrialRow:
 
 
 def history_figure(rows: Sequence[TrialRow], metric: str, mode: str, title: str) -> Figure:
-    """Draw the value of each trial by its number, and the best so far as a step line.
+    """Draw the value of each trial by its number, and the best so far (by ``mode``, max or min) as a step line.
 
-    Args:
-        rows: of all trials; those that failed without a value are marked at the lower edge.
-        metric: name of the value.
-        mode: ``max`` or ``min``.
-        title: headline.
+    Trials that failed without a value are marked at the lower edge.
     """
     done = _with_value(rows, "complete")
     with house_style():
@@ -107,7 +103,7 @@ def importance_figure(shares: Mapping[str, float], metric: str, trials: int, tit
     Args:
         shares: by setting, together 1.
         metric: name of the value.
-        trials: number of trials from which they were computed.
+        trials: number of trials that they come from.
         title: headline.
     """
     names = sorted(shares, key=lambda name: shares[name])
@@ -137,7 +133,7 @@ def slice_figure(
         keys: the settings to show.
         logs: those of them with a logarithmic axis.
         metric: name of the value.
-        mode: ``max`` or ``min``.
+        mode: its better direction, ``max`` or ``min``.
         title: headline.
     """
     columns = min(3, len(keys))

@@ -126,15 +126,7 @@ def _short(value: Any) -> str:
 
 
 class Results:
-    """Writes the results of a study into its folder.
-
-    Args:
-        study: the study.
-        space: what it searches.
-        of_fit: arguments of ``fer fit`` that all trials share.
-        options: of ``fer tune``.
-        folder: where to.
-    """
+    """Writes the results of a study into its folder."""
 
     def __init__(
         self, study: optuna.Study, space: SearchSpace, of_fit: Sequence[str], options: Options, folder: Path
