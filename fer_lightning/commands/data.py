@@ -1,15 +1,20 @@
-"""``fer data``: look at a data set, clean it, convert it. What the verbs do stands in :mod:`.data_work`."""
+"""``fer data``: look at a data set, clean it, convert it.
+
+What needs torch is imported inside of the functions.
+"""
 
 from __future__ import annotations
 
 import ast
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fer_lightning.cli.verbs import Rest
 
 __all__ = ["OfData", "balance", "convert", "dedupe", "inspect"]
+
+_AT_LEAST = 4500  # of the report on compact networks
 
 
 def _data_modules() -> list[str]:
@@ -55,10 +60,20 @@ def inspect(
         seed: chooses the images shown.
         of_data: options of the data set; bad files are listed and left out.
     """
-    from fer_lightning.commands import data_work  # here, because it imports torch and lightning
+    from fer_lightning.commands.data_sets import checked_folder, counts_text, name_of, opened
+    from fer_lightning.inspection.page import inspect_table
 
-    with data_work.opened("inspect", path, of_data) as data:
-        data_work.inspect(data, out, tsne=tsne, tsne_samples=tsne_samples, mirrored=mirrored, seed=seed)
+    with opened("inspect", path, of_data) as data:
+        folder = checked_folder(out, data)
+        if hasattr(data, "on_error"):
+            vars(data)["on_error"] = "skip"  # bad files belong on the page
+        table, name = data.table, name_of(data)
+        shown: dict[str, Any] = {"tsne": tsne, "tsne_samples": tsne_samples, "mirrored": mirrored, "seed": seed}
+        result = inspect_table(table, folder, name=name, notes=table.left_out, **shown)
+        print(counts_text(table))
+        for finding in result["findings"]:
+            print(f"- {finding}")
+        print(f"page: {folder / 'index.html'}")
 
 
 def dedupe(
@@ -83,10 +98,22 @@ def dedupe(
         blank: keep images of one colour in the manifest.
         of_data: options of the data set.
     """
-    from fer_lightning.commands import data_work  # here, because it imports torch and lightning
+    from fer_lightning.commands.data_sets import checked_folder, name_of, opened
+    from fer_lightning.data.splitting.dedupe import clean, find_duplicates, without_blank
+    from fer_lightning.inspection.dedupe_report import dedupe_text, write_dedupe_report
 
-    with data_work.opened("dedupe", path, of_data) as data:
-        data_work.dedupe(data, out, near=near, mirrored=mirrored, conflicts=conflicts, blank=blank)
+    with opened("dedupe", path, of_data) as data:
+        folder, table = checked_folder(out, data), data.table
+        duplicates = find_duplicates(table, near=near, mirrored=mirrored)
+        cleaning = clean(table, duplicates, conflicts=conflicts, near=near)
+        if not blank:
+            cleaning = without_blank(cleaning, duplicates)
+        options = {"near": near, "mirrored": mirrored, "conflicts": conflicts, "blank": blank}
+        print(
+            dedupe_text(write_dedupe_report(table, duplicates, cleaning, folder, name=name_of(data), options=options))
+        )
+        manifest = folder / "manifest.csv"
+        print(f"cleaned manifest: {manifest} (train on it: fer fit ... --data.keep {manifest})")
 
 
 def convert(
@@ -113,10 +140,21 @@ def convert(
         quality: of JPEG and WebP, 1..100.
         of_data: options of the data set.
     """
-    from fer_lightning.commands import data_work  # here, because it imports torch and lightning
+    from fer_lightning.commands.data_sets import checked_place, counts_text, opened
+    from fer_lightning.data.detect import detect_datamodule
+    from fer_lightning.data.storage.convert import check_target
+    from fer_lightning.data.storage.convert import convert as convert_table
 
-    with data_work.opened("convert", path, of_data) as data:
-        data_work.convert(data, to, out, size=size, channels=channels, encoding=encoding, quality=quality)
+    with opened("convert", path, of_data) as data:
+        target = checked_place(out, data)
+        check_target(target, to)
+        form: dict[str, Any] = {"size": size, "channels": channels, "encoding": encoding, "quality": quality}
+        written = convert_table(data.table, target, to, description=data.describe(), **form)
+        print(counts_text(data.table))
+        left_out = f", {written['left_out']:,} left out" if written["left_out"] else ""
+        print(f"{to}: {target} ({written['images']:,} images, {written['bytes'] / 1e6:,.1f} MB{left_out})")
+        reader, root = detect_datamodule(target)
+        print(f"train on it: fer fit ... --data {reader} --data.root {root}")
 
 
 def balance(
@@ -145,7 +183,22 @@ def balance(
         seed: chooses the changes.
         of_data: options of the data set.
     """
-    from fer_lightning.commands import data_work  # here, because it imports torch and lightning
+    from fer_lightning.commands.data_sets import checked_place, counts_text, opened
+    from fer_lightning.data.sets.balanced import BalancedFER2013DataModule
+    from fer_lightning.data.storage.convert import check_target
+    from fer_lightning.data.storage.convert import convert as convert_table
+    from fer_lightning.data.table.synthesis import Recipe, synthesise, with_kinds
 
-    with data_work.opened("balance", path, of_data) as data:
-        data_work.balance(data, out, at_least, rotation=rotation, shift=shift, zoom=zoom, flip=flip, seed=seed)
+    with opened("balance", path, of_data) as data:
+        target = checked_place(out, data)
+        check_target(target, "folders")
+        if at_least is None:
+            at_least = 0 if isinstance(data, BalancedFER2013DataModule) else _AT_LEAST
+        recipe = Recipe(rotation=rotation, shift=shift, zoom=zoom, flip=flip)
+        table = synthesise(data.table, at_least, seed=seed, recipe=recipe)
+        convert_table(table, target, "folders", encoding="png", description=data.describe())
+        print(counts_text(table))
+        print(f"{(with_kinds(table).groups['parent'] != '').sum():,} of them are synthetic")
+        manifest = target / "manifest.csv"
+        print(f"manifest: {manifest}")
+        print(f"train on it: fer fit ... --data ManifestDataModule --data.root {manifest}")

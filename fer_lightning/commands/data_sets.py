@@ -1,0 +1,70 @@
+"""What the verbs of ``fer data`` share: opening the data set, checking where to write, counting."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fer_lightning.cli.data_set import data_module
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.table.samples import SPLITS, SamplesTable
+from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.text import one_line, short_path, table_lines
+
+__all__ = ["checked_folder", "checked_place", "counts_text", "name_of", "opened"]
+
+
+@contextmanager
+def opened(verb: str, path: str | None, flags: Sequence[str]) -> Iterator[EmotionDataModule]:
+    """Give the data set that a command line names, see :func:`.data_module`; a full disk is a :class:`FERError`."""
+    data = data_module(f"fer data {verb}", path, flags)
+    try:
+        yield data
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, a folder without permission: nothing that a traceback explains
+        raise FERError(one_line(f"{error.filename or verb}: {error.strerror or error}")) from error
+
+
+def checked_place(out: str, data: EmotionDataModule) -> Path:
+    """Return where to write, checked before anything that takes long; raise :class:`ConfigError` if that cannot be."""
+    place = Path(out).expanduser()
+    nearest = next(path for path in place.absolute().parents if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError(one_line(f"{short_path(place)}: cannot be written, {short_path(nearest)} is a file"))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(one_line(f"{short_path(place)}: cannot be written, {short_path(nearest)} is read-only"))
+    root = getattr(data, "root", None)
+    if isinstance(root, str | Path):
+        folder = Path(root).expanduser()
+        if folder.is_dir() and place.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                one_line(f"{short_path(place)}: lies inside of the data set {short_path(folder)}; pass another --out")
+            )
+    return place
+
+
+def checked_folder(out: str, data: EmotionDataModule) -> Path:
+    """Return the folder to write into, which may exist, checked likewise."""
+    folder = checked_place(out, data)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(one_line(f"{short_path(folder)}: expected a folder to write into, found a file"))
+    return folder
+
+
+def name_of(data: EmotionDataModule) -> str:
+    """Return the data module's name and where it reads."""
+    root = getattr(data, "root", None)
+    return type(data).__name__ if root is None else f"{type(data).__name__}, {root}"
+
+
+def counts_text(table: SamplesTable) -> str:
+    """Return the number of images of each class in each split, as lines for a terminal."""
+    splits = [split for split in (*SPLITS, "") if len(table.rows(split))]
+    counts = {split: table.class_counts(split) for split in splits}
+    rows: list[tuple[str, ...]] = [("", *(split or "unused" for split in splits))]
+    rows += [(name, *(f"{counts[split][name]:,}" for split in splits)) for name in table.class_names]
+    rows.append(("all", *(f"{sum(counts[split].values()):,}" for split in splits)))
+    return "\n".join(table_lines(rows, narrowest=8))
