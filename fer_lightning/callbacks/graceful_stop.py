@@ -21,12 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
-from fer_lightning.callbacks.checkpoints import (
-    checkpoint_folder,
-    is_rehearsal,
-    may_stop_here,
-    write_resume,
-)
+from fer_lightning.callbacks.checkpoints import checkpoint_folder, is_rehearsal, may_stop_here, write_resume
 from fer_lightning.errors import NonFiniteError, StorageError
 from fer_lightning.runs.checkpoint import RESUME, SAVED_KEY
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO

@@ -37,14 +37,7 @@ Rows = dict[str, NDArray[Any]]
 
 
 def gather_rows(rows: list[dict[str, Tensor]]) -> Rows:
-    """Join what batches gave, over all processes, in the order of ``index``.
-
-    Args:
-        rows: of each batch, tensors ``(N, ...)`` by name, among them ``index``.
-
-    Returns:
-        Arrays by name, each sample once.
-    """
+    """Join the tensors ``(N, ...)`` of all batches and processes by name, each sample once, ordered by ``index``."""
     joined = {name: torch.cat([row[name] for row in rows]).cpu().numpy() for name in rows[0]} if rows else {}
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         parts: list[Any] = [None] * dist.get_world_size()

@@ -1,9 +1,8 @@
 """The processes of one run, where torchrun or a cluster's scheduler has started them all.
 
-Lightning's own launcher starts the others when the first one has made up its mind, and hands them the result. Processes
-that are started together have to tell each other: the first one chooses run folder and precision, and what any of them
-finds wrong is said once. They do so before there is a process group, through the store on which the group is founded
-later (``MASTER_ADDR`` and ``MASTER_PORT``).
+Lightning's own launcher starts the others after the first process has chosen run folder and precision, and hands both
+on. Processes that are started together need a way to tell each other, also about errors, each of which is printed once.
+There is no process group yet; they use the store at ``MASTER_ADDR`` and ``MASTER_PORT``, which the group uses later.
 """
 
 from __future__ import annotations
@@ -99,22 +98,18 @@ class Peers:
         self._store = PrefixStore(prefix, self._server)
 
     def tell(self, word: Mapping[str, Any]) -> None:
-        """Let the others know what process 0 has chosen."""
+        """Send what process 0 has chosen to the others."""
         self._store.set("word", json.dumps(dict(word)))
 
     def hear(self) -> dict[str, Any]:
-        """Wait for what process 0 has chosen.
-
-        Raises:
-            SystemExit: if it failed instead, about which it says the rest.
-        """
+        """Wait for what process 0 has chosen; raise :class:`SystemExit` if it failed: it prints its error itself."""
         if self._wait("word", "status/0") == "status/0":
             self.settle()
         word: dict[str, Any] = json.loads(self._store.get("word"))
         return word
 
     def settle(self, error: Exception | None = None) -> None:
-        """Say whether this process can begin, and begin only if all can: process 0 speaks for all.
+        """Report whether this process can begin, and wait until all have reported; process 0 prints what is wrong.
 
         Args:
             error: what is wrong here, ``None`` for nothing.
@@ -147,7 +142,7 @@ class Peers:
         return found
 
     def _linger(self) -> None:
-        """Keep the store, which may live in this process, until the others have heard."""
+        """Keep the store, which may be in this process, until the others have read the verdict."""
         until = time.monotonic() + 2 * _GRACE_S
         while self._store.add("heard", 0) < self.world - 1 and time.monotonic() < until:
             time.sleep(_POLL_S)
@@ -161,7 +156,7 @@ class Peers:
             raise SystemExit(code)
 
     def _wait(self, *names: str) -> str:
-        """Wait for one of several keys and return it; signals are heard meanwhile."""
+        """Wait for one of several keys and return it; signals are handled meanwhile."""
         until = time.monotonic() + _PATIENCE_S
         while time.monotonic() < until:
             try:
@@ -178,7 +173,7 @@ class Peers:
 
 
 def _connect(rank: int, world: int, address: str, port: int) -> TCPStore:
-    """Found the store (process 0) or join it."""
+    """Create the store (process 0) or connect to it."""
     kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun keeps it
     # `multi_tenant`: when the process group is founded on this port, it is this same store that serves it.
     options: dict[str, Any] = {"is_master": rank == 0 and not kept, "wait_for_workers": False, "multi_tenant": True}

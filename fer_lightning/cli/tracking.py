@@ -60,14 +60,14 @@ def _sqlite(path: Path) -> str:
 class MLflowTracker(MLFlowLogger):
     """A run of MLflow. Metrics are sent by a thread of their own: training does not wait for the store.
 
-    Once training goes on, a store that fails is told once and does not end the run.
+    A store that fails during training is reported once and does not end the run.
 
     Args:
         uri: address of the store.
-        experiment: name of the experiment; made if it is not there.
-        run_name: name of the run, where it is new.
+        experiment: made if it is not there.
+        run_name: of a new run.
         run_id: the run to go on with, ``None`` for a new one.
-        artifacts: where files are kept, for an experiment that is made; ``None`` where the store decides.
+        artifacts: where a new experiment keeps files; ``None`` where the store decides.
     """
 
     def __init__(self, uri: str, experiment: str, run_name: str, run_id: str | None, artifacts: str | None) -> None:
@@ -124,12 +124,7 @@ class MLflowTracker(MLFlowLogger):
 
 
 class RunTracking(Callback):
-    """Tells MLflow what a run is: parameters and tags when it starts, its files when it ends.
-
-    Args:
-        tracker: the run of MLflow.
-        checkpoints: send ``best.ckpt`` too.
-    """
+    """Sends a run to MLflow: parameters and tags when it starts, files (also ``best.ckpt`` if wanted) when it ends."""
 
     def __init__(self, tracker: MLflowTracker, checkpoints: bool = False) -> None:
         self.tracker = tracker
@@ -197,12 +192,7 @@ def start_tracking(
 ) -> RunTracking | None:
     """Open the MLflow run of a run folder; that of its last start, where there is one at this address.
 
-    Args:
-        wanted: see :func:`tracking_uri`.
-        folder: the run folder.
-        root: the folder of all runs.
-        name: of the experiment.
-        checkpoints: send ``best.ckpt`` at the end.
+    ``wanted`` and ``root`` are those of :func:`tracking_uri`; ``name`` is the experiment.
 
     Raises:
         MissingExtraError: if MLflow is not installed.

@@ -15,13 +15,7 @@ __all__ = ["AuxiliaryHead", "auxiliary_head", "with_votes"]
 
 
 class AuxiliaryHead(nn.Linear):
-    """A linear head on the features of a classifier.
-
-    Args:
-        in_features: F, width of the features.
-        num_classes: K.
-        loss_weight: factor of its loss in that of training.
-    """
+    """A linear head on the features of a classifier; ``loss_weight`` is the factor of its loss in that of training."""
 
     def __init__(self, in_features: int, num_classes: int, loss_weight: float) -> None:
         super().__init__(in_features, num_classes)

@@ -11,7 +11,8 @@ import inspect
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from fer_lightning.models.hf_folder import HFFolderBackbone
 from fer_lightning.models.weights import load_weights
 from fer_lightning.text import first_line
 
-__all__ = ["BACKBONES", "create_backbone", "feature_width", "pool_features"]
+__all__ = ["BACKBONES", "create_backbone", "feature_width", "in_eval_mode", "pool_features"]
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "compact_resnet_418k": CompactResNet,
@@ -121,22 +122,29 @@ def feature_width(backbone: nn.Module, in_channels: int, image_size: int) -> int
     name = type(backbone).__name__
     like = next(backbone.parameters(), torch.zeros(0))
     images = torch.zeros(2, in_channels, image_size, image_size, device=like.device, dtype=like.dtype)
-    training = {module: module.training for module in backbone.modules()}
-    backbone.eval()
     try:
-        with torch.no_grad():
+        with in_eval_mode(backbone), torch.no_grad():
             features = pool_features(backbone(images))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise ConfigError(
             f"the backbone {name} cannot take images of {in_channels}x{image_size}x{image_size}: {first_line(error)} "
             "(change the data's image_size or channels; a network of fixed size has an option such as img_size)"
         ) from error
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     if features.shape[0] != 2:
         raise ConfigError(f"the backbone {name} must return one row per image, got {len(features)} for 2 images")
     return features.shape[1]
+
+
+@contextmanager
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """Set a network and all of its modules to eval mode, and each back afterwards."""
+    training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def pool_features(features: Tensor) -> Tensor:
@@ -200,14 +208,8 @@ def _create_timm(name: str, in_channels: int, pretrained: bool, options: dict[st
     elif not source and pretrained:
         overlay = _published_weights(name)
     try:
-        network: nn.Module = timm.create_model(
-            timm_name,
-            pretrained=pretrained,
-            in_chans=in_channels,
-            num_classes=0,
-            pretrained_cfg_overlay=overlay or None,
-            **options,
-        )
+        given = {"in_chans": in_channels, "num_classes": 0, "pretrained_cfg_overlay": overlay or None, **options}
+        network: nn.Module = timm.create_model(timm_name, pretrained=pretrained, **given)
     except Exception as error:  # timm, the hub's client and HTTP each have their own; all are about these arguments
         raise ConfigError(_why_not(name, pretrained, options, error)) from error
     return network

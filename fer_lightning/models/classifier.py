@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.models.backbones import create_backbone, feature_width, pool_features
+from fer_lightning.models.backbones import create_backbone, feature_width, in_eval_mode, pool_features
 
 __all__ = ["EmotionClassifier", "build_classifier"]
 
@@ -98,14 +98,8 @@ def build_classifier(
 def _check_head(head: nn.Module, width: int, num_classes: int) -> None:
     """Raise :class:`ConfigError` unless the head maps ``(2, F)`` to ``(2, K)``."""
     like = next(head.parameters(), torch.zeros(0))
-    training = {module: module.training for module in head.modules()}
-    head.eval()
-    try:
-        with torch.no_grad():
-            logits = head(torch.zeros(2, width, device=like.device, dtype=like.dtype))
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with in_eval_mode(head), torch.no_grad():
+        logits = head(torch.zeros(2, width, device=like.device, dtype=like.dtype))
     if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ConfigError(

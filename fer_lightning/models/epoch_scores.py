@@ -16,11 +16,7 @@ Split = Literal["train", "val", "test"]
 
 
 class EpochScores(nn.Module):
-    """Sums of an epoch; they follow the task to its device and are not part of its ``state_dict``.
-
-    Args:
-        class_names: names of the classes in label order.
-    """
+    """Sums of an epoch; they follow the task to its device and are not part of its ``state_dict``."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
         super().__init__()

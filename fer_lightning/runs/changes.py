@@ -60,12 +60,9 @@ def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
 
 
 def changes_for(verb: str, stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[Change]:
-    """Return how the configuration of a run differs from that of its checkpoint.
+    """Return how the configuration ``used`` by a run differs from what its checkpoint has ``stored`` for this verb.
 
-    Args:
-        verb: ``fit`` takes all values from a checkpoint; other verbs only ``stored`` ones and the precision.
-        stored: the values that the checkpoint gives to this verb.
-        used: those of this run.
+    ``fit`` takes all values from a checkpoint; other verbs only the stored ones and the precision.
     """
     if verb != "fit":
         used = {section: used[section] for section in stored if section in used}

@@ -39,12 +39,12 @@ _SCHEMA = 1
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an arm before its first run.
+    """What is known of an arm before its first run: configuration and data, of the first fold where there are folds.
 
     Attributes:
-        values: its configuration, every key with its value.
+        values: of every key of its configuration.
         class_names: in label order.
-        fingerprints: of its splits; of its first fold, where there are folds.
+        fingerprints: of its splits.
         counts: images of each split.
         digests: uint8 ``(rows of the samples table, D)``: content hashes.
     """
@@ -215,12 +215,10 @@ def _run(options: Options, folder: Path, arm: Arm, key: Key, facts: Facts, label
         print(f"{label} ...", flush=True)
     flags = [*_fold_flags(options.folds, key[0]), f"--seed_everything={key[1]}", *_pinned(root, facts)]
     ended = fit_in_child([*options.arguments(arm), *flags], root=root, name=name, log=log)
-    message = ended.message
-    if ended.exit_code == 0 and options.test:
-        ended_test, message = _test(ended.folder, facts, root / name / "test.log")
-    else:
-        ended_test = 0
-    if code := ended.exit_code or ended_test:
+    code, message = ended.exit_code, ended.message
+    if code == 0 and options.test:
+        code, message = _test(ended.folder, facts, root / name / "test.log")
+    if code:
         if code == 2:
             raise ConfigError(f"{label}: {message}")
         print(f"{label}: failed ({message}); see {log}", file=sys.stderr, flush=True)

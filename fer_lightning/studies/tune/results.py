@@ -53,19 +53,11 @@ def rows_of(study: optuna.Study) -> list[TrialRow]:
     for trial in counted(study.get_trials(deepcopy=False)):
         reached = {epoch: value for epoch, value in trial.intermediate_values.items() if math.isfinite(value)}
         best = better(reached.values()) if reached else None
-        rows.append(
-            TrialRow(
-                trial.number,
-                STATES[trial.state],
-                best,
-                next((epoch for epoch, value in sorted(reached.items()) if value == best), None),
-                len(trial.intermediate_values),
-                {key: tidy(value) for key, value in trial.params.items()},
-                trial.user_attrs.get("seconds", 0.0) / 60,
-                trial.user_attrs.get("run", ""),
-                trial.user_attrs.get("message", ""),
-            )
-        )
+        best_epoch = next((epoch for epoch, value in sorted(reached.items()) if value == best), None)
+        params, epochs = {key: tidy(value) for key, value in trial.params.items()}, len(trial.intermediate_values)
+        told = trial.user_attrs
+        ended = told.get("seconds", 0.0) / 60, told.get("run", ""), told.get("message", "")
+        rows.append(TrialRow(trial.number, STATES[trial.state], best, best_epoch, epochs, params, *ended))
     return rows
 
 
@@ -232,9 +224,8 @@ class Results:
         lines = [("trial", self.options.metric, "epoch", *labels)]
         for row in ranked:
             value = "" if row.value is None else f"{row.value:.4f}"
-            lines.append(
-                (str(row.number), value, str(row.best_epoch), *(_short(row.params[key]) for key in self.space))
-            )
+            settings = (_short(row.params[key]) for key in self.space)
+            lines.append((str(row.number), value, str(row.best_epoch), *settings))
         text = "\n".join(table_lines(lines, left=()))
         if not ranked:
             return f"results      {self.folder / 'trials.csv'}"
