@@ -42,11 +42,6 @@ def may_go_on(before: BatchPlan, now: BatchPlan, inside_epoch: bool) -> tuple[bo
 
     Another number of samples in a step is refused inside an epoch, because the position in it is counted in batches,
     and where only the number of processes differs, because nobody means to change the training by that.
-
-    Args:
-        before: that of the checkpoint.
-        now: that of this run.
-        inside_epoch: whether the checkpoint was written before the end of its epoch.
     """
     if now == before:
         return True, ""
@@ -108,13 +103,8 @@ class GlobalBatch(Callback):
 def _count_again(progress: dict[str, Any], before: int, now: int) -> None:
     """Convert counters of batches from one accumulation to another, in place.
 
-    A checkpoint is written between optimizer steps only, so ``ready * now / before`` is a whole number.
-
-    Args:
-        progress: counters of batches, as Lightning stores them: ``total`` and ``current``, each with ``ready``,
-            ``completed``, ``started`` and ``processed``.
-        before: batches in an optimizer step of the checkpoint.
-        now: of this run.
+    Lightning stores ``total`` and ``current``, each with ``ready``, ``completed``, ``started`` and ``processed``. A
+    checkpoint is written between optimizer steps only, so ``ready * now / before`` is a whole number.
     """
     for counts in progress.values():
         if isinstance(counts, dict):

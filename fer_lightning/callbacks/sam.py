@@ -52,11 +52,8 @@ class SAMOptimizer(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Evaluate the closure at the weights and at the worst point nearby, then make the step from the weights.
 
-        Args:
-            closure: computes the loss and its gradients.
-
         Raises:
-            ConfigError: without closure.
+            ConfigError: without a closure, which computes loss and gradients.
         """
         if closure is None:
             raise ConfigError("SAM evaluates each batch twice and needs a step with a closure")

@@ -84,10 +84,6 @@ class Place:
 def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
     """Read the data, choose the precision, make and lock the run folder, and make ``cli.trainer``.
 
-    Args:
-        cli: the parsed command line.
-        peers: the processes that were started together with this one, ``None`` if there are none.
-
     Returns:
         Where the run writes. After an error nothing is left there.
 

@@ -154,10 +154,7 @@ class FERCLI(LightningCLI):
         self.model = self.config_init["model"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer with the callbacks of the command line.
-
-        Args:
-            **kwargs: arguments of the trainer that replace those of the command line.
+        """Make the trainer with the callbacks of the command line; ``kwargs`` replace its other arguments.
 
         Raises:
             MisconfigurationException: if Lightning refuses them.

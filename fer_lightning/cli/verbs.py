@@ -73,12 +73,7 @@ def chosen_verb(
 
 
 def run_function(verb: str, function: Callable[..., Any], args: Sequence[str]) -> int:
-    """Call a function with the arguments of a command line, or print its help.
-
-    Args:
-        verb: what ``fer`` calls the function, such as ``data inspect``.
-        function: typed and documented as this module says.
-        args: the command line behind the verb.
+    """Call a function with the arguments behind a verb such as ``data inspect``, or print its help.
 
     Returns:
         The function's result if it is an exit code, else 0.

@@ -39,13 +39,9 @@ def auxiliary_head(
 
 
 def with_votes(loss: Tensor, head: AuxiliaryHead | None, features: Tensor, batch: Batch) -> Tensor:
-    """Return the training loss with the share of the auxiliary head, a scalar.
+    """Return a training loss with that of the auxiliary head on the votes of the batch added, both scalars.
 
-    Args:
-        loss: of the labels, a scalar.
-        head: the auxiliary head, if there is one.
-        features: ``(N, F)`` of the batch.
-        batch: ``votes`` are what the head learns.
+    Features are ``(N, F)``.
 
     Raises:
         ConfigError: if there are votes and no auxiliary head, or the other way round.

@@ -109,12 +109,7 @@ def create_backbone(
 
 
 def feature_width(backbone: nn.Module, in_channels: int, image_size: int) -> int:
-    """Return the number of features, found by a dry run on two black images.
-
-    Args:
-        backbone: maps images ``(N, C, H, W)`` to features ``(N, F)`` or feature maps ``(N, F, h, w)``.
-        in_channels: of the data.
-        image_size: side of the data's images in pixels.
+    """Return the number of features, found by a dry run on two black images of a size in pixels.
 
     Raises:
         ConfigError: if the network cannot take such images or returns something else.

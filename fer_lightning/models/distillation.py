@@ -39,12 +39,8 @@ class Teacher(Protocol):
 def distillation_loss(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
     """Return the mean Kullback-Leibler divergence of the softened student from its teacher, times temperature squared.
 
-    The factor keeps the size of the gradients when the temperature changes (section 2 of the paper).
-
-    Args:
-        logits: float32 ``(N, K)`` of the student.
-        probabilities: ``(N, K)`` of the teacher, softened by the same temperature.
-        temperature: above 0.
+    The factor keeps the size of the gradients when the temperature changes (section 2 of the paper). Both are
+    ``(N, K)``: float32 logits, and probabilities softened by the same temperature.
     """
     student = F.log_softmax(logits / temperature, dim=1)
     return F.kl_div(student, probabilities, reduction="batchmean") * temperature**2
@@ -110,10 +106,7 @@ class Teachers:
     def probabilities(self, images: Tensor, given: Preprocessing, temperature: float) -> Tensor:
         """Return the mean of the members' softened probabilities, float32 ``(N, K)``.
 
-        Args:
-            images: float ``(N, C, H, W)``, as the student sees them.
-            given: their preprocessing.
-            temperature: above 0.
+        Images are float ``(N, C, H, W)``, as the student sees them; ``given`` is their preprocessing.
         """
         total = torch.zeros((), device=images.device)
         for network, wanted, order in zip(self._networks, self._preprocessing, self._orders, strict=True):
@@ -152,11 +145,8 @@ class Distillation:
     def mixed(self, loss: Tensor, logits: Tensor, images: Tensor, given: Preprocessing) -> Tensor:
         """Return the loss of the labels and that of the teachers, by their shares.
 
-        Args:
-            loss: of the labels.
-            logits: float32 ``(N, K)`` of the student.
-            images: ``(N, C, H, W)``, as the student has seen them: teachers look at the same view.
-            given: preprocessing of the images.
+        Teachers look at the images ``(N, C, H, W)`` as the student has seen them, which gave logits float32 ``(N, K)``;
+        ``given`` is their preprocessing.
 
         Raises:
             ConfigError: if the teachers have not been loaded.

@@ -67,10 +67,6 @@ def parameters_by_group(whole: nn.Module, backbone: nn.Module) -> list[list[nn.P
 
     Left out are those that another part of ``whole`` shares (a weight tied to the head) and those that the network
     itself keeps fixed (a sine position table).
-
-    Args:
-        whole: what the backbone is a part of.
-        backbone: one of its modules.
     """
     inside = {id(module) for module in backbone.modules()}
     others = (module for module in whole.modules() if id(module) not in inside)

@@ -34,14 +34,10 @@ class PriorCorrection:
         self.class_counts: dict[str, int] | None = None
 
     def trained(self, logits: Tensor, data: object) -> Tensor:
-        """Return the logits that the training loss gets, of the shape and type of ``logits``.
-
-        Args:
-            logits: float32 ``(N, K)`` of the network.
-            data: the data module, whose ``draws`` say how often this epoch draws each class.
+        """Return the logits that the training loss gets, float32 ``(N, K)`` as those of the network.
 
         Raises:
-            ConfigError: if ``draws`` are needed and ``data`` has none.
+            ConfigError: if the data module's ``draws`` of each class are needed and it has none.
         """
         if not self.in_training:
             return logits

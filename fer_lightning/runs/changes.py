@@ -99,16 +99,9 @@ def differences(changes: Sequence[Change], verb: str) -> list[str]:
 def goes_on_in(
     folder: Path | None, changes: Sequence[Change], root: Path, same_data: bool = True
 ) -> tuple[Path | None, str]:
-    """Decide where a resumed run writes.
+    """Return where a resumed run writes: the checkpoint's run folder, or ``None`` for a new one, and why a new one.
 
-    Args:
-        folder: the run folder that the checkpoint lies in, ``None`` if in none.
-        changes: of the configuration.
-        root: the folder of all runs that is asked for now.
-        same_data: whether the data has the fingerprints of the checkpoint's.
-
-    Returns:
-        ``folder``, or ``None`` for a new one; and why a new one.
+    ``root`` is the folder of all runs that is asked for now; ``same_data`` compares fingerprints with the checkpoint's.
     """
     if folder is None:
         return None, "the checkpoint lies in no run folder"

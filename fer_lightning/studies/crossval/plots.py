@@ -29,13 +29,8 @@ def runs_figure(
 ) -> Figure:
     """Draw a row for each arm: a dot for each run, and below them the mean with its 95 % interval.
 
-    Thin lines join the runs of the same fold and seed.
-
-    Args:
-        values: by score (each has its own panel), arm and run, 0..1.
-        spreads: mean and interval, by score and arm.
-        title: headline.
-        subtitle: below the panels: the split and what the interval counts.
+    Thin lines join the runs of the same fold and seed. Each score has its own panel; values are 0..1 by arm and run.
+    The subtitle names the split and what the interval counts.
     """
     arms = list(next(iter(values.values())))
     keys = sorted({key for by_arm in values.values() for runs in by_arm.values() for key in runs})
@@ -96,14 +91,8 @@ def gains_figure(
 ) -> Figure:
     """Draw the recall of each class minus that of the first arm, in points: a row for each arm.
 
-    A bold number marks a difference whose 95 % interval leaves 0 out.
-
-    Args:
-        gains: differences of recall by arm (all but the first) and class name.
-        class_names: names in label order.
-        reference: the first arm.
-        title: headline.
-        subtitle: below the headline: the split.
+    Gains are differences by arm, without the first, which is the ``reference``, and class. A bold number marks one
+    whose 95 % interval leaves 0 out.
     """
     means = [[by_class[name].mean for name in class_names] for by_class in gains.values()]
     values = 100 * np.array(means, np.float64).reshape(len(gains), len(class_names))  # None becomes NaN

@@ -116,12 +116,8 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
     with it; for the validation split itself each half (identical images in one) is scored with what is best on the
     other.
 
-    Args:
-        arm: its arm.
-        key: its fold and seed.
-        folder: with ``val/`` and perhaps ``test/``.
-        digests: uint8 ``(rows of the samples table, D)``: content hashes, by which identical images are known; ``None``
-            takes every image for another one.
+    Identical images are known by ``digests``, content hashes uint8 ``(rows of the samples table, D)``; without them
+    every image counts as another one.
 
     Raises:
         DataError: if a report is missing or damaged.

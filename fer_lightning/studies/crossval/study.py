@@ -126,11 +126,7 @@ def _fold_flags(folds: int | None, fold: int) -> list[str]:
 
 
 def check_facts(facts: dict[str, Facts], test: bool) -> None:
-    """Check that all arms can be compared with the first, before anything is run.
-
-    Args:
-        facts: of each arm.
-        test: whether the test split will be evaluated.
+    """Check that all arms can be compared with the first, on test images too if ``test``, before anything is run.
 
     Raises:
         DataError: if they have other classes or are evaluated on other images.

@@ -90,15 +90,7 @@ def check_metric(metric: str, base: Base) -> None:
 
 
 def best_config(of_fit: Sequence[str], values: Mapping[str, Value], name: str, metric: str, mode: str) -> str:
-    """Return a config file for ``fer fit`` that has the base's values and those of a trial.
-
-    Args:
-        of_fit: arguments of the base.
-        values: of the trial, by key.
-        name: of the run that the file describes.
-        metric: what its best checkpoint is chosen by.
-        mode: ``max`` or ``min``.
-    """
+    """Return a config file for ``fer fit`` that has the values of base and trial; the run is called ``name``."""
     arguments = [*of_fit, *as_flags(values), f"--name={name}"]
     arguments += [f"--checkpoint.monitor={metric}", f"--checkpoint.mode={mode}"]
     return yaml.safe_dump(config_values(rehearsed(arguments)), sort_keys=False)

@@ -98,13 +98,7 @@ def importance_figure(shares: Mapping[str, float], metric: str, trials: int, tit
     """Draw the importance of each setting as bars, the largest on top.
 
     It is the share of the variance between trials that a setting explains: functional ANOVA on a random forest
-    (Hutter et al. 2014, ICML).
-
-    Args:
-        shares: by setting, together 1.
-        metric: name of the value.
-        trials: number of trials that they come from.
-        title: headline.
+    (Hutter et al. 2014, ICML). The shares, together 1, come from so many ``trials``.
     """
     names = sorted(shares, key=lambda name: shares[name])
     with house_style():
@@ -128,13 +122,7 @@ def slice_figure(
 ) -> Figure:
     """Draw the value of each trial over each setting, a panel for each; the best trial is marked in all panels.
 
-    Args:
-        rows: of all trials.
-        keys: the settings to show.
-        logs: those of them with a logarithmic axis.
-        metric: name of the value.
-        mode: its better direction, ``max`` or ``min``.
-        title: headline.
+    Of the settings in ``keys``, those in ``logs`` have a logarithmic axis.
     """
     columns = min(3, len(keys))
     lines = math.ceil(len(keys) / columns)
