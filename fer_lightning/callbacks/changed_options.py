@@ -26,12 +26,7 @@ class ChangedOptions(Callback):
     Their state in the checkpoint holds the old values, which torch and Lightning restore over the new ones. A changed
     learning rate scales the rates of all parameter groups and of the schedule; other options are set. If the optimizer
     or the schedule is of another class now, the stored state is dropped. A new schedule of ours then begins at the
-    current step, one of torch's at its start.
-
-    Without changes it does nothing.
-
-    Attributes:
-        changes: how the configuration differs from that of the checkpoint.
+    current step, one of torch's at its start. Without ``changes`` it does nothing.
     """
 
     def __init__(self) -> None:

@@ -26,13 +26,8 @@ def warn_if_full(what: str) -> Iterator[None]:
 class RunLogger(TensorBoardLogger):
     """TensorBoard's event files, without the ``hparams.yaml`` beside them: the run's ``config.yaml`` says it all.
 
-    Metrics stand in groups: ``val_acc`` is ``val/acc`` there, ``val_f1_angry`` is ``val/f1/angry``. What cannot be
-    written is left out. A new event file is begun as soon as one can be.
-
-    Args:
-        *args: of Lightning's logger.
-        configuration: of the run, in YAML; shown as a text.
-        **kwargs: of Lightning's logger.
+    Metrics stand in groups: ``val_acc`` is ``val/acc`` there, ``val_f1_angry`` is ``val/f1/angry``; the configuration,
+    in YAML, is shown as a text. What cannot be written is left out. A new event file is begun as soon as one can be.
     """
 
     def __init__(self, *args: Any, configuration: str = "", **kwargs: Any) -> None:

@@ -16,13 +16,7 @@ __all__ = ["BatchPlan", "GlobalBatch", "may_go_on"]
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How the samples of an optimizer step are shared out.
-
-    Attributes:
-        world: number of processes.
-        batch: samples in a batch of one process.
-        accumulate: batches of each process in an optimizer step.
-    """
+    """How an optimizer step's samples are shared out: processes, samples in a batch of one, its batches in a step."""
 
     world: int
     batch: int

@@ -43,9 +43,7 @@ def exit_code(signum: int) -> int:
 class Stopped(SystemExit):
     """A signal has ended the run, or its time was up; the exit code is that of :func:`exit_code`.
 
-    Args:
-        signum: number of the signal, or :data:`TIME_IS_UP`.
-        agreed: whether all processes of the run end here together.
+    ``agreed`` tells whether all processes of the run end here together.
     """
 
     def __init__(self, signum: int, agreed: bool = True) -> None:
@@ -80,13 +78,10 @@ def stopping_at_once() -> Iterator[None]:
 
 
 class _LoaderStart:
-    """First work of a loader's process: to outlive one SIGTERM, and every Ctrl-C.
+    """First work of a loader's process: to outlive one SIGTERM, and every Ctrl-C; then the loader's own first work.
 
     A signal to the whole group reaches the loader's processes too, and the run still needs their batches; torch's own
     handler would end them. The second SIGTERM is obeyed: the loader itself sends it to a process that hangs.
-
-    Args:
-        then: the ``worker_init_fn`` that the loader had before, ``None`` for none.
     """
 
     def __init__(self, then: Callable[[int], None] | None) -> None:

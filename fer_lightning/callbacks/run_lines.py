@@ -23,11 +23,8 @@ __all__ = ["RunLines", "data_line", "epoch_line", "network_line", "shows_bar"]
 class RunLines(Callback):
     """Prints three lines when training begins, and one for each epoch where no progress bar is shown.
 
-    Only the first process prints. Each line is flushed, so that it is in a log file at once.
-
-    Args:
-        header: print the three lines: data, network, run.
-        precision: why this precision was chosen, empty if it was given.
+    Only the first process prints. Each line is flushed, so that it is in a log file at once. Without ``header`` the
+    three lines are left out; ``precision`` says why the precision was chosen.
     """
 
     def __init__(self, header: bool = True, precision: str = "") -> None:

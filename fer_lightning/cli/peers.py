@@ -78,14 +78,9 @@ def verdict(statuses: list[dict[str, Any]]) -> tuple[int, str]:
 
 
 class Peers:
-    """The processes of a run, seen from one of them.
+    """The processes of a run, seen from one of them; process 0 is at ``address`` and ``port``.
 
-    Args:
-        rank: number of this process.
-        world: number of processes.
-        address: host of process 0.
-        port: port there, on which the process group is founded later.
-        launcher: what started them, for messages.
+    ``launcher`` is what started them, for messages.
     """
 
     def __init__(self, rank: int, world: int, address: str, port: int, launcher: str) -> None:

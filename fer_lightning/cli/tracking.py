@@ -60,14 +60,8 @@ def _sqlite(path: Path) -> str:
 class MLflowTracker(MLFlowLogger):
     """A run of MLflow. Metrics are sent by a thread of their own: training does not wait for the store.
 
-    A store that fails during training is reported once and does not end the run.
-
-    Args:
-        uri: address of the store.
-        experiment: made if it is not there.
-        run_name: of a new run.
-        run_id: the run to go on with, ``None`` for a new one.
-        artifacts: where a new experiment keeps files; ``None`` where the store decides.
+    A store that fails during training is reported once and does not end the run. ``run_id`` is the run to go on with;
+    without it a new one is made, and the experiment too if it is not there, which keeps its files in ``artifacts``.
     """
 
     def __init__(self, uri: str, experiment: str, run_name: str, run_id: str | None, artifacts: str | None) -> None:

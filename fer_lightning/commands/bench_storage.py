@@ -45,19 +45,14 @@ _RANDOM_SHARD_READS = 20_000  # random reads of shards are slow
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one form; speeds in images per second.
+    """What was measured of one form; speeds in images per second, sizes in bytes.
 
     Attributes:
-        form: ``folders``, ``arrow`` or ``shards``.
-        disk: bytes.
-        random_bytes: encoded files read all over the set.
-        random_decoded: images read all over the set and decoded.
+        random_bytes: encoded files read all over the set; ``random_decoded``: decoded, too.
         sequential_bytes: encoded files read in the order of the set.
-        loader_0: training batches without loader processes.
-        loader_2: training batches with two.
-        memory: growth of the memory that only this process has, at its peak, bytes.
-        resident: growth of the resident set at its peak, bytes: with pages of files, which the system takes back when
-            it needs them.
+        loader_0: training batches without loader processes; ``loader_2``: with two.
+        memory: growth of the memory that only this process has, at its peak.
+        resident: growth of the resident set at its peak: with pages of files, which the system takes back when needed.
     """
 
     form: str

@@ -22,12 +22,7 @@ LOW_DISK = 2 * 1024**3
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination.
-
-    Attributes:
-        ok: whether it is as it should be; ``None`` for plain information.
-        text: what was found, and what to do if it is wrong.
-    """
+    """What was found, and what to do if it is not ``ok``; ``None`` marks plain information."""
 
     ok: bool | None
     text: str

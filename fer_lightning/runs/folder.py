@@ -30,12 +30,7 @@ def versions(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Claim:
-    """A run folder that this process has created.
-
-    Attributes:
-        folder: the folder.
-        above: the nearest folder above it that was there before, absolute.
-    """
+    """A run folder that this process has created; ``above`` is the nearest folder above it that was there before."""
 
     folder: Path
     above: Path

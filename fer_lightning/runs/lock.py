@@ -67,13 +67,7 @@ def _born(pid: int) -> str:
 
 @dataclass(frozen=True)
 class RunLock:
-    """A run folder that this process writes into, and no other.
-
-    Attributes:
-        path: the lock file.
-        holder: what is written in it.
-        took_over: who held it before and is gone, ``None`` if nobody.
-    """
+    """A run folder that this process writes into, and no other; ``took_over`` is who held it before and is gone."""
 
     path: Path
     holder: Holder

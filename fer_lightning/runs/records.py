@@ -44,11 +44,7 @@ History = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Run:
-    """The reader of a run folder. Every property reads its file anew, so that a run in progress can be followed.
-
-    Attributes:
-        folder: the run folder.
-    """
+    """The reader of a run folder. Every property reads its file anew, so that a run in progress can be followed."""
 
     folder: Path
 
@@ -148,13 +144,9 @@ class RunRecord:
     Attributes:
         run: its folder, relative to the folder of all runs.
         status: see :attr:`Run.status`; ``unreadable`` where a file of the run is damaged.
-        backbone: name of the network.
         epochs: that are done.
-        monitor: name of the metric that decides which epoch is best.
-        best: its best value.
-        f1_macro: macro F1 of the best validation.
-        accuracy: of the best validation.
-        device: what it ran on.
+        monitor: name of the metric that decides which epoch is best; ``best`` is its best value.
+        f1_macro: macro F1 of the best validation; ``accuracy`` likewise.
         started: local time with zone, ISO 8601.
         wall_s: seconds of all its starts together.
         size: bytes on the disk.

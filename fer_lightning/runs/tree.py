@@ -36,12 +36,7 @@ class Start:
 
 @dataclass
 class RunTree:
-    """What is related to a run.
-
-    Attributes:
-        tops: the starts that come from no other, with those that came from them.
-        problems: files that could not be read.
-    """
+    """What is related to a run: the starts that come from no other, with those after them, and unreadable files."""
 
     tops: list[Start]
     problems: list[str]

@@ -9,12 +9,7 @@ __all__ = ["Arm", "Options"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the configurations that are compared.
-
-    Attributes:
-        name: of its folder and in the report.
-        files: config files of its own, in order.
-    """
+    """One of the configurations that are compared, put together from files in order."""
 
     name: str
     files: tuple[str, ...]

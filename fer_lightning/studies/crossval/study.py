@@ -58,13 +58,7 @@ class Facts:
 
 @dataclass
 class _Progress:
-    """The runs of a study so far.
-
-    Attributes:
-        done: results of the finished ones.
-        missing: (arm, fold, seed) of those that failed.
-        first: the first result of each fold; later ones are checked to be comparable with it.
-    """
+    """The finished and missing runs of a study, and the first result of each fold, which others are compared with."""
 
     done: list[RunResult] = field(default_factory=list)
     missing: list[tuple[str, int, int]] = field(default_factory=list)

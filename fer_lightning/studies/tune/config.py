@@ -24,12 +24,7 @@ _EPOCHS = 1000  # what Lightning's trainer does if it is told no number of epoch
 
 @dataclass(frozen=True)
 class Base:
-    """The configuration that all trials share.
-
-    Attributes:
-        values: of all keys, as in a config file.
-        metrics: names of what a validation logs.
-    """
+    """The configuration that all trials share, and the names of the metrics that a validation logs."""
 
     values: dict[str, Any]
     metrics: tuple[str, ...]

@@ -26,13 +26,9 @@ class TrialRow:
     """What is known of one trial of a study.
 
     Attributes:
-        number: from 0.
         state: ``complete``, ``pruned``, ``failed``, ``running`` or ``waiting``.
-        value: the best of its epochs, ``None`` if it has none.
-        best_epoch: the epoch of that value, from 0.
+        value: the best of its epochs, ``None`` if it has none; ``best_epoch``, from 0, has it.
         epochs: how many epochs are known.
-        params: its settings.
-        minutes: of training.
         run: its run folder.
         message: why it failed, else empty.
     """

@@ -49,13 +49,7 @@ FAILURES = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a trial came to.
-
-    Attributes:
-        state: ``COMPLETE``, ``PRUNED`` or ``FAIL``.
-        value: best value of its epochs, ``None`` if it has none.
-        message: why it failed, else empty.
-    """
+    """What a trial came to: its best value (``None`` if it has none) and why it failed, else an empty message."""
 
     state: TrialState
     value: float | None
