@@ -96,11 +96,7 @@ class StepSchedule(LRScheduler):
         return state
 
     def plan(self, total_steps: float) -> None:
-        """Set the number of optimizer steps of the whole run and start at the first one.
-
-        Raises:
-            ConfigError: if the run has no known end.
-        """
+        """Set the number of steps of the run and start at the first; :class:`ConfigError` if it has no end."""
         if not math.isfinite(total_steps) or total_steps < 1:
             raise ConfigError(
                 f"{type(self).__name__} must know the length of the run: set trainer.max_epochs or trainer.max_steps"
@@ -236,11 +232,7 @@ class PlateauWatch:
         self.load_state_dict(self._stored)
 
     def step(self, values: Mapping[str, Tensor]) -> None:
-        """Show the schedule the metrics of a validation, scalars by name.
-
-        Raises:
-            ConfigError: if the watched one is not among them.
-        """
+        """Show the schedule scalars by name of a validation; :class:`ConfigError` if the watched one is missing."""
         if self.schedule is None:
             return
         if self.monitor not in values:

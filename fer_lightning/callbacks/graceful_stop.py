@@ -151,11 +151,7 @@ class GracefulStop(Checkpoint):
         self._previous: dict[int, Any] = {}
 
     def limit(self, max_time: str | timedelta | dict[str, int] | None) -> None:
-        """Take over a ``max_time`` of the trainer.
-
-        Raises:
-            MisconfigurationException: if it is not ``DD:HH:MM:SS``.
-        """
+        """Take over a ``max_time`` of the trainer; raise Lightning's error if it is not ``DD:HH:MM:SS``."""
         self.max_seconds = None if max_time is None else Timer(max_time).time_remaining()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -54,11 +54,7 @@ class ProgressiveSize(Callback):
         return self.schedule[max(reached)], f"from {max(reached):g} of the run on"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """See that data and network can do it, and tell the data module.
-
-        Raises:
-            ConfigError: if they cannot.
-        """
+        """Tell the data module; raise :class:`ConfigError` if data or network cannot do it."""
         if stage != TrainerFn.FITTING:
             return
         data = getattr(trainer, "datamodule", None)

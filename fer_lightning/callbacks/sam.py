@@ -141,11 +141,7 @@ class SAM(Callback):
         self._make: Callable[[Iterable[Any]], Optimizer] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put itself around the optimizer before that is made.
-
-        Raises:
-            ConfigError: for a trainer with which this cannot work.
-        """
+        """Wrap the optimizer before it is made; raise :class:`ConfigError` for a trainer that does not allow that."""
         if stage != TrainerFn.FITTING:
             return
         if not isinstance(pl_module, EmotionTask):

@@ -61,11 +61,7 @@ class Place:
     lock: RunLock | None = None
 
     def take_lock(self) -> None:
-        """Keep other runs out of the folder.
-
-        Raises:
-            ConfigError: if another run writes into it.
-        """
+        """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it."""
         self.lock = lock_run_folder(self.folder)
         if (gone := self.lock.took_over) is not None:
             rank_zero_only(print)(f"took over {self.folder} from process {gone.pid} of this machine, which is gone")

@@ -143,11 +143,7 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 def pool_features(features: Tensor) -> Tensor:
-    """Return features ``(N, F)`` as they are and average feature maps ``(N, F, h, w)`` over their positions.
-
-    Raises:
-        ConfigError: for anything else.
-    """
+    """Return features ``(N, F)``, or maps ``(N, F, h, w)`` averaged over positions; refuse anything else."""
     if not isinstance(features, Tensor):
         raise ConfigError(f"a backbone must return a tensor (N, F) or (N, F, h, w), got a {type(features).__name__}")
     if features.ndim == 4:

@@ -263,11 +263,7 @@ class FERNet(nn.Module):
         return staged_groups(coarse, last=r"^gdc")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images ``(N, C, S, S)`` to features ``(N, F)``; S is ``image_size``.
-
-        Raises:
-            ConfigError: for images of another size.
-        """
+        """Map images ``(N, C, S, S)`` to features ``(N, F)``; :class:`ConfigError` if S is not ``image_size``."""
         # Exporters record what tensors do; a check on their shape would only warn there.
         recording = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         if not recording and images.shape[-2:] != (self.image_size, self.image_size):

@@ -144,11 +144,7 @@ def find_checkpoint(wanted: str, root: Path, name: str, file: str) -> Path:
 
 
 def checkpoint_in(folder: Path, file: str) -> Path:
-    """Return a checkpoint of a run folder, or of a folder of checkpoints, by its name.
-
-    Raises:
-        CheckpointError: if it is not there; the message lists what is.
-    """
+    """Return a checkpoint of a folder of a run or of checkpoints; raise :class:`CheckpointError` if it has none."""
     for candidate in (folder / file, folder / CHECKPOINTS / file):
         if candidate.is_file():
             return candidate

@@ -48,11 +48,7 @@ class Claim:
 
 
 def claim_run_folder(root: Path, name: str) -> Claim:
-    """Create the next free ``<root>/<name>/version_<k>``.
-
-    Raises:
-        ConfigError: if the folder cannot be created.
-    """
+    """Create the next free ``<root>/<name>/version_<k>``; raise :class:`ConfigError` if that cannot be."""
     target = (root / name).absolute()
     above = next(path for path in (target, *target.parents) if path.exists())
     used = versions(root / name)

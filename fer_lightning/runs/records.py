@@ -77,11 +77,7 @@ class Run:
 
     @property
     def history(self) -> History:
-        """The rows of ``metrics.csv``, none before the end of its first epoch.
-
-        Raises:
-            ConfigError: if the file is damaged.
-        """
+        """The rows of ``metrics.csv``, none before its first epoch has ended; :class:`ConfigError` if damaged."""
         path = self.folder / METRICS
         try:
             with path.open(encoding="utf-8", newline="") as file:
@@ -93,11 +89,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration of its last start, empty before its first.
-
-        Raises:
-            ConfigError: if the file is damaged.
-        """
+        """The configuration of its last start, empty before its first; :class:`ConfigError` if the file is damaged."""
         files = config_files(self.folder)
         if not files:
             return {}
@@ -116,11 +108,7 @@ class Run:
         return (self.folder / split / REPORT).is_file()
 
     def report(self, split: str) -> dict[str, Any]:
-        """Return the ``report.json`` of a split that was evaluated.
-
-        Raises:
-            DataError: if there is none, or it is damaged.
-        """
+        """Return the ``report.json`` of a split; raise :class:`DataError` if there is none, or it is damaged."""
         path = self.folder / split / REPORT
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
