@@ -68,18 +68,7 @@ def read_listing(
 ) -> SamplesTable:
     """Look at every file of a listing and return the table of the good ones; images are decoded again when asked for.
 
-    Args:
-        listing: the files.
-        size: side of the square images, pixels.
-        channels: 1 (gray) or 3 (RGB).
-        interpolation: how images are resized; see :mod:`.preprocessing`.
-        on_error: ``raise`` stops at the first bad file; ``skip`` leaves bad files out and tells how many and why.
-        min_side: least side of an image (or face box), pixels; smaller ones are dealt with as ``small`` says.
-        small: ``reject`` leaves them out and counts them; ``upscale`` keeps them, with ``yes`` in the column
-            ``upscaled``.
-        max_pixels: files with more pixels are bad.
-        allow_outside: whether paths and links may lead out of the root.
-        cache_dir: where what is known of the files is kept.
+    The options are those of :class:`.FilesDataModule`.
 
     Raises:
         ConfigError: for a wrong argument.

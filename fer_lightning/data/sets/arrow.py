@@ -37,12 +37,7 @@ mapped, they would count as memory of each process until it seems to hold the wh
 
 
 class ArrowImages(EncodedImages):
-    """Images of a folder of Arrow files, which are mapped into memory: what is not asked for is not read.
-
-    Args:
-        root: the folder.
-        stored: its description.
-    """
+    """Images of a folder of Arrow files, which are mapped into memory: what is not asked for is not read."""
 
     def __init__(self, root: Path, stored: StoredSet) -> None:
         super().__init__(short_path(root), stored.images, stored.channels, stored.size)
@@ -77,12 +72,7 @@ class ArrowImages(EncodedImages):
 
 
 class ParquetImages(EncodedImages):
-    """Images of a Parquet file.
-
-    Args:
-        path: the file.
-        stored: its description.
-    """
+    """Images of a Parquet file."""
 
     def __init__(self, path: Path, stored: StoredSet) -> None:
         super().__init__(short_path(path), stored.images, stored.channels, stored.size)
@@ -110,10 +100,7 @@ class ParquetImages(EncodedImages):
 
 
 def read_description(root: Path) -> StoredSet:
-    """Return what a converted set says of itself.
-
-    Args:
-        root: folder of Arrow files, or a ``.parquet`` file.
+    """Return what a converted set, a folder of Arrow files or a ``.parquet`` file, says of itself.
 
     Raises:
         DataError: if it is not there or something else.
@@ -132,11 +119,7 @@ def read_description(root: Path) -> StoredSet:
 
 
 def scan_arrow(root: str | Path, verify: bool = False) -> SamplesTable:
-    """Read the columns of a converted set; no image is decoded.
-
-    Args:
-        root: folder of Arrow files, or a ``.parquet`` file.
-        verify: read all files and compare their checksums.
+    """Read the columns of a converted set; no image is decoded. The arguments are those of :class:`ArrowDataModule`.
 
     Raises:
         DataError: if the set is missing, incomplete or damaged; the message names the file.

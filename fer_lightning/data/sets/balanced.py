@@ -124,10 +124,9 @@ def _converted(
     limit: int | None,
     cache_dir: Path | None,
 ) -> dict[str, NDArray[Any]]:
-    """Return the first images of ``rows`` that are not barred, and which they are.
+    """Return the first ``images`` of ``rows`` that are not barred, which they are (``kept``), and the ``barred`` ones.
 
-    Returns:
-        ``images``: uint8 ``(M, C, H, W)``; ``kept``: their positions in ``rows``; ``barred``: positions of the others.
+    Images are uint8 ``(M, C, H, W)``, the others positions in ``rows``.
     """
 
     def build() -> dict[str, NDArray[Any]]:

@@ -65,16 +65,7 @@ def list_ck_plus(
 ) -> Listing:
     """List CK+, whichever way it lies on disk; layouts and classes stand in this module's docstring.
 
-    Args:
-        root: folder of the data set, or the one that holds ``CK+48/``.
-        classes: 7, or 8 with contempt.
-        peak_frames: so many frames at the end of a sequence carry its label. CK+48 has three.
-        neutral: take the first frame of each sequence as neutral. CK+48 has none.
-        on_error: ``raise`` stops at the first bad sequence; ``skip`` leaves bad ones out and counts them.
-        allow_outside: whether linked folders of CK+48 may lead out of it.
-
-    Returns:
-        The listing, without splits; sources are ``ck_plus``.
+    The arguments are those of :class:`CKPlusDataModule`. There are no splits; sources are ``ck_plus``.
 
     Raises:
         ConfigError: for a wrong argument.

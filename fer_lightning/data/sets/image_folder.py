@@ -120,12 +120,7 @@ def list_image_folder(
 ) -> Listing:
     """List a tree of images; the layouts stand in this module's docstring.
 
-    Args:
-        root: the folder.
-        mapping: meanings of folder names, ``None`` to leave a class out.
-        class_names: classes of your own.
-        source: what the column ``source`` says; ``None`` for the name of the folder.
-        allow_outside: whether linked folders may lead out of ``root``.
+    The arguments are those of :class:`ImageFolderDataModule`.
 
     Raises:
         DataError: if the layout is another.

@@ -45,14 +45,7 @@ def list_manifest(
     class_names: list[str] | None = None,
     source: str | None = None,
 ) -> Listing:
-    """Turn a manifest into a listing.
-
-    Args:
-        manifest: its columns.
-        root: folder that its paths are relative to.
-        mapping: meanings of labels, ``None`` to leave a class out.
-        class_names: classes of your own.
-        source: what the column ``source`` says where the manifest does not; ``None`` for the name of its file.
+    """Turn a manifest into a listing; the arguments are those of :class:`ManifestDataModule`.
 
     Raises:
         DataError: for an unknown split, an image (with boxes: a face) that stands twice, an incomplete box.
@@ -132,11 +125,7 @@ def _check_paths(manifest: ManifestFile, boxes: NDArray[np.int64] | None) -> Non
 
 
 def _description(table: Path) -> StoredSet | None:
-    """Return what a converted set says of itself, ``None`` for a table that is not the one that was written with it.
-
-    Raises:
-        DataError: if the description is damaged, or of a newer program.
-    """
+    """Return what a converted set says of itself, ``None`` for a table that is not the one that was written with it."""
     if not os.path.isfile(table.parent / METADATA):
         return None
     stored = read_metadata(table.parent, ("folders", "arrow", "shards"))

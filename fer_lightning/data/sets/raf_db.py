@@ -60,14 +60,7 @@ def list_raf_db(
 ) -> Listing:
     """List RAF-DB, whichever way it lies on disk; layouts and splits stand in this module's docstring.
 
-    Args:
-        root: folder of the data set, or the one that holds ``basic/`` or ``DATASET/``.
-        aligned: take the aligned images, else the original ones. Trees of folders hold what they hold.
-        on_error: ``raise`` stops at the first bad line or annotation; ``skip`` leaves bad ones out and counts them.
-        allow_outside: whether linked folders of a tree may lead out of ``root``.
-
-    Returns:
-        The listing; sources are ``raf_db``.
+    The arguments are those of :class:`RAFDBDataModule`. Sources are ``raf_db``.
 
     Raises:
         DataError: if the data set is missing, ambiguous or malformed; the message names the file.

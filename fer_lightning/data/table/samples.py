@@ -127,14 +127,7 @@ class SamplesTable:
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
     def with_splits(self, splits: NDArray[np.str_]) -> SamplesTable:
-        """Return the same rows assigned to other splits.
-
-        Args:
-            splits: ``(N,)`` strings: ``train``, ``val``, ``test``, ``focus``, or ``""`` for rows that no split uses.
-
-        Raises:
-            DataError: for another length or an unknown split.
-        """
+        """Return the same rows assigned to other splits ``(N,)``; raise a DataError for an unknown one."""
         return replace(self, splits=splits)
 
     def with_left_out(self, left_out: tuple[tuple[str, str], ...]) -> SamplesTable:

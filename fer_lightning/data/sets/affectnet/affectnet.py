@@ -75,16 +75,8 @@ def list_affectnet(
 ) -> Listing:
     """List AffectNet, whichever way it lies on disk; layouts and splits stand in this module's docstring.
 
-    Args:
-        root: folder of the data set.
-        classes: 7, or 8 with contempt.
-        official_val: ``val`` or ``test``: the split of the official validation set.
-        on_error: ``raise`` stops at the first bad annotation; ``skip`` leaves bad ones out and counts them.
-        cache_dir: where the table of annotations is kept; ``None`` for the user's cache folder.
-        allow_outside: whether linked folders of a tree may lead out of ``root``.
-
-    Returns:
-        The listing; sources are ``affectnet/training`` and ``affectnet/validation``, in trees ``affectnet``.
+    The arguments are those of :class:`AffectNetDataModule`. Sources are ``affectnet/training`` and
+    ``affectnet/validation``, in trees ``affectnet``.
 
     Raises:
         ConfigError: for a wrong argument.

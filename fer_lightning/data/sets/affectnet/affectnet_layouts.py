@@ -88,17 +88,11 @@ def _collect(rows: list[_Row], boxes: bool) -> dict[str, NDArray[Any]]:
 
 
 def read_annotations(folder: Path, cache_dir: Path | None = None) -> AffectNetRows:
-    """Read ``<number>_exp.npy``, ``<number>_val.npy`` and ``<number>_aro.npy`` of all images of a part.
+    """Read ``<number>_exp.npy``, ``<number>_val.npy`` and ``<number>_aro.npy`` of all images of a part, sorted by name.
 
     All are read once; the table of them is cached under the names, sizes and times of the files. Valence and arousal
     may be missing, but then for all images of the part. Landmarks (``_lnd.npy``) are not read: the images are cropped.
-
-    Args:
-        folder: ``annotations``.
-        cache_dir: where the table is kept; ``None`` for the user's cache folder.
-
-    Returns:
-        The rows, sorted by name. What is wrong with a row stands in it, nothing is raised for it.
+    What is wrong with a row stands in it, nothing is raised for it.
     """
     key = f"affectnet-annotations-v{_FORMAT}-{listing_digest(folder)}"
     return AffectNetRows(**cached_arrays(key, lambda: _read_annotations(folder), cache_dir))
@@ -221,12 +215,7 @@ def _affect(text: str, what: str) -> float:
 def read_file_list(path: Path, cache_dir: Path | None = None) -> AffectNetRows:
     """Read ``training.csv`` or ``validation.csv``, with or without header.
 
-    Args:
-        path: the list.
-        cache_dir: where the table is kept; ``None`` for the user's cache folder.
-
-    Returns:
-        The rows. What is wrong with a row stands in it. The face box is read of images that show an expression.
+    What is wrong with a row stands in it. The face box is read of images that show an expression.
 
     Raises:
         DataError: if the file is none of CSV with the columns of AffectNet.

@@ -75,11 +75,7 @@ def _is_holdout(val: str) -> bool:
 
 
 def _split_usages(train: str, val: str, test: str) -> dict[str, list[int]]:
-    """Return the usages of each split, as positions in :data:`.USAGES`.
-
-    Raises:
-        ConfigError: for an unknown usage or one that serves two splits.
-    """
+    """Return the usages of each split, as positions in :data:`.USAGES`."""
     parts = {
         split: _parse_usages(split, "none" if split == "val" and _is_holdout(text) else text)
         for split, text in zip(SPLITS, (train, val, test), strict=True)
@@ -135,13 +131,8 @@ def scan_fer2013(
 ) -> SamplesTable:
     """Read FER2013, whichever way it lies on disk; layouts, splits and licence stand in this module's docstring.
 
-    Args:
-        root: folder of the data set, or its CSV file.
-        usages: which part serves which split; ``None`` for Training, PublicTest and PrivateTest.
-        soft_labels: read the FER+ votes as well.
-        on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and logs how many and why.
-        cache_dir: where the parsed images are kept; ``None`` for the user's cache folder.
-        hold_out: whether the validation ``holdout`` takes its rows; without it they stay in training.
+    The arguments are those of :func:`read_fer2013` and :class:`FER2013DataModule`; without ``hold_out`` the validation
+    ``holdout`` leaves its rows in training.
 
     Returns:
         The table: images uint8 ``(N, 1, 48, 48)``, sources ``fer2013/<Usage>``, files ``fer2013.csv#<line>`` or paths
@@ -169,17 +160,7 @@ def scan_fer2013(
 def read_fer2013(
     root: str | Path, on_error: OnError = "raise", cache_dir: str | Path | None = None
 ) -> tuple[Layout, Fer2013Rows]:
-    """Find the data set and read its rows.
-
-    Args:
-        root: folder of the data set, or its CSV file.
-        on_error: what to do with a bad row.
-        cache_dir: where the parsed images are kept; ``None`` for the user's cache folder.
-
-    Raises:
-        DataError: if the data set is missing, ambiguous or malformed; the message names file and line.
-        LabelError: for an unknown emotion code or class folder.
-    """
+    """Find the data set in a folder, or its CSV file, and read its rows; raises what :func:`scan_fer2013` raises."""
     check_on_error(on_error)
     try:
         layout = find_layout(Path(root).expanduser())

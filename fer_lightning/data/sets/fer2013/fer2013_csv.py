@@ -88,11 +88,7 @@ def _numbered_lines(path: Path, lines: Iterator[bytes]) -> Iterator[tuple[int, b
 
 
 def _header(line: bytes) -> list[str]:
-    """Return the column names of a header line, in lower case without spaces.
-
-    Raises:
-        DataError: if the line is not CSV text; the message says what it looks like.
-    """
+    """Return the columns of a header in lower case without spaces, or raise a DataError that says what it is."""
     text = line.removeprefix(_BOM)
     if not text.strip() or b"\0" in text:
         raise DataError(f"it looks like {appearance(line)}")
@@ -183,11 +179,7 @@ def _parse_pixels(text: bytes) -> NDArray[np.uint8]:
 
 
 def _parse_pixels_slowly(text: bytes) -> NDArray[np.uint8]:
-    """Like :func:`_parse_pixels` for any white space; says what is wrong.
-
-    Raises:
-        DataError: for a wrong number of values or a value that is not a whole number in 0..255.
-    """
+    """Like :func:`_parse_pixels` for any white space; raise a DataError that says what is wrong."""
     values = text.split()
     if len(values) != _PIXELS:
         raise DataError(f"expected {_PIXELS} pixel values ({SIDE}x{SIDE}), found {len(values)}")

@@ -135,11 +135,7 @@ def _usage_and_number(root: Path, place: str, top: str) -> tuple[str, int]:
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
-    """Return an image as gray uint8 ``(48, 48)``.
-
-    Raises:
-        DataError: if it cannot be decoded or has another size; the message says what the file looks like.
-    """
+    """Return an image as gray uint8 ``(48, 48)``, or raise a DataError that says what the file looks like."""
     image = decode(path, channels=1)[:, :, 0]
     if image.shape != (SIDE, SIDE):
         raise DataError(f"expected {SIDE}x{SIDE} pixels, found {image.shape[1]}x{image.shape[0]}")

@@ -60,11 +60,7 @@ class Layout:
 
 
 def find_layout(root: Path) -> Layout:
-    """Find out how a data set is laid out.
-
-    Raises:
-        DataError: if there is none, or more than one.
-    """
+    """Find out how a data set is laid out; raise a DataError if there is none, or more than one."""
     if root.is_file():
         return Layout(root, is_csv=True)
     looked_for = f"{' or '.join(_CSV_NAMES)} (or a CSV with the columns emotion, pixels, Usage), or train/<emotion>/"
@@ -91,11 +87,7 @@ def find_layout(root: Path) -> Layout:
 
 
 def read_layout(layout: Layout, on_error: OnError, cache_dir: Path | None) -> Fer2013Rows:
-    """Return the rows from the cache or from the files, and say again what is wrong with them.
-
-    Raises:
-        DataError: as :func:`.read_csv_rows` and :func:`.read_folder_rows`.
-    """
+    """Return the rows from the cache or from the files, and say again what is wrong with them."""
     read: Callable[[Path, OnError], Fer2013Rows] = read_csv_rows if layout.is_csv else read_folder_rows
     form = "csv" if layout.is_csv else "folder"
     key = f"fer2013-{form}-v{_CACHE_FORMAT}-{on_error}-{layout.digest()}"

@@ -64,15 +64,10 @@ def label_votes(
     single_votes: bool = False,
     share: float = 0.3,
 ) -> VotedLabels:
-    """Turn votes into labels.
+    """Turn votes into labels; the policies are those of :class:`FERPlusDataModule`.
 
-    Args:
-        votes: int64 ``(N, 10)``, columns in the order of :data:`.FERPLUS_COLUMNS`.
-        target: ``majority``, ``soft`` or ``multi``; the soft labels differ, the winner is the same.
-        ties: what to do where two classes win.
-        fer2013_labels: int64 ``(N,)`` in 0..6, for ``ties="fer2013"``.
-        single_votes: count votes that only one person gave; Barsoum et al. drop them as noise.
-        share: for ``multi``: share of the votes from which an expression counts (0.3 in Barsoum et al.).
+    Votes are int64 ``(N, 10)``, columns in the order of :data:`.FERPLUS_COLUMNS`; ``fer2013_labels``, int64 ``(N,)`` in
+    0..6, serve ``ties="fer2013"``. Barsoum et al. drop single votes as noise, and their share is 0.3.
 
     Raises:
         ConfigError: for an unknown policy or a share outside 0..1.

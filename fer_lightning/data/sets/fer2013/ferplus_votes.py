@@ -31,11 +31,7 @@ _AGREEMENT_ROWS = 200  # fewer rows tell nothing
 
 
 def find_votes(folders: Sequence[Path]) -> Path:
-    """Return the first file of votes in some folders.
-
-    Raises:
-        DataError: if there is none; the message says where it was looked for.
-    """
+    """Return the first file of votes in some folders, or raise a DataError that says where it was looked for."""
     for folder in folders:
         if (folder / VOTES_FILE).is_file():
             return folder / VOTES_FILE
@@ -97,16 +93,10 @@ def _vote(text: str, line: int) -> int:
 
 
 def votes_to_soft_labels(votes: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Turn votes into distributions over the seven expressions.
+    """Turn votes int64 ``(N, 10)`` into distributions over the seven expressions, float32 ``(N, 7)``; rows sum to 1.
 
-    Votes for contempt, unknown and "not a face" are dropped. Rows that nothing remains of get their label.
-
-    Args:
-        votes: int64 ``(N, 10)``, columns in the order of :data:`.FERPLUS_COLUMNS`.
-        labels: int64 ``(N,)`` in 0..6.
-
-    Returns:
-        float32 ``(N, 7)``, rows sum to 1.
+    Votes for contempt, unknown and "not a face" are dropped. Rows that nothing remains of get their label, int64
+    ``(N,)`` in 0..6.
     """
     soft = _votes_of_seven(votes)
     empty = np.flatnonzero(soft.sum(axis=1) == 0)
@@ -125,15 +115,10 @@ def _votes_of_seven(votes: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def aligned_votes(rows: Fer2013Rows, layout: Layout) -> NDArray[np.int64]:
-    """Return the votes of a data set, aligned by the number of each row in the original file.
+    """Return the votes of each row, int64 ``(N, 10)``, aligned by its number in the original file.
 
-    Args:
-        rows: the data set.
-        layout: where it lies. A single file must have as many rows as the votes; in a folder the names of the files
-            give the numbers.
-
-    Returns:
-        int64 ``(N, 10)``, columns in the order of :data:`.FERPLUS_COLUMNS`.
+    A single file must have as many rows as the votes; in a folder the names of the files give the numbers. Columns are
+    in the order of :data:`.FERPLUS_COLUMNS`.
 
     Raises:
         DataError: if there are no votes, or the two do not belong together: in number, in a row's usage, or because
