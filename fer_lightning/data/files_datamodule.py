@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ class FilesDataModule(EmotionDataModule):
         unused = np.flatnonzero((splits == "") & ((table.splits == "train") | (table.splits == "").all()))
         told = tuple((str(table.files[row]), "linked to a test image, but one too many") for row in unused.tolist())
         warn_left_out(type(self).__name__, told)
-        return table.with_splits(splits).with_left_out((*table.left_out, *told))
+        return replace(table, splits=splits, left_out=(*table.left_out, *told))
 
     def opened(self, root: str) -> Path:
         """Return the folder of a data set, an archive unpacked into the cache; a DataError if it does not exist."""

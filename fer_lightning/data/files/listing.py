@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,7 +95,7 @@ def read_listing(
     images = FileImages(listing.root, listing.paths, size, channels, listing.boxes, max_pixels, interpolation)
     marks = too_small if small == "upscale" and min_side > 0 else None
     table = _table(listing, index, images, marks)
-    return (table if keep.all() else table.select(np.flatnonzero(keep))).with_left_out(tuple(left_out))
+    return replace(table if keep.all() else table.select(np.flatnonzero(keep)), left_out=tuple(left_out))
 
 
 def _no_image(listing: Listing) -> DataError:

@@ -40,7 +40,7 @@ from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.image_folder import class_folders
 from fer_lightning.data.sets.raw_codes import expected_codes, list_code_folders, scheme_with
-from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error
+from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
 from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SYNONYMS
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import excerpt, one_line, short_path
@@ -117,12 +117,10 @@ def _no_layout(root: Path, found: list[Path]) -> DataError:
     if found:
         places = ", ".join(folder.relative_to(root).as_posix() for folder in found)
         return DataError(one_line(f"{short_path(root)} holds CK+ more than once ({places}): remove one, or name it"))
-    present = sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir())
-    shown = one_line(", ".join(present[:6]), 60) + (", ..." if len(present) > 6 else "")
     return DataError(
         one_line(
             f"{short_path(root, 70)}: expected {_IMAGES[0]}/ with {_LABELS[0]}/, or anger/S010_004_00000017.png and so "
-            f"on; found {shown or 'nothing'}"
+            f"on; found {contents(root)}"
         )
     )
 

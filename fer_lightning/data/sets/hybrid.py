@@ -127,15 +127,13 @@ class HybridDataModule(FilesDataModule):
 
     def _reader(self, name: str, source: HybridSource) -> FilesDataModule:
         assert source.path is not None
-        options: dict[str, Any] = {"mapping": source.mapping, "source": name, "cache_dir": self._cache_option()}
+        cache_dir = None if self.cache_dir is None else str(self.cache_dir)
+        options: dict[str, Any] = {"mapping": source.mapping, "source": name, "cache_dir": cache_dir}
         if not set(self.class_names) <= set(SEVEN.class_names):
             options["class_names"] = list(self.class_names)
         if Path(source.path).suffix.lower() in _TABLES:
             return ManifestDataModule(root=source.path, **options)
         return ImageFolderDataModule(root=source.path, **options)
-
-    def _cache_option(self) -> str | None:
-        return None if self.cache_dir is None else str(self.cache_dir)
 
     def _adapted(self, table: SamplesTable) -> SamplesTable:
         """Bring another module's images to this one's size, and apply the rule for small ones to them."""
@@ -159,7 +157,7 @@ class HybridDataModule(FilesDataModule):
             (str(table.files[row]), f"below the least side of {self.min_side} pixels")
             for row in np.flatnonzero(too_small)
         )
-        return adapted.select(np.flatnonzero(~too_small)).with_left_out((*table.left_out, *told))
+        return replace(adapted.select(np.flatnonzero(~too_small)), left_out=(*table.left_out, *told))
 
 
 def _with_provenance(table: SamplesTable, name: str, kind: str) -> SamplesTable:

@@ -155,7 +155,8 @@ class ManifestDataModule(FilesDataModule):
         source: str | None = None,
         **options: Any,
     ) -> None:
-        stored = _description(Path(root).expanduser())
+        table = Path(root).expanduser()
+        stored = _description(table)
         if stored is not None:
             self.native_size = stored.size
             self.native_channels = stored.channels
@@ -168,15 +169,11 @@ class ManifestDataModule(FilesDataModule):
         self.images = images
         self.mapping = mapping
         self.source = source
-        self._listing = self._list(class_names)
-        self.class_names = self._listing.class_names
-
-    def _list(self, class_names: list[str] | None) -> Listing:
-        path = Path(self.root).expanduser()
-        folder = path.parent if self.images is None else self.opened(self.images)
-        return list_manifest(
-            read_manifest(path), folder, mapping=self.mapping, class_names=class_names, source=self.source
+        folder = table.parent if images is None else self.opened(images)
+        self._listing = list_manifest(
+            read_manifest(table), folder, mapping=mapping, class_names=class_names, source=source
         )
+        self.class_names = self._listing.class_names
 
     def list_files(self) -> Listing:
         """Return the rows of the table."""

@@ -37,7 +37,7 @@ from tqdm import tqdm
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.raw_codes import expected_codes, is_coded_tree, list_code_folders
-from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, check_on_error
+from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, check_on_error, contents
 from fer_lightning.emotions import RAFDB_CODES, SEVEN
 from fer_lightning.errors import DataError
 from fer_lightning.text import excerpt, one_line, short_path
@@ -99,12 +99,10 @@ def _find_layout(root: Path) -> tuple[Path, bool]:
         places = ", ".join(folder.relative_to(root).as_posix() for folder, _ in found)
         raise DataError(one_line(f"{short_path(root)} holds RAF-DB more than once ({places}): name one of them"))
     if not found:
-        present = sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir())
-        shown = one_line(", ".join(present[:6]), 60) + (", ..." if len(present) > 6 else "")
         raise DataError(
             one_line(
                 f"{short_path(root, 70)}: expected basic/EmoLabel/{_LISTS[0]}, or train/1/ .. train/7/ and test/; "
-                f"found {shown or 'nothing'}"
+                f"found {contents(root)}"
             )
         )
     return found[0]

@@ -30,14 +30,9 @@ def arrow_schema(table: SamplesTable, with_image: bool) -> Any:
     taken = sorted({IMAGE, *_OWN} & set(table.groups))
     if taken:
         raise DataError(f"samples table: a further column may not be called '{taken[0]}'")
-    no_rows = np.empty(0, np.int64)
-    fields = [pa.field(name, column.type) for name, column in arrow_columns(table, no_rows, no_digests()).items()]
+    no_rows, no_digests = np.empty(0, np.int64), np.empty((0, DIGEST_BYTES), np.uint8)
+    fields = [pa.field(name, column.type) for name, column in arrow_columns(table, no_rows, no_digests).items()]
     return pa.schema([pa.field(IMAGE, pa.binary()), *fields] if with_image else fields)
-
-
-def no_digests() -> NDArray[np.uint8]:
-    """Return the digests of no image, uint8 ``(0, 16)``."""
-    return np.empty((0, DIGEST_BYTES), np.uint8)
 
 
 def arrow_columns(table: SamplesTable, rows: NDArray[np.int64], digests: NDArray[np.uint8]) -> dict[str, Any]:
@@ -60,7 +55,8 @@ def arrow_columns(table: SamplesTable, rows: NDArray[np.int64], digests: NDArray
         flat = pa.array(table.soft_labels[rows].astype(np.float32).ravel())
         columns["soft_label"] = pa.FixedSizeListArray.from_arrays(flat, len(names))
     if table.thumbnails is not None:
-        columns["thumbnail"] = _bytes_column(pa, _flat(table.thumbnails[rows]))
+        width = int(np.prod(table.thumbnails.shape[1:]))
+        columns["thumbnail"] = _bytes_column(pa, table.thumbnails[rows].reshape(len(rows), width))
     for name, column in table.groups.items():
         chosen = column[rows]
         is_text = column.dtype.kind in "UO"
@@ -133,8 +129,3 @@ def _byte_rows(column: Any) -> NDArray[np.uint8]:
         rows[start : start + len(chunk)] = part.reshape(-1, width)
         start += len(chunk)
     return rows
-
-
-def _flat(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return one row of bytes for each image, also where there is none."""
-    return images.reshape(len(images), int(np.prod(images.shape[1:])))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -120,24 +120,16 @@ def check_target(out: Path, to: Format) -> Path:
     return target
 
 
+@dataclass(frozen=True)
 class _Writing:
     """One conversion."""
 
-    def __init__(
-        self,
-        table: SamplesTable,
-        images: ImageArray,
-        encoder: Encoder,
-        to: Format,
-        num_workers: int | None,
-        description: dict[str, Any],
-    ) -> None:
-        self.table = table
-        self.images = images
-        self.encoder = encoder
-        self.to = to
-        self.num_workers = num_workers
-        self.description = description
+    table: SamplesTable
+    images: ImageArray
+    encoder: Encoder
+    to: Format
+    num_workers: int | None
+    description: dict[str, Any]
 
     def write(self, part: Path) -> tuple[StoredSet, int]:
         """Write everything into an empty folder or one file; return the description and the number of rows left out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,7 @@ def split_sample(sample: bytes | memoryview) -> tuple[int, bytes]:
     return int(SHARD_HEAD.unpack_from(sample)[0]), bytes(sample[SHARD_HEAD.size :])
 
 
+@dataclass
 class ShardBatches:
     """Turns samples of shards into a batch.
 
@@ -175,22 +177,15 @@ class ShardBatches:
         soft_labels: float32 ``(N, K)`` or ``None``.
         transform: changes each image given its key.
         seed: of the run.
+        epoch: of which samples are asked for.
     """
 
-    def __init__(
-        self,
-        images: ShardImages,
-        labels: NDArray[np.int64],
-        soft_labels: NDArray[np.float32] | None,
-        transform: SampleTransform | None,
-        seed: int,
-    ) -> None:
-        self.images = images
-        self.labels = labels
-        self.soft_labels = soft_labels
-        self.transform = transform
-        self.seed = seed
-        self.epoch = 0
+    images: ShardImages
+    labels: NDArray[np.int64]
+    soft_labels: NDArray[np.float32] | None
+    transform: SampleTransform | None
+    seed: int
+    epoch: int = 0
 
     def __call__(self, samples: list[tuple[int, bytes]]) -> Batch:
         """Return the batch of (row, encoded image); the key of a draw is made of seed, epoch and row."""

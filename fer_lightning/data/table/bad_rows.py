@@ -6,6 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from fer_lightning.errors import ConfigError, DataError
@@ -16,6 +17,7 @@ __all__ = [
     "OnError",
     "appearance",
     "check_on_error",
+    "contents",
     "known_kind",
     "reason_counts",
     "reasons_text",
@@ -121,6 +123,12 @@ def check_on_error(value: str) -> None:
     """Raise a ConfigError unless a value is one of :data:`OnError`."""
     if value not in ("raise", "skip"):
         raise ConfigError(f"on_error must be 'raise' or 'skip', not {excerpt(value)}")
+
+
+def contents(folder: Path) -> str:
+    """Say what stands in a folder: the first six names."""
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    return one_line(", ".join(names[:6]), 60) + (", ..." if len(names) > 6 else "") or "nothing"
 
 
 def known_kind(head: bytes) -> str | None:

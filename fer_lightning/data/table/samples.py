@@ -22,6 +22,7 @@ SPLITS = ("train", "val", "test")
 FOCUS = "focus"
 """Training rows that a run has set apart (see :mod:`.focus_part`); no data set comes with them."""
 DIGEST_BYTES = 16
+_COLUMNS = ("labels", "splits", "sources", "files", "digests")  # arrays that every table has
 
 
 def content_digests(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -75,10 +76,7 @@ class SamplesTable:
         rows = len(self.labels)
         columns: dict[str, Sized] = {
             "images": self.images,
-            "splits": self.splits,
-            "sources": self.sources,
-            "files": self.files,
-            "digests": self.digests,
+            **{name: getattr(self, name) for name in _COLUMNS},
             **({} if self.soft_labels is None else {"soft_labels": self.soft_labels}),
             **({} if self.thumbnails is None else {"thumbnails": self.thumbnails}),
             **self.groups,
@@ -130,26 +128,16 @@ class SamplesTable:
         """Return the same rows assigned to other splits ``(N,)``; raise a DataError for an unknown one."""
         return replace(self, splits=splits)
 
-    def with_left_out(self, left_out: tuple[tuple[str, str], ...]) -> SamplesTable:
-        """Return a copy with ``left_out`` replaced."""
-        return replace(self, left_out=left_out)
-
     def select(self, rows: NDArray[np.int64]) -> SamplesTable:
         """Return a table of some rows, in the order given; a row may stand in it more than once."""
         images = self.images
-        return SamplesTable(
-            class_names=self.class_names,
+        return replace(
+            self,
             images=images[rows] if is_in_memory(images) else SubsetImages(images, rows),
-            labels=self.labels[rows],
-            splits=self.splits[rows],
-            sources=self.sources[rows],
-            files=self.files[rows],
-            digests=self.digests[rows],
-            soft_labels=None if self.soft_labels is None else self.soft_labels[rows],
             groups={name: column[rows] for name, column in self.groups.items()},
+            soft_labels=None if self.soft_labels is None else self.soft_labels[rows],
             thumbnails=None if self.thumbnails is None else self.thumbnails[rows],
-            root=self.root,
-            left_out=self.left_out,
+            **{name: getattr(self, name)[rows] for name in _COLUMNS},
         )
 
     def fingerprint(self, split: str) -> str:
@@ -198,16 +186,12 @@ def concatenate(tables: Sequence[SamplesTable]) -> SamplesTable:
     return SamplesTable(
         class_names=first.class_names,
         images=np.concatenate(images) if all(map(is_in_memory, images)) else ConcatImages(images),  # type: ignore[arg-type]  # all are numpy arrays
-        labels=np.concatenate([table.labels for table in tables]),
-        splits=np.concatenate([table.splits for table in tables]),
-        sources=np.concatenate([table.sources for table in tables]),
-        files=np.concatenate([table.files for table in tables]),
-        digests=np.concatenate([table.digests for table in tables]),
         soft_labels=np.concatenate(soft) if any(table.soft_labels is not None for table in tables) else None,
         groups={name: _column(tables, name) for name in dict.fromkeys(n for table in tables for n in table.groups)},
         thumbnails=np.concatenate(thumbnails) if len(thumbnails) == len(tables) else None,
         root=first.root if all(table.root == first.root for table in tables) else None,
         left_out=tuple(entry for table in tables for entry in table.left_out),
+        **{name: np.concatenate([getattr(table, name) for table in tables]) for name in _COLUMNS},
     )
 
 

@@ -41,7 +41,7 @@ from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.affectnet.affectnet_layouts import AffectNetRows, read_annotations, read_file_list
 from fer_lightning.data.sets.image_folder import SPLIT_NAMES
 from fer_lightning.data.sets.raw_codes import code_of, is_coded_tree, list_code_folders, scheme_with
-from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error
+from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
 from fer_lightning.emotions import AFFECTNET_CODES, EIGHT, SYNONYMS
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import one_line, short_path
@@ -130,12 +130,11 @@ def _find_layout(root: Path) -> str:
             one_line(f"{short_path(root)} holds AffectNet more than once ({places}): remove one, or name it")
         )
     if not found:
-        shown = one_line(", ".join(present[:6]), 60) + (", ..." if len(present) > 6 else "")
         auto = any(name.lower().startswith("automatically_annotated") for name in present)
         raise DataError(
             one_line(
                 f"{short_path(root, 50)}: expected train_set/images/ with train_set/annotations/, "
-                f"{_LISTS}/training.csv, or train/<class>/; found {shown or 'nothing'}"
+                f"{_LISTS}/training.csv, or train/<class>/; found {contents(root)}"
                 + (" (the automatically annotated part is not used)" if auto else "")
             )
         )

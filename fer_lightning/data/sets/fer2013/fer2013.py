@@ -64,9 +64,14 @@ class UsageSplits:
 
     def assign(self, rows: Fer2013Rows, hold_out: bool = True) -> NDArray[np.str_]:
         """Return the split of each row, ``(N,)``; without ``hold_out`` no training row is taken for validation."""
-        splits = _assign(rows.usages, self.parts)
+        split_of = np.full(len(USAGES), "", "<U5")
+        for split, codes in self.parts.items():
+            split_of[codes] = split
+        splits = split_of[rows.usages]
         if self.fraction is not None and hold_out:
-            _hold_out(rows, splits, self.fraction, self.seed)
+            chosen = np.flatnonzero(splits == "train")
+            held = grouped_stratified_holdout(rows.labels[chosen], rows.digests[chosen], self.fraction, self.seed)
+            splits[chosen[held]] = "val"
         return splits
 
 
@@ -103,21 +108,6 @@ def _parse_usages(split: str, text: str) -> list[int]:
             )
         codes.append(code)
     return codes
-
-
-def _assign(usages: NDArray[np.int64], parts: dict[str, list[int]]) -> NDArray[np.str_]:
-    """Return the split of each row by its usage, ``(N,)``."""
-    split_of = np.full(len(USAGES), "", "<U5")
-    for split, codes in parts.items():
-        split_of[codes] = split
-    return split_of[usages]
-
-
-def _hold_out(rows: Fer2013Rows, splits: NDArray[np.str_], fraction: float, seed: int) -> None:
-    """Move a part of the training rows to validation, in place."""
-    chosen = np.flatnonzero(splits == "train")
-    held = grouped_stratified_holdout(rows.labels[chosen], rows.digests[chosen], fraction, seed)
-    splits[chosen[held]] = "val"
 
 
 def scan_fer2013(

@@ -15,7 +15,7 @@ from fer_lightning.data.sets.fer2013.fer2013_csv import has_fer2013_header, read
 from fer_lightning.data.sets.fer2013.fer2013_folder import read_folder_rows, top_folders
 from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import BadRows, OnError
+from fer_lightning.data.table.bad_rows import BadRows, OnError, contents
 from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest, listing_digest
@@ -80,9 +80,7 @@ def find_layout(root: Path) -> Layout:
             )
         )
     if not found:
-        present = sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir())
-        shown = one_line(", ".join(present[:6]), 60) + (", ..." if len(present) > 6 else "")
-        raise DataError(one_line(f"{short_path(root, 70)}: expected {looked_for}; found {shown or 'nothing'}"))
+        raise DataError(one_line(f"{short_path(root, 70)}: expected {looked_for}; found {contents(root)}"))
     return Layout(tables[0], is_csv=True) if tables else Layout(root, is_csv=False)
 
 
@@ -91,7 +89,7 @@ def read_layout(layout: Layout, on_error: OnError, cache_dir: Path | None) -> Fe
     read: Callable[[Path, OnError], Fer2013Rows] = read_csv_rows if layout.is_csv else read_folder_rows
     form = "csv" if layout.is_csv else "folder"
     key = f"fer2013-{form}-v{_CACHE_FORMAT}-{on_error}-{layout.digest()}"
-    rows = Fer2013Rows(**cached_arrays(key, lambda: read(layout.path, on_error).arrays(), cache_dir))
+    rows = Fer2013Rows(**cached_arrays(key, lambda: vars(read(layout.path, on_error)), cache_dir))
     bad = BadRows(layout.prefix, on_error)
     for place, reason in rows.left_out:
         bad.note(place, reason)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,10 +74,6 @@ class Fer2013Rows:
             bad_places=np.array([place for place, _ in bad.places], np.str_),
             bad_reasons=np.array([reason for _, reason in bad.places], np.str_),
         )
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the fields by name."""
-        return dict(vars(self))
 
     @property
     def left_out(self) -> tuple[tuple[str, str], ...]:
