@@ -60,12 +60,8 @@ def best_tau(
 
     The score is that of the rows on which ``tau`` was chosen, so that it is optimistic.
 
-    Args:
-        log_probs: float64 ``(N, K)``.
-        target: int64 ``(N,)``.
-        prior: float64 ``(K,)``, from :func:`.log_prior`.
-        grid: values to try.
-        score: what is maximised.
+    ``log_probs`` are float64 ``(N, K)``, ``target`` is int64 ``(N,)``, and ``prior``, from :func:`.log_prior`, float64
+    ``(K,)``. The values of ``grid`` are tried, ``score`` is maximised.
 
     Raises:
         DataError: if there is no row or no value.

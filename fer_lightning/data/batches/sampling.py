@@ -84,13 +84,11 @@ class QuotaSampler(EpochSampler):
     stopped and wrapping at its end. Of ``n`` rows each is thus drawn ``quota / n`` times in an epoch, rounded down or
     up; while the quotas stay, all are drawn equally often over time. The draws of all classes are shuffled together.
 
+    Further to those of :class:`EpochSampler`:
+
     Args:
-        rows: int64 ``(N,)``: rows of the samples table to draw from.
-        labels: int64 ``(N,)``: label of each of these rows.
+        labels: int64 ``(N,)``: label of each of the rows.
         quotas: draws of each class in an epoch, ``(K,)`` whole numbers in label order.
-        seed: seed of the run, the same on every process.
-        rank: number of this process.
-        world: number of processes.
     """
 
     def __init__(

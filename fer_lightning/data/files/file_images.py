@@ -61,14 +61,7 @@ class FileImages(LazyImages):
 
 
 class ResizedImages(LazyImages):
-    """Other images at another size and with other channels.
-
-    Args:
-        images: what to resize.
-        size: side of the square images, pixels.
-        channels: 1 (gray) or 3 (RGB).
-        interpolation: how images are resized; see :mod:`.preprocessing`.
-    """
+    """Other images at another size and with other channels; the arguments are those of :class:`FileImages`."""
 
     def __init__(self, images: ImageArray, size: int, channels: int, interpolation: Interpolation = "area") -> None:
         super().__init__(len(images), channels, size)

@@ -51,13 +51,9 @@ def list_code_folders(
 ) -> Listing:
     """List a tree of images whose class folders are named by code or by expression.
 
-    Args:
-        root: holds ``<split>/<class>/`` or ``<class>/``; see :mod:`.image_folder`.
-        codes: expression of each code.
-        class_names: the classes; other known expressions are left out and counted.
-        source: what the column ``source`` says.
-        no_class: folder names (lower case) that stand for no expression, and what they stand for; left out and counted.
-        allow_outside: whether linked folders may lead out of ``root``.
+    Layouts and arguments are those of :func:`.list_image_folder`; ``codes`` has the expression of each code. Known
+    expressions that are not among ``class_names`` are left out and counted, and so are folders that stand for no
+    expression: ``no_class`` has their names, lower case, and what they stand for.
 
     Raises:
         DataError: if the tree is another, or codes and names stand side by side.

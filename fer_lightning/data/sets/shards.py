@@ -42,12 +42,7 @@ _PLAIN: dict[str, Any] = {
 
 
 def scan_shards(address: ShardAddress, stored: StoredSet, verify: bool = False) -> SamplesTable:
-    """Read the columns of a set of shards; no image is fetched.
-
-    Args:
-        address: where it lies.
-        stored: what it says of itself.
-        verify: read all files of a folder and compare their checksums.
+    """Read the columns of a set of shards, if ``verify`` after comparing the checksums of its files; fetch no image.
 
     Raises:
         ConfigError: if the checksums of files that are not here are asked for.

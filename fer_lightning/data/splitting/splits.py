@@ -115,14 +115,8 @@ def drop_overlap(
 ) -> tuple[NDArray[np.str_], int]:
     """Take rows out of one split whose image also stands, pixel for pixel, in another.
 
-    Args:
-        splits: ``(N,)`` strings.
-        digests: uint8 ``(N, D)``: content hash of each image.
-        drop_from: the split that loses rows.
-        against: the splits that keep theirs.
-
-    Returns:
-        The new splits, ``""`` for the rows taken out, and how many these are. The argument is not changed.
+    Splits are ``(N,)`` strings, digests uint8 ``(N, D)``, the content hash of each image; ``drop_from`` loses rows,
+    ``against`` keep theirs. Returned are the new splits, ``""`` for the rows taken out, and how many these are.
     """
     kept_elsewhere = {digest.tobytes() for digest in digests[np.isin(splits, list(against))]}
     rows = [row for row in np.flatnonzero(splits == drop_from).tolist() if digests[row].tobytes() in kept_elsewhere]

@@ -85,17 +85,9 @@ def scan_sketch(
     Each drawing is a person of its own and depends on (seed, split, number) alone, and its number decides what it
     shows: a smaller or an unbalanced table is a part of a larger, balanced one.
 
-    Args:
-        counts: drawings per split; a split that is left out is empty. ``None`` stands for :data:`DEFAULT_COUNTS`.
-        size: side in pixels, 32..512.
-        channels: 1 (gray) or 3 (RGB).
-        seed: another seed draws other people.
-        difficulty: 0..2, see :func:`draw_face`.
-        class_ratio: how common an expression is relative to those that are not named, for example ``{"disgust": 0.1}``;
-            the totals stay. ``None`` balances the classes.
-
-    Returns:
-        The table, with the group columns ``skin_tone``, ``age_group`` and ``glasses``.
+    ``counts`` are drawings per split, none where a split is left out; ``None`` stands for :data:`DEFAULT_COUNTS`. The
+    other arguments are those of :func:`draw_face` and :class:`SketchDataModule`. The table has the columns
+    ``skin_tone``, ``age_group`` and ``glasses``.
 
     Raises:
         ConfigError: if an argument is out of range or names an unknown split or expression.
@@ -180,7 +172,7 @@ class SketchDataModule(EmotionDataModule):
         test: number of test drawings.
         drawing_seed: which people are drawn.
         difficulty: 0 for plain prototypes, 1 for faces as mixed and hidden as in the default set.
-        class_ratio: share of an expression relative to the others, such as ``{disgust: 0.1}``.
+        class_ratio: share of an expression relative to the others, such as ``{disgust: 0.1}``; the totals stay.
         size: side of the drawings, pixels.
         colour: draw in colour.
         **options: of :class:`.EmotionDataModule`.
