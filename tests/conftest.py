@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.helpers.cli import fit
+
 torch.set_num_threads(1)  # two workers with two threads each would fight for two cores
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's cache folder and variables out of all tests, and let Ctrl-C mean something.
+
+    A job that a script starts with ``&`` or ``nohup`` ignores SIGINT, and so would all processes that it starts.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.getbasetemp() / "fer_cache"
+        folder.mkdir(exist_ok=True)
+        patch.setenv("FER_CACHE_DIR", str(folder))
+        for name in ("PL_GLOBAL_SEED", "FER_DEBUG"):
+            patch.delenv(name, raising=False)
+        yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the user's cache folder and the seed variables of other tests out of each test."""
-    monkeypatch.setenv("FER_CACHE_DIR", str(_cache(tmp_path_factory)))
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-    monkeypatch.delenv("FER_DEBUG", raising=False)
+def _no_seed_is_left() -> Iterator[None]:
+    """Keep the seed variable of a test out of the next."""
+    yield
+    os.environ.pop("PL_GLOBAL_SEED", None)
 
 
-def _cache(factory: pytest.TempPathFactory) -> Path:
-    folder = factory.getbasetemp() / "fer_cache"
-    folder.mkdir(exist_ok=True)
-    return folder
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that trains the tiny task without a stop, once for each options, and returns the run folder."""
+
+    @functools.cache
+    def trained(*options: str, epochs: int = 2) -> Path:
+        root = tmp_path_factory.mktemp("whole")
+        assert fit(root, *options, name="whole", epochs=epochs) == 0
+        return root / "whole/version_0"
+
+    return trained

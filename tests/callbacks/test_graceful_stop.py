@@ -16,6 +16,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
+from fer_lightning.callbacks import graceful_stop
 from fer_lightning.callbacks.checkpoints import may_stop_after
 from fer_lightning.callbacks.graceful_stop import (
     TIME_IS_UP,
@@ -132,15 +133,15 @@ def test_a_signal_ends_the_run_after_its_batch(
     ids=["first", "accumulation", "last", "before validation", "in validation", "very last"],
 )
 def test_it_stops_only_where_going_on_is_exact(
-    tmp_path: Path, place: str, options: tuple[str, ...], stops_at: int
+    tmp_path: Path, whole_run: Callable[..., Path], place: str, options: tuple[str, ...], stops_at: int
 ) -> None:
-    assert fit(tmp_path, NEVER, *options, name="whole") == 0
     assert signalled(tmp_path, {place: [signal.SIGTERM]}, NEVER, *options) == 143
     assert state(tmp_path)["global_step"] == stops_at
     assert fit(tmp_path, NEVER, *options, "--ckpt_path=last") == 0
     for file in ("resume.ckpt", "best.ckpt"):
-        folders = [tmp_path / name / "version_0/checkpoints" / file for name in ("whole", "tiny")]
-        assert same_weights(*folders)
+        assert same_weights(
+            *(run / "checkpoints" / file for run in (whole_run(NEVER, *options), tmp_path / "tiny/version_0"))
+        )
 
 
 def test_the_second_ctrl_c_ends_the_run_at_once(tmp_path: Path) -> None:
@@ -163,8 +164,21 @@ def test_a_signal_when_all_is_done_is_told_and_nothing_is_lost(
     assert state(tmp_path)["global_step"] == STEPS
 
 
+class Clock:
+    """The clock of :class:`GracefulStop`, which :class:`Slow` can put on."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.passed
+
+
+CLOCK = Clock()
+
+
 class Slow(Callback):
-    """Makes the n-th batch outlast ``trainer.max_time``."""
+    """Lets an hour pass during the n-th batch, so that it outlasts ``trainer.max_time``."""
 
     def __init__(self) -> None:
         self.batch = int(os.environ.get("FER_TEST_SLOW_BATCH", "0"))
@@ -173,7 +187,7 @@ class Slow(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.seen += 1
         if self.seen == self.batch:
-            time.sleep(3)
+            CLOCK.passed += 3600
 
 
 @pytest.mark.parametrize(
@@ -182,17 +196,22 @@ class Slow(Callback):
     ids=["middle", "accumulation", "epoch end", "second epoch"],
 )
 def test_when_the_time_is_up_the_run_stops_and_goes_on_exactly(
-    tmp_path: Path, batch: int, options: tuple[str, ...], stops_at: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    whole_run: Callable[..., Path],
+    batch: int,
+    options: tuple[str, ...],
+    stops_at: int,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     slow = "--trainer.callbacks+=tests.callbacks.test_graceful_stop.Slow"
-    assert fit(tmp_path, NEVER, *options, name="whole") == 0
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graceful_stop, "time", CLOCK)
         patch.setenv("FER_TEST_SLOW_BATCH", str(batch))
-        assert fit(tmp_path, NEVER, *options, slow, "--trainer.max_time=00:00:00:03") == 0
+        assert fit(tmp_path, NEVER, *options, slow, "--trainer.max_time=00:01:00:00") == 0
     assert f"stopped by trainer.max_time, incomplete after {stops_at} steps; go on with" in capsys.readouterr().err
     assert state(tmp_path)["global_step"] == stops_at
     assert fit(tmp_path, NEVER, *options, slow, "--trainer.max_time=00:01:00:00", "--ckpt_path=last") == 0
-    runs = [tmp_path / name / "version_0" for name in ("whole", "tiny")]
+    runs = [whole_run(NEVER, *options), tmp_path / "tiny/version_0"]
     for file in ("resume.ckpt", "best.ckpt"):
         assert same_weights(*(run / "checkpoints" / file for run in runs))
     assert runs[0].joinpath("metrics.csv").read_bytes() == runs[1].joinpath("metrics.csv").read_bytes()
@@ -206,9 +225,10 @@ def test_a_time_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_the_time_that_is_up_when_all_is_done_changes_nothing(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graceful_stop, "time", CLOCK)
         patch.setenv("FER_TEST_SLOW_BATCH", str(STEPS))
         slow = "--trainer.callbacks+=tests.callbacks.test_graceful_stop.Slow"
-        assert fit(tmp_path, slow, "--trainer.max_time=00:00:00:02", epochs=1) == 0
+        assert fit(tmp_path, slow, "--trainer.max_time=00:01:00:00", epochs=1) == 0
     assert (tmp_path / "tiny/version_0/val/report.json").exists()
 
 

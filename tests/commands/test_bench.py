@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +34,18 @@ def test_without_a_verb_they_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert "  storage  " in capsys.readouterr().out
 
 
-def test_storage_is_measured_in_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("spawned", [{4}, pytest.param(set(range(15)), marks=pytest.mark.slow)], ids=["one", "all"])
+def test_storage_is_measured_in_every_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spawned: set[int]
+) -> None:
+    asked: list[str] = []  # a process that is spawned imports everything: only those whose number says so are
+
+    def context(method: str) -> Any:
+        asked.append(method)
+        return of_method(method if len(asked) - 1 in spawned else "fork")
+
+    of_method = multiprocessing.get_context
+    monkeypatch.setattr(multiprocessing, "get_context", context)
     assert fer("bench", "storage", "--images=1000", "--size=32", f"--folder={tmp_path}") == 0
     out = capsys.readouterr().out
     for form in ("folders", "arrow", "shards"):
@@ -40,6 +53,7 @@ def test_storage_is_measured_in_every_form(tmp_path: Path, capsys: pytest.Captur
         assert numbers is not None
         assert all(float(number.replace(",", "")) >= 0 for number in numbers[1].split())
     assert list(tmp_path.iterdir()) == []
+    assert asked == ["spawn"] * 15
 
 
 @pytest.mark.parametrize("args", [["--images=0"], ["--size=2"], ["--image=5"], ["--folder=/nowhere/at/all"]])

@@ -186,7 +186,7 @@ def test_a_study_that_only_fails_ends(
 
 
 def test_hopeless_trials_are_pruned(tmp_path: Path, fake: Callable[..., None]) -> None:
-    fake(epochs=8, seconds=0.15)
+    fake(epochs=8, seconds=0.15, slow="trial_0005")
     space = f"{LR}: {{choices: [0.01, 0.011, 0.009, 0.008, 0.012, 0.00001]}}"
     assert tune(tmp_path, "--sampler=grid", "--warmup=2", "--trainer.max_epochs=8", space=space) == 0
     rows = trials(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -208,8 +209,9 @@ def test_the_same_data_and_seed_give_the_same_files(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_what_an_earlier_inspection_left_is_removed(tmp_path: Path) -> None:
-    inspect_table(rich_table(), tmp_path, name="rich", notes=[("a.png", "cut")])
+def test_what_an_earlier_inspection_left_is_removed(tmp_path: Path, inspected: tuple[Path, dict[str, Any]]) -> None:
+    shutil.copytree(inspected[0], tmp_path, dirs_exist_ok=True)
+    assert {"blank.csv", "unreadable.csv", "duplicates.csv"} <= {path.name for path in tmp_path.iterdir()}
     (tmp_path / "mine.csv").write_text("mine")
     inspect_table(stripes_table({"train": 14}), tmp_path, name="plain", near=False)
     left = {path.name for path in tmp_path.rglob("*.*")}

@@ -33,8 +33,8 @@ def faces(count: int, channels: int = 1) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, channels, 12, 12), dtype=np.uint8)
 
 
-def of_classes(names: tuple[str, ...], channels: int = 1) -> dict[str, Figure]:
-    """Return every figure for a set of classes, of which the second has no training images."""
+def of_classes(names: tuple[str, ...], channels: int = 1) -> dict[str, Callable[[], Figure]]:
+    """Return what makes each figure for a set of classes, of which the second has no training images."""
     rng = np.random.default_rng(1)
     count = len(names)
     train = {name: 0 if label == 1 else 1000 * label + 1 for label, name in enumerate(names)}
@@ -43,23 +43,24 @@ def of_classes(names: tuple[str, ...], channels: int = 1) -> dict[str, Figure]:
     labels = np.arange(200) % count
     labels[labels == 1] = 0
     long = "folder_with_a_long_name_and_numbers_0123456789.jpeg"
+    means, deviations, widths, heights = rng.random(200), rng.random(200), *rng.uniform(20, 900, (2, 50))
     return {
-        "counts": counts_figure({"train": train, "val": dict.fromkeys(names, 5), "unused": train}, "title"),
-        "histogram": histogram_figure({"train": np.ones((channels, 256), np.int64)}, "title"),
-        "light": light_figure(rng.random(200), rng.random(200), labels, names, "title"),
-        "faces": faces_figure(mean, mean, list(train.values()), names, "title"),
-        "samples": samples_figure(
+        "counts": lambda: counts_figure({"train": train, "val": dict.fromkeys(names, 5), "unused": train}, "title"),
+        "histogram": lambda: histogram_figure({"train": np.ones((channels, 256), np.int64)}, "title"),
+        "light": lambda: light_figure(means, deviations, labels, names, "title"),
+        "faces": lambda: faces_figure(mean, mean, list(train.values()), names, "title"),
+        "samples": lambda: samples_figure(
             {name: faces(0 if label == 1 else 8, channels) for label, name in enumerate(names)}, "title"
         ),
-        "strip": strip_figure(faces(9, channels), [f"{long}\n0.123"] * 9, "title"),
-        "pairs": pairs_figure(
+        "strip": lambda: strip_figure(faces(9, channels), [f"{long}\n0.123"] * 9, "title"),
+        "pairs": lambda: pairs_figure(
             faces(5, channels),
             faces(5, channels),
             [(long, f"{long}\nval, {names[0]}")] * 5,
             [True, False] * 2 + [True],
             "x",
         ),
-        "sizes": sizes_figure(rng.uniform(20, 900, 50), rng.uniform(20, 900, 50), (48, 48), "title"),
+        "sizes": lambda: sizes_figure(widths, heights, (48, 48), "title"),
     }
 
 
@@ -77,7 +78,8 @@ def drawn(figure: Figure) -> None:
     ("names", "channels"), [(SEVEN.class_names, 1), (EIGHT.class_names, 3), (LONG, 1)], ids=["seven", "eight", "long"]
 )
 def test_nothing_is_cut_off(names: tuple[str, ...], channels: int) -> None:
-    for stem, figure in of_classes(names, channels).items():
+    for stem, draw in of_classes(names, channels).items():
+        figure = draw()
         drawn(figure)
         for text in figure.findobj(Text):
             assert isinstance(text, Text)
@@ -90,7 +92,7 @@ def test_nothing_is_cut_off(names: tuple[str, ...], channels: int) -> None:
 
 
 def test_captions_side_by_side_do_not_touch() -> None:
-    figure = of_classes(SEVEN.class_names)["pairs"]
+    figure = of_classes(SEVEN.class_names)["pairs"]()
     drawn(figure)
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if "…" in text.get_text()]
     assert len(boxes) == 10
@@ -99,10 +101,10 @@ def test_captions_side_by_side_do_not_touch() -> None:
 
 
 def test_equal_figures_are_equal_files() -> None:
-    again = of_classes(SEVEN.class_names[:3])
-    for stem, figure in of_classes(SEVEN.class_names[:3]).items():
+    for stem, draw in of_classes(SEVEN.class_names[:3]).items():
+        figure = draw()
         content = figure_png(figure)
-        assert content == figure_png(again[stem]), stem
+        assert content == figure_png(draw()), stem
         width, height = Image.open(io.BytesIO(content)).size
         assert (width, height) == tuple(int(side * DPI) for side in figure.get_size_inches()), stem
 
@@ -113,7 +115,7 @@ def test_counts_are_written_on_their_bars() -> None:
 
 
 def test_faces_name_each_class_with_its_images_and_what_is_missing() -> None:
-    found = texts(of_classes(SEVEN.class_names)["faces"])
+    found = texts(of_classes(SEVEN.class_names)["faces"]())
     assert {*SEVEN.class_names, "all", "n = 0", "n = 2,001", "n/a"} <= set(found)
     assert found.count("n/a") == 3
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fer_lightning.callbacks.graceful_stop import GracefulStop
 from fer_lightning.errors import ConfigError
 from fer_lightning.runs.folder import newest_run
 from fer_lightning.runs.lock import lock_run_folder
@@ -175,15 +177,26 @@ def test_versions_are_counted_not_sorted_by_name(tmp_path: Path) -> None:
     assert newest_run(tmp_path, "two") is None
 
 
+class WaitForStop(Callback):
+    """Does not begin the third epoch before the run is told to stop; a run that goes on has passed that."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        (stop,) = (callback for callback in callbacks if isinstance(callback, GracefulStop))
+        if trainer.current_epoch == 2 and trainer.global_step == trainer.current_epoch * trainer.num_training_batches:
+            wait_for(lambda: stop._request())
+
+
 def test_a_real_run_that_was_stopped_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    options = ["--trainer.max_epochs=40", "--resume_checkpoint.every_n_steps=2"]
-    stopped = train(tmp_path, *TINY, *options, follow=lambda history: len(history) < 2)
+    options = ["--trainer.max_epochs=4", "--resume_checkpoint.every_n_steps=2"]
+    wait = "--trainer.callbacks+=tests.studies.test_child_runs.WaitForStop"
+    stopped = train(tmp_path, *TINY, *options, wait, follow=lambda history: len(history) < 2)
     assert (stopped.exit_code, stopped.stopped) == (143, True)
-    assert len(stopped.history) < 40
+    assert len(stopped.history) < 4
     resumed = train(tmp_path, *TINY, *options)
-    assert (resumed.exit_code, resumed.message, len(resumed.history)) == (0, "", 40)
-    assert fit(tmp_path, *options, name="whole", epochs=40) == 0
+    assert (resumed.exit_code, resumed.message, len(resumed.history)) == (0, "", 4)
+    assert fit(tmp_path, *options, name="whole", epochs=4) == 0
     folders = [tmp_path / name / "version_0/checkpoints/resume.ckpt" for name in ("one", "whole")]
     assert same_weights(*folders)
