@@ -1,17 +1,32 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.mobilenetv2 import InvertedResidual as ReferenceInvertedResidual
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import SqueezeExcitation
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.backbones import BACKBONES
-from fer_lightning.models.compact import CompactMobileNetV2, CompactResNet, DilatedResNet, FERNet
+from fer_lightning.models.compact import (
+    CompactMobileNetV2,
+    CompactResNet,
+    DilatedResNet,
+    FERNet,
+    InvertedResidual,
+    ResidualBlock,
+    SEResidualBlock,
+    initialise,
+)
 
 NAMES = sorted(BACKBONES)
 FEATURES = {
@@ -66,7 +81,10 @@ def test_parameters_with_a_head_for_seven_classes(name: str, gray: int, rgb: int
 
 @pytest.mark.parametrize(
     ("name", "mega_macs", "tolerance"),
-    [("fer_a", 59, 0.03), ("fer_a_fast", 38, 0.03), ("fer_b", 31, 0.03), ("fer_b_fast", 14, 0.03)],
+    [
+        *(("fer_a", 59, 0.03), ("fer_a_fast", 38, 0.03), ("fer_b", 31, 0.03), ("fer_b_fast", 14, 0.03)),
+        *(("compact_resnet_418k", 90, 0.01), ("dilated_resnet", 279, 0.01), ("compact_mobilenet_130k", 28.3, 0.01)),
+    ],
 )
 def test_cost_is_as_documented(name: str, mega_macs: float, tolerance: float) -> None:
     network = BACKBONES[name](in_channels=1).eval()
@@ -221,3 +239,117 @@ def test_networks_without_global_convolution_take_other_sizes() -> None:
     for network in (CompactResNet(), CompactMobileNetV2(), DilatedResNet()):
         with torch.no_grad():
             assert network.eval()(torch.rand(1, 1, 64, 64)).ndim == 2
+
+
+def drawn(network: nn.Module) -> nn.Module:
+    """Give each tensor of a network, by the order of their names, values that do not depend on torch's generator."""
+    rng = np.random.default_rng(0)
+    for name, tensor in sorted(network.state_dict().items()):
+        if tensor.ndim:
+            values = rng.normal(0, math.sqrt(2 / tensor[0].numel()) if tensor.ndim > 1 else 0.2, tensor.shape)
+            scale = tensor.ndim == 1 and name.endswith(("weight", "var"))
+            tensor.copy_(torch.from_numpy((1 + values).clip(0.5, 1.5) if scale else values))
+    return network.eval()
+
+
+def assert_alike(ours: nn.Module, reference: nn.Module, size: int) -> None:
+    """Check that a block on 8 channels computes what another does that has the same tensors in the same order."""
+    reference.load_state_dict(dict(zip(reference.state_dict(), drawn(ours).state_dict().values(), strict=True)))
+    images = 4 * torch.randn(2, 8, 12, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = reference.eval()(images)
+        torch.testing.assert_close(ours(images.clone()), expected, rtol=1e-4, atol=1e-5)
+    assert expected.std() > 0.1
+    assert expected.shape[-1] == size
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("expansion", [1, 5])
+@pytest.mark.parametrize("channels", [8, 16])
+def test_the_inverted_residual_is_that_of_torchvision(channels: int, expansion: int, stride: int) -> None:
+    reference = ReferenceInvertedResidual(8, channels, stride, expansion)
+    assert_alike(InvertedResidual(8, channels, expansion, stride), reference, 12 // stride)
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_the_residual_block_is_that_of_torchvision(channels: int) -> None:
+    down = None if channels == 8 else nn.Sequential(nn.Conv2d(8, channels, 1, bias=False), nn.BatchNorm2d(channels))
+    assert_alike(ResidualBlock(8, channels), BasicBlock(8, channels, downsample=down), 12)
+
+
+@pytest.mark.parametrize(("channels", "stride"), [(8, 1), (16, 1), (8, 2), (16, 2)])
+def test_the_block_with_squeeze_excitation_averages_on_its_shortcut(channels: int, stride: int) -> None:
+    norm = nn.BatchNorm2d(channels)
+    down = [nn.AvgPool2d(2)] if stride == 2 else []
+    down += [nn.Conv2d(8, channels, 1, bias=False), norm] if channels != 8 or stride == 2 else []
+    reference = BasicBlock(8, channels, stride, downsample=nn.Sequential(*down) if down else None)
+    reference.bn2 = nn.Sequential(nn.BatchNorm2d(channels), SqueezeExcitation(channels, channels // 8))
+    assert_alike(SEResidualBlock(8, channels, stride), reference, 12 // stride)
+
+
+SIZES: dict[Callable[..., Any], tuple[str, list[int]]] = {
+    CompactResNet: ("blocks", [48, 24, 12, 6, 3]),
+    CompactMobileNetV2: ("stages", [48, 48, 48, 24, 12, 12]),
+    DilatedResNet: ("blocks", [48, 24, 12, 12]),
+    FERNet: ("stages", [24, 24, 12, 6]),
+}
+
+
+@pytest.mark.parametrize("network", SIZES)
+def test_resolutions_of_stem_and_stages_are_those_of_the_table(network: Callable[..., Any]) -> None:
+    name, sizes = SIZES[network]
+    built = network().eval()
+    found: list[list[int]] = []
+    for stage in (built.stem, *getattr(built, name)):
+        stage.register_forward_hook(lambda module, inputs, output: found.append(list(output.shape[-2:])))
+    with torch.no_grad():
+        built(torch.rand(1, 1, 48, 48))
+    assert found == [[size, size] for size in sizes]
+
+
+def test_the_first_block_of_the_dilated_network_sees_13_pixels_without_holes() -> None:
+    network = DilatedResNet().eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.ones_(module.weight)
+    images = torch.rand(1, 1, 48, 48, requires_grad=True)
+    network.blocks[0][0](network.stem(images))[0, 0, 20, 30].backward()
+    assert images.grad is not None
+    wanted = torch.zeros(48, 48, dtype=torch.bool)
+    wanted[14:27, 24:37] = True  # 1 + 2 + 3 pixels to each side
+    assert torch.equal(images.grad[0, 0] != 0, wanted)
+
+
+@pytest.mark.parametrize(
+    ("convolution", "fan_out"),
+    [(nn.Conv2d(2048, 2048, 3, groups=2048), 9), (nn.Conv2d(32, 64, 3), 9 * 64), (nn.Conv2d(64, 128, 1), 128)],
+    ids=["depthwise", "3x3", "1x1"],
+)
+def test_weights_are_drawn_by_fan_out(convolution: nn.Conv2d, fan_out: int) -> None:
+    torch.manual_seed(0)
+    initialise(convolution)
+    assert convolution.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.03)
+    assert convolution.bias is not None
+    assert not convolution.bias.any()
+
+
+GOLDEN = {
+    "compact_mobilenet_130k": [0.0, 2.42973, 2.17694, 2.0567],
+    "compact_resnet_418k": [30.80198, 14.65736, 9.77575, 10.56947],
+    "dilated_resnet": [0.0263, 0.32843, 2.15045, 3.11505],
+    "fer_a": [0.48095, 14.40443, -0.44622, 7.12765],
+    "fer_a_fast": [-3.18983, 6.41773, -0.30944, 1.89284],
+    "fer_b": [-0.61448, -0.02966, -0.3236, 2.01027],
+    "fer_b_fast": [0.23675, 0.30054, -0.36749, 3.22506],
+}
+"""First two features, mean and deviation of all, by name."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_given_weights_mean_the_same_for_all_time(name: str) -> None:
+    network = drawn(BACKBONES[name](in_channels=1))
+    images = torch.from_numpy(np.random.default_rng(1).normal(0, 1, (2, 1, 48, 48))).float()
+    with torch.no_grad():
+        features = network(images)
+    found = [*features[0, :2].tolist(), features.mean().item(), features.std().item()]
+    assert found == pytest.approx(GOLDEN[name], rel=2e-3, abs=1e-4)
