@@ -208,3 +208,88 @@ def test_ceilings_are_of_the_seven_or_one_for_all() -> None:
     assert ceilings_of(("happy", "sad")).tolist() == [0.94, 0.73]
     assert ceilings_of(("cat", "happy")).tolist() == [1.0, 1.0]
     assert ceilings_of(("cat", "happy"), {"cat": 0.5}).tolist() == [0.5, 1.0]
+
+
+def updated(rule: RegretRule, matrix: NDArray[np.int64], ceilings: NDArray[np.float64], **state: Any) -> RegretState:
+    """Return what a rule remembers after one epoch from a state of given parts."""
+    zeros = np.zeros(len(ceilings))
+    parts = {"updates": 0, "stale": np.zeros(len(ceilings), np.int64)}
+    parts |= {name: zeros for name in ("f1", "train_f1", "log_weights", "best")}
+    before = RegretState(**{**parts, **state})
+    return rule.update(before, matrix, np.full(len(ceilings), math.nan), ceilings)[0]
+
+
+def test_regret_is_a_share_of_what_a_class_can_reach() -> None:
+    rule = RegretRule(shrink=0, smooth=0.0, step=100.0)
+    matrix, ceilings = matrix_of([0.4, 0.6, 0.8]), np.array([0.5, 0.9, 1.0])
+    regret = 1 - rule.shrunken(matrix) / ceilings
+    found = updated(rule, matrix, ceilings).log_weights
+    wanted = np.clip(4 * (regret - regret.mean()), -math.log(1.5), math.log(2.5))
+    assert found == pytest.approx(wanted)
+    assert len(set(np.round(np.abs(wanted), 6))) == 3  # none at a bound twice
+
+
+def test_the_gate_closes_between_its_two_leads() -> None:
+    rule = RegretRule(shrink=0, smooth=0.0, step=100.0)
+    matrix = matrix_of([0.3, 0.8, 0.8])
+    f1 = rule.shrunken(matrix)
+    regret = float((1 - f1)[0] - (1 - f1).mean())
+    for lead, gate in ((0.1, 1.0), (0.15, 0.75), (0.2, 0.5), (0.3, 0.0), (0.4, 0.0), (-0.2, 1.0)):
+        train = f1 + np.array([lead, 0, 0])
+        state, _ = rule.update(RegretState.start(3), matrix, train, np.ones(3))
+        assert math.exp(state.log_weights[0]) == pytest.approx(min(math.exp(4 * gate * regret), 2.5))
+
+
+def test_an_unseen_class_keeps_its_average_of_earlier_epochs() -> None:
+    matrix = matrix_of([0.3, 0.8, 0.8])
+    matrix[2] = 0
+    earlier = np.array([0.2, 0.4, 0.3])
+    state = updated(RegretRule(), matrix, SURE, updates=3, f1=earlier, train_f1=earlier)
+    assert state.f1[2] == 0.3
+    assert state.f1[0] == pytest.approx(0.8 * 0.2 + 0.2 * RegretRule().shrunken(matrix)[0])
+
+
+def test_averages_are_corrected_for_their_start_at_zero() -> None:
+    rule = RegretRule(shrink=0)
+    matrix = matrix_of([0.5, 0.8, 0.9])
+    states = [run(rule, [[0.5, 0.8, 0.9]] * epochs)[0] for epochs in (1, 2, 5)]
+    for state, epochs in zip(states, (1, 2, 5), strict=True):
+        assert state.f1 / (1 - 0.8**epochs) == pytest.approx(rule.shrunken(matrix))
+
+
+@pytest.mark.parametrize("patience", [2, 3, 6])
+def test_a_released_class_rests_as_long_as_it_was_waited_for(patience: int) -> None:
+    rule = RegretRule(patience=patience, smooth=0.0)
+    state, released = RegretState.start(3), []
+    for _ in range(3 * patience + 2):
+        state, reasons = rule.update(state, matrix_of([0.3, 0.8, 0.8]), np.full(3, math.nan), SURE)
+        released.append("released" in reasons[0])
+    assert released[: 2 * patience + 1] == [*[False] * patience, *[True] * patience, False]
+
+
+def test_less_than_the_least_gain_is_none() -> None:
+    zeros = np.zeros(2)
+    state = RegretState(5, zeros, zeros, zeros, np.array([0.3, 0.3]), np.array([1, 1]))
+    best, stale = RegretRule(gain=0.002)._patience(state, np.array([0.3019, 0.3021]), np.ones(2))
+    assert best.tolist() == [0.3, 0.3021]
+    assert stale.tolist() == [2, 0]
+
+
+def test_a_resting_class_may_still_lose_weight() -> None:
+    matrix = matrix_of([0.9, 0.3, 0.6])
+    resting = updated(RegretRule(smooth=0.0), matrix, SURE, stale=np.array([-3, -3, 0]))
+    assert resting.log_weights[0] == pytest.approx(-math.log(1.25))  # as far as one step goes
+    assert resting.log_weights[1] == 0
+    assert resting.stale.tolist()[:2] == [-2, -2]
+
+
+def test_the_numbers_of_the_rule_have_not_changed() -> None:
+    rng = np.random.default_rng(0)
+    rule, state = RegretRule(), RegretState.start(7)
+    for _ in range(12):
+        matrix = rng.integers(1, 30, (7, 7)) + np.diag(rng.integers(20, 200, 7))
+        state, reasons = rule.update(state, matrix, rng.uniform(0.5, 1, 7), ceilings_of(SEVEN.class_names))
+    assert state.log_weights.tolist() == pytest.approx(
+        [0.0036157, 0.0, -0.1845678, 0.1103322, -0.0117292, 0.0715234, -0.0757716], abs=1e-6
+    )
+    assert rule.plan(state, FER2013, 0.9, reasons).draws.tolist() == [4087, 624, 3788, 7219, 4778, 3480, 4733]

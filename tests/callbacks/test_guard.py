@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from fer_lightning.callbacks import guard
+from fer_lightning.errors import NonFiniteError
 from tests.helpers.cli import fit, weights
 
 LOSS = "--model.loss=tests.helpers.parts.NaNLoss"
@@ -63,3 +64,12 @@ def test_the_loss_is_looked_at_one_step_later(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(guard.FiniteGuard, "_look", note)
     assert fit(tmp_path, "--resume_checkpoint.every_n_steps=0", "--trainer.num_sanity_val_steps=0", epochs=1) == 0
     assert looked[:11] == [-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]  # the eleventh look is that of the validation
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_no_loss_that_is_not_finite_passes(tmp_path: Path, value: float) -> None:
+    stopper = guard.FiniteGuard()
+    fitting = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    stopper.on_before_backward(fitting, LightningModule(), torch.tensor(3e38))
+    with pytest.raises(NonFiniteError, match="the training loss is"):
+        stopper.on_before_backward(fitting, LightningModule(), torch.tensor(value))

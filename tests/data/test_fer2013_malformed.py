@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fer_lightning.data.sets.fer2013.fer2013 import scan_fer2013
+from fer_lightning.data.sets.fer2013.fer2013_csv import _parse_pixels
 from fer_lightning.errors import DataError, FERError, LabelError
 from tests.helpers.fer2013 import csv_lines, fake_rows, write_fer2013
 
@@ -320,3 +321,42 @@ def assert_table_or_one_line(root: Path) -> None:
         assert_one_line(error)
     else:
         assert table.images.shape[1:] == (1, 48, 48)
+
+
+@pytest.mark.parametrize(
+    "value", ["255", "0", "007", "00", "256", "257", "299", "1255", "0255", "0001", "25", "2x5", "/5", ":5", "-5"]
+)
+@pytest.mark.parametrize("position", [0, 9, 2303])
+def test_a_pixel_is_read_or_refused_alike_in_both_forms_of_reading(value: str, position: int) -> None:
+    texts = PIXELS.split(" ")
+    texts[position] = value
+    pixels = [int(text) for text in [*texts[:position], "0", *texts[position + 1 :]]]
+    for separator in (" ", "  ", "\t"):  # only numbers with single spaces between them take the fast way
+        text = separator.join(texts).encode()
+        if value.isdigit() and int(value) <= 255:
+            pixels[position] = int(value)
+            assert _parse_pixels(text).tolist() == pixels
+        else:
+            with pytest.raises(DataError, match=f"found {value!r} as pixel {position + 1}"):
+                _parse_pixels(text)
+
+
+@given(st.integers(0, 2302), st.sampled_from(["", " ", "\t"]), st.integers(0, 2302))
+@settings(max_examples=40, deadline=None)
+def test_spaces_that_moved_neither_hide_nor_add_a_value(gap: int, between: str, doubled: int) -> None:
+    texts = PIXELS.split(" ")
+    gaps = [" "] * 2303
+    gaps[doubled] = "  "
+    gaps[gap] = between
+    text = "".join(text + gap for text, gap in zip(texts, [*gaps, ""], strict=True))
+    try:
+        wanted: object = np.array([int(value) for value in text.split()], np.uint8).tolist()
+        if len(text.split()) != 2304 or max(map(int, text.split())) > 255:
+            wanted = DataError
+    except OverflowError:
+        wanted = DataError
+    if wanted is DataError:
+        with pytest.raises(DataError):
+            _parse_pixels(text.encode())
+    else:
+        assert _parse_pixels(text.encode()).tolist() == wanted

@@ -236,3 +236,28 @@ def test_converted_sets_have_the_same_folds_and_shards_refuse(tmp_path: Path) ->
     assert arrow.table.fingerprint("val") == divided(table, 3)[2].fingerprint("val")
     with pytest.raises(ConfigError, match=r"data.folds cannot be had of shards.*--to arrow"):
         ShardsDataModule(str(tmp_path / "shards"), folds=3)
+
+
+def test_the_largest_groups_are_placed_first() -> None:
+    labels = np.zeros(20, np.int64)
+    groups = [0] * 10 + list(range(1, 11))  # ten of one subject, ten single images
+    for seed in range(5):
+        assert np.bincount(assign_folds(labels, names(groups), 2, seed)).tolist() == [10, 10]
+
+
+def test_a_rare_class_counts_as_much_as_a_common_one_where_groups_mix_them() -> None:
+    labels = np.array([0] * 20 + [0] * 15 + [1] * 3 + [0] * 5 + [1], np.int64)
+    assigned = assign_folds(labels, names([0] * 20 + [1] * 18 + [2] * 6), 2, 0)
+    assert assigned[0] != assigned[20]
+    # 20 common rows against 15 and 3 of the 4 rare ones: shares of 20 * 5 / 40 and 15 * 5 / 40 + 3 * 1 / 4
+    assert assigned[-1] == assigned[0]
+
+
+def test_the_folds_of_known_rows_have_not_changed() -> None:
+    rng = np.random.default_rng(0)
+    labels, groups = rng.choice(4, 60, p=[0.6, 0.2, 0.15, 0.05]), rng.integers(0, 25, 60)
+    found = {seed: "".join(map(str, assign_folds(labels, names(groups.tolist()), 3, seed))) for seed in (0, 1)}
+    assert found == {
+        0: "010101202122212001210220111010010220200122101102011222001102",
+        1: "110100212022212011200220122010110220201202101112110220001012",
+    }

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fer_lightning.data.splitting import near_duplicates as near
 from fer_lightning.data.splitting.near_duplicates import (
     MAX_DISTANCE,
     THUMBNAIL_SIDE,
@@ -268,3 +269,79 @@ def test_components_without_links_are_the_rows() -> None:
 def test_links_to_rows_that_are_not_there_are_refused(columns: Any, pairs: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         components(3, columns, pairs)
+
+
+@pytest.mark.parametrize("block", [(64, 64), (32, 96), (512, 8192)])
+def test_the_size_of_a_block_does_not_matter(monkeypatch: pytest.MonkeyPatch, block: tuple[int, int]) -> None:
+    monkeypatch.setattr(near, "_ROWS", block[0])
+    monkeypatch.setattr(near, "_COLUMNS", block[1])
+    monkeypatch.setattr(near, "_BATCH", block[0] // 2)
+    monkeypatch.setattr(near, "_SCREENED", block[1] // 2)
+    images = faces(150)
+    copies = np.stack([jpeg(image[0]) for image in images])[:, None]
+    mirror = np.stack([jpeg(np.ascontiguousarray(image[0, :, ::-1])) for image in images[:40]])[:, None]
+    pairs = near_duplicates(thumbnails(np.concatenate([images, copies, mirror])), mirrored=True)
+    straight = {(row, row + 150) for row in range(150)}
+    found = as_set(pairs)
+    assert {pair for pair in found if pair[1] < 300} == straight
+    assert {pair for pair in found if pair[1] >= 300} == {
+        *((row, row + 300) for row in range(40)),
+        *((row + 150, row + 300) for row in range(40)),
+    }
+
+
+def mixed(share: float) -> NDArray[np.uint8]:
+    """Return thumbnails of a face and of the same with a share of another in it."""
+    image, other = faces(1)[0, 0], faces(1, seed=1)[0, 0]
+    return thumbnails(np.stack([image, clipped((1 - share) * image + share * other)])[:, None])
+
+
+def test_the_limit_of_the_distance_lies_where_the_data_showed_a_valley() -> None:
+    distances = {share: near_duplicates(mixed(share), max_distance=0.4).distance for share in (0.15, 0.16)}
+    below, above = float(distances[0.15][0]), float(distances[0.16][0])
+    assert 0.165 < below < 0.18 < above < 0.195
+    assert len(near_duplicates(mixed(0.15))) == 1
+    assert len(near_duplicates(mixed(0.16))) == 0
+
+
+@pytest.mark.parametrize("pixels", [-1.8, -1.2, 1.2, 1.8])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_shift_of_up_to_two_thumbnail_pixels_is_undone(pixels: float, axis: int) -> None:
+    image = cv2.GaussianBlur(faces(1, side=96)[0, 0], (0, 0), 4).astype(np.float64)
+    by = [0.0, 0.0]
+    by[axis] = 4 * pixels
+    other = np.asarray(
+        cv2.warpAffine(image, np.array([[1, 0, by[0]], [0, 1, by[1]]]), (96, 96), borderMode=cv2.BORDER_REPLICATE)
+    )
+    one, two = (
+        np.asarray(cv2.resize(each, (24, 24), interpolation=cv2.INTER_AREA), np.float64)[None]
+        for each in (image, other)
+    )
+    assert near._aligned(one, two)[0] < 0.05
+
+
+def test_the_distance_is_the_larger_of_both_directions() -> None:
+    image = faces(1)[0, 0]
+    small = thumbnails(np.stack([image, moved(image, 3, 0, 0.9)])[:, None])
+    blurred = near._blurred(small)
+    there, back = (float(near._aligned(blurred[[a]], blurred[[b]])[0]) for a, b in ((0, 1), (1, 0)))
+    assert abs(there - back) > 1e-3
+    for order in ([0, 1], [1, 0]):
+        found = near_duplicates(small[order], max_distance=0.6)
+        assert float(found.distance[0]) == pytest.approx(max(there, back), abs=1e-4)
+
+
+def test_blank_pictures_with_the_same_specks_are_no_pair() -> None:
+    blank = np.full((2, 24, 24), 128, np.uint8)
+    blank[:, 5:9, 5:15] += 1
+    blank[1, 0, 0] += 1  # not identical
+    assert len(near_duplicates(blank)) == 0
+
+
+def test_a_picture_of_little_but_enough_contrast_is_compared() -> None:
+    faint = clipped(128 + (faces(1)[0, 0] - 120.0) * 0.12)
+    other = faint.copy()
+    other[0, 0] += 1
+    small = thumbnails(np.stack([faint, clipped(faint + 3.0)])[:, None])
+    assert near._contrast(small).min() > 2
+    assert as_set(near_duplicates(small)) == {(0, 1)}

@@ -18,6 +18,8 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError, LabelError, NonFiniteError
+from fer_lightning.evaluation import report
+from fer_lightning.evaluation.plots import worst_mistakes_figure
 from fer_lightning.evaluation.report import (
     EvaluationResult,
     summarise,
@@ -310,3 +312,40 @@ def test_results_that_cannot_be_right_are_refused(
     EvaluationResult(**broken())
     with pytest.raises(error, match=message):
         EvaluationResult(**broken(**changes))
+
+
+def test_the_pictures_of_the_worst_mistakes_are_those_of_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, _ = draw(seed=3)
+    shown: list[Any] = []
+
+    def note(*given: Any) -> Any:
+        shown.extend(given)
+        return worst_mistakes_figure(*given)
+
+    monkeypatch.setattr(report, "worst_mistakes_figure", note)
+    images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 8, 8), np.uint8)
+    write_report(tmp_path, result, CONTEXT, files_of(60), "tiny", images, pictures=["worst_mistakes"])
+    wrong = sorted(
+        (position for position in range(60) if result.probs[position].argmax() != result.target[position]),
+        key=lambda position: (-result.probs[position].max(), result.index[position]),
+    )[: len(shown[0])]
+    assert len(wrong) > 5
+    assert shown[0][:, 0, 0, 0].tolist() == result.index[wrong].tolist()  # each picture's gray is its row
+    assert shown[1] == [NAMES[label] for label in result.target[wrong]]
+    assert shown[2] == [NAMES[label] for label in result.probs[wrong].argmax(1)]
+    assert shown[3] == pytest.approx(result.probs[wrong].max(1).tolist())
+
+
+@pytest.mark.parametrize(
+    ("total", "refused"), [(0.985, True), (0.995, False), (1.005, False), (1.015, True), (1.05, True)]
+)
+def test_probabilities_must_sum_to_one_to_a_hundredth(total: float, refused: bool) -> None:
+    probs = np.full((2, 7), total / 7, np.float32)
+    given = NAMES, np.arange(2), np.zeros(2, np.int64), probs
+    if refused:
+        with pytest.raises(DataError, match="sum to"):
+            EvaluationResult(*given)
+    else:
+        assert EvaluationResult(*given).preds.tolist() == [0, 0]

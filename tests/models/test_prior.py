@@ -191,3 +191,23 @@ def test_a_resumed_run_decides_by_its_own_tau(tmp_path: Path) -> None:
     state = torch.load(newest, weights_only=True)
     for part in ("state_dict", "current_model_state"):
         torch.testing.assert_close(state[part]["classifier.shift"], -(torch.tensor([2, 2, 2, 1, 1, 1, 1]) / 10).log())
+
+
+def test_the_loss_of_validation_and_test_is_that_of_the_decision() -> None:
+    task = new_task(tau=0.7).eval()
+    task.take_class_counts(Counts())
+    task.log = lambda *args, **options: None  # type: ignore[method-assign]
+    given = batch()
+    wanted = torch.nn.functional.cross_entropy(
+        task.classifier.logits(given["image"]) + 0.7 * LOG_SHARES, given["label"]
+    )
+    for step in (task.validation_step, task.test_step):
+        torch.testing.assert_close(step(given, 0)["loss"], wanted)
+
+
+def test_a_class_without_training_images_counts_as_one() -> None:
+    prior = PriorCorrection(False, 2.0, 3)
+    prior.class_counts = {"a": 0, "b": 4, "c": 6}
+    shift = prior.shift()
+    assert shift is not None
+    torch.testing.assert_close(shift, 2 * (torch.tensor([1.0, 4.0, 6.0]) / 11).log())

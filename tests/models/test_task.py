@@ -170,3 +170,31 @@ def test_a_backbone_without_parameters_needs_no_layer_groups() -> None:
     assert len(task(backbone=nn.Flatten()).configure_optimizers().param_groups) == 2
     with pytest.raises(ConfigError, match="the backbone Flatten has no parameters"):
         task(backbone=nn.Flatten(), layer_lr_decay=0.5).configure_optimizers()
+
+
+def test_a_loss_is_told_what_an_epoch_draws_and_not_what_there_is() -> None:
+    built = task(loss=NotingLoss)
+    data = StripesDataModule(train=20, batch_size=8, class_multipliers={"disgust": 3.0})
+    trainer(1).fit(built, datamodule=data)
+    assert built.criterion.told[0] == data.draws != data.class_counts
+
+
+def test_classes_in_another_order_are_refused() -> None:
+    checkpoint: dict[str, Any] = {}
+    task().on_save_checkpoint(checkpoint)
+    with pytest.raises(ConfigError, match="trained on classes angry"):
+        task(class_names=list(SEVEN.class_names[::-1])).on_load_checkpoint(checkpoint)
+
+
+def test_the_counts_of_the_data_stand_when_a_checkpoint_has_others() -> None:
+    checkpoint: dict[str, Any] = {}
+    before = task()
+    before.take_class_counts(StripesDataModule(train=70))
+    before.on_save_checkpoint(checkpoint)
+    knows, does_not = task(), task()
+    data = StripesDataModule(train=20)
+    knows.take_class_counts(data)
+    for built in (knows, does_not):
+        built.on_load_checkpoint(checkpoint)
+    assert knows.prior.class_counts == data.class_counts
+    assert does_not.prior.class_counts == dict.fromkeys(SEVEN.class_names, 10)

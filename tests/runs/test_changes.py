@@ -92,6 +92,13 @@ def test_two_callbacks_of_one_class_are_told_apart() -> None:
         *((key, True) for key in ("trainer.devices", "resume_checkpoint.every_n_steps", "data.root")),
         *((key, False) for key in ("model.optimizer.lr", "data.batch_size", "data.augment.flip", "seed_everything")),
         *((key, False) for key in ("trainer.precision", "trainer.gradient_clip_val", "checkpoint.monitor")),
+        *((f"trainer.{key}", False) for key in ("accumulate_grad_batches", "limit_train_batches", "limit_val_batches")),
+        *((f"trainer.{key}", False) for key in ("gradient_clip_algorithm", "overfit_batches", "val_check_interval")),
+        *((f"trainer.{key}", False) for key in ("check_val_every_n_epoch", "sync_batchnorm", "callbacks")),
+        *((key, False) for key in ("data.seed", "data.val", "data.folds", "model.tau", "model.loss", "trainer")),
+        *((key, True) for key in ("trainer.limit_test_batches", "trainer.limit_predict_batches", "data.cache_dir")),
+        *((key, True) for key in ("trainer.accelerator", "trainer.max_time", "trainer.min_steps", "report.pictures")),
+        *((key, True) for key in ("trainer.strategy.x", "trainer.profiler", "data.eval_batch_size", "mlflow")),
     ],
 )
 def test_what_has_a_say_in_what_is_learned(key: str, harmless: bool) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,55 @@ def test_a_killed_writer_leaves_the_previous_file(tmp_path: Path, monkeypatch: p
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert AtomicCheckpointIO().load_checkpoint(path)["epoch"] == 3
     assert len(list(tmp_path.glob(".*.ckpt.*.part"))) == 1
+
+
+def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_previous(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fsync, rename = os.fsync, os.replace
+
+    def note_fsync(handle: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        calls.append(f"{kind} of {os.fstat(handle).st_size > 0}" if kind == "file" else kind)
+        fsync(handle)
+
+    def note_replace(one: Any, other: Any) -> None:
+        calls.append("replace")
+        rename(one, other)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    AtomicCheckpointIO().save_checkpoint(STATE, tmp_path / "a.ckpt")
+    assert calls[:2] == ["file of True", "replace"]  # a power cut leaves one of both, whole
+
+
+def test_only_failures_in_a_row_end_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, save = AtomicCheckpointIO(attempts=2), torch.save
+
+    def fail(checkpoint: Any, file: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def write(step: int, fails: bool) -> bool:
+        monkeypatch.setattr(torch, "save", fail if fails else save)
+        writer.save_checkpoint({**STATE, "global_step": step}, tmp_path / "a.ckpt")
+        return writer.wrote
+
+    assert [write(step, fails) for step, fails in enumerate([True, False, True, False, True])] == [
+        *(False, True, False, True, False),
+    ]
+    assert not write(4, True)  # another file of the same step
+    with pytest.raises(CheckpointError, match="2 times in a row"):
+        write(5, True)
+
+
+def test_half_a_file_without_an_error_does_not_replace_the_previous(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint(STATE, path)
+    before = path.read_bytes()
+    monkeypatch.setattr(torch, "save", lambda checkpoint, file: file.write(before[: len(before) // 2]))
+    with pytest.raises(CheckpointError, match="the file is incomplete"):
+        AtomicCheckpointIO().save_checkpoint(STATE, path)
+    assert path.read_bytes() == before

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fer_lightning.errors import ConfigError
+from fer_lightning.runs import lock as lock_module
 from fer_lightning.runs.lock import LOCK, Holder, lock_run_folder
 from tests.helpers.cli import fit
 
@@ -113,3 +114,21 @@ def test_a_run_after_a_kill_takes_the_lock_over_and_removes_it(
     assert fit(tmp_path, "--ckpt_path=last", epochs=2) == 0
     assert f"took over {folder} from process {gone.pid}" in capsys.readouterr().out
     assert not (folder / LOCK).exists()
+
+
+def test_a_lock_that_another_took_over_in_between_stays_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_by(tmp_path, replace(Holder.myself(), pid=dead_process()))
+    faster, create = replace(Holder.myself(), host="elsewhere"), lock_module._create
+
+    def create_late(path: Path, holder: Holder) -> bool:
+        if path.name == f"{LOCK}.takeover":
+            held_by(tmp_path, faster)
+        return create(path, holder)
+
+    monkeypatch.setattr(lock_module, "_create", create_late)
+    with pytest.raises(ConfigError, match="another run has just taken over"):
+        lock_run_folder(tmp_path)
+    assert json.loads((tmp_path / LOCK).read_text()) == asdict(faster)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
