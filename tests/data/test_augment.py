@@ -312,7 +312,14 @@ def test_noise_is_normal_and_another_in_each_pixel() -> None:
 
 def test_the_values_of_known_draws_have_not_changed() -> None:
     ramp = torch.linspace(0, 1, 36).reshape(1, 1, 6, 6).expand(4, 1, 6, 6)
-    options = {"brightness": 0.2, "contrast": 0.3, "erasing": 0.7, "occlusion": 0.5, "noise": 0.5, "flip": 0.5}
+    options: dict[str, Any] = {
+        "brightness": 0.2,
+        "contrast": 0.3,
+        "erasing": 0.7,
+        "occlusion": 0.5,
+        "noise": 0.5,
+        "flip": 0.5,
+    }
     out = BatchAugment(**options)(ramp, keys(4), strength=0.9)
     assert out[:, 0, 1, 1].tolist() == pytest.approx([0.36635, 0.0016, 0.36306, 0.05582], abs=2e-4)
     assert out.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0.46113, 0.36116, 0.5943, 0.43184], abs=2e-4)
