@@ -280,7 +280,7 @@ def test_the_residual_block_is_that_of_torchvision(channels: int) -> None:
 @pytest.mark.parametrize(("channels", "stride"), [(8, 1), (16, 1), (8, 2), (16, 2)])
 def test_the_block_with_squeeze_excitation_averages_on_its_shortcut(channels: int, stride: int) -> None:
     norm = nn.BatchNorm2d(channels)
-    down = [nn.AvgPool2d(2)] if stride == 2 else []
+    down: list[nn.Module] = [nn.AvgPool2d(2)] if stride == 2 else []
     down += [nn.Conv2d(8, channels, 1, bias=False), norm] if channels != 8 or stride == 2 else []
     reference = BasicBlock(8, channels, stride, downsample=nn.Sequential(*down) if down else None)
     reference.bn2 = nn.Sequential(nn.BatchNorm2d(channels), SqueezeExcitation(channels, channels // 8))
@@ -308,7 +308,7 @@ def test_resolutions_of_stem_and_stages_are_those_of_the_table(network: Callable
 
 
 def test_the_first_block_of_the_dilated_network_sees_13_pixels_without_holes() -> None:
-    network = DilatedResNet().eval()
+    network: Any = DilatedResNet().eval()
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.ones_(module.weight)

@@ -176,6 +176,7 @@ def test_a_loss_is_told_what_an_epoch_draws_and_not_what_there_is() -> None:
     built = task(loss=NotingLoss)
     data = StripesDataModule(train=20, batch_size=8, class_multipliers={"disgust": 3.0})
     trainer(1).fit(built, datamodule=data)
+    assert isinstance(built.criterion, NotingLoss)
     assert built.criterion.told[0] == data.draws != data.class_counts
 
 
