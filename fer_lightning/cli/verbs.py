@@ -134,7 +134,7 @@ class _Parser(argparse.ArgumentParser):
         item = get_args(kind)[0] if is_list else kind
         is_choice, about = get_origin(item) is Literal, self._about.get(name, "")
         if parameter.default is parameter.empty:
-            self.required[name] = name.upper() if by_place else name
+            self.required[name] = name.upper() if by_place else f"--{name}"
         elif item is not bool and parameter.default not in (None, ()):
             about = f"{about.rstrip('.')} (default: {parameter.default})"
         metavar: str | None = None if is_choice else name.upper()
