@@ -198,7 +198,7 @@ def balance(
         table = synthesise(data.table, at_least, seed=seed, recipe=recipe)
         convert_table(table, target, "folders", encoding="png", description=data.describe())
         print(counts_text(table))
-        print(f"{(with_kinds(table).groups['parent'] != '').sum():,} of them are synthetic")
+        print(f"{(with_kinds(table).columns['parent'] != '').sum():,} of them are synthetic")
         manifest = target / "manifest.csv"
         print(f"manifest: {manifest}")
         print(f"train on it: fer fit ... --data ManifestDataModule --data.root {manifest}")

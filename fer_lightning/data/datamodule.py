@@ -193,7 +193,7 @@ class EmotionDataModule(LightningDataModule):
     def fold_candidates(self, table: SamplesTable) -> NDArray[np.bool_]:
         """Return which rows may be held out as a fold, bool ``(N,)``: training rows that are not made of others."""
         candidates: NDArray[np.bool_] = table.splits == "train"
-        return candidates & (table.groups["parent"] == "") if "parent" in table.groups else candidates
+        return candidates & (table.columns["parent"] == "") if "parent" in table.columns else candidates
 
     @property
     def class_counts(self) -> dict[str, int]:

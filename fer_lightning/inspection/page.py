@@ -285,7 +285,7 @@ def _add_statistics(output: _Output, table: SamplesTable, report: dict[str, Any]
     output.picture("pixels", "light", figure, shows)
     sizes = report["sizes"]
     if sizes is not None and sizes["known"]:
-        width, height = (np.asarray(table.groups[side], np.float64) for side in ("width", "height"))
+        width, height = (np.asarray(table.columns[side], np.float64) for side in ("width", "height"))
         known = (width > 0) & (height > 0)
         _, tall, wide = report["image_shape"]
         figure = sizes_figure(width[known], height[known], (tall, wide), "Sizes of the original files")

@@ -97,7 +97,7 @@ def column_summary(table: SamplesTable) -> dict[str, Any]:
     """
     return {
         name: _one_column(table, name, column)
-        for name, column in {"source": table.sources, **table.groups}.items()
+        for name, column in {"source": table.sources, **table.columns}.items()
         if name not in ("width", "height")  # see size_summary
     }
 
@@ -142,9 +142,9 @@ def _one_value(table: SamplesTable, rows: NDArray[np.int64]) -> dict[str, Any]:
 
 def subject_summary(table: SamplesTable) -> dict[str, Any] | None:
     """Return ``subjects, images`` (with a known subject) and ``in_several_splits``; ``None`` without such a column."""
-    if "subject" not in table.groups:
+    if "subject" not in table.columns:
         return None
-    text, known = _as_text(table.groups["subject"])
+    text, known = _as_text(table.columns["subject"])
     rows = known & (table.splits != "")
     places = {(subject, split) for subject, split in zip(text[rows].tolist(), table.splits[rows].tolist(), strict=True)}
     _, appearances = np.unique([subject for subject, _ in places], return_counts=True)
@@ -302,9 +302,9 @@ def size_summary(table: SamplesTable) -> dict[str, Any] | None:
         side shorter than the image in the table. ``enlarged`` is ``None`` for a converted set, which stores its images
         at another size than the files had. If no size is known, all but ``known`` are ``None``.
     """
-    if not {"width", "height"} <= set(table.groups):
+    if not {"width", "height"} <= set(table.columns):
         return None
-    width, height = (np.asarray(table.groups[name], np.float64) for name in ("width", "height"))
+    width, height = (np.asarray(table.columns[name], np.float64) for name in ("width", "height"))
     rows = np.flatnonzero((width > 0) & (height > 0))
     if not len(rows):
         return {"known": 0, **dict.fromkeys(("width", "height", "aspect", "smallest", "largest", "enlarged"))}

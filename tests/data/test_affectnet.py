@@ -93,8 +93,8 @@ def test_valence_and_arousal_are_columns(sets: dict[str, Path], form: str) -> No
     names = listing.class_names
     for row in (0, 17, len(numbers) - 1):
         valence, arousal = affect(AFFECTNET.index(names[listing.labels[row]]), numbers[row])
-        assert listing.groups["valence"][row] == float(valence)
-        assert listing.groups["arousal"][row] == float(arousal)
+        assert listing.columns["valence"][row] == float(valence)
+        assert listing.columns["arousal"][row] == float(arousal)
     assert sorted(set(listing.sources.tolist())) == ["affectnet/training", "affectnet/validation"]
 
 
@@ -104,9 +104,9 @@ def test_minus_two_is_unknown_and_whole_parts_may_lack_affect(copy: Callable[[st
     for path in root.glob("val_set/annotations/*_aro.npy"):
         path.unlink()
     listing = list_affectnet(root)
-    assert np.isnan(listing.groups["valence"][listing.paths == "train_set/images/1.jpg"]).all()
-    assert np.isfinite(listing.groups["arousal"][listing.splits == "train"]).all()
-    assert np.isnan(listing.groups["arousal"][listing.splits == "val"]).all()
+    assert np.isnan(listing.columns["valence"][listing.paths == "train_set/images/1.jpg"]).all()
+    assert np.isfinite(listing.columns["arousal"][listing.splits == "train"]).all()
+    assert np.isnan(listing.columns["arousal"][listing.splits == "val"]).all()
 
 
 def test_the_face_box_is_cut_out(sets: dict[str, Path]) -> None:
@@ -115,7 +115,7 @@ def test_the_face_box_is_cut_out(sets: dict[str, Path]) -> None:
     first = listing.paths.tolist().index("Manually_Annotated_Images/2/0001ab.jpg")
     assert listing.boxes[first].tolist() == [1, 5, 40, 41]
     table = AffectNetDataModule(str(sets["lists"]), image_size=24).table
-    assert table.groups["width"].tolist() == [40] * len(table)
+    assert table.columns["width"].tolist() == [40] * len(table)
     assert list_affectnet(sets["annotations"]).boxes is None
 
 
@@ -171,7 +171,7 @@ def test_annotations_are_read_once(sets: dict[str, Path], tmp_path: Path, monkey
     monkeypatch.setattr(affectnet_layouts, "_npy_text", refuse)
     again = list_affectnet(sets["annotations"], cache_dir=tmp_path)
     assert (first.paths == again.paths).all()
-    assert (first.groups["valence"] == again.groups["valence"]).all()
+    assert (first.columns["valence"] == again.columns["valence"]).all()
     with pytest.raises(AssertionError, match="read again"):
         list_affectnet(sets["annotations"], cache_dir=tmp_path / "other")
 

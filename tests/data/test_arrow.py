@@ -75,10 +75,10 @@ def test_every_column_comes_back(either: Path, source: SamplesTable) -> None:
     assert (table.images[np.arange(len(source))] == source.images[np.arange(len(source))]).all()
     for name in ("labels", "splits", "sources", "files", "digests", "soft_labels", "thumbnails"):
         assert np.array_equal(getattr(table, name), getattr(source, name)), name
-    assert list(table.groups) == list(source.groups)
-    for name, column in source.groups.items():
-        assert table.groups[name].dtype.kind == column.dtype.kind
-        assert np.array_equal(table.groups[name], column, equal_nan=column.dtype.kind == "f"), name
+    assert list(table.columns) == list(source.columns)
+    for name, column in source.columns.items():
+        assert table.columns[name].dtype.kind == column.dtype.kind
+        assert np.array_equal(table.columns[name], column, equal_nan=column.dtype.kind == "f"), name
     assert table.class_names == source.class_names
     assert {s: table.fingerprint(s) for s in ("train", "val")} == {s: source.fingerprint(s) for s in ("train", "val")}
 

@@ -55,7 +55,7 @@ def colour_table(train: int = 24, val: int = 8, seed: int = 0, lazily: bool = Fa
         sources=np.repeat(["colours/train", "colours/val"], [train, val]),
         files=np.array([f"{row}.jpg" for row in range(train + val)]),
         digests=content_digests(images),
-        groups={
+        columns={
             "subject": np.array([f"p{row}" for row in range(train + val)]),
             "valence": np.linspace(-1, 1, len(labels)),
         },
@@ -101,7 +101,7 @@ def test_classes_are_filled_up_from_the_other_set_and_then_by_synthesis(root: Pa
     table = data.table
     for name in EMOTIONS:
         rows = table.rows("train")[table.labels[table.rows("train")] == EMOTIONS.index(name)]
-        sources = table.sources[rows][table.groups["kind"][rows] == "real"].tolist()
+        sources = table.sources[rows][table.columns["kind"][rows] == "real"].tolist()
         assert sources.count("fer2013/Training") == 10
         assert sources.count("colours/train") == (3 if name in REPORT_CLASSES else 0)
     for split, usage in (("val", "fer2013/PublicTest"), ("test", "fer2013/PrivateTest")):
@@ -131,24 +131,24 @@ def test_injected_images_are_gray_copies_with_their_own_columns(root: Path) -> N
     for row in added.tolist():
         number = int(table.files[row].removesuffix(".jpg"))
         assert SEVEN.class_names[table.labels[row]] == BACKWARDS[given.labels[number]]
-        assert table.groups["subject"][row] == f"p{number}"
-        assert table.groups["valence"][row] == pytest.approx(given.groups["valence"][number])
+        assert table.columns["subject"][row] == f"p{number}"
+        assert table.columns["valence"][row] == pytest.approx(given.columns["valence"][number])
         picture = Image.fromarray(given.images[np.array([number])][0].transpose(1, 2, 0))
         whole = np.asarray(picture.convert("L"), np.float32)
         gray = cv2.resize(whole, (48, 48), interpolation=cv2.INTER_AREA)
         assert np.abs(table.images[np.array([row])][0, 0] - gray).max() <= 2
     np.testing.assert_array_equal(table.digests[added], content_digests(table.images[added]))
-    assert set(table.groups["kind"]) == {"real"}
-    assert set(table.groups["subject"][: added[0]]) == {""}
+    assert set(table.columns["kind"]) == {"real"}
+    assert set(table.columns["subject"][: added[0]]) == {""}
 
 
 def test_the_kind_of_an_injected_image_is_kept(root: Path) -> None:
     given = colour_table()
-    given = replace(given, groups={"kind": np.where(np.arange(32) % 2, "web", "")})
+    given = replace(given, columns={"kind": np.where(np.arange(32) % 2, "web", "")})
     table = balanced(root, given, at_least=0, inject_classes=("angry", "happy")).table
     added = np.flatnonzero(table.sources == "colours/train")
     expected = ["web" if int(file.removesuffix(".jpg")) % 2 else "real" for file in table.files[added]]
-    assert table.groups["kind"][added].tolist() == expected
+    assert table.columns["kind"][added].tolist() == expected
     assert {"web", "real"} == set(expected)
 
 
@@ -226,7 +226,7 @@ def test_rows_of_fer2013_that_are_measured_on_are_not_injected(root: Path) -> No
 def test_children_in_the_other_set_are_not_injected(root: Path) -> None:
     given = colour_table()
     parents = np.where(np.arange(32) == 6, "elsewhere.jpg", "")
-    table = balanced(root, replace(given, groups={"parent": parents}), at_least=0).table
+    table = balanced(root, replace(given, columns={"parent": parents}), at_least=0).table
     assert "6.jpg" not in table.files.tolist()
     assert "14.jpg" in table.files.tolist()
 

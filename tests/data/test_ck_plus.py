@@ -52,18 +52,18 @@ def test_the_codes_are_those_of_the_authors() -> None:
 def test_the_last_frames_carry_the_label_and_the_first_is_neutral(sets: dict[str, Path]) -> None:
     listing = list_ck_plus(sets["official"], classes=8)
     names = np.array(listing.class_names)[listing.labels]
-    rows = np.flatnonzero(listing.groups["sequence"] == "S010/003")
+    rows = np.flatnonzero(listing.columns["sequence"] == "S010/003")
     assert [Path(path).stem[-2:] for path in listing.paths[rows].tolist()] == ["01", "03", "04", "05"]
     assert names[rows].tolist() == ["neutral", "disgust", "disgust", "disgust"]
     assert Counter(names.tolist()) == {"neutral": 42, **dict.fromkeys(CK_PLUS[1:], 18)}
     assert set(listing.splits.tolist()) == {""}
-    assert sorted(set(listing.groups["subject"].tolist())) == list(SUBJECTS)
+    assert sorted(set(listing.columns["subject"].tolist())) == list(SUBJECTS)
 
 
 @pytest.mark.parametrize(("peak_frames", "neutral", "frames"), [(1, False, "5"), (2, True, "145"), (4, True, "12345")])
 def test_which_frames_are_taken(sets: dict[str, Path], peak_frames: int, neutral: bool, frames: str) -> None:
     listing = list_ck_plus(sets["official"], peak_frames=peak_frames, neutral=neutral)
-    first = listing.paths[listing.groups["sequence"] == "S005/001"].tolist()
+    first = listing.paths[listing.columns["sequence"] == "S005/001"].tolist()
     assert "".join(Path(path).stem[-1] for path in first) == frames
     assert ("neutral" in np.array(listing.class_names)[listing.labels]) == neutral
 
@@ -85,9 +85,9 @@ def test_ck48_tells_the_subject_by_the_name(sets: dict[str, Path]) -> None:
     assert listing.class_names == EIGHT.class_names
     names = np.array(listing.class_names)[listing.labels]
     assert Counter(names.tolist()) == dict.fromkeys(CK_PLUS[1:], 18)
-    sequences = listing.groups["sequence"]
+    sequences = listing.columns["sequence"]
     assert (names == np.array(CK_PLUS)[[int(sequence[-1]) for sequence in sequences.tolist()]]).all()
-    assert (listing.groups["subject"] == [sequence[:4] for sequence in sequences.tolist()]).all()
+    assert (listing.columns["subject"] == [sequence[:4] for sequence in sequences.tolist()]).all()
     inside = list_ck_plus(sets["ck48"] / "CK+48", classes=8)
     assert (inside.labels == listing.labels).all()
 
@@ -102,7 +102,7 @@ def test_no_subject_stands_in_two_splits(sets: dict[str, Path], form: str) -> No
         allow_empty_class=True,
     )
     subjects = {
-        split: set(data.table.groups["subject"][data.table.rows(split)].tolist()) for split in ("train", "val", "test")
+        split: set(data.table.columns["subject"][data.table.rows(split)].tolist()) for split in ("train", "val", "test")
     }
     assert [len(subjects[split]) for split in ("train", "val", "test")] == [4, 1, 1]
     assert len(set.union(*subjects.values())) == 6
@@ -125,7 +125,7 @@ def test_the_names_of_the_archives_are_accepted(copy: Path) -> None:
 def test_the_label_tells_the_peak(copy: Path) -> None:
     write_picture(copy / IMAGES / "S005/001/S005_001_00000006.png", 1)
     listing = list_ck_plus(copy)
-    first = listing.paths[listing.groups["sequence"] == "S005/001"].tolist()
+    first = listing.paths[listing.columns["sequence"] == "S005/001"].tolist()
     assert [Path(path).stem[-1] for path in first] == ["1", "3", "4", "5"]
 
 

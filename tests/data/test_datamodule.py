@@ -257,7 +257,7 @@ def test_rows_that_are_not_there_are_described() -> None:
     table = replace(
         unequal_table(),
         left_out=(("a.png", "12 pixels"), ("b.png", "15 pixels"), ("c.png", "blank")),
-        groups={"kind": np.where(np.arange(114) % 2, "real", "web")},
+        columns={"kind": np.where(np.arange(114) % 2, "real", "web")},
     )
     description = Fixed(table).describe()
     assert description["left_out"] == {

@@ -76,7 +76,7 @@ def test_what_stands_in_validation_stays_in_training() -> None:
 def test_a_person_is_not_divided() -> None:
     original = table()
     subjects = np.array([f"p{row // 14}" for row in range(len(original))])
-    changed = set_apart(replace(original, groups={"subject": subjects}), 0.2)
+    changed = set_apart(replace(original, columns={"subject": subjects}), 0.2)
     held = {subjects[row] for row in changed.rows(FOCUS)}
     assert held
     assert not held & {subjects[row] for row in changed.rows("train")}
@@ -86,7 +86,7 @@ def test_a_class_that_can_give_nothing_is_told() -> None:
     original = table()
     subjects = np.where(original.labels == 1, "one person", [f"p{row}" for row in range(len(original))])
     with pytest.raises(DataError, match=r"sets no image of disgust apart: .* use a larger fraction"):
-        set_apart(replace(original, groups={"subject": subjects}), 0.2)
+        set_apart(replace(original, columns={"subject": subjects}), 0.2)
 
 
 def test_a_data_module_trains_on_the_rest() -> None:

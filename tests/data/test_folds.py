@@ -140,7 +140,7 @@ def test_people_and_copies_stay_together() -> None:
     images = pixels(table).copy()
     images[40:50] = images[:10]
     people = np.array([f"person {row % 28}" if row < 60 else "" for row in range(len(table))])
-    table = replace(table, images=images, digests=content_digests(images), groups={"subject": people})
+    table = replace(table, images=images, digests=content_digests(images), columns={"subject": people})
     for fold in divided(table, 3):
         assert not shown(fold, "train") & shown(fold, "val")
         groups = {split: {people[row] for row in fold.rows(split)} - {""} for split in ("train", "val")}
@@ -163,7 +163,7 @@ def test_what_is_linked_to_a_test_image_is_never_held_out() -> None:
 def test_synthetic_images_leave_training_with_their_parents() -> None:
     table = with_kinds(stripes_table({"train": 35, "val": 7, "test": 7}))
     made = synthesise(table, 9)
-    parents = made.groups["parent"]
+    parents = made.columns["parent"]
     assert (parents != "").sum() == 28
     plain = divided(table, 5)
     for fold, bare in zip(divided(made, 5, candidates=(made.splits == "train") & (parents == "")), plain, strict=True):

@@ -71,7 +71,7 @@ def test_every_row_says_where_it_comes_from(sources: dict[str, str]) -> None:
     assert {name: sum(counts.values()) for name, counts in described["by_kind"].items()} == {"real": 42, "web": 42}
     table = make(sources).table
     assert table.files[0].startswith("studio/")
-    assert set(table.groups["subject"][table.sources == "web"]) == {f"web/s{number}" for number in range(14)}
+    assert set(table.columns["subject"][table.sources == "web"]) == {f"web/s{number}" for number in range(14)}
     assert table.images.shape == (84, 3, 32, 32)
 
 
@@ -97,7 +97,7 @@ def test_no_subject_and_no_image_stands_in_two_splits(sources: dict[str, str], t
         order = sorted(range(len(studio)), key=lambda row: table.files[studio[row]])
         copied = sorted(copies, key=lambda row: int(str(table.files[row]).split("copy")[1].removesuffix(".jpg")))
         assert [table.splits[studio[row]] for row in order] == [table.splits[row] for row in copied]
-        subjects = table.groups["subject"]
+        subjects = table.columns["subject"]
         for subject in np.unique(subjects[subjects != ""]):
             assert len(set(table.splits[subjects == subject])) == 1
 
@@ -160,7 +160,7 @@ def test_small_images_are_rejected_or_marked(sources: dict[str, str], tmp_path: 
         assert data.describe()["left_out"]["count"] == 141
         assert "50x50 pixels, below the least side of 70" in str(data.describe()["left_out"]["first"])
     else:
-        upscaled = data.table.groups["upscaled"]
+        upscaled = data.table.columns["upscaled"]
         assert set(upscaled[data.table.sources == "stripes"]) == {"yes"}
         assert set(upscaled[data.table.sources == "web"]) == {"no"}
         assert data.table.files[(data.table.sources == "mixed") & (upscaled == "yes")] == ["mixed/sad/tiny.png"]

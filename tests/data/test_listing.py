@@ -43,7 +43,7 @@ def listing(tmp_path: Path) -> Listing:
     for number, name in enumerate(names):
         picture = np.asarray(Image.fromarray(draw(number, rng)).resize((20 + 10 * number, 40)))
         save(tmp_path / name, picture)
-    return listing_of(tmp_path, names, groups={"subject": np.array(list("aabbcc"))})
+    return listing_of(tmp_path, names, columns={"subject": np.array(list("aabbcc"))})
 
 
 def read(listing: Listing, **options: Any) -> SamplesTable:
@@ -56,10 +56,10 @@ def test_good_files_become_a_table(listing: Listing) -> None:
     assert table.files.tolist() == listing.paths.tolist()
     assert table.images.shape == (6, 3, 16, 16)
     assert isinstance(table.images, FileImages)  # nothing is selected where nothing is left out
-    assert table.groups["subject"].tolist() == list("aabbcc")
-    assert table.groups["width"].tolist() == [20, 30, 40, 50, 60, 70]
-    assert set(table.groups["height"].tolist()) == {40}
-    assert {"upscaled", "frames"}.isdisjoint(table.groups)
+    assert table.columns["subject"].tolist() == list("aabbcc")
+    assert table.columns["width"].tolist() == [20, 30, 40, 50, 60, 70]
+    assert set(table.columns["height"].tolist()) == {40}
+    assert {"upscaled", "frames"}.isdisjoint(table.columns)
     assert table.thumbnails is not None
     assert (table.root, table.left_out) == (listing.root, ())
 
@@ -88,10 +88,10 @@ def test_half_a_set_may_be_bad_but_not_more(listing: Listing) -> None:
 
 def test_small_images_are_rejected_or_marked(listing: Listing) -> None:
     table = read(listing, min_side=40)
-    assert table.groups["width"].tolist() == [40, 50, 60, 70]
+    assert table.columns["width"].tolist() == [40, 50, 60, 70]
     assert table.left_out[0] == ("0.png", "20x40 pixels, below the least side of 40")
     kept = read(listing, min_side=40, small="upscale")
-    assert kept.groups["upscaled"].tolist() == ["yes", "yes", "no", "no", "no", "no"]
+    assert kept.columns["upscaled"].tolist() == ["yes", "yes", "no", "no", "no", "no"]
     assert len(kept.left_out) == 0
     with pytest.raises(DataError, match=r"every image is below data.min_side \(41 pixels\)"):
         read(listing, min_side=41)
@@ -100,7 +100,7 @@ def test_small_images_are_rejected_or_marked(listing: Listing) -> None:
 def test_the_side_of_a_box_counts_not_that_of_its_photograph(listing: Listing) -> None:
     boxes = np.array([[0, 0, 10 + number, 30] for number in range(6)], np.int64)
     table = read(replace(listing, boxes=boxes), min_side=12)
-    assert table.groups["width"].tolist() == [12, 13, 14, 15]
+    assert table.columns["width"].tolist() == [12, 13, 14, 15]
     assert isinstance(table.images, SubsetImages)
 
 
@@ -146,7 +146,7 @@ def random_table(seed: int, count: int = 60) -> SamplesTable:
         sources=np.full(count, "made"),
         files=files,
         digests=digests,
-        groups={"subject": subjects, "parent": parents},
+        columns={"subject": subjects, "parent": parents},
         thumbnails=small,
     )
 
@@ -158,7 +158,7 @@ def _thumbnail(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 def links(table: SamplesTable) -> NDArray[np.bool_]:
     """Return which rows must stay together, ``(N, N)``, by looking at each pair."""
-    subject, parent = table.groups["subject"], table.groups["parent"]
+    subject, parent = table.columns["subject"], table.columns["parent"]
     linked: NDArray[np.bool_] = (table.digests[:, None] == table.digests[None]).all(axis=2)
     linked |= (subject[:, None] == subject[None]) & (subject[:, None] != "")
     linked |= (parent[:, None] == parent[None]) & (parent[:, None] != "")
@@ -198,7 +198,7 @@ def test_parent_child_and_grandchild_hang_together(tmp_path: Path) -> None:
     table = random_table(0, count=16)
     parents = np.full(16, "", "<U12")
     parents[[3, 9]] = ["0.png", "3.png"]
-    table = replace(table, groups={"parent": parents})
+    table = replace(table, columns={"parent": parents})
     groups = [name.tobytes() for name in linked_groups(table, near=False)]
     assert groups[0] == groups[3] == groups[9]
     assert len(set(groups)) == len({digest.tobytes() for digest in table.digests}) - 2

@@ -115,10 +115,10 @@ def test_columns_become_a_listing(tmp_path: Path) -> None:
     assert listing.splits.tolist() == ["val", ""]
     assert listing.sources.tolist() == ["lab", "set"]
     assert listing.boxes is None
-    assert {name: column.tolist() for name, column in listing.groups.items() if name != "valence"} == {
+    assert {name: column.tolist() for name, column in listing.columns.items() if name != "valence"} == {
         "kind": ["real", ""], "gender": ["f", ""], "mood": ["1", ""],
     }  # fmt: skip
-    assert np.array_equal(listing.groups["valence"], [0.5, np.nan], equal_nan=True)
+    assert np.array_equal(listing.columns["valence"], [0.5, np.nan], equal_nan=True)
     assert listing.left_out == (("c.png", "class 'other' is left out"),)
     assert list_manifest(manifest, tmp_path, mapping={"other": "fear"}, source="mine").sources.tolist() == [
         "lab", "mine", "mine",
@@ -142,7 +142,7 @@ def test_faces_of_one_photograph_are_rows_of_their_own(tmp_path: Path) -> None:
     assert listing.boxes is not None
     assert listing.boxes.tolist() == [[0, 0, 16, 20], [20, 0, 16, 20]]
     data = module(tmp_path / "set.csv", val_fraction=0)
-    assert data.table.groups["width"].tolist() == [16, 16]
+    assert data.table.columns["width"].tolist() == [16, 16]
     assert len(np.unique(data.table.digests, axis=0)) == 2
     with pytest.raises(DataError, match="line 3: 'group.png' stands in line 2 too"):
         list_manifest(read_manifest(write_table(tmp_path / "set.csv", [rows[0], rows[0]])), tmp_path)
@@ -238,7 +238,7 @@ def crossings(table: SamplesTable, first: NDArray[Any], second: NDArray[Any]) ->
 def test_nobody_stands_in_two_parts(people: Path, seed: int) -> None:
     options = {"test_per_class": 2} if seed % 2 else {"test_fraction": 0.1 + 0.1 * seed}
     table = module(people, val_fraction=0.1 + 0.1 * seed, split_seed=seed, **options).table
-    subjects, parents = table.groups["subject"], table.groups["parent"]
+    subjects, parents = table.columns["subject"], table.columns["parent"]
     for subject in set(subjects.tolist()) - {""}:
         assert len(set(table.splits[subjects == subject]) - {""}) == 1
     row_of = {name: row for row, name in enumerate(table.files.tolist())}
@@ -286,7 +286,7 @@ def test_shuffled_rows_give_the_same_split(people: Path, tmp_path: Path) -> None
 def test_what_is_written_reads_the_same(people: Path, tmp_path: Path) -> None:
     table = module(people, test_fraction=0.2).table
     valence = np.where(np.arange(len(table)) % 2, np.nan, 0.25)
-    table = replace(table, groups={**table.groups, "valence": valence})
+    table = replace(table, columns={**table.columns, "valence": valence})
     path = people.parent / "again.csv"
     path.write_text(manifest_text(table, table.files, {"note": np.full(len(table), 'a "b", c')}))
     header = path.read_text().split("\n", 1)[0].split(",")
@@ -295,9 +295,9 @@ def test_what_is_written_reads_the_same(people: Path, tmp_path: Path) -> None:
     path.unlink()
     assert again.splits.tolist() == table.splits.tolist()
     assert again.sources.tolist() == table.sources.tolist()
-    assert set(again.groups) == {*table.groups, "note"}
-    for name, column in table.groups.items():
-        assert np.array_equal(again.groups[name], column, equal_nan=column.dtype.kind == "f")
+    assert set(again.columns) == {*table.columns, "note"}
+    for name, column in table.columns.items():
+        assert np.array_equal(again.columns[name], column, equal_nan=column.dtype.kind == "f")
     assert {s: again.fingerprint(s) for s in SPLITS} == {s: table.fingerprint(s) for s in SPLITS}
 
 

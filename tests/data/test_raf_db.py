@@ -87,16 +87,16 @@ def test_validation_is_held_out_of_training(sets: dict[str, Path]) -> None:
 
 
 def test_attributes_are_columns(sets: dict[str, Path]) -> None:
-    groups = list_raf_db(sets["official"]).groups
-    assert groups["gender"][:3].tolist() == ["male", "female", ""]
-    assert groups["race"][:3].tolist() == ["Caucasian", "African-American", "Asian"]
-    assert groups["age_group"][:5].tolist() == ["0-3", "4-19", "20-39", "40-69", "70+"]
+    columns = list_raf_db(sets["official"]).columns
+    assert columns["gender"][:3].tolist() == ["male", "female", ""]
+    assert columns["race"][:3].tolist() == ["Caucasian", "African-American", "Asian"]
+    assert columns["age_group"][:5].tolist() == ["0-3", "4-19", "20-39", "40-69", "70+"]
 
 
 def test_annotations_may_be_missing_as_a_whole(basic: Path) -> None:
     shutil.rmtree(basic / "Annotation")
     listing = list_raf_db(basic, aligned=False)
-    assert listing.groups == {}
+    assert listing.columns == {}
     assert listing.boxes is None
 
 
@@ -105,7 +105,7 @@ def test_the_face_box_of_the_original_is_cut_out(sets: dict[str, Path]) -> None:
     assert listing.boxes is not None
     assert listing.boxes[1].tolist() == [1, 3, 49, 48]  # 1.4 3.0 50.0 51.5
     table = RAFDBDataModule(str(sets["official"]), aligned=False, image_size=24).table
-    assert set(table.groups["width"].tolist()) == {46, 47, 48, 49, 50}
+    assert set(table.columns["width"].tolist()) == {46, 47, 48, 49, 50}
     assert list_raf_db(sets["official"]).boxes is None
 
 

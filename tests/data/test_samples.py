@@ -78,7 +78,7 @@ def test_a_wrong_column_is_named(
 def test_some_rows_keep_all_columns(table: SamplesTable) -> None:
     ages = np.arange(42)
     full = replace(
-        table, soft_labels=np.eye(7, dtype=np.float32)[table.labels], groups={"age": ages},
+        table, soft_labels=np.eye(7, dtype=np.float32)[table.labels], columns={"age": ages},
         thumbnails=table.images[np.arange(42)][:, 0], left_out=(("a", "bad"),),
     )  # fmt: skip
     rows = np.array([40, 3, 3], np.int64)
@@ -86,7 +86,7 @@ def test_some_rows_keep_all_columns(table: SamplesTable) -> None:
     assert np.array_equal(some.images[np.arange(3)], full.images[rows])
     for name in ("labels", "splits", "sources", "files", "digests", "soft_labels", "thumbnails"):
         assert np.array_equal(getattr(some, name), getattr(full, name)[rows]), name
-    assert some.groups["age"].tolist() == [40, 3, 3]
+    assert some.columns["age"].tolist() == [40, 3, 3]
     assert some.left_out == (("a", "bad"),)
     assert some.fingerprint("train") != full.fingerprint("train")
 
@@ -105,15 +105,15 @@ def test_images_that_are_not_in_memory_stay_where_they_are(table: SamplesTable) 
 def test_tables_are_put_together(table: SamplesTable) -> None:
     count = len(table)
     soft = np.full((count, 7), 1 / 7, np.float32)
-    first = replace(table, groups={"subject": np.full(count, "p1"), "age": np.arange(count)})
-    second = replace(table, soft_labels=soft, groups={"valence": np.ones(count)}, left_out=(("b", "bad"),))
+    first = replace(table, columns={"subject": np.full(count, "p1"), "age": np.arange(count)})
+    second = replace(table, soft_labels=soft, columns={"valence": np.ones(count)}, left_out=(("b", "bad"),))
     both = concatenate([first, second])
     assert isinstance(both.images, np.ndarray)
     assert np.array_equal(both.images, np.concatenate([table.images, table.images]))
-    assert both.groups["subject"].tolist() == ["p1"] * count + [""] * count
-    assert np.isnan(both.groups["age"][count:]).all()
-    assert both.groups["age"][:count].tolist() == list(range(count))
-    assert np.isnan(both.groups["valence"][:count]).all()
+    assert both.columns["subject"].tolist() == ["p1"] * count + [""] * count
+    assert np.isnan(both.columns["age"][count:]).all()
+    assert both.columns["age"][:count].tolist() == list(range(count))
+    assert np.isnan(both.columns["valence"][:count]).all()
     assert both.soft_labels is not None
     assert np.array_equal(both.soft_labels[:count], np.eye(7)[table.labels])
     assert np.array_equal(both.soft_labels[count:], soft)
@@ -121,8 +121,8 @@ def test_tables_are_put_together(table: SamplesTable) -> None:
     assert both.left_out == (("b", "bad"),)
     small = replace(table, thumbnails=table.images[np.arange(42)][:, 0])
     assert len(concatenate([small, small]).thumbnails) == 2 * count  # type: ignore[arg-type]
-    mixed = concatenate([first, replace(table, groups={"age": np.full(count, "old")})])
-    assert mixed.groups["age"][[1, count]].tolist() == ["1", "old"]
+    mixed = concatenate([first, replace(table, columns={"age": np.full(count, "old")})])
+    assert mixed.columns["age"][[1, count]].tolist() == ["1", "old"]
 
 
 def test_tables_that_do_not_go_together_are_refused(table: SamplesTable) -> None:
@@ -138,7 +138,7 @@ def test_thumbnails_are_a_column_too(table: SamplesTable) -> None:
     with pytest.raises(DataError, match="column 'thumbnails' has 3 rows, labels have 42"):
         replace(table, thumbnails=np.zeros((3, 4, 4), np.uint8))
     with pytest.raises(DataError, match="column 'age' has 2 rows"):
-        replace(table, groups={"age": np.zeros(2)})
+        replace(table, columns={"age": np.zeros(2)})
 
 
 def test_other_classes_are_matched_by_name_and_synonym(table: SamplesTable) -> None:

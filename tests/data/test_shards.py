@@ -96,8 +96,8 @@ def test_every_column_comes_back(folder: Path, source: SamplesTable) -> None:
     assert (table.images[np.arange(len(source))] == source.images[np.arange(len(source))]).all()
     for name in ("labels", "splits", "sources", "files", "digests", "soft_labels", "thumbnails"):
         assert np.array_equal(getattr(table, name), getattr(source, name)), name
-    for name, column in source.groups.items():
-        assert np.array_equal(table.groups[name], column, equal_nan=column.dtype.kind == "f"), name
+    for name, column in source.columns.items():
+        assert np.array_equal(table.columns[name], column, equal_nan=column.dtype.kind == "f"), name
 
 
 def test_rows_are_found_in_any_order(address: str, tmp_path: Path) -> None:

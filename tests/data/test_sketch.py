@@ -204,13 +204,13 @@ def test_an_empty_table_keeps_its_shape() -> None:
     assert scan_sketch(counts={}, size=64, channels=3).images.shape == (0, 3, 64, 64)
 
 
-def test_the_groups_are_there_and_varied(table: SamplesTable) -> None:
-    assert set(table.groups) == {"skin_tone", "age_group", "glasses"}
-    assert set(table.groups["skin_tone"]) == set(SKIN_TONES)
-    assert set(table.groups["age_group"]) == set(AGE_GROUPS)
-    assert set(table.groups["glasses"]) == {"yes", "no"}
+def test_the_further_columns_are_there_and_varied(table: SamplesTable) -> None:
+    assert set(table.columns) == {"skin_tone", "age_group", "glasses"}
+    assert set(table.columns["skin_tone"]) == set(SKIN_TONES)
+    assert set(table.columns["age_group"]) == set(AGE_GROUPS)
+    assert set(table.columns["glasses"]) == {"yes", "no"}
     for column in ("skin_tone", "age_group"):
-        shares = np.unique(table.groups[column], return_counts=True)[1] / len(table)
+        shares = np.unique(table.columns[column], return_counts=True)[1] / len(table)
         assert shares.min() > 0.2
 
 
@@ -238,7 +238,7 @@ def test_a_smaller_table_is_the_beginning_of_a_larger_one(table: SamplesTable) -
     small = scan_sketch(counts={"train": 21})
     assert np.array_equal(pixels(small), pixels(table)[:21])
     assert np.array_equal(small.files, table.files[:21])
-    assert np.array_equal(small.groups["skin_tone"], table.groups["skin_tone"][:21])
+    assert np.array_equal(small.columns["skin_tone"], table.columns["skin_tone"][:21])
 
 
 def test_class_ratio_makes_an_expression_rare_and_draws_no_new_people(table: SamplesTable) -> None:

@@ -63,8 +63,8 @@ def test_nothing_is_added_where_nothing_lacks() -> None:
         same = synthesise(table, at_least)
         assert len(same) == 70
         assert same.thumbnails is not None
-        assert set(same.groups["kind"]) == {"real"}
-        assert set(same.groups["parent"]) == {""}
+        assert set(same.columns["kind"]) == {"real"}
+        assert set(same.columns["parent"]) == {""}
 
 
 def test_children_are_spread_evenly() -> None:
@@ -82,20 +82,20 @@ def test_children_are_training_rows_with_what_their_parent_has() -> None:
     table = stripes_table(COUNTS, soft=True)
     assert table.soft_labels is not None
     soft = (table.soft_labels * 0.9 + 0.1 / 7).astype(np.float32)
-    groups = {"subject": np.array([f"p{row % 5}" for row in range(70)]), "valence": np.linspace(-1, 1, 70)}
+    columns = {"subject": np.array([f"p{row % 5}" for row in range(70)]), "valence": np.linspace(-1, 1, 70)}
     kinds = {"kind": np.array(["web", ""] * 35)}
-    balanced = synthesise(replace(table, soft_labels=soft, groups={**groups, **kinds}), 9)
+    balanced = synthesise(replace(table, soft_labels=soft, columns={**columns, **kinds}), 9)
     children, parents = children_of(balanced), parent_rows(balanced)[children_of(balanced)]
     assert len(children) == 21
     assert set(balanced.splits[children]) == set(balanced.splits[parents]) == {"train"}
     for name in ("labels", "sources", "soft_labels"):
         np.testing.assert_array_equal(getattr(balanced, name)[children], getattr(balanced, name)[parents])
-    for name in groups:
-        np.testing.assert_array_equal(balanced.groups[name][children], balanced.groups[name][parents])
-    assert balanced.groups["kind"][:4].tolist() == ["web", "real", "web", "real"]
-    assert set(balanced.groups["kind"][children]) == {"synthetic"}
-    assert balanced.groups["parent"][children].tolist() == balanced.files[parents].tolist()
-    assert set(balanced.groups["parent"][:70]) == {""}
+    for name in columns:
+        np.testing.assert_array_equal(balanced.columns[name][children], balanced.columns[name][parents])
+    assert balanced.columns["kind"][:4].tolist() == ["web", "real", "web", "real"]
+    assert set(balanced.columns["kind"][children]) == {"synthetic"}
+    assert balanced.columns["parent"][children].tolist() == balanced.files[parents].tolist()
+    assert set(balanced.columns["parent"][:70]) == {""}
     assert all(
         file.startswith(f"{balanced.files[parent]}~")
         for file, parent in zip(balanced.files[children], parents, strict=True)
@@ -227,11 +227,11 @@ def test_a_parent_that_is_not_there_has_no_row() -> None:
 def test_parents_follow_when_rows_get_new_names() -> None:
     balanced = synthesise(stripes_table(COUNTS), 9)
     names = np.array([f"train/{row:06}.png" for row in range(len(balanced))])
-    renamed = replace(balanced, files=names, groups={**balanced.groups, "parent": renamed_parents(balanced, names)})
+    renamed = replace(balanced, files=names, columns={**balanced.columns, "parent": renamed_parents(balanced, names)})
     np.testing.assert_array_equal(parent_rows(renamed), parent_rows(balanced))
     children = children_of(balanced)
     some = balanced.select(children[:3])  # without their parents
-    assert renamed_parents(some, names[children[:3]]).tolist() == some.groups["parent"].tolist()
+    assert renamed_parents(some, names[children[:3]]).tolist() == some.columns["parent"].tolist()
 
 
 def test_a_recipe_of_nothing_copies_and_a_flip_mirrors() -> None:

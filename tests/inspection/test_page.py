@@ -67,7 +67,7 @@ def rich_table(seed: int = 0) -> SamplesTable:
     soft = rng.dirichlet(np.ones(7), count).astype(np.float32)
     files = table.files.astype("<U60")
     files[20] = f"{NASTY}.png"
-    groups = {
+    columns = {
         "kind": np.where(np.arange(count) % 3 == 0, "web", "real"),
         "gender": np.array(["female", "male", ""])[np.arange(count) % 3],
         "valence": np.where(np.arange(count) < 50, rng.uniform(-1, 1, count), np.nan),
@@ -75,7 +75,9 @@ def rich_table(seed: int = 0) -> SamplesTable:
         "width": rng.integers(10, 90, count),
         "height": rng.integers(10, 90, count),
     }
-    return replace(table, images=images, digests=content_digests(images), soft_labels=soft, groups=groups, files=files)
+    return replace(
+        table, images=images, digests=content_digests(images), soft_labels=soft, columns=columns, files=files
+    )
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -164,7 +164,7 @@ def test_columns_are_categories_numbers_or_names() -> None:
     gender = np.array(["female", "male", ""] * 10)
     valence = np.linspace(-1, 1, count)
     valence[3] = math.nan
-    groups = {
+    given = {
         "gender": gender,
         "valence": valence,
         "frames": np.array([1, 2] * 15),
@@ -173,7 +173,7 @@ def test_columns_are_categories_numbers_or_names() -> None:
         "subject": np.array([f"person {row // 2 * 2 % 26}" for row in range(count - 1)] + [""]),
         "width": np.full(count, 100),
     }
-    columns = column_summary(replace(table, groups=groups))
+    columns = column_summary(replace(table, columns=given))
     assert list(columns) == ["source", "gender", "valence", "frames", "age", "skin_type", "subject"]
     assert columns["gender"]["unknown"] == 10
     female = columns["gender"]["values"]["female"]
@@ -199,7 +199,7 @@ def test_columns_are_categories_numbers_or_names() -> None:
 def test_a_column_of_many_names_is_described() -> None:
     table = noise([0] * 60, ["train"] * 60)
     subjects = np.array([f"s{row}" for row in range(58)] + ["s0", ""])
-    assert column_summary(replace(table, groups={"subject": subjects}))["subject"] == {
+    assert column_summary(replace(table, columns={"subject": subjects}))["subject"] == {
         "kind": "names",
         "unknown": 1,
         "known": 59,
@@ -212,15 +212,15 @@ def test_a_column_of_many_names_is_described() -> None:
 def test_subjects_in_several_splits() -> None:
     table = noise([0] * 6, ["train", "train", "val", "val", "test", ""])
     subjects = np.array(["a", "b", "a", "c", "", "c"])
-    summary = subject_summary(replace(table, groups={"subject": subjects}))
+    summary = subject_summary(replace(table, columns={"subject": subjects}))
     assert summary == {"subjects": 3, "images": 5, "in_several_splits": 1}
     assert subject_summary(table) is None
 
 
 def test_sizes_of_files() -> None:
     table = noise([0] * 4, ["train"] * 4)
-    groups = {"width": np.array([3, 60, 12, 0]), "height": np.array([40, 30, 4, 0])}
-    assert size_summary(replace(table, groups=groups)) == {
+    columns = {"width": np.array([3, 60, 12, 0]), "height": np.array([40, 30, 4, 0])}
+    assert size_summary(replace(table, columns=columns)) == {
         "known": 3,
         "width": {"min": 3.0, "median": 12.0, "max": 60.0},
         "height": {"min": 4.0, "median": 30.0, "max": 40.0},
@@ -231,14 +231,14 @@ def test_sizes_of_files() -> None:
     }
     assert size_summary(table) is None
     unknown = {"width": np.full(4, math.nan), "height": np.full(4, math.nan)}
-    summary = size_summary(replace(table, groups=unknown))
+    summary = size_summary(replace(table, columns=unknown))
     assert summary is not None
     assert (summary["known"], summary["smallest"]) == (0, None)
 
 
 def test_files_of_a_converted_set_are_not_enlarged_any_more() -> None:
-    groups = {"width": np.array([3, 60, 12, 90]), "height": np.array([40, 30, 4, 90])}
-    table = replace(noise([0] * 4, ["train"] * 4), groups=groups)
+    columns = {"width": np.array([3, 60, 12, 90]), "height": np.array([40, 30, 4, 90])}
+    table = replace(noise([0] * 4, ["train"] * 4), columns=columns)
 
     def enlarged(images: ImageArray) -> int | None:
         whole = replace(table, images=images)

@@ -37,7 +37,7 @@ class Listing:
         sources: ``(N,)`` strings.
         boxes: int64 ``(N, 4)``: x, y, width, height of the face, pixels, or ``None`` for whole images.
         soft_labels: float32 ``(N, K)``, or ``None``.
-        groups: further columns.
+        columns: further columns.
         left_out: (place, reason) of rows that were not listed, which is told to the user.
     """
 
@@ -49,7 +49,7 @@ class Listing:
     sources: NDArray[np.str_]
     boxes: NDArray[np.int64] | None = None
     soft_labels: NDArray[np.float32] | None = None
-    groups: dict[str, NDArray[Any]] = field(default_factory=dict)
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
     left_out: tuple[tuple[str, str], ...] = ()
 
 
@@ -128,11 +128,11 @@ def _too_small(listing: Listing, index: ImageIndex, which: NDArray[np.bool_], mi
 
 
 def _table(listing: Listing, index: ImageIndex, images: FileImages, upscaled: NDArray[np.bool_] | None) -> SamplesTable:
-    groups = {**listing.groups, "width": index.sizes[:, 0], "height": index.sizes[:, 1]}
+    columns = {**listing.columns, "width": index.sizes[:, 0], "height": index.sizes[:, 1]}
     if upscaled is not None:
-        groups["upscaled"] = np.where(upscaled, "yes", "no")
+        columns["upscaled"] = np.where(upscaled, "yes", "no")
     if (index.frames > 1).any():
-        groups["frames"] = index.frames
+        columns["frames"] = index.frames
     return SamplesTable(
         class_names=listing.class_names,
         images=images,
@@ -142,7 +142,7 @@ def _table(listing: Listing, index: ImageIndex, images: FileImages, upscaled: ND
         files=listing.paths,
         digests=index.digests,
         soft_labels=listing.soft_labels,
-        groups=groups,
+        columns=columns,
         thumbnails=index.thumbnails,
         root=listing.root,
     )

@@ -71,8 +71,8 @@ def injected_table(
 
     Returns:
         The rows, in memory, of the size and channels of ``table``, all in the training split; they keep source, file,
-        groups and soft labels. Added to ``left_out`` are the images that stand in validation or test of ``table``:
-        the same source and file, or the same pixels, as they are or once converted.
+        soft labels and further columns. Added to ``left_out`` are the images that stand in validation or test of
+        ``table``: the same source and file, or the same pixels, as they are or once converted.
 
     Raises:
         ConfigError: if ``limit`` is below 1.
@@ -109,8 +109,8 @@ def _training_rows(other: SamplesTable, name: str) -> NDArray[np.int64]:
     if name not in other.class_names:
         raise DataError(f"data.inject has no class '{name}' (it has {', '.join(other.class_names)})")
     chosen = (other.splits == "train") & (other.labels == other.class_names.index(name))
-    if "parent" in other.groups:
-        chosen &= other.groups["parent"] == ""  # its parent may be an image that is tested on
+    if "parent" in other.columns:
+        chosen &= other.columns["parent"] == ""  # its parent may be an image that is tested on
     if not chosen.any():
         raise DataError(f"data.inject has no training image of '{name}'; add some, or take it out of inject_classes")
     return np.flatnonzero(chosen)

@@ -157,7 +157,7 @@ class _Frames:
             labels=np.array(self.labels, np.int64),
             splits=np.full(len(self.paths), "", "<U5"),
             sources=np.full(len(self.paths), "ck_plus"),
-            groups={
+            columns={
                 "subject": np.array([sequence.split("/")[0] for sequence in self.sequences], np.str_),
                 "sequence": np.array(self.sequences, np.str_),
             },
@@ -288,7 +288,7 @@ def _list_small(folder: Path, names: tuple[str, ...], bad: BadRows, allow_outsid
         labels=listing.labels[keep],
         splits=listing.splits[keep],
         sources=listing.sources[keep],
-        groups={
+        columns={
             "subject": np.array([sequence.split("/")[0] for sequence in sequences], np.str_),
             "sequence": np.array(sequences, np.str_),
         },

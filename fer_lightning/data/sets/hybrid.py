@@ -15,13 +15,11 @@ Licence:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.files.file_images import ResizedImages
@@ -137,17 +135,17 @@ class HybridDataModule(FilesDataModule):
 
     def _adapted(self, table: SamplesTable) -> SamplesTable:
         """Bring another module's images to this one's size, and apply the rule for small ones to them."""
-        groups = dict(table.groups)
-        groups.setdefault("width", np.full(len(table), table.images.shape[3]))
-        groups.setdefault("height", np.full(len(table), table.images.shape[2]))
-        too_small = np.minimum(groups["width"], groups["height"]) < self.min_side
+        columns = dict(table.columns)
+        columns.setdefault("width", np.full(len(table), table.images.shape[3]))
+        columns.setdefault("height", np.full(len(table), table.images.shape[2]))
+        too_small = np.minimum(columns["width"], columns["height"]) < self.min_side
         if self.small == "upscale" and self.min_side > 0:
-            groups["upscaled"] = np.where(too_small, "yes", "no")
+            columns["upscaled"] = np.where(too_small, "yes", "no")
         small = table.thumbnails if table.thumbnails is not None else thumbnails(table.images)
         adapted = replace(
             table,
             images=ResizedImages(table.images, self.image_size, self.channels, self.interpolation),
-            groups=groups,
+            columns=columns,
             thumbnails=small,
             root=None,
         )
@@ -162,19 +160,19 @@ class HybridDataModule(FilesDataModule):
 
 def _with_provenance(table: SamplesTable, name: str, kind: str) -> SamplesTable:
     """Name the source of each row, and make its file, subject and parent names unique among all sources."""
-    groups: Mapping[str, NDArray[Any]] = table.groups
-    changed = dict(groups)
-    own = groups.get("kind", np.full(len(table), ""))
+    columns = table.columns
+    changed = dict(columns)
+    own = columns.get("kind", np.full(len(table), ""))
     changed["kind"] = np.where(own == "", kind, own)
     for column in ("subject", "parent"):
-        if column in groups:
-            values = groups[column].astype(np.str_)
+        if column in columns:
+            values = columns[column].astype(np.str_)
             changed[column] = np.where(values == "", "", np.char.add(f"{name}/", values))
     return replace(
         table,
         sources=np.full(len(table), name),
         files=np.char.add(f"{name}/", table.files),
-        groups=changed,
+        columns=changed,
         left_out=tuple((f"{name}/{place}", reason) for place, reason in table.left_out),
         root=None,
     )

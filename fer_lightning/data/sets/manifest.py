@@ -69,7 +69,7 @@ def list_manifest(
         splits=_splits(manifest)[keep],
         sources=np.where(np.char.strip(sources) == "", default, sources)[keep],
         boxes=None if boxes is None else boxes[keep],
-        groups={name: column[keep] for name, column in manifest.groups().items()},
+        columns={name: column[keep] for name, column in manifest.further().items()},
         left_out=tuple(left_out),
     )
 

@@ -144,7 +144,7 @@ def _list_official(folder: Path, aligned: bool, on_error: OnError) -> Listing:
         splits=np.array([name.split("_")[0] for name, *_ in kept], "<U5"),
         sources=np.full(len(kept), "raf_db"),
         boxes=np.array([box for *_, box, _ in kept], np.int64).reshape(-1, 4) if with_boxes else None,
-        groups={name: np.array([facts[at] for *_, facts in kept], np.str_) for at, name in enumerate(columns)},
+        columns={name: np.array([facts[at] for *_, facts in kept], np.str_) for at, name in enumerate(columns)},
         left_out=tuple(bad.places),
     )
 

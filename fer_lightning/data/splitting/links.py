@@ -35,11 +35,11 @@ def linked_groups(table: SamplesTable, near: bool = True, cache_dir: Path | None
     """
     columns: list[NDArray[Any]] = [table.digests]
     pairs = []
-    if "subject" in table.groups:
-        columns.append(table.groups["subject"])
-    if "parent" in table.groups:
-        columns.append(table.groups["parent"])  # children of one parent, even where that is not in the table
-        pairs.append(_children(table.files, table.groups["parent"]))
+    if "subject" in table.columns:
+        columns.append(table.columns["subject"])
+    if "parent" in table.columns:
+        columns.append(table.columns["parent"])  # children of one parent, even where that is not in the table
+        pairs.append(_children(table.files, table.columns["parent"]))
     if near and table.thumbnails is not None:
         pairs.append(_near_pairs(table.thumbnails, cache_dir))
     return group_digests(table.digests, components(len(table), columns, pairs))

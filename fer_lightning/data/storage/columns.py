@@ -27,7 +27,7 @@ def arrow_schema(table: SamplesTable, with_image: bool) -> Any:
         DataError: if a further column has the name of one of ours.
     """
     pa = need("pyarrow")
-    taken = sorted({IMAGE, *_OWN} & set(table.groups))
+    taken = sorted({IMAGE, *_OWN} & set(table.columns))
     if taken:
         raise DataError(f"samples table: a further column may not be called '{taken[0]}'")
     no_rows, no_digests = np.empty(0, np.int64), np.empty((0, DIGEST_BYTES), np.uint8)
@@ -57,7 +57,7 @@ def arrow_columns(table: SamplesTable, rows: NDArray[np.int64], digests: NDArray
     if table.thumbnails is not None:
         width = int(np.prod(table.thumbnails.shape[1:]))
         columns["thumbnail"] = _bytes_column(pa, table.thumbnails[rows].reshape(len(rows), width))
-    for name, column in table.groups.items():
+    for name, column in table.columns.items():
         chosen = column[rows]
         is_text = column.dtype.kind in "UO"
         columns[name] = pa.array(chosen.astype(str).tolist(), pa.string()) if is_text else pa.array(chosen)
@@ -97,7 +97,7 @@ def table_of_columns(
         sources=_strings(columns["source"]),
         files=_strings(columns["file"]),
         digests=_byte_rows(columns["digest"]),
-        groups={name: _plain(columns[name]) for name in stored.groups},
+        columns={name: _plain(columns[name]) for name in stored.groups},
         root=root,
     )
     if "soft_label" in columns.column_names:

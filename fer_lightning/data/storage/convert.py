@@ -194,7 +194,7 @@ class _Writing:
             fingerprints={split: as_stored.fingerprint(split) for split in present if split},
             mean=mean,
             std=std,
-            groups=tuple(table.groups),
+            groups=tuple(table.columns),
             files=files,
             source=self.description,
         )

@@ -217,7 +217,7 @@ class FolderSetWriter(_InOrder):
         }
         if table.soft_labels is not None:
             extra |= {f"soft_{name}": table.soft_labels[:, label] for label, name in enumerate(table.class_names)}
-        if "parent" in table.groups:
+        if "parent" in table.columns:
             extra["parent"] = renamed_parents(table, paths)
         text = manifest_text(table, paths, extra)
         (self.folder / "manifest.csv").write_text(text, encoding="utf-8", newline="")

@@ -66,7 +66,7 @@ class ManifestFile:
                     ) from None
         return values
 
-    def groups(self) -> dict[str, NDArray[Any]]:
+    def further(self) -> dict[str, NDArray[Any]]:
         """Return the columns that go along with the samples: all but path, label, split, source and the box."""
         return {
             name: self.numbers(name) if name in _NUMBERS else column
@@ -182,7 +182,7 @@ def manifest_text(table: SamplesTable, paths: NDArray[np.str_], extra: Mapping[s
     """Return the CSV text of a manifest of samples, with ``(N,)`` paths and further columns."""
     names = np.array(table.class_names)
     columns: dict[str, NDArray[Any]] = {"path": paths, "label": names[table.labels], "split": table.splits}
-    columns |= {"source": table.sources, **table.groups, **(extra or {})}
+    columns |= {"source": table.sources, **table.columns, **(extra or {})}
     ordered = [name for name in COLUMNS if name in columns]
     ordered += [name for name in columns if name not in ordered]
     out = io.StringIO()

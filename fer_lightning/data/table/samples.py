@@ -49,7 +49,7 @@ class SamplesTable:
         files: ``(N,)`` strings: file of each row, with ``#<row>`` where a file holds many.
         digests: uint8 ``(N, 16)``: hash of each image's decoded pixels, at the size in which it is stored.
         soft_labels: float32 ``(N, K)`` whose rows sum to 1, or ``None``.
-        groups: further columns by name, ``(N,)`` each: ``kind`` (real, web, synthetic), ``subject``, ``gender``,
+        columns: further columns by name, ``(N,)`` each: ``kind`` (real, web, synthetic), ``subject``, ``gender``,
             ``skin_type``, ``age_group``, ``parent`` (file of the image that a synthetic one was made from),
             ``valence``, ``arousal``, ``width`` and ``height`` (pixels of the file), ... Unknown is ``""`` in a column
             of strings, NaN in one of numbers.
@@ -67,7 +67,7 @@ class SamplesTable:
     files: NDArray[np.str_]
     digests: NDArray[np.uint8]
     soft_labels: NDArray[np.float32] | None = None
-    groups: dict[str, NDArray[Any]] = field(default_factory=dict)
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
     thumbnails: NDArray[np.uint8] | None = None
     root: Path | None = None
     left_out: tuple[tuple[str, str], ...] = ()
@@ -79,7 +79,7 @@ class SamplesTable:
             **{name: getattr(self, name) for name in _COLUMNS},
             **({} if self.soft_labels is None else {"soft_labels": self.soft_labels}),
             **({} if self.thumbnails is None else {"thumbnails": self.thumbnails}),
-            **self.groups,
+            **self.columns,
         }
         for name, column in columns.items():
             if len(column) != rows:
@@ -134,7 +134,7 @@ class SamplesTable:
         return replace(
             self,
             images=images[rows] if is_in_memory(images) else SubsetImages(images, rows),
-            groups={name: column[rows] for name, column in self.groups.items()},
+            columns={name: column[rows] for name, column in self.columns.items()},
             soft_labels=None if self.soft_labels is None else self.soft_labels[rows],
             thumbnails=None if self.thumbnails is None else self.thumbnails[rows],
             **{name: getattr(self, name)[rows] for name in _COLUMNS},
@@ -187,7 +187,7 @@ def concatenate(tables: Sequence[SamplesTable]) -> SamplesTable:
         class_names=first.class_names,
         images=np.concatenate(images) if all(map(is_in_memory, images)) else ConcatImages(images),  # type: ignore[arg-type]  # all are numpy arrays
         soft_labels=np.concatenate(soft) if any(table.soft_labels is not None for table in tables) else None,
-        groups={name: _column(tables, name) for name in dict.fromkeys(n for table in tables for n in table.groups)},
+        columns={name: _column(tables, name) for name in dict.fromkeys(n for table in tables for n in table.columns)},
         thumbnails=np.concatenate(thumbnails) if len(thumbnails) == len(tables) else None,
         root=first.root if all(table.root == first.root for table in tables) else None,
         left_out=tuple(entry for table in tables for entry in table.left_out),
@@ -235,11 +235,11 @@ def _label(scheme: LabelScheme, name: str) -> int:
 
 
 def _column(tables: Sequence[SamplesTable], name: str) -> NDArray[Any]:
-    present = [table.groups[name] for table in tables if name in table.groups]
+    present = [table.columns[name] for table in tables if name in table.columns]
     if all(column.dtype.kind in "fiu" for column in present):
         missing: Any = math.nan
     else:
         missing = ""
         present = [column.astype(np.str_) for column in present]
     parts = iter(present)
-    return np.concatenate([next(parts) if name in t.groups else np.full(len(t), missing) for t in tables])
+    return np.concatenate([next(parts) if name in t.columns else np.full(len(t), missing) for t in tables])

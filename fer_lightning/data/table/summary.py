@@ -21,7 +21,7 @@ def summarise(table: SamplesTable) -> dict[str, Any]:
         "counts": {split: len(table.rows(split)) for split in present},
         "class_counts": {split: table.class_counts(split) for split in present},
         "by_source": _counts_by(table.sources, table, present),
-        **({"by_kind": _counts_by(table.groups["kind"], table, present)} if "kind" in table.groups else {}),
+        **({"by_kind": _counts_by(table.columns["kind"], table, present)} if "kind" in table.columns else {}),
         "left_out": _reasons(table.left_out),
         "fingerprints": {split: table.fingerprint(split) for split in present},
         "overlap_with_train": {s: len(table.overlap(s, "train")) for s in present if s != "train"},

@@ -137,8 +137,8 @@ def synthesise(table: SamplesTable, at_least: int, *, seed: int = 0, recipe: Rec
 
     The children of a class are spread evenly: each distinct image gets as many as any other or one more. Parents are
     the training rows of :func:`parent_candidates`. A child is a training row with its parent's label, source, soft
-    label and groups, ``kind`` synthetic, ``parent`` the parent's file, and file ``<parent's file>~<number>``, from 1.
-    A table that has children already gets the further ones.
+    label and further columns, ``kind`` synthetic, ``parent`` the parent's file, and file ``<parent's file>~<number>``,
+    from 1. If the table has children already, only the missing ones are added.
 
     Args:
         table: splits assigned; images in memory or not.
@@ -149,7 +149,7 @@ def synthesise(table: SamplesTable, at_least: int, *, seed: int = 0, recipe: Rec
     Returns:
         The rows of ``table``, then the children: in memory if the images of ``table`` are, else made on access with
         the same pixels. The digest of a child is that of its pixels in memory; of a child made on access, a hash of
-        its parent's digest, its key and the recipe. All rows have the groups ``kind`` (``real`` where it was unknown)
+        its parent's digest, its key and the recipe. All rows have the columns ``kind`` (``real`` where it was unknown)
         and ``parent`` (``""`` where there is none). Thumbnails are dropped if there are children.
 
     Raises:
@@ -184,11 +184,11 @@ def synthesise(table: SamplesTable, at_least: int, *, seed: int = 0, recipe: Rec
 
 
 def with_kinds(table: SamplesTable) -> SamplesTable:
-    """Return the table with the groups ``kind``, ``real`` where it is unknown, and ``parent``, ``""`` where unknown."""
+    """Return the table with the columns ``kind`` (``real`` where unknown) and ``parent`` (``""`` where unknown)."""
     unknown = np.full(len(table), "")
-    kinds = table.groups.get("kind", unknown).astype(np.str_)
-    parents = table.groups.get("parent", unknown)
-    return replace(table, groups={**table.groups, "kind": np.where(kinds == "", "real", kinds), "parent": parents})
+    kinds = table.columns.get("kind", unknown).astype(np.str_)
+    parents = table.columns.get("parent", unknown)
+    return replace(table, columns={**table.columns, "kind": np.where(kinds == "", "real", kinds), "parent": parents})
 
 
 def shared_rows(table: SamplesTable) -> NDArray[np.int64]:
@@ -204,7 +204,7 @@ def parent_candidates(table: SamplesTable) -> NDArray[np.int64]:
     is multiplied. Of identical images only the row first by source and file counts: no two children are the same.
     """
     shared = set(shared_rows(table).tolist())
-    parents = table.groups.get("parent")
+    parents = table.columns.get("parent")
     names = list(zip(table.sources.tolist(), table.files.tolist(), strict=True))
     of_image: dict[bytes, list[int]] = {}
     for row in table.rows("train").tolist():
@@ -236,7 +236,7 @@ def renamed_parents(table: SamplesTable, files: NDArray[np.str_]) -> NDArray[np.
         DataError: if two images of a source go by the name of a parent.
     """
     found = parent_rows(table)
-    return np.where(found < 0, table.groups["parent"], files[found])
+    return np.where(found < 0, table.columns["parent"], files[found])
 
 
 def parent_rows(table: SamplesTable) -> NDArray[np.int64]:
@@ -248,17 +248,17 @@ def parent_rows(table: SamplesTable) -> NDArray[np.int64]:
         DataError: if two images of a source go by the name of a parent.
     """
     found = np.full(len(table), -1, np.int64)
-    children = np.flatnonzero(table.groups["parent"] != "") if "parent" in table.groups else found[:0]
+    children = np.flatnonzero(table.columns["parent"] != "") if "parent" in table.columns else found[:0]
     if len(children):
         rows = _rows_by_name(table)
-        named = zip(table.sources[children].tolist(), table.groups["parent"][children].tolist(), strict=True)
+        named = zip(table.sources[children].tolist(), table.columns["parent"][children].tolist(), strict=True)
         found[children] = [rows.get(name, -1) for name in named]
     return found
 
 
 def _rows_by_name(table: SamplesTable) -> dict[tuple[str, str], int]:
     """Return the row of each image by source and file, training rows first; children are left out."""
-    parents = table.groups.get("parent")
+    parents = table.columns.get("parent")
     rows: dict[tuple[str, str], int] = {}
     sources, files = table.sources.tolist(), table.files.tolist()
     for row in np.argsort(table.splits != "train", kind="stable").tolist():
@@ -275,8 +275,8 @@ def _rows_by_name(table: SamplesTable) -> dict[tuple[str, str], int]:
 
 def _families(table: SamplesTable) -> Counter[tuple[str, str]]:
     """Return the number of children that each image has, by source and file."""
-    rows = np.flatnonzero(table.groups["parent"] != "")
-    return Counter(zip(table.sources[rows].tolist(), table.groups["parent"][rows].tolist(), strict=True))
+    rows = np.flatnonzero(table.columns["parent"] != "")
+    return Counter(zip(table.sources[rows].tolist(), table.columns["parent"][rows].tolist(), strict=True))
 
 
 def _turns(
@@ -305,7 +305,7 @@ def _children(table: SamplesTable, drawn: Sequence[tuple[int, int]], seed: int, 
         digests = content_digests(images)
     else:
         digests = _lazy_digests(table.digests[parents], keys, recipe)
-    groups = {name: column[parents] for name, column in table.groups.items()}
+    columns = {name: column[parents] for name, column in table.columns.items()}
     return SamplesTable(
         class_names=table.class_names,
         images=images,
@@ -315,7 +315,7 @@ def _children(table: SamplesTable, drawn: Sequence[tuple[int, int]], seed: int, 
         files=np.array([f"{table.files[row]}~{number}" for row, number in drawn]),
         digests=digests,
         soft_labels=None if table.soft_labels is None else table.soft_labels[parents],
-        groups={**groups, "kind": np.full(len(parents), "synthetic"), "parent": table.files[parents]},
+        columns={**columns, "kind": np.full(len(parents), "synthetic"), "parent": table.files[parents]},
         root=table.root,
     )
 

@@ -42,7 +42,7 @@ def small_table(soft: bool = False) -> SamplesTable:
     rows = np.arange(len(table))
     return replace(
         table,
-        groups={
+        columns={
             "kind": np.where(rows % 3 == 0, "synthetic", "real"),
             "subject": np.where(rows % 5 == 0, "", np.char.add("Zoë ", (rows % 4).astype(str))),
             "valence": np.where(rows % 4 == 0, np.nan, rows / 50),
@@ -90,8 +90,8 @@ def test_folders_hold_every_image_under_its_class_and_a_manifest(tmp_path: Path)
             assert (np.asarray(image) == table.images[np.array([row])][0, 0]).all()
     assert list(manifest.columns)[:6] == ["path", "label", "split", "source", "kind", "subject"]
     assert manifest.columns["split"].tolist() == table.splits.tolist()
-    assert manifest.columns["subject"].tolist() == table.groups["subject"].tolist()
-    assert np.allclose(manifest.numbers("valence"), table.groups["valence"], equal_nan=True, atol=1e-6)
+    assert manifest.columns["subject"].tolist() == table.columns["subject"].tolist()
+    assert np.allclose(manifest.numbers("valence"), table.columns["valence"], equal_nan=True, atol=1e-6)
     assert manifest.columns["digest"][3] == bytes(table.digests[3]).hex() == manifest.columns["source_digest"][3]
     assert np.allclose(manifest.numbers("soft_disgust"), np.eye(7)[table.labels][:, 1])
     assert summary["counts"] == {"train": 21, "val": 7, "test": 9, "": 5}
@@ -285,7 +285,7 @@ def test_a_missing_package_is_told_with_what_to_install(
 
 
 def test_a_column_may_not_take_the_name_of_ours(tmp_path: Path) -> None:
-    table = replace(small_table(), groups={"digest": np.zeros(42)})
+    table = replace(small_table(), columns={"digest": np.zeros(42)})
     with pytest.raises(DataError, match="may not be called 'digest'"):
         convert(table, tmp_path / "a", "arrow")
 

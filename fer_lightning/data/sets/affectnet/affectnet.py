@@ -253,7 +253,7 @@ def _listing(root: Path, names: tuple[str, ...], official_val: str, parts: list[
         splits=np.array([split_of[part.name] for part, _, _ in kept], "<U5"),
         sources=np.array([f"affectnet/{part.name}" for part, _, _ in kept]),
         boxes=np.array([part.rows.boxes[row] for part, row, _ in kept], np.int64) if with_boxes else None,
-        groups={
+        columns={
             "valence": np.array([part.rows.valence[row] for part, row, _ in kept], np.float64),
             "arousal": np.array([part.rows.arousal[row] for part, row, _ in kept], np.float64),
         },

@@ -31,7 +31,7 @@ DEFAULT_COUNTS: dict[str, int] = {"train": 4200, "val": 700, "test": 1400}
 _SIZES = (32, 512)
 _OCCLUDED = 0.12
 """Share of the faces with something before them, at difficulty 1."""
-_GROUPS = ("skin_tone", "age_group", "glasses")
+_COLUMNS = ("skin_tone", "age_group", "glasses")
 _K = len(SEVEN.class_names)
 
 
@@ -111,7 +111,7 @@ def scan_sketch(
         sources=np.full(len(plan), "sketch"),
         files=np.array([f"sketch/{split}/{number}" for split, number in plan], np.str_),
         digests=content_digests(images),
-        groups={column: np.array([person[column] for person in people], np.str_) for column in _GROUPS},
+        columns={column: np.array([person[column] for person in people], np.str_) for column in _COLUMNS},
     )
 
 
