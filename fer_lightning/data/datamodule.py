@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from fer_lightning.types import Batch, Interpolation, Preprocessing
 
 __all__ = ["EmotionDataModule"]
 
+_LOG = logging.getLogger(__name__)
 _EVAL_PIXELS = 2_000_000  # in a batch: the largest activation of VGG16, 64 channels at full size, then takes 512 MB
 
 
@@ -152,6 +154,11 @@ class EmotionDataModule(LightningDataModule):
             "interpolation": self.interpolation,
         }
 
+    @property
+    def split_options(self) -> dict[str, str]:
+        """The options that split off training images what a data set lacks, by split: what a message proposes."""
+        return {}
+
     def scan(self) -> SamplesTable:
         """Read the data set and return its table, splits assigned.
 
@@ -170,6 +177,8 @@ class EmotionDataModule(LightningDataModule):
         """The samples, read at the first use."""
         if self._table is None:
             table = self.scan()
+            for remark in table.remarks:
+                _LOG.warning("%s", remark)
             if table.class_names != tuple(self.class_names):
                 raise DataError(
                     f"{type(self).__name__}: scan() gave classes {', '.join(table.class_names)}, "
@@ -223,7 +232,7 @@ class EmotionDataModule(LightningDataModule):
             DataError: if a split of this stage is empty or cannot be shared out, or a class has no training sample.
             ConfigError: if the transform or what is to be drawn does not suit them.
         """
-        check_splits(self.table, stage, devices, type(self).__name__)
+        check_splits(self.table, stage, devices, type(self).__name__, self.split_options)
         if stage == "fit" and self.transform is not None:
             self.transform.check(self.table.images.shape[1], self.table.images.shape[2])
         empty = [name for name, count in self.class_counts.items() if count == 0]

@@ -78,6 +78,11 @@ class FilesDataModule(EmotionDataModule):
         self.max_pixels = max_pixels
         self.allow_outside = allow_outside
 
+    @property
+    def split_options(self) -> dict[str, str]:
+        """The options that split off training images what a data set lacks, by split."""
+        return {"val": "--data.val_fraction 0.2", "test": "--data.test_fraction 0.2"}
+
     def list_files(self) -> Listing:
         """Return the files of the data set, without opening them.
 

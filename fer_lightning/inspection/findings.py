@@ -17,8 +17,25 @@ _DARKER = 0.05  # how far the mean pixel of a split may lie from that of train, 
 
 def findings(report: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each thing in ``inspect.json`` to know before training, most serious first."""
-    parts = (_unreadable, _splits, _leaks, _conflicts, _classes, _repeats, _blank, _shifts, _sizes, _gray, _votes)
+    parts = (
+        _remarks,
+        _unreadable,
+        _splits,
+        _leaks,
+        _conflicts,
+        _classes,
+        _repeats,
+        _blank,
+        _shifts,
+        _sizes,
+        _gray,
+        _votes,
+    )
     return [sentence for part in parts for sentence in part(report)]
+
+
+def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
+    yield from report["remarks"]
 
 
 def _images(count: int, before: int = 0) -> str:

@@ -176,9 +176,9 @@ def inspect_table(
 
     Returns:
         The content of ``inspect.json``: ``schema, version, name, seed, images, image_shape`` (channels, height, width),
-        ``scheme, class_names, part`` (which the faces show: ``train`` or ``all``), ``findings`` (sentences),
-        ``class_weights`` (inverse frequency in train, or ``None``), ``unreadable`` (``file``, ``reason``), the
-        returns of the summaries in :mod:`.statistics` (``splits, columns, subjects, pixels, sizes, soft_labels``)
+        ``scheme, class_names, part`` (which the faces show: ``train`` or ``all``), ``remarks`` and ``findings``
+        (sentences), ``class_weights`` (inverse frequency in train, or ``None``), ``unreadable`` (``file``, ``reason``),
+        the returns of the summaries in :mod:`.statistics` (``splits, columns, subjects, pixels, sizes, soft_labels``)
         and ``duplicates``: :meth:`.Duplicates.counts`, ``near`` and ``mirrored`` (what was looked for).
 
     Raises:
@@ -218,6 +218,7 @@ def _head(table: SamplesTable, name: str, seed: int, notes: Sequence[tuple[str, 
         "scheme": table.scheme,
         "class_names": list(table.class_names),
         "part": train_or_all(table)[0],
+        "remarks": list(table.remarks),
         "findings": [],
         "unreadable": [{"file": str(file), "reason": str(reason)} for file, reason in notes],
     }

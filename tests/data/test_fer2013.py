@@ -17,8 +17,10 @@ from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract
+from tests.helpers.cli import TINY, fer
 from tests.helpers.data import pixels
 from tests.helpers.fer2013 import EMOTIONS, csv_lines, fake_rows, unpack_real_fer2013, write_fer2013
+from tests.helpers.proposals import proposed
 
 ROWS = fake_rows()
 
@@ -309,6 +311,17 @@ class TestFER2013DataModule(DataModuleContract):
         data.setup("fit")
         with pytest.raises(DataError, match="'test' needs the test split"):
             data.setup("test")
+
+    def test_a_missing_validation_part_says_what_makes_one(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = write_fer2013(tmp_path / "public", "csv", counts={"Training": 70, "PrivateTest": 14})
+        typed = ["fit", *TINY[1:], "--data=FER2013DataModule", f"--data.root={root}", "--trainer.fast_dev_run=true"]
+        assert fer(*typed) == 2
+        message = capsys.readouterr().err
+        assert "needs the val split" in message
+        assert proposed(message) == ["--data.val=holdout"]
+        assert fer(*typed, *proposed(message)) == 0
 
     def test_usages_can_be_mapped(self) -> None:
         counts = self.make(val="holdout", test="PublicTest+PrivateTest", holdout_fraction=0.2).describe()["counts"]

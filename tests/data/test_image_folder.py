@@ -23,6 +23,7 @@ from fer_lightning.types import Batch
 from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.cli import fer
 from tests.helpers.folders import SEVEN_NAMES, draw, near_copy, save, write_folders
+from tests.helpers.proposals import proposed
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,14 @@ def test_splits_of_the_tree_stay(tmp_path: Path) -> None:
     shutil.rmtree(root / "valid")
     counts = {split: len(module(root).table.rows(split)) for split in SPLITS}
     assert counts == {"train": 7, "val": 7, "test": 14}
+
+
+@pytest.mark.parametrize(("split", "option"), [("val", "val_fraction"), ("test", "test_fraction")])
+def test_a_missing_split_says_what_makes_one(split: str, option: str, tree: Path) -> None:
+    with pytest.raises(DataError, match=f"needs the {split} split") as caught:
+        module(tree, **{option: 0}).check("fit" if split == "val" else split)
+    assert proposed(str(caught.value)) == [f"--data.{option}=0.2"]
+    module(tree, **{option: 0.2}).check("fit" if split == "val" else split)
 
 
 def test_contempt_makes_eight_classes_and_others_can_be_named(tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ def test_tables_are_put_together(table: SamplesTable) -> None:
     count = len(table)
     soft = np.full((count, 7), 1 / 7, np.float32)
     first = replace(table, columns={"subject": np.full(count, "p1"), "age": np.arange(count)})
-    second = replace(table, soft_labels=soft, columns={"valence": np.ones(count)}, left_out=(("b", "bad"),))
+    told: dict[str, Any] = {"left_out": (("b", "bad"),), "remarks": ("r",)}
+    second = replace(table, soft_labels=soft, columns={"valence": np.ones(count)}, **told)
     both = concatenate([first, second])
     assert isinstance(both.images, np.ndarray)
     assert np.array_equal(both.images, np.concatenate([table.images, table.images]))
@@ -119,6 +120,7 @@ def test_tables_are_put_together(table: SamplesTable) -> None:
     assert np.array_equal(both.soft_labels[count:], soft)
     assert both.thumbnails is None
     assert both.left_out == (("b", "bad"),)
+    assert concatenate([second, second]).remarks == ("r",)
     small = replace(table, thumbnails=table.images[np.arange(42)][:, 0])
     assert len(concatenate([small, small]).thumbnails) == 2 * count  # type: ignore[arg-type]
     mixed = concatenate([first, replace(table, columns={"age": np.full(count, "old")})])

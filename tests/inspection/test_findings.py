@@ -48,6 +48,7 @@ def report(**changes: Any) -> dict[str, Any]:
     quiet: dict[str, Any] = {
         "images": 300,
         "image_shape": [1, 48, 48],
+        "remarks": [],
         "unreadable": [],
         "splits": {"train": split(100, 100), "val": split(25, 25), "test": split(25, 25), "unused": split(0, 0)},
         "subjects": None,
@@ -75,6 +76,10 @@ def left_out(counts: dict[str, int]) -> list[dict[str, str]]:
 
 def pixels(**changes: Any) -> dict[str, Any]:
     return {**report()["pixels"], **changes}
+
+
+def test_remarks_of_the_data_set_come_first() -> None:
+    assert findings(report(remarks=["two tables"], unreadable=left_out({"blurred": 1})))[0] == "two tables"
 
 
 def test_nothing_is_said_of_a_clean_set() -> None:

@@ -39,6 +39,7 @@ class Listing:
         soft_labels: float32 ``(N, K)``, or ``None``.
         columns: further columns.
         left_out: (place, reason) of rows that were not listed, which is told to the user.
+        remarks: what was found out about the data set, see :class:`.SamplesTable`.
     """
 
     root: Path
@@ -51,6 +52,7 @@ class Listing:
     soft_labels: NDArray[np.float32] | None = None
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
     left_out: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def read_listing(
@@ -145,4 +147,5 @@ def _table(listing: Listing, index: ImageIndex, images: FileImages, upscaled: ND
         columns=columns,
         thumbnails=index.thumbnails,
         root=listing.root,
+        remarks=listing.remarks,
     )

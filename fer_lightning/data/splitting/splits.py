@@ -7,7 +7,7 @@ for every version of every library, and whatever the order of the rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -125,16 +125,21 @@ def drop_overlap(
     return changed, len(rows)
 
 
-def check_splits(table: SamplesTable, stage: str, devices: int, owner: str) -> None:
+def check_splits(
+    table: SamplesTable, stage: str, devices: int, owner: str, cures: Mapping[str, str] | None = None
+) -> None:
     """Raise a DataError unless each split of a stage (``fit``, ``validate``, ...) has a sample for every device.
 
-    The message names ``owner``, who has the samples.
+    The message names ``owner``, who has the samples, and of ``cures`` the options that make the split which is missing
+    out of training images.
     """
     counts = {split: len(table.rows(split)) for split in SPLITS}
     found = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count) or "nothing"
     for split in _STAGE_SPLITS[stage]:
         if not counts[split]:
-            raise DataError(f"{owner}: '{stage}' needs the {split} split, which holds no sample (found: {found})")
+            cure = (cures or {}).get(split, "") if counts["train"] else ""
+            what = f"{owner}: '{stage}' needs the {split} split, which holds no sample (found: {found})"
+            raise DataError(f"{what}; pass {cure} to split it off the training images" if cure else what)
         if counts[split] < devices:  # one that has no batch would leave the others waiting
             raise DataError(
                 f"{owner}: {devices} devices cannot share the {split} split (found: {found}); "

@@ -56,6 +56,8 @@ class SamplesTable:
         thumbnails: uint8 ``(N, S, S)``: small gray copies by which near-duplicates are found (see
             :mod:`.near_duplicates`), or ``None`` where they have not been made.
         left_out: (place, reason) of rows that the data set has and the table has not.
+        remarks: what was found out about the data set as a whole, a sentence each; told when it is read
+            and in every report.
         root: folder that ``files`` are relative to, or ``None`` where they name no files of their own.
     """
 
@@ -71,6 +73,7 @@ class SamplesTable:
     thumbnails: NDArray[np.uint8] | None = None
     root: Path | None = None
     left_out: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         rows = len(self.labels)
@@ -191,6 +194,7 @@ def concatenate(tables: Sequence[SamplesTable]) -> SamplesTable:
         thumbnails=np.concatenate(thumbnails) if len(thumbnails) == len(tables) else None,
         root=first.root if all(table.root == first.root for table in tables) else None,
         left_out=tuple(entry for table in tables for entry in table.left_out),
+        remarks=tuple(dict.fromkeys(remark for table in tables for remark in table.remarks)),
         **{name: np.concatenate([getattr(table, name) for table in tables]) for name in _COLUMNS},
     )
 

@@ -23,6 +23,7 @@ def summarise(table: SamplesTable) -> dict[str, Any]:
         "by_source": _counts_by(table.sources, table, present),
         **({"by_kind": _counts_by(table.columns["kind"], table, present)} if "kind" in table.columns else {}),
         "left_out": _reasons(table.left_out),
+        **({"remarks": list(table.remarks)} if table.remarks else {}),
         "fingerprints": {split: table.fingerprint(split) for split in present},
         "overlap_with_train": {s: len(table.overlap(s, "train")) for s in present if s != "train"},
     }

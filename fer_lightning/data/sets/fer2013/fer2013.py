@@ -192,6 +192,11 @@ class UsageDataModule(EmotionDataModule):
         self.usages = UsageSplits(train, val, test, holdout_fraction, split_seed)
         self.on_error: OnError = on_error
 
+    @property
+    def split_options(self) -> dict[str, str]:
+        """The option that splits validation off the training images; there is none for the test part."""
+        return {"val": "--data.val holdout"}
+
 
 class FER2013DataModule(UsageDataModule):
     """FER2013 in any of its layouts; what it is, where its splits come from and its licence: see this module.
