@@ -120,3 +120,11 @@ def test_the_proposal_can_be_pasted(names: list[str]) -> None:
 def test_all_synonyms_have_a_meaning() -> None:
     assert set(SYNONYMS.values()) <= set(EIGHT.class_names)
     assert not set(SYNONYMS) & set(EIGHT.class_names)
+
+
+def test_each_synonym_means_its_expression() -> None:
+    assert SYNONYMS == {
+        "anger": "angry", "disgusted": "disgust", "afraid": "fear", "fearful": "fear", "scared": "fear",
+        "happiness": "happy", "joy": "happy", "sadness": "sad", "surprised": "surprise", "calm": "neutral",
+        "contemptuous": "contempt",
+    }  # fmt: skip

@@ -367,3 +367,11 @@ def test_wrong_arguments_on_the_command_line(tmp_path: Path, capsys: pytest.Capt
     lines = capsys.readouterr().err.strip().splitlines()
     assert "'faer' is none of the classes" in lines[-1]
     assert not (tmp_path / "tiny").exists() or not any((tmp_path / "tiny").iterdir())
+
+
+def test_a_class_without_samples_counts_as_one_in_logit_adjustment() -> None:
+    logits, target = batch()
+    counts = {**FER2013, "fear": 0}
+    ones = torch.tensor([float(max(count, 1)) for count in counts.values()])
+    expected = F.cross_entropy(logits + 0.5 * ones.log(), target)
+    assert float(made(LogitAdjustedLoss(0.5), counts)(logits, target)) == pytest.approx(float(expected), rel=1e-6)

@@ -369,6 +369,22 @@ def test_sums_that_were_saved_go_on_as_if_nothing_had_been() -> None:
     assert not any(value.any() for states in saved_sums(Sums().all, alone=True) for value in states.values())
 
 
+@pytest.mark.parametrize(("alone", "times"), [(True, 1), (False, 2)])
+def test_sums_that_are_saved_together_are_those_of_all_processes(
+    monkeypatch: pytest.MonkeyPatch, alone: bool, times: int
+) -> None:
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda value: value.mul_(2))  # another process has the same
+    own = Sums()
+    own.feed(*logits_of(1, 20, 7))
+    loss, scores = saved_sums(own.all, alone)
+    assert loss["samples"] == 20 * times
+    assert torch.equal(loss["total"], own.loss.total * times)
+    assert torch.equal(scores["confusion"], own.scores.confusion * times)
+    assert torch.equal(scores["bins"], own.scores.bins * times)
+    assert own.loss.samples == 20  # what is summed up here goes on alone
+
+
 @pytest.mark.gpu
 def test_update_does_not_wait_for_the_gpu() -> None:
     logits, target = (tensor.cuda() for tensor in logits_of(9, 64, 7))

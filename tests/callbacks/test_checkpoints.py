@@ -4,13 +4,21 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fer_lightning.callbacks.checkpoints import BestCheckpoint, ResumeCheckpoint, _prepare, improved
+from fer_lightning.callbacks.checkpoints import (
+    BestCheckpoint,
+    FollowsBest,
+    ResumeCheckpoint,
+    _NotWrittenError,
+    _prepare,
+    improved,
+)
 from fer_lightning.errors import ConfigError
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from tests.helpers.cli import fit, same_weights
@@ -22,6 +30,19 @@ def test_what_counts_as_better() -> None:
     assert improved(0.2, 0.1, "max")
     assert not improved(0.1, 0.1, "max")
     assert improved(0.1, 0.2, "min")
+    assert not improved(0.1, 0.1, "min")
+    assert not improved(0.2, 0.1, "min")
+    assert not improved(float("nan"), 0.1, "max")
+
+
+class Followed(FollowsBest):
+    """Notes the epochs whose validation was the best so far."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+
+    def on_better_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.epochs.append(trainer.current_epoch)
 
 
 def test_a_bad_mode_is_named() -> None:
@@ -189,3 +210,25 @@ def test_the_state_of_an_older_checkpoint_gives_the_best_validation() -> None:
     callback = BestCheckpoint()
     callback.load_state_dict(older)
     assert callback.best == {"best": 0.5}
+
+
+def test_a_validation_whose_checkpoint_was_not_written_is_not_the_best() -> None:
+    callback, followed = BestCheckpoint(), Followed()
+
+    def validated(epoch: int, value: float, writes: bool) -> None:
+        def write(trainer: Any, task: Any) -> None:
+            callback.best_model_score = torch.tensor(value)  # Lightning notes it before it writes
+            if not writes:
+                raise _NotWrittenError
+
+        metrics = {"val_acc": torch.tensor(value, dtype=torch.float64)}
+        trainer: Any = SimpleNamespace(callback_metrics=metrics, current_epoch=epoch, callbacks=[callback, followed])
+        callback._decide(trainer, LightningModule(), write)
+
+    validated(0, 0.5, True)
+    validated(1, 0.9, False)
+    assert callback.best == {"best": 0.5, "epoch": 0}
+    assert callback.best_model_score == 0.5
+    validated(2, 0.7, True)  # worse than what was lost, and better than what is on the disk
+    assert callback.best == {"best": 0.7, "epoch": 2}
+    assert followed.epochs == [0, 2]

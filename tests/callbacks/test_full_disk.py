@@ -1,18 +1,21 @@
-"""What a run does when its disk is full: on a real small one where it can be mounted, else by a limit on file sizes."""
+"""What a run does when its disk is full: a real small one where one can be mounted, or a limit on file sizes."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fer_lightning import files
 from fer_lightning.runs.checkpoint import BEST, read_checkpoint
 from fer_lightning.runs.records import Run
 from tests.helpers.cli import TINY, fit
@@ -27,29 +30,35 @@ VARIABLE = "FER_TEST_FULL"
 class Fill(Callback):
     """Fills the disk after a step and frees it after another: ``{"file": ..., "full": 12, "free": 15}``.
 
-    Without ``file`` it limits the size of all files that this process writes.
+    With ``file`` it fills up the file system with that file, with ``"refuse": true`` nothing can be flushed; without
+    either it limits the size of all files that this process writes.
     """
 
     def __init__(self) -> None:
         self.plan: dict[str, Any] = json.loads(os.environ.get(VARIABLE, "{}"))
+        self.flush = files.flush
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step == self.plan.get("full"):
-            self.fill(self.plan.get("file"))
+            self.fill()
         if trainer.global_step == self.plan.get("free"):
             if "file" in self.plan:
                 Path(self.plan["file"]).unlink()
+            elif "refuse" in self.plan:
+                files.flush = self.flush
             else:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    @staticmethod
-    def fill(file: str | None) -> None:
-        if file is None:
+    def fill(self) -> None:
+        if "refuse" in self.plan:
+            files.flush = refuse
+            return
+        if "file" not in self.plan:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
             return
-        with open(file, "wb", buffering=0) as handle:
+        with open(self.plan["file"], "wb", buffering=0) as handle:
             for size in (65536, 4096, 1):
                 try:
                     while True:
@@ -58,22 +67,37 @@ class Fill(Callback):
                     pass
 
 
+def refuse(path: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk that can be filled: its folder, what :class:`Fill` is told of it, and how little room is left then."""
+
+    folder: Path
+    plan: dict[str, Any]
+    room: str
+
+
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of four megabytes."""
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """Mount a file system of four megabytes; where that is not allowed, take a folder that can refuse to be flushed."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        yield Disk(folder, {"file": str(folder / "filler")}, "0.0")
+        subprocess.run(["umount", str(folder)], check=True)
+    else:
+        monkeypatch.setattr(files, "flush", files.flush)
+        yield Disk(folder, {"refuse": True}, "")
 
 
-def filled(root: Path, plan: dict[str, Any], *options: str, epochs: int = 3) -> int:
+def filled(disk: Disk, steps: dict[str, int], *options: str, epochs: int = 3) -> int:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, json.dumps(plan))
-        return fit(root, *BIG, FILL, *options, epochs=epochs)
+        patch.setenv(VARIABLE, json.dumps({**disk.plan, **steps}))
+        return fit(disk.folder, *BIG, FILL, *options, epochs=epochs)
 
 
 def whole(root: Path) -> dict[str, int]:
@@ -82,35 +106,34 @@ def whole(root: Path) -> dict[str, int]:
     return {path.name: read_checkpoint(path)["global_step"] for path in folder.iterdir()}
 
 
-def test_a_disk_that_is_full_for_a_while_costs_nothing(small_disk: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert filled(small_disk, {"file": str(small_disk / "filler"), "full": 13, "free": 16}) == 0
+def test_a_disk_that_is_full_for_a_while_costs_nothing(small_disk: Disk, capfd: pytest.CaptureFixture[str]) -> None:
+    assert filled(small_disk, {"full": 13, "free": 16}) == 0
     told = capfd.readouterr().err
     assert "cannot write checkpoint" in told
     assert "trying again at the next one (1 of 3)" in told
-    assert whole(small_disk)["resume.ckpt"] == 3 * STEPS
-    rows = (small_disk / "tiny/version_0/metrics.csv").read_text().splitlines()
+    assert whole(small_disk.folder)["resume.ckpt"] == 3 * STEPS
+    rows = (small_disk.folder / "tiny/version_0/metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
 
 
 def test_a_disk_that_stays_full_ends_the_run_and_keeps_the_last_checkpoint(
-    small_disk: Path, capfd: pytest.CaptureFixture[str]
+    small_disk: Disk, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert filled(small_disk, {"file": str(small_disk / "filler"), "full": 13}) == 1
+    assert filled(small_disk, {"full": 13}) == 1
     told = capfd.readouterr().err
     assert "(2 of 3)" in told
-    assert "need 0." in told
-    assert "have 0.0 MB; the previous one is kept" in told
+    assert f"(disk full?): No space left on device; need 0.5 MB, have {small_disk.room}" in told
+    assert " MB; the previous one is kept" in told
     assert "(3 times in a row)" in told
     assert "Traceback" not in told
-    assert whole(small_disk) == {"resume.ckpt": 12, "best.ckpt": STEPS}
+    assert whole(small_disk.folder) == {"resume.ckpt": 12, "best.ckpt": STEPS}
 
 
-def test_reports_at_a_full_disk_are_whole_or_not_there(small_disk: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before_the_epochs_end = {"file": str(small_disk / "filler"), "full": 2 * STEPS - 1, "free": 2 * STEPS + 1}
-    assert filled(small_disk, before_the_epochs_end) == 0
+def test_reports_at_a_full_disk_are_whole_or_not_there(small_disk: Disk, capfd: pytest.CaptureFixture[str]) -> None:
+    assert filled(small_disk, {"full": 2 * STEPS - 1, "free": 2 * STEPS + 1}) == 0  # over the end of an epoch
     told = capfd.readouterr().err
     assert "metrics.csv" in told
-    run = small_disk / "tiny/version_0"
+    run = small_disk.folder / "tiny/version_0"
     rows = (run / "metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
     json.loads((run / "val/report.json").read_text())

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 
-from fer_lightning.callbacks.global_batch import BatchPlan, may_go_on
+from fer_lightning.callbacks.global_batch import BatchPlan, GlobalBatch, may_go_on
 from tests.helpers.cli import fit
 from tests.helpers.parts import Recorder, StoppedError
 
@@ -112,3 +116,34 @@ def test_a_schedule_of_accumulation_is_known(tmp_path: Path) -> None:
     stored = torch.load(tmp_path / "tiny/version_0/checkpoints/resume.ckpt", weights_only=True)["fer"]
     assert stored["accumulate"] == 2
     assert fit(tmp_path, *schedule, "--ckpt_path=last", epochs=3) == 0
+
+
+def counted(before: BatchPlan, now: BatchPlan, inside_epoch: bool) -> dict[str, dict[str, int]]:
+    """Return the counters of batches with which a run goes on whose checkpoint counts 6 in the epoch, 26 in all."""
+    trainer: Any = SimpleNamespace(
+        state=SimpleNamespace(fn="fit"), datamodule=SimpleNamespace(batch_size=now.batch), callbacks=[],
+        accumulate_grad_batches=now.accumulate, world_size=now.world, is_global_zero=False,
+    )  # fmt: skip
+    progress = {
+        "total": {"ready": 26, "started": 26, "processed": 26, "completed": 25},
+        "current": {"ready": 6, "started": 6, "processed": 6, "completed": 5},
+    }
+    epochs = {"current": {"ready": 3, "processed": 2 if inside_epoch else 3}}
+    loops = {"fit_loop": {"epoch_progress": epochs, "epoch_loop.batch_progress": progress}}
+    GlobalBatch().on_load_checkpoint(trainer, LightningModule(), {"epoch": 2, "fer": asdict(before), "loops": loops})
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("now", "ready"), [((1, 4, 2), 12), ((2, 2, 2), 12), ((4, 2, 1), 6), ((2, 1, 4), 24), ((1, 8, 1), 6)]
+)
+def test_batches_are_counted_again_for_the_same_samples_whoever_computes_them(
+    now: tuple[int, int, int], ready: int
+) -> None:
+    current = counted(BatchPlan(2, 4, 1), BatchPlan(*now), inside_epoch=True)["current"]
+    assert current == {"ready": ready, "started": ready, "processed": ready, "completed": ready - 1}
+
+
+def test_batches_of_epochs_that_are_done_stay_counted_as_they_were() -> None:
+    progress = counted(BatchPlan(1, 8, 1), BatchPlan(1, 8, 2), inside_epoch=False)
+    assert progress["total"] == {"ready": 26, "started": 26, "processed": 26, "completed": 25}

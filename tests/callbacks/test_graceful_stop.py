@@ -415,3 +415,11 @@ def test_a_dump_that_fails_does_not_hide_the_error(
 def test_a_non_finite_loss_leaves_no_dump(tmp_path: Path) -> None:
     assert fit(tmp_path, "--model.loss=tests.helpers.parts.NaNLoss", "--model.loss.after=13") == 1
     assert not (tmp_path / "tiny/version_0/checkpoints/dump.ckpt").exists()
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGUSR1), (signal.SIGUSR1, signal.SIGTERM)])
+def test_of_two_signals_the_larger_number_is_told_whichever_came_first(signals: tuple[int, int]) -> None:
+    stop = GracefulStop()
+    for signum in signals:
+        stop._handle(signum, None)
+    assert stop._request() == max(signals)

@@ -108,6 +108,7 @@ def test_a_schedule_says_from_which_epoch_on() -> None:
         ({"schedule": {-1: 2}}, "start at 0, got -1: 2"),
         ({"schedule": {1: -2}}, "start at 0, got 1: -2"),
         ({"schedule": {1: "all", 3: 2}}, "3: 2 would freeze again"),
+        ({"schedule": {0: 3, 2: 2}}, "2: 2 would freeze again"),
         ({"every": 1, "backbone_lr_factor": 0.0}, "backbone_lr_factor must be above 0 and at most 1, got 0"),
         ({"every": 1, "group_lr_decay": 1.5}, "group_lr_decay must be above 0 and at most 1, got 1.5"),
     ],
@@ -333,3 +334,14 @@ def test_shares_may_stand_in_one_place_only() -> None:
     rates = train(task, GradualUnfreezing(every=1), epochs=1).rates[0]
     assert rates == pytest.approx([0.1, 0.025, 0.1, 0.05])  # the model's own hold
     assert task.rates.layer_lr_decay == 0.5
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_norm_is_given_back_in_the_mode_that_it_had(training: bool) -> None:
+    task, callback = new_task(), GradualUnfreezing(every=1)
+    norm = task.classifier.backbone.get_submodule("layers.1").train(training)
+    callback._find_groups(task)
+    callback._apply(0)
+    norm.eval()
+    callback._apply(3)
+    assert norm.training is training

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from fer_lightning.data.files.decode import cropped, decode, decode_with_facts, inside
+from fer_lightning.data.files.decode import _webp_size, cropped, decode, decode_with_facts, inside
 from fer_lightning.errors import DataError
 from tests.helpers.images import (
     GREEN,
@@ -479,3 +479,17 @@ def test_a_root_that_is_a_link_is_no_link_out(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "root").symlink_to("real")
     assert inside(tmp_path / "root", tmp_path / "root" / "x.png")
+
+
+@pytest.mark.parametrize(("value", "is_fine"), [(65535, True), (65536, False)])
+def test_where_values_of_16_bits_end(value: int, is_fine: bool) -> None:
+    content = encode(Image.fromarray(np.array([[0, value]], np.int32)), "TIFF")
+    if is_fine:
+        assert decode(content).ravel().tolist() == [0, 255]
+    else:
+        assert "found 32-bit integers in 0..65536" in refusal(content)
+
+
+def test_the_size_of_an_extended_webp_has_three_bytes_a_side() -> None:
+    head = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + bytes.fromhex("010203 040506")
+    assert _webp_size(head) == (0x030201 + 1, 0x060504 + 1)

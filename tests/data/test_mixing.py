@@ -272,3 +272,13 @@ def test_votes_are_mixed_as_labels_are() -> None:
     assert torch.equal(mixed["soft_label"], plain["soft_label"])
     torch.testing.assert_close(mixed["votes"], plain["soft_label"] @ votes)  # the soft label says who is in it
     assert "votes" not in plain
+
+
+def test_labels_get_the_share_that_a_coarse_type_gives_the_pixels() -> None:
+    label = torch.arange(64) % 2
+    black_and_white = label.bfloat16()[:, None, None, None].expand(-1, 1, 4, 4).contiguous()
+    batch: Batch = {"image": black_and_white, "label": label, "index": label, "key": keys(64)}
+    mixed = BatchMix(mixup=1.0)(batch, 2)
+    black = label == 0
+    assert torch.equal(mixed["image"][black, 0, 0, 0].float(), mixed["soft_label"][black, 1])
+    assert len(set(mixed["soft_label"][black, 1].tolist())) > 10

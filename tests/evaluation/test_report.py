@@ -19,7 +19,12 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError, LabelError, NonFiniteError
 from fer_lightning.evaluation import report
-from fer_lightning.evaluation.plots import worst_mistakes_figure
+from fer_lightning.evaluation.plots import (
+    confusion_matrix_figure,
+    per_class_figure,
+    reliability_figure,
+    worst_mistakes_figure,
+)
 from fer_lightning.evaluation.report import (
     EvaluationResult,
     summarise,
@@ -28,10 +33,12 @@ from fer_lightning.evaluation.report import (
     write_predictions,
     write_report,
 )
+from fer_lightning.figures import figure_pixels
 from fer_lightning.metrics import EmotionMetrics
 from fer_lightning.types import prediction_columns
 
 NAMES = SEVEN.class_names
+IMAGES = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
 CONTEXT = {"split": "test", "seed": 3, "overlap_with_train": 12, "checkpoint": Path("runs/best.ckpt")}
 
 
@@ -60,8 +67,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluationResult]:
     folder = tmp_path_factory.mktemp("reports") / "new" / "folder"
     result, _ = draw()
-    images = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
-    write_report(folder, result, CONTEXT, files_of(60), "tiny", images)
+    write_report(folder, result, CONTEXT, files_of(60), "tiny", IMAGES)
     return folder, result
 
 
@@ -233,12 +239,27 @@ def test_predictions_that_are_not_numbers_are_not_written(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("stem", ["confusion_matrix", "per_class_scores", "reliability", "worst_mistakes"])
-def test_pictures_decode(written: tuple[Path, EvaluationResult], stem: str) -> None:
-    with Image.open(written[0] / f"{stem}.png") as image:
-        image.load()
-        assert image.format == "PNG"
-        assert min(image.size) > 300
+def test_pictures_show_the_numbers_of_the_predictions(written: tuple[Path, EvaluationResult]) -> None:
+    folder, result = written
+    preds, confidence = result.probs.argmax(axis=1), result.probs.max(axis=1)
+    matrix = sklearn_confusion_matrix(result.target, preds, labels=range(7))
+    wrong = sorted(np.flatnonzero(preds != result.target), key=lambda place: -confidence[place])[:24]
+    figures = {
+        "confusion_matrix": confusion_matrix_figure(matrix, NAMES, "tiny, test"),
+        "per_class_scores": per_class_figure(matrix, NAMES, "tiny, test"),
+        "reliability": reliability_figure(confidence, preds == result.target, "tiny, test"),
+        "worst_mistakes": worst_mistakes_figure(
+            IMAGES[result.index[wrong]],
+            [NAMES[label] for label in result.target[wrong]],
+            [NAMES[label] for label in preds[wrong]],
+            confidence[wrong].tolist(),
+            "tiny, test: most confident mistakes, true → predicted",
+        ),
+    }
+    for stem, figure in figures.items():
+        with Image.open(folder / f"{stem}.png") as picture:
+            assert picture.format == "PNG"
+            assert np.array_equal(np.asarray(picture.convert("RGB")), figure_pixels(figure)), stem
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:

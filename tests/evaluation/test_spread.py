@@ -109,3 +109,13 @@ def test_the_corrected_test_errs_as_often_as_it_says() -> None:
         corrected += careful < 0.05
     assert plain / trials > 0.09
     assert corrected / trials < 0.06
+
+
+def test_a_fold_counts_once_however_many_seeds_it_has() -> None:
+    values = {(0, 0): 0.5, (0, 1): 0.7, (0, 2): 0.6, (1, 0): 0.8, (2, 0): 0.7}
+    found = spread(values, folds=3)
+    assert found.mean == pytest.approx((0.6 + 0.8 + 0.7) / 3)
+    assert found.std == pytest.approx(np.std(list(values.values()), ddof=1))  # of the runs
+    error = math.sqrt((1 / 3 + 1 / 2) * np.var([0.6, 0.8, 0.7], ddof=1))
+    half = stats.t.ppf(0.975, 2) * error
+    assert (found.low, found.high) == pytest.approx((0.7 - half, 0.7 + half))

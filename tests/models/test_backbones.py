@@ -94,6 +94,13 @@ def test_real_names_build_and_run_on_small_faces(name: str, options: dict[str, A
         assert feature_width(network, channels, 48) == width  # runs it
 
 
+def test_a_network_of_one_size_takes_that_of_the_data_unless_told() -> None:
+    name = "vit_tiny_patch16_224"
+    assert feature_width(create_backbone(name, 1, image_size=48), 1, 48) == 192
+    assert feature_width(create_backbone(name, 1, image_size=48, img_size=64), 1, 64) == 192
+    assert feature_width(create_backbone("resnet10t", 1, image_size=48), 1, 64) == 512  # takes any, and no such option
+
+
 def test_vgg_lies_about_its_width_and_is_not_believed() -> None:
     network = create_backbone("vgg11", 1)
     assert network.num_features == 512

@@ -15,8 +15,9 @@ from fer_lightning.class_weights import log_prior
 from fer_lightning.data.table.samples import content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError
-from fer_lightning.evaluation.prior import best_tau, shifted
+from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
 from fer_lightning.evaluation.report import EvaluationResult, summarise, write_report
+from fer_lightning.runs.lineage import LINEAGE, Node, lineage_text
 from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
 from fer_lightning.studies.crossval.page import page_html, terminal_table
 from fer_lightning.studies.crossval.report import write_comparison
@@ -97,6 +98,17 @@ def test_a_run_is_read_back_from_its_folder(tmp_path: Path) -> None:
     assert len(run.taus["val"]) == 2
 
 
+@pytest.mark.parametrize(("ended", "expected"), [("2024-01-01T00:00:30+00:00", 30.0), ("", None)])
+def test_the_time_of_a_run_is_known_if_all_its_starts_say_when_they_ended(
+    tmp_path: Path, ended: str, expected: float | None
+) -> None:
+    evaluated(tmp_path, "val")
+    first = Node("0", "2024-01-01T00:00:00+00:00", "stopped", ended="2024-01-01T00:00:10+00:00", wall_s=10.0)
+    second = Node("1", "2024-01-01T00:00:10+00:00", "killed", ended=ended, wall_s=20.0)
+    (tmp_path / LINEAGE).write_text(lineage_text([first, second]))
+    assert read_run("plain", (0, 0), tmp_path).wall_s == expected
+
+
 def test_without_class_counts_nothing_is_tuned(tmp_path: Path) -> None:
     evaluated(tmp_path, "val")
     run = read_run("plain", (0, 0), tmp_path)
@@ -107,10 +119,17 @@ def test_without_class_counts_nothing_is_tuned(tmp_path: Path) -> None:
 def test_identical_images_choose_for_others_only(tmp_path: Path) -> None:
     evaluated(tmp_path, "val", **COUNTS)
     twins = content_digests(np.repeat(np.arange(70, dtype=np.uint8), 2)[:, None])
-    apart = read_run("plain", (0, 0), tmp_path)
-    together = read_run("plain", (0, 0), tmp_path, twins)
+    alone = content_digests(np.arange(140, dtype=np.uint8)[:, None])
+    saved = read_predictions(tmp_path / "val" / "predictions.csv", NAMES)
+    prior = log_prior(list(COUNTS["class_counts"]["train"].values()))
+    for digests in (twins, alone):
+        run = read_run("plain", (0, 0), tmp_path, digests)
+        moved, taus = cross_fitted(np.log(saved.probs.astype(np.float64)), saved.target, prior, digests)
+        assert run.taus["val"] == list(taus)
+        assert run.scores["val"][TUNED]["accuracy"] == pytest.approx((moved.argmax(1) == saved.target).mean(), abs=1e-5)
+    apart, together = read_run("plain", (0, 0), tmp_path), read_run("plain", (0, 0), tmp_path, twins)
     assert apart.scores["val"][TRAINED] == together.scores["val"][TRAINED]
-    assert set(together.scores["val"]) == {TRAINED, TUNED}
+    assert apart.scores["val"][TUNED] != together.scores["val"][TUNED]
 
 
 @pytest.mark.parametrize(

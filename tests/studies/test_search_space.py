@@ -73,6 +73,11 @@ def test_one_number_with_a_point_makes_a_range_of_floats(tmp_path: Path) -> None
         ("a: {choices: [3, 3]}", "a choice twice"),
         ("a.b: {choices: [1, 2]}\na: {b: {choices: [3, 4]}}", "'a.b' is there twice"),
         ("name: {choices: [a, b]}", "fer tune sets it itself"),
+        ("name.x: {choices: [a, b]}", "fer tune sets it itself"),
+        ("config: {y: {choices: [a, b]}}", "fer tune sets it itself"),
+        ("ckpt_path.z: {low: 0, high: 1}", "fer tune sets it itself"),
+        ("checkpoint.monitor: {choices: [a, b]}", "fer tune sets it itself"),
+        ("checkpoint.mode: {choices: [max, min]}", "fer tune sets it itself"),
         ("trainer.default_root_dir: {choices: [a, b]}", "fer tune sets it itself"),
     ],
 )
