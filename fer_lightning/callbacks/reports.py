@@ -24,7 +24,7 @@ from fer_lightning.callbacks.provenance import PACKAGES, command_line, hardware
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.plots import curves_figure
-from fer_lightning.evaluation.report import PICTURES, EvaluationResult, summarise, text_table, write_report
+from fer_lightning.evaluation.report import PICTURES, EvaluationResult, report_content, text_table, write_report
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.runs.checkpoint import BEST
@@ -149,7 +149,7 @@ class EvaluationReport(FollowsBest):
                     tag = f"{context['split']}/{name}"
                     logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
 
-        self._table = text_table(summarise(result, context))
+        self._table = text_table(report_content(result, context))
         table, shown = data.table, pictures if self.pictures else ()
         write_report(folder, result, context, table.files, _model_name(trainer), table.images, shown, show)
 

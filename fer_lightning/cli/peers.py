@@ -27,7 +27,7 @@ from torch.distributed import DistError, PrefixStore, TCPStore  # type: ignore[a
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.text import first_line
 
-__all__ = ["Peers", "check_world", "find_peers", "verdict"]
+__all__ = ["Peers", "check_world", "find_peers", "first_problem"]
 
 _PATIENCE_S = 1800.0  # what torch.distributed allows for founding a process group
 _ATTEMPT_S = 20.0  # Ctrl-C and SIGTERM are only heard between attempts
@@ -65,7 +65,7 @@ _NAMES: dict[type[ClusterEnvironment], str] = {
 }
 
 
-def verdict(statuses: list[dict[str, Any]]) -> tuple[int, str]:
+def first_problem(statuses: list[dict[str, Any]]) -> tuple[int, str]:
     """Return exit code and message of the first process that cannot begin, ``(0, "")`` if all can.
 
     A status, in the order of processes, has ``host``, ``error`` (empty if it can begin) and ``code``.
@@ -130,7 +130,7 @@ class Peers:
         for name in names if not json.loads(self._store.get(names[0]))["error"] else names[:1]:
             self._wait(name)
         arrived = [json.loads(self._store.get(name)) for name in names if self._store.check([name])]
-        found = verdict(arrived)
+        found = first_problem(arrived)
         self._store.set("verdict", str(found[0]))
         if found[0]:
             self._linger()

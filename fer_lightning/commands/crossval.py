@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from fer_lightning.commands.pass_on import OfFit, refuse_flags
 from fer_lightning.errors import ConfigError
-from fer_lightning.studies.crossval.options import Arm, Options
+from fer_lightning.studies.crossval.options import Arm, CrossvalOptions
 
 __all__ = ["crossval", "study_options"]
 
@@ -58,9 +58,9 @@ def crossval(
         0 if all runs are finished, 1 if some failed.
     """
     options = study_options(arms, folds, seeds, name, evaluate, config, of_fit)
-    from fer_lightning.studies.crossval.study import run_study  # here, because it imports torch and lightning
+    from fer_lightning.studies.crossval.study import run_comparison  # here, because it imports torch and lightning
 
-    return run_study(options)
+    return run_comparison(options)
 
 
 def study_options(
@@ -71,7 +71,7 @@ def study_options(
     evaluate: str,
     config: tuple[str, ...],
     of_fit: Sequence[str],
-) -> Options:
+) -> CrossvalOptions:
     """Return the arguments of :func:`crossval`; raise :class:`ConfigError` for what is wrong with them."""
     refuse_flags("crossval", of_fit, _OWN)
     if not arms:  # one config alone is an arm, too
@@ -90,7 +90,7 @@ def study_options(
         raise ConfigError(f"fer crossval: --folds must be at least 2, not {folds}")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"fer crossval: --name is the name of a folder, not '{name}'")
-    return Options(tuple(read), folds, _seeds(seeds), name, evaluate == "test", tuple(config), tuple(of_fit))
+    return CrossvalOptions(tuple(read), folds, _seeds(seeds), name, evaluate == "test", tuple(config), tuple(of_fit))
 
 
 def _arm(text: str) -> Arm:

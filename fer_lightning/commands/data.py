@@ -142,8 +142,7 @@ def convert(
     """
     from fer_lightning.commands.data_sets import checked_place, counts_text, opened
     from fer_lightning.data.detect import detect_datamodule
-    from fer_lightning.data.storage.convert import check_target
-    from fer_lightning.data.storage.convert import convert as convert_table
+    from fer_lightning.data.storage.convert import check_target, convert_table
 
     with opened("convert", path, of_data) as data:
         target = checked_place(out, data)
@@ -185,8 +184,7 @@ def balance(
     """
     from fer_lightning.commands.data_sets import checked_place, counts_text, opened
     from fer_lightning.data.sets.balanced import BalancedFER2013DataModule
-    from fer_lightning.data.storage.convert import check_target
-    from fer_lightning.data.storage.convert import convert as convert_table
+    from fer_lightning.data.storage.convert import check_target, convert_table
     from fer_lightning.data.table.synthesis import Recipe, synthesise, with_kinds
 
     with opened("balance", path, of_data) as data:

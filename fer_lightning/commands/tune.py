@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from fer_lightning.commands.pass_on import OfFit, refuse_flags
 from fer_lightning.errors import ConfigError, MissingExtraError
-from fer_lightning.studies.tune.options import Options, Pruner, Sampler
+from fer_lightning.studies.tune.options import Pruner, Sampler, TuneOptions
 
 __all__ = ["tune"]
 
@@ -65,12 +65,12 @@ def tune(
     for package, extra in (("optuna", "optuna"), ("sklearn", "scikit-learn")):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(f"fer tune needs {extra}: pip install 'fer_lightning[tune]'")
-    from fer_lightning.studies.tune.study import run_study  # here, because it imports torch, lightning and optuna
+    from fer_lightning.studies.tune.study import run_search  # here, because it imports torch, lightning and optuna
 
     refuse_flags("tune", of_fit, _OWN)
     direction = mode or ("min" if metric.endswith(("loss", "_ece")) else "max")
-    options = Options(space, trials, study, storage, metric, direction, sampler, pruner, warmup, seed, timeout)
-    return run_study(options, of_fit)
+    options = TuneOptions(space, trials, study, storage, metric, direction, sampler, pruner, warmup, seed, timeout)
+    return run_search(options, of_fit)
 
 
 def _check(metric: str, study: str | None, **numbers: int) -> None:

@@ -26,7 +26,7 @@ from fer_lightning.data.splitting.splits import check_splits
 from fer_lightning.data.table.images import is_in_memory
 from fer_lightning.data.table.samples import FOCUS, SamplesTable
 from fer_lightning.data.table.soft_labels import Role, declared, with_soft_labels
-from fer_lightning.data.table.summary import summarise
+from fer_lightning.data.table.summary import table_summary
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.types import Batch, Interpolation, Preprocessing
@@ -211,7 +211,7 @@ class EmotionDataModule(LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """Return what a report must say of the data: counts, fingerprints and shared images of the splits."""
-        summary = summarise(self.table)  # first: it reads the data
+        summary = table_summary(self.table)  # first: it reads the data
         return {"datamodule": type(self).__name__, **summary, **declared(self._votes, self.soft_label_files)}
 
     def prepare_data(self) -> None:

@@ -1,7 +1,7 @@
 """Writes the report of an evaluation: scores as JSON and text, tables as CSV, pictures as PNG.
 
-``summarise`` turns predictions into plain values, ``text_table`` shows them in a terminal, ``write_report`` fills a
-folder.
+``report_content`` turns predictions into plain values, ``text_table`` shows them in a terminal, ``write_report`` fills
+a folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
     "MISTAKES_SHOWN",
     "PICTURES",
     "EvaluationResult",
-    "summarise",
+    "report_content",
     "text_table",
     "worst_mistakes",
     "write_predictions",
@@ -132,7 +132,7 @@ def _check_probs(probs: NDArray[np.float32]) -> None:
         raise DataError(f"evaluation: probabilities of a sample sum to {probs[off[0]].sum():g}, expected 1; not logits")
 
 
-def summarise(result: EvaluationResult, context: Mapping[str, Any]) -> dict[str, Any]:
+def report_content(result: EvaluationResult, context: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of ``report.json``: plain values, scores to 6 significant digits, ``None`` for "n/a".
 
     Args:
@@ -204,7 +204,7 @@ def _number(value: float | None) -> str:
 
 
 def text_table(summary: Mapping[str, Any]) -> str:
-    """Return what :func:`summarise` returned as a table for the terminal, 80 columns at most, ASCII but for names."""
+    """Return the values of :func:`report_content` as a table of at most 80 columns; only names may be non-ASCII."""
 
     def score(value: float | None) -> str:
         return "n/a" if value is None else f"{value:.4f}"
@@ -312,7 +312,7 @@ def write_report(
     Args:
         folder: made if missing.
         result: the predictions.
-        context: see :func:`summarise`.
+        context: see :func:`report_content`.
         files: file of each row of the samples table.
         model: name of the model, for the table and the headlines.
         images: uint8 ``(rows of the samples table, C, H, W)``, for the most confident mistakes.
@@ -322,7 +322,7 @@ def write_report(
     Returns:
         Paths by stem: ``report`` (JSON), ``per_class`` and ``predictions`` (CSV), and the pictures (PNG).
     """
-    summary = summarise(result, context)
+    summary = report_content(result, context)
     names, matrix = result.class_names, result.matrix
     title = model if summary["split"] is None else f"{model}, {summary['split']}"
     figures: dict[str, Callable[[], Figure]] = {

@@ -17,7 +17,7 @@ from fer_lightning.preprocessing import prepare
 from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
 from fer_lightning.types import Preprocessing
 
-__all__ = ["Distillation", "Teacher", "Teachers", "convert", "distillation_loss"]
+__all__ = ["Distillation", "Teacher", "Teachers", "change_preprocessing", "distillation_loss"]
 
 _BEST = Path(CHECKPOINTS) / BEST  # in a run folder
 
@@ -46,7 +46,7 @@ def distillation_loss(logits: Tensor, probabilities: Tensor, temperature: float)
     return F.kl_div(student, probabilities, reduction="batchmean") * temperature**2
 
 
-def convert(images: Tensor, given: Preprocessing, wanted: Preprocessing) -> Tensor:
+def change_preprocessing(images: Tensor, given: Preprocessing, wanted: Preprocessing) -> Tensor:
     """Return images as another network expects them.
 
     Args:
@@ -111,7 +111,7 @@ class Teachers:
         total = torch.zeros((), device=images.device)
         for network, wanted, order in zip(self._networks, self._preprocessing, self._orders, strict=True):
             network.to(images.device)  # the trainer moves the student only
-            logits = network.logits(convert(images, given, wanted)).float()[:, order]
+            logits = network.logits(change_preprocessing(images, given, wanted)).float()[:, order]
             total = total + F.softmax(logits / temperature, dim=1)
         return total / len(self._networks)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fer_lightning.cli import peers
-from fer_lightning.cli.peers import Peers, find_peers, verdict
+from fer_lightning.cli.peers import Peers, find_peers, first_problem
 from fer_lightning.errors import CheckpointError, ConfigError
 from tests.helpers.processes import free_port, slurm
 
@@ -18,9 +18,9 @@ FINE = {"host": "a", "error": "", "code": 1}
 
 def test_the_first_process_with_an_error_is_the_one_that_is_told() -> None:
     wrong = {"host": "b", "error": "no such file", "code": 2}
-    assert verdict([FINE, FINE]) == (0, "")
-    assert verdict([wrong, wrong]) == (2, "no such file")
-    assert verdict([FINE, wrong, {**wrong, "error": "later"}]) == (2, "process 1 of 3, on b: no such file")
+    assert first_problem([FINE, FINE]) == (0, "")
+    assert first_problem([wrong, wrong]) == (2, "no such file")
+    assert first_problem([FINE, wrong, {**wrong, "error": "later"}]) == (2, "process 1 of 3, on b: no such file")
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ from fer_lightning.evaluation.report import EvaluationResult, write_report
 from fer_lightning.runs.lineage import Node, lineage_text
 from fer_lightning.studies.child_runs import ChildResult
 from fer_lightning.studies.crossval import study as crossval_study
-from fer_lightning.studies.crossval.options import Arm, Options
+from fer_lightning.studies.crossval.options import Arm, CrossvalOptions
 from tests.helpers.cli import TINY, fer, same_weights
 from tests.helpers.data import StripesDataModule
 
 
-def parse(arguments: list[str]) -> Options:
+def parse(arguments: list[str]) -> CrossvalOptions:
     """Read a command line of ``fer crossval``."""
     return study_options(**read_arguments("crossval", crossval, arguments))
 

@@ -30,10 +30,10 @@ from fer_lightning.studies.tune import results as tune_results
 from fer_lightning.studies.tune import study as tune_study
 from fer_lightning.studies.tune.config import Base, check_space, read_base
 from fer_lightning.studies.tune.plots import TrialRow
-from fer_lightning.studies.tune.results import best_first, short_name, trial_line
+from fer_lightning.studies.tune.results import best_first, short_key, trial_line
 from fer_lightning.studies.tune.search_space import load_space
 from fer_lightning.studies.tune.storage import open_storage, shown
-from fer_lightning.studies.tune.study import has_turn, is_abandoned, verdict
+from fer_lightning.studies.tune.study import has_turn, is_abandoned, trial_verdict
 from tests.helpers.cli import TINY, fer, same_weights
 from tests.helpers.fake_fit import LR, flags, score
 from tests.helpers.sets import write_set
@@ -379,7 +379,7 @@ def test_only_trials_of_dead_processes_are_taken_over() -> None:
 )
 def test_the_verdict_on_a_trial(code: int, stopped: bool, values: list[float], mode: str, expected: Any) -> None:
     history = [{"epoch": float(epoch), "m": value, "val_x": 0.0} for epoch, value in enumerate(values)]
-    given = verdict(ChildResult(Path(), code, history, stopped, "why" if code == 1 else ""), "m", mode)
+    given = trial_verdict(ChildResult(Path(), code, history, stopped, "why" if code == 1 else ""), "m", mode)
     assert (given.state, given.value, given.message) == expected
 
 
@@ -393,7 +393,7 @@ def test_the_best_trials_first() -> None:
 
 def test_names_are_as_short_as_they_can_be() -> None:
     space: dict[str, Any] = dict.fromkeys(["model.optimizer.init_args.lr", "model.head.lr", "data.batch_size"])
-    assert [short_name(key, space) for key in space] == ["optimizer.lr", "head.lr", "batch_size"]
+    assert [short_key(key, space) for key in space] == ["optimizer.lr", "head.lr", "batch_size"]
     row = TrialRow(3, "pruned", 0.5, 1, 2, {"a.b": '{"class_path": "x.SGD", "init_args": {"momentum": 0.9}}'})
     assert "b SGD(momentum=0.9)" in trial_line(row, "val_acc", dict.fromkeys(["a.b"]))  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.sets import arrow as arrow_module
 from fer_lightning.data.sets.arrow import ArrowDataModule, ArrowImages, read_description, scan_arrow
-from fer_lightning.data.storage.convert import convert
+from fer_lightning.data.storage.convert import convert_table
 from fer_lightning.data.storage.description import METADATA
 from fer_lightning.data.storage.encoding import Encoder, encoded_chunks
 from fer_lightning.data.storage.writers import ArrowSetWriter
@@ -38,14 +38,14 @@ def source() -> SamplesTable:
 @pytest.fixture(scope="module")
 def folder(source: SamplesTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("arrow") / "set"
-    convert(source, path, "arrow", encoding="png", description={"datamodule": "Stripes"})
+    convert_table(source, path, "arrow", encoding="png", description={"datamodule": "Stripes"})
     return path
 
 
 @pytest.fixture(scope="module")
 def parquet(source: SamplesTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("parquet") / "set.parquet"
-    convert(source, path, "parquet", encoding="png")
+    convert_table(source, path, "parquet", encoding="png")
     return path
 
 
@@ -57,7 +57,7 @@ def either(request: pytest.FixtureRequest, folder: Path, parquet: Path) -> Path:
 @pytest.fixture(scope="module")
 def trainable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trainable") / "set"
-    convert(stripes_table({"train": 84, "val": 28, "test": 28}), path, "arrow", encoding="png")
+    convert_table(stripes_table({"train": 84, "val": 28, "test": 28}), path, "arrow", encoding="png")
     return path
 
 
@@ -107,7 +107,7 @@ def test_hugging_face_datasets_open_the_folder(folder: Path, source: SamplesTabl
 
 
 def test_lossy_images_have_the_digests_of_what_is_read(tmp_path: Path, source: SamplesTable) -> None:
-    convert(source, tmp_path / "set", "arrow", encoding="jpeg", quality=60)
+    convert_table(source, tmp_path / "set", "arrow", encoding="jpeg", quality=60)
     table = scan_arrow(tmp_path / "set")
     read = table.images[np.arange(len(table))]
     assert np.array_equal(table.digests, content_digests(read))
@@ -287,7 +287,7 @@ def test_other_folders_are_told_apart(tmp_path: Path, source: SamplesTable) -> N
         ArrowDataModule(str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=f"found no {METADATA}"):
         ArrowDataModule(str(tmp_path))
-    convert(source, tmp_path / "f", "folders")
+    convert_table(source, tmp_path / "f", "folders")
     with pytest.raises(DataError, match="found one of format 'folders'"):
         ArrowDataModule(str(tmp_path / "f"))
 

@@ -15,7 +15,7 @@ from PIL import Image
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.sets.balanced import BalancedFER2013DataModule, injected_table
 from fer_lightning.data.sets.fer2013.fer2013 import scan_fer2013
-from fer_lightning.data.storage.convert import convert
+from fer_lightning.data.storage.convert import convert_table
 from fer_lightning.data.table.images import SubsetImages
 from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests
 from fer_lightning.data.table.synthesis import REPORT_RECIPE, Recipe, parent_rows
@@ -289,7 +289,7 @@ def test_votes_go_by_name(tmp_path: Path) -> None:
 
 def test_what_is_written_is_what_is_trained_on(root: Path, tmp_path: Path) -> None:
     online = balanced(root)
-    convert(balanced(root).table, tmp_path / "offline", "folders", encoding="png")
+    convert_table(balanced(root).table, tmp_path / "offline", "folders", encoding="png")
     with (tmp_path / "offline" / "manifest.csv").open(encoding="utf-8", newline="") as handle:
         written = list(csv.DictReader(handle))
     train = [line for line in written if line["split"] == "train"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer_lightning.data.detect import detect_datamodule
-from fer_lightning.data.storage.convert import Format, convert
+from fer_lightning.data.storage.convert import Format, convert_table
 from fer_lightning.errors import DataError
 from tests.helpers.data import stripes_table
 from tests.helpers.fer2013 import write_fer2013
@@ -60,7 +60,7 @@ def test_ck_plus(form: str, tmp_path: Path) -> None:
     ],
 )
 def test_converted_sets(form: Format, name: str, reader: str, root: str, tmp_path: Path) -> None:
-    convert(stripes_table({"train": 7, "val": 7}), tmp_path / name, form)
+    convert_table(stripes_table({"train": 7, "val": 7}), tmp_path / name, form)
     assert detect_datamodule(tmp_path / name) == (reader, tmp_path / root)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fer_lightning.data.splitting.focus_part import set_apart
 from fer_lightning.data.table.samples import FOCUS, SamplesTable, content_digests
-from fer_lightning.data.table.summary import summarise
+from fer_lightning.data.table.summary import table_summary
 from fer_lightning.errors import ConfigError, DataError
 from tests.helpers.data import StripesDataModule, pixels, stripes_table
 
@@ -31,7 +31,7 @@ def test_a_share_of_each_class_is_set_apart() -> None:
     assert set(changed.class_counts(FOCUS).values()) == {6}
     assert set(changed.class_counts("train").values()) == {24}
     assert changed.class_counts("val") == table().class_counts("val")
-    assert summarise(changed)["counts"][FOCUS] == 42
+    assert table_summary(changed)["counts"][FOCUS] == 42
 
 
 def test_the_part_is_the_same_whatever_the_order_of_the_rows() -> None:

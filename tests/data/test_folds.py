@@ -17,7 +17,7 @@ from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule
 from fer_lightning.data.sets.image_folder import ImageFolderDataModule
 from fer_lightning.data.sets.shards import ShardsDataModule
 from fer_lightning.data.splitting.folds import assign_folds, check_folds, fold_splits
-from fer_lightning.data.storage.convert import convert
+from fer_lightning.data.storage.convert import convert_table
 from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.data.table.synthesis import synthesise, with_kinds
 from fer_lightning.errors import ConfigError, DataError
@@ -229,8 +229,8 @@ def test_fer2013_is_validated_on_the_same_images_with_and_without_synthetic_ones
 
 def test_converted_sets_have_the_same_folds_and_shards_refuse(tmp_path: Path) -> None:
     table = stripes_table({"train": 42, "val": 14, "test": 14})
-    convert(table, tmp_path / "arrow", "arrow", encoding="png")
-    convert(table, tmp_path / "shards", "shards", encoding="png")
+    convert_table(table, tmp_path / "arrow", "arrow", encoding="png")
+    convert_table(table, tmp_path / "shards", "shards", encoding="png")
     arrow = ArrowDataModule(str(tmp_path / "arrow"), folds=3, fold=2, num_workers=0)
     arrow.setup("fit")
     assert arrow.table.fingerprint("val") == divided(table, 3)[2].fingerprint("val")

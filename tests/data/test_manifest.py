@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fer_lightning.data.files_datamodule import IMAGENET_MEAN
 from fer_lightning.data.sets.manifest import ManifestDataModule, list_manifest
 from fer_lightning.data.splitting.near_duplicates import near_duplicates
-from fer_lightning.data.storage.convert import convert
+from fer_lightning.data.storage.convert import convert_table
 from fer_lightning.data.storage.description import METADATA
 from fer_lightning.data.table.manifest_file import (
     COLUMNS,
@@ -192,7 +192,7 @@ class TestConverted:
 
     @pytest.fixture
     def root(self, table: SamplesTable, tmp_path: Path) -> Path:
-        convert(table, tmp_path / "set", "folders", encoding="png")
+        convert_table(table, tmp_path / "set", "folders", encoding="png")
         return tmp_path / "set" / "manifest.csv"
 
     def test_no_option_is_needed(self, table: SamplesTable, root: Path) -> None:

@@ -16,7 +16,7 @@ from fer_lightning.data.batches.transforms import SampleTransform
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.sets.shards import ShardsDataModule
 from fer_lightning.data.storage import convert as convert_module
-from fer_lightning.data.storage.convert import convert
+from fer_lightning.data.storage.convert import convert_table
 from fer_lightning.data.storage.description import METADATA
 from fer_lightning.data.storage.writers import INDEX, ShardSetWriter
 from fer_lightning.data.table.samples import SamplesTable
@@ -41,7 +41,7 @@ def source() -> SamplesTable:
 @pytest.fixture(scope="module")
 def folder(source: SamplesTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shards") / "set"
-    convert(source, path, "shards", encoding="png")
+    convert_table(source, path, "shards", encoding="png")
     return path
 
 
@@ -50,7 +50,7 @@ def trainable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trainable") / "set"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert_module, "ShardSetWriter", many_shards)
-        convert(stripes_table({"train": 84, "val": 28, "test": 28}), path, "shards", encoding="png")
+        convert_table(stripes_table({"train": 84, "val": 28, "test": 28}), path, "shards", encoding="png")
     assert len(list((path / "train").glob("*.bin"))) > 5
     return path
 
@@ -258,7 +258,7 @@ def test_the_transform_changes_training_images_only(trainable: Path, tmp_path: P
 def test_training_rows_are_laid_out_shuffled(tmp_path: Path) -> None:
     table = stripes_table({"train": 70})
     rows = np.argsort(table.labels, kind="stable")  # sorted by class, as folders give them
-    convert(table.select(rows), tmp_path / "set", "shards", encoding="png")
+    convert_table(table.select(rows), tmp_path / "set", "shards", encoding="png")
     batch = next(iter(ShardsDataModule(str(tmp_path / "set"), num_workers=0, batch_size=16).train_dataloader()))
     assert len(set(batch["label"].tolist())) >= 4
 
@@ -343,7 +343,7 @@ def test_a_shard_of_another_set_is_found(copy: Path, tmp_path: Path) -> None:
 
 
 def test_other_sets_are_told_apart(tmp_path: Path, source: SamplesTable) -> None:
-    convert(source, tmp_path / "f", "folders")
+    convert_table(source, tmp_path / "f", "folders")
     with pytest.raises(DataError, match="--to shards.*found one of format 'folders'"):
         ShardsDataModule(str(tmp_path / "f"))
     (tmp_path / "f" / METADATA).unlink()

@@ -27,7 +27,7 @@ from fer_lightning.evaluation.plots import (
 )
 from fer_lightning.evaluation.report import (
     EvaluationResult,
-    summarise,
+    report_content,
     text_table,
     worst_mistakes,
     write_predictions,
@@ -73,7 +73,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluationR
 
 def test_summary_has_the_scores_of_scikit_learn() -> None:
     result, _ = draw()
-    summary = summarise(result, CONTEXT)
+    summary = report_content(result, CONTEXT)
     target, preds = result.target, result.probs.argmax(axis=1)
     assert summary["n"] == 60
     assert summary["scheme"] == "fer7"
@@ -99,7 +99,7 @@ def test_summary_agrees_with_the_metric_of_the_training() -> None:
     result, logits = draw(seed=5)
     metric = EmotionMetrics(NAMES)
     metric.update(torch.from_numpy(logits), torch.from_numpy(result.target))
-    scores, summary = metric.compute(), summarise(result, {})
+    scores, summary = metric.compute(), report_content(result, {})
     pairs = {"acc": "accuracy", "balanced_acc": "balanced_accuracy", "f1_macro": "f1_macro", "ece": "ece"}
     for key, name in pairs.items():
         assert summary[name] == pytest.approx(scores[key].item(), rel=1e-5)
@@ -118,7 +118,7 @@ def test_context_is_kept_as_plain_values() -> None:
         "flag": True,
         "none": None,
     }
-    summary = summarise(draw()[0], context)
+    summary = report_content(draw()[0], context)
     assert summary["split"] == "val"
     assert summary["context"] == {
         "when": 1700000000.123456,
@@ -175,8 +175,8 @@ def test_report_folder_has_these_files_and_no_others(written: tuple[Path, Evalua
 def test_report_json_is_the_summary(written: tuple[Path, EvaluationResult]) -> None:
     folder, result = written
     text = (folder / "report.json").read_text(encoding="utf-8")
-    assert json.loads(text) == summarise(result, CONTEXT)
-    matrix = summarise(result, {})["confusion_matrix"]
+    assert json.loads(text) == report_content(result, CONTEXT)
+    matrix = report_content(result, {})["confusion_matrix"]
     assert f"    {json.dumps(matrix[0])},\n    {json.dumps(matrix[1])}" in text
 
 
@@ -195,7 +195,7 @@ def test_per_class_table_is_the_summary(written: tuple[Path, EvaluationResult]) 
     ]
     assert [row["class"] for row in rows] == list(NAMES)
     for row in rows:
-        expected = summarise(result, {})["per_class"][row["class"]]
+        expected = report_content(result, {})["per_class"][row["class"]]
         assert float(row["recall"]) == expected["recall"]
         assert [float(row["recall_low"]), float(row["recall_high"])] == expected["recall_ci95"]
         assert int(row["support"]) == expected["support"]
@@ -272,7 +272,7 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_text_table_shows_every_number_within_80_columns() -> None:
-    summary = summarise(draw(absent=1)[0], CONTEXT)
+    summary = report_content(draw(absent=1)[0], CONTEXT)
     table = text_table(summary)
     assert max(map(len, table.splitlines())) <= 80
     assert "test: 60 samples, 12 of them also in the training part" in table
@@ -287,7 +287,7 @@ def test_text_table_shows_every_number_within_80_columns() -> None:
 
 def test_text_table_of_long_names_and_large_counts_stays_narrow() -> None:
     names = ("a_very_long_name_of_a_class_that_somebody_gave_a_folder", "b")
-    summary = summarise(
+    summary = report_content(
         EvaluationResult(names, np.arange(2), np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)), {}
     )
     summary["per_class"]["b"]["support"] = 1_234_567

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from fer_lightning.data.storage.convert import convert
+from fer_lightning.data.storage.convert import convert_table
 from tests.helpers.data import stripes_table
 from tests.helpers.fer2013 import SIDE, csv_lines, fake_rows, write_fer2013
 from tests.helpers.folders import draw, write_folders, write_people
@@ -54,7 +54,7 @@ def write_set(stem: str, root: Path) -> list[str]:
         return [f"--data.root={write_people(root)}"]
     if stem in ("arrow", "shards"):
         table = stripes_table({"train": 28, "val": 14, "test": 14})
-        convert(table, root / stem, "arrow" if stem == "arrow" else "shards")
+        convert_table(table, root / stem, "arrow" if stem == "arrow" else "shards")
         return [f"--data.root={root / stem}"]
     if stem.startswith("fer2013"):
         return [f"--data.root={_write_photographs(root)}"]

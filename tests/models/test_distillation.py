@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.models.classifier import EmotionClassifier
-from fer_lightning.models.distillation import Distillation, Teachers, convert, distillation_loss
+from fer_lightning.models.distillation import Distillation, Teachers, change_preprocessing, distillation_loss
 from fer_lightning.types import Preprocessing
 from tests.helpers.cli import fer, fit, weights
 
@@ -89,14 +89,14 @@ def test_a_teacher_is_not_trained_and_not_copied() -> None:
 def test_images_are_converted_to_what_the_teacher_knows() -> None:
     plain = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     given, wanted = preprocessing(), preprocessing(12, 3, 0.3, 0.2)
-    found = convert((plain - 0.5) / 0.25, given, wanted)
+    found = change_preprocessing((plain - 0.5) / 0.25, given, wanted)
     resized = F.interpolate(plain, (12, 12), mode="bilinear", antialias=True, align_corners=False)
     torch.testing.assert_close(found, ((resized - 0.3) / 0.2).expand(-1, 3, -1, -1))
-    back = convert((plain.expand(-1, 3, -1, -1) - 0.3) / 0.2, preprocessing(8, 3, 0.3, 0.2), given)
+    back = change_preprocessing((plain.expand(-1, 3, -1, -1) - 0.3) / 0.2, preprocessing(8, 3, 0.3, 0.2), given)
     torch.testing.assert_close(back, (plain - 0.5) / 0.25)
     smaller = torch.rand(2, 1, 6, 6)
-    assert convert(smaller, given, given).shape == (2, 1, 8, 8)  # a batch of a smaller size
-    assert convert(plain, given, given) is plain
+    assert change_preprocessing(smaller, given, given).shape == (2, 1, 8, 8)  # a batch of a smaller size
+    assert change_preprocessing(plain, given, given) is plain
 
 
 def test_the_two_losses_are_mixed_by_weight() -> None:

@@ -16,7 +16,7 @@ from fer_lightning.data.table.samples import content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
-from fer_lightning.evaluation.report import EvaluationResult, summarise, write_report
+from fer_lightning.evaluation.report import EvaluationResult, report_content, write_report
 from fer_lightning.runs.lineage import LINEAGE, Node, lineage_text
 from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
 from fer_lightning.studies.crossval.page import page_html, terminal_table
@@ -83,8 +83,8 @@ def test_a_run_is_read_back_from_its_folder(tmp_path: Path) -> None:
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     run = read_run("plain", (1, 2), tmp_path)
-    assert run.scores["val"][TRAINED] == scores_of(summarise(val, {}))
-    assert run.scores["test"][TRAINED] == scores_of(summarise(test, {}))
+    assert run.scores["val"][TRAINED] == scores_of(report_content(val, {}))
+    assert run.scores["test"][TRAINED] == scores_of(report_content(test, {}))
     assert (run.epochs, run.best_epoch, run.monitor, run.precision) == (3, 4, "val_f1_macro", "bf16-mixed")
     assert run.images == 30 * 2 * 16 * 2  # steps, accumulation, batch, devices
     assert run.wall_s is None  # nothing tells
@@ -149,7 +149,7 @@ def test_a_damaged_run_is_named(tmp_path: Path, damage: Any, message: str) -> No
 
 
 def test_the_worst_class_is_the_one_that_is_known_and_lowest() -> None:
-    report = summarise(
+    report = report_content(
         EvaluationResult(NAMES, np.arange(4), np.array([0, 0, 1, 2]), np.eye(7, dtype=np.float32)[[0, 1, 1, 2]]), {}
     )
     scores = scores_of(report)

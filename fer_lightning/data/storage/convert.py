@@ -35,7 +35,7 @@ from fer_lightning.errors import ConfigError, DataError, FERError
 from fer_lightning.files import flush, part_beside, remove_stale_parts, write_atomically
 from fer_lightning.text import one_line, short_path
 
-__all__ = ["Format", "check_target", "convert"]
+__all__ = ["Format", "check_target", "convert_table"]
 
 Format = Literal["arrow", "shards", "folders", "parquet", "csv"]
 
@@ -43,7 +43,7 @@ _FILES: dict[str, str] = {"parquet": ".parquet", "csv": ".csv"}  # formats that 
 _MEASURED = 10_000  # training images that mean and deviation are taken from
 
 
-def convert(
+def convert_table(
     table: SamplesTable,
     out: Path,
     to: Format,

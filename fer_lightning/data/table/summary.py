@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from fer_lightning.data.table.bad_rows import reason_counts
 from fer_lightning.data.table.samples import FOCUS, SPLITS, SamplesTable
 
-__all__ = ["summarise"]
+__all__ = ["table_summary"]
 
 
-def summarise(table: SamplesTable) -> dict[str, Any]:
+def table_summary(table: SamplesTable) -> dict[str, Any]:
     """Return counts, fingerprints and shared images of the splits of a table, and what was left out of it."""
     present = [split for split in (*SPLITS, FOCUS) if len(table.rows(split))]
     return {

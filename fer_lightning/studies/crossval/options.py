@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Arm", "Options"]
+__all__ = ["Arm", "CrossvalOptions"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Options:
+class CrossvalOptions:
     """The arguments of :func:`fer_lightning.commands.crossval.crossval`; ``flags`` are those of ``fer fit``."""
 
     arms: tuple[Arm, ...]

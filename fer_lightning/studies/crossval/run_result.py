@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fer_lightning.class_weights import log_prior
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
-from fer_lightning.evaluation.report import EvaluationResult, summarise
+from fer_lightning.evaluation.report import EvaluationResult, report_content
 from fer_lightning.evaluation.spread import Key
 from fer_lightning.runs.lineage import Node
 from fer_lightning.runs.records import REPORT, Run
@@ -78,7 +78,7 @@ class RunResult:
 
 
 def scores_of(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the scores in a report (of :func:`.summarise`, or read back from ``report.json``), flat."""
+    """Return the scores in a report (of :func:`.report_content`, or read back from ``report.json``), flat."""
     recalls = {name: row["recall"] for name, row in report["per_class"].items()}
     known = [recall for recall in recalls.values() if recall is not None]
     worst: dict[str, float | None] = {"worst_recall": min(known) if known else None}
@@ -166,7 +166,7 @@ def _log(result: EvaluationResult) -> NDArray[np.float64]:
 
 def _rescored(result: EvaluationResult, log_probs: NDArray[np.float64]) -> dict[str, float | None]:
     probs = np.exp(log_probs).astype(np.float32)
-    return scores_of(summarise(EvaluationResult(result.class_names, result.index, result.target, probs), {}))
+    return scores_of(report_content(EvaluationResult(result.class_names, result.index, result.target, probs), {}))
 
 
 def _cost(run: Run, devices: int) -> dict[str, Any]:

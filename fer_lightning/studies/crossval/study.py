@@ -25,13 +25,13 @@ from fer_lightning.runs.folder import newest_run, run_folders
 from fer_lightning.runs.records import REPORT, Run
 from fer_lightning.studies.child_runs import fit_in_child
 from fer_lightning.studies.crossval.comparison import check_alike, compare
-from fer_lightning.studies.crossval.options import Arm, Options
+from fer_lightning.studies.crossval.options import Arm, CrossvalOptions
 from fer_lightning.studies.crossval.page import terminal_table
 from fer_lightning.studies.crossval.report import write_comparison
 from fer_lightning.studies.crossval.run_result import TRAINED, RunResult, read_run
 from fer_lightning.studies.rehearsal import config_values, rehearsed
 
-__all__ = ["Facts", "check_facts", "run_study"]
+__all__ = ["Facts", "check_facts", "run_comparison"]
 
 STUDY = "study.json"
 _SCHEMA = 1
@@ -65,7 +65,7 @@ class _Progress:
     first: dict[int, RunResult] = field(default_factory=dict)
 
 
-def run_study(options: Options) -> int:
+def run_comparison(options: CrossvalOptions) -> int:
     """Run what a comparison lacks, and write the report; return 0 if all runs are finished, 1 if some failed.
 
     Raises:
@@ -91,7 +91,7 @@ def run_study(options: Options) -> int:
     return 1 if progress.missing else 0
 
 
-def _plan(options: Options) -> str:
+def _plan(options: CrossvalOptions) -> str:
     parts = [f"{len(options.arms)} arms"] if len(options.arms) > 1 else []
     parts += [] if options.folds is None else [f"{options.folds} folds"]
     parts.append(f"{len(options.seeds)} seeds" if len(options.seeds) > 1 else "1 seed")
@@ -99,7 +99,7 @@ def _plan(options: Options) -> str:
     return f"{' x '.join(parts)}: {total} run{'s' if total > 1 else ''}"
 
 
-def _look_at(arm: Arm, options: Options) -> Facts:
+def _look_at(arm: Arm, options: CrossvalOptions) -> Facts:
     """Parse and instantiate an arm and read its data."""
     arguments = [*options.arguments(arm), *_fold_flags(options.folds, 0)]
     try:
@@ -170,7 +170,7 @@ def _check_study(folder: Path, facts: dict[str, Facts]) -> None:
     write_atomically(path, json_text({"schema": _SCHEMA, "arms": {**stored, **arms}}))
 
 
-def _run_all(options: Options, folder: Path, facts: dict[str, Facts], progress: _Progress) -> None:
+def _run_all(options: CrossvalOptions, folder: Path, facts: dict[str, Facts], progress: _Progress) -> None:
     """Run all arms with one fold and seed before the next, so that a study that stops early can be compared."""
     keys = [(fold, seed) for fold in range(options.folds or 1) for seed in options.seeds]
     total = len(keys) * len(options.arms)
@@ -195,7 +195,7 @@ def _run_all(options: Options, folder: Path, facts: dict[str, Facts], progress: 
         raise DataError(f"{folder}: every run failed; what they said is in fit.log beside each of them")
 
 
-def _run(options: Options, folder: Path, arm: Arm, key: Key, facts: Facts, label: str) -> RunResult | None:
+def _run(options: CrossvalOptions, folder: Path, arm: Arm, key: Key, facts: Facts, label: str) -> RunResult | None:
     """Return one run, which is trained and tested if it is not finished; ``None`` if it failed."""
     name = f"seed{key[1]}" if options.folds is None else f"fold{key[0]}_seed{key[1]}"
     root = folder / arm.name

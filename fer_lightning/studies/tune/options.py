@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Options", "Pruner", "Sampler"]
+__all__ = ["Pruner", "Sampler", "TuneOptions"]
 
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["median", "hyperband", "none"]
 
 
 @dataclass(frozen=True)
-class Options:
+class TuneOptions:
     """The options of :func:`fer_lightning.commands.tune.tune`, beside those of ``fer fit``."""
 
     space: Path

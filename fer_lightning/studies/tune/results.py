@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.studies.tune.config import best_config
-from fer_lightning.studies.tune.options import Options
+from fer_lightning.studies.tune.options import TuneOptions
 from fer_lightning.studies.tune.plots import TrialRow, history_figure, importance_figure, slice_figure
 from fer_lightning.studies.tune.search_space import SearchSpace, tidy
 from fer_lightning.studies.tune.storage import shown
@@ -89,11 +89,11 @@ def trial_line(row: TrialRow, metric: str, space: SearchSpace) -> str:
     """Return the line that is printed when a trial has ended."""
     value = "" if row.value is None else f"{metric} {row.value:.4f} in epoch {row.best_epoch}"
     end = {"failed": f"failed: {row.message}", "pruned": f"pruned after {row.epochs} epochs"}.get(row.state, "")
-    settings = ", ".join(f"{short_name(key, space)} {_short(row.params.get(key))}" for key in space)
+    settings = ", ".join(f"{short_key(key, space)} {_short(row.params.get(key))}" for key in space)
     return "  ".join(part for part in (f"trial {row.number}", value, end, settings, f"{row.minutes:.1f} min") if part)
 
 
-def short_name(key: str, space: SearchSpace) -> str:
+def short_key(key: str, space: SearchSpace) -> str:
     """Return the shortest end of a key that no other key of the space has."""
     parts = [part for part in key.split(".") if part != "init_args"]
     others = [[part for part in other.split(".") if part != "init_args"] for other in space if other != key]
@@ -121,7 +121,7 @@ class Results:
     """Writes the results of a study into its folder."""
 
     def __init__(
-        self, study: optuna.Study, space: SearchSpace, of_fit: Sequence[str], options: Options, folder: Path
+        self, study: optuna.Study, space: SearchSpace, of_fit: Sequence[str], options: TuneOptions, folder: Path
     ) -> None:
         self.study = study
         self.space = space
@@ -196,7 +196,7 @@ class Results:
 
     def _draw(self, rows: Sequence[TrialRow], importance: dict[str, float]) -> None:
         options, name = self.options, self.study.study_name
-        labels = {key: short_name(key, self.space) for key in self.space}
+        labels = {key: short_key(key, self.space) for key in self.space}
         logs = {labels[key] for key, parameter in self.space.items() if parameter.log}
         named = [replace(row, params=self._shown(row.params, labels)) for row in rows]
         if not any(row.value is not None for row in named):
@@ -220,7 +220,7 @@ class Results:
     def table(self, count: int = 5) -> str:
         """Return the best trials as text, with the paths of the results."""
         ranked = best_first(rows_of(self.study), self.options.mode)[:count]
-        labels = [short_name(key, self.space) for key in self.space]
+        labels = [short_key(key, self.space) for key in self.space]
         lines = [("trial", self.options.metric, "epoch", *labels)]
         for row in ranked:
             value = "" if row.value is None else f"{row.value:.4f}"

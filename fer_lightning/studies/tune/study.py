@@ -27,13 +27,13 @@ from fer_lightning.runs.lock import Holder, lock_run_folder
 from fer_lightning.runs.records import History, Run
 from fer_lightning.studies.child_runs import ChildResult, fit_in_child
 from fer_lightning.studies.tune.config import Base, check_metric, check_space, read_base
-from fer_lightning.studies.tune.options import Options
+from fer_lightning.studies.tune.options import TuneOptions
 from fer_lightning.studies.tune.results import Results, counted, rows_of, trial_line
 from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags, load_space
 from fer_lightning.studies.tune.storage import identify, open_storage
 from fer_lightning.text import folded
 
-__all__ = ["Verdict", "has_turn", "is_abandoned", "run_study", "verdict"]
+__all__ = ["Verdict", "has_turn", "is_abandoned", "run_search", "trial_verdict"]
 
 OWNER, RUN, MESSAGE, SECONDS, SURPLUS = "owner", "run", "message", "seconds", "surplus"
 """What a trial's user attributes say: the process that trains it, its run folder, why it failed, how long it took, and
@@ -56,7 +56,7 @@ class Verdict:
     message: str
 
 
-def verdict(result: ChildResult, metric: str, mode: str) -> Verdict:
+def trial_verdict(result: ChildResult, metric: str, mode: str) -> Verdict:
     """Judge a trial by how its run ended."""
     values = [row[metric] for row in result.history if math.isfinite(row.get(metric, math.nan))]
     best = (max(values) if mode == "max" else min(values)) if values else None
@@ -90,7 +90,7 @@ def is_abandoned(trial: FrozenTrial, now: datetime) -> bool:
     return Holder(**owner).is_gone
 
 
-def run_study(options: Options, of_fit: Sequence[str]) -> int:
+def run_search(options: TuneOptions, of_fit: Sequence[str]) -> int:
     """Run or resume a study; see :func:`fer_lightning.commands.tune.tune`."""
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(logging.ERROR)
@@ -127,7 +127,7 @@ def _storage_errors(where: str | None) -> Iterator[None]:
         raise FERError(f"the storage {where or 'of the study'} does not answer: {reason}") from error
 
 
-def _pruner(options: Options, epochs: int) -> optuna.pruners.BasePruner:
+def _pruner(options: TuneOptions, epochs: int) -> optuna.pruners.BasePruner:
     if options.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(max(1, options.warmup), epochs or "auto", 3)
     if options.pruner == "median":
@@ -145,7 +145,7 @@ class _StudyRun:
     """This process's part in a study."""
 
     def __init__(
-        self, study: optuna.Study, space: SearchSpace, base: Base, options: Options, of_fit: list[str], folder: Path
+        self, study: optuna.Study, space: SearchSpace, base: Base, options: TuneOptions, of_fit: list[str], folder: Path
     ) -> None:
         self.study = study
         self.space = space
@@ -281,7 +281,7 @@ class _StudyRun:
         return sum(trial.number < number for trial in counted(self._trials()))
 
     def _tell(self, trial: Trial, result: ChildResult) -> None:
-        outcome = verdict(result, self.options.metric, self.options.mode)
+        outcome = trial_verdict(result, self.options.metric, self.options.mode)
         if outcome.message:
             trial.set_user_attr(MESSAGE, outcome.message)
         trial.set_user_attr(RUN, str(result.folder))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fer_lightning.data.sets.fer2013.fer2013 import UsageSplits, scan_fer2013
 from fer_lightning.data.storage import convert as convert_module
-from fer_lightning.data.storage.convert import Format, check_target, convert
+from fer_lightning.data.storage.convert import Format, check_target, convert_table
 from fer_lightning.data.storage.description import METADATA
 from fer_lightning.data.storage.encoding import Encoder
 from fer_lightning.data.table.images import ImageArray
@@ -80,7 +80,7 @@ def watched_table(images: ImageArray) -> SamplesTable:
 
 def test_folders_hold_every_image_under_its_class_and_a_manifest(tmp_path: Path) -> None:
     table = small_table(soft=True)
-    summary = convert(table, tmp_path / "f", "folders", encoding="png")
+    summary = convert_table(table, tmp_path / "f", "folders", encoding="png")
     manifest = read_manifest(tmp_path / "f" / "manifest.csv")
     paths = manifest.columns["path"].tolist()
     assert paths[0] == "train/angry/000000.png"
@@ -100,7 +100,7 @@ def test_folders_hold_every_image_under_its_class_and_a_manifest(tmp_path: Path)
 
 def test_a_csv_is_read_back_as_fer2013(tmp_path: Path) -> None:
     table = small_table()
-    summary = convert(table, tmp_path / "c.csv", "csv", size=48)
+    summary = convert_table(table, tmp_path / "c.csv", "csv", size=48)
     read = scan_fer2013(tmp_path / "c.csv", cache_dir=tmp_path / "cache")
     assert (summary["images"], summary["left_out"]) == (37, 5)
     assert read.splits.tolist() == [split for split in table.splits.tolist() if split]
@@ -111,7 +111,7 @@ def test_a_csv_is_read_back_as_fer2013(tmp_path: Path) -> None:
 def test_a_csv_of_48_pixels_keeps_them_all(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (14, 1, 48, 48)).astype(np.uint8)
     table = replace(stripes_table({"train": 14}), images=images, digests=content_digests(images))
-    convert(table, tmp_path / "c.csv", "csv")
+    convert_table(table, tmp_path / "c.csv", "csv")
     read = scan_fer2013(tmp_path / "c.csv", UsageSplits(val="none", test="none"), cache_dir=tmp_path / "cache")
     assert (read.images[np.arange(14)] == images).all()
 
@@ -125,7 +125,7 @@ def test_a_destination_in_use_is_left_alone(to: Format, tmp_path: Path) -> None:
         out.mkdir()
         (out / "mine").write_text("mine")
     with pytest.raises(ConfigError, match="exists") as caught:
-        convert(small_table(), out, to)
+        convert_table(small_table(), out, to)
     assert caught.value.exit_code == 2
     assert (out if out.is_file() else out / "mine").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
@@ -134,7 +134,7 @@ def test_a_destination_in_use_is_left_alone(to: Format, tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", ["arrow", "shards", "folders"])
 def test_an_empty_folder_is_a_fine_destination(to: Format, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    convert(small_table(), tmp_path / "out", to)
+    convert_table(small_table(), tmp_path / "out", to)
     assert (tmp_path / "out" / METADATA).exists()
 
 
@@ -143,7 +143,7 @@ def test_an_empty_folder_is_a_fine_destination(to: Format, tmp_path: Path) -> No
 def test_nothing_is_left_of_a_conversion_that_did_not_end(to: Format, error: BaseException, tmp_path: Path) -> None:
     table = watched_table(Watched(600, 8, fail_at=599, error=error))
     with pytest.raises(type(error)):
-        convert(table, tmp_path / "sub" / NAMES[to], to)
+        convert_table(table, tmp_path / "sub" / NAMES[to], to)
     assert list((tmp_path / "sub").iterdir()) == []
 
 
@@ -188,7 +188,7 @@ def test_what_killed_conversions_left_is_removed_after_a_day(to: Format, tmp_pat
         killed(tmp_path / f".{out.name}.mine.{code}.part", 25).name,  # of another destination
         killed(tmp_path / f".{out.name}.mine.part", 25).name,
     ]
-    convert(small_table(), out, to)
+    convert_table(small_table(), out, to)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, out.name])
 
 
@@ -198,27 +198,27 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(convert_module, "describe_files", full)
     with pytest.raises(FERError, match=r"out: cannot be written \(No space left on device\)"):
-        convert(small_table(), tmp_path / "out", "folders")
+        convert_table(small_table(), tmp_path / "out", "folders")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("to", NAMES)
 def test_images_are_read_in_chunks(to: Format, tmp_path: Path) -> None:
     images = Watched(600, 8)
-    convert(watched_table(images), tmp_path / NAMES[to], to)
+    convert_table(watched_table(images), tmp_path / NAMES[to], to)
     assert images.largest == 512
 
 
 def test_chunks_of_large_images_are_smaller(tmp_path: Path) -> None:
     images = Watched(20, 1024)
-    convert(watched_table(images), tmp_path / "out", "folders")
+    convert_table(watched_table(images), tmp_path / "out", "folders")
     assert images.largest == 16  # of one mebibyte each
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "webp"])
 def test_lossy_digests_are_those_of_what_is_read_back(encoding: Any, tmp_path: Path) -> None:
     table = small_table()
-    summary = convert(table, tmp_path / "f", "folders", encoding=encoding, quality=80)
+    summary = convert_table(table, tmp_path / "f", "folders", encoding=encoding, quality=80)
     manifest = read_manifest(tmp_path / "f" / "manifest.csv")
     with Image.open(tmp_path / "f" / str(manifest.columns["path"][0])) as image:
         read = np.asarray(image.convert("L"))
@@ -228,7 +228,7 @@ def test_lossy_digests_are_those_of_what_is_read_back(encoding: Any, tmp_path: P
 
 
 def test_size_and_channels_can_be_changed(tmp_path: Path) -> None:
-    convert(small_table(), tmp_path / "f", "folders", size=24, channels=3, encoding="png")
+    convert_table(small_table(), tmp_path / "f", "folders", size=24, channels=3, encoding="png")
     with Image.open(tmp_path / "f" / "train" / "angry" / "000000.png") as image:
         assert (image.size, image.mode) == ((24, 24), "RGB")
     stored = json.loads((tmp_path / "f" / METADATA).read_text())
@@ -237,7 +237,7 @@ def test_size_and_channels_can_be_changed(tmp_path: Path) -> None:
 
 def test_the_description_says_what_is_in_the_set(tmp_path: Path) -> None:
     table = small_table()
-    convert(table, tmp_path / "f", "folders", encoding="png", description={"datamodule": "Stripes"})
+    convert_table(table, tmp_path / "f", "folders", encoding="png", description={"datamodule": "Stripes"})
     stored = json.loads((tmp_path / "f" / METADATA).read_text())
     train = table.images[table.rows("train")] / 255
     assert stored["mean"] == pytest.approx([train.mean()], abs=1e-5)
@@ -263,14 +263,14 @@ def test_the_description_says_what_is_in_the_set(tmp_path: Path) -> None:
 )
 def test_bad_arguments_are_named(to: Any, out: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        convert(small_table(), tmp_path / out, to, **options)
+        convert_table(small_table(), tmp_path / out, to, **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_eight_classes_do_not_fit_into_the_pixel_form(tmp_path: Path) -> None:
     table = replace(small_table(), class_names=EIGHT.class_names)
     with pytest.raises(ConfigError, match="knows the classes angry"):
-        convert(table, tmp_path / "x.csv", "csv")
+        convert_table(table, tmp_path / "x.csv", "csv")
 
 
 @pytest.mark.parametrize("to", LARGE)
@@ -280,19 +280,19 @@ def test_a_missing_package_is_told_with_what_to_install(
     for name in ("pyarrow", "litdata.streaming"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match=r"pip install 'fer_lightning\[large\]'"):
-        convert(small_table(), tmp_path / NAMES[to], to)
+        convert_table(small_table(), tmp_path / NAMES[to], to)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_column_may_not_take_the_name_of_ours(tmp_path: Path) -> None:
     table = replace(small_table(), columns={"digest": np.zeros(42)})
     with pytest.raises(DataError, match="may not be called 'digest'"):
-        convert(table, tmp_path / "a", "arrow")
+        convert_table(table, tmp_path / "a", "arrow")
 
 
 def test_an_empty_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to convert"):
-        convert(small_table().select(np.empty(0, np.int64)), tmp_path / "a", "arrow")
+        convert_table(small_table().select(np.empty(0, np.int64)), tmp_path / "a", "arrow")
 
 
 def test_png_keeps_every_pixel_of_colour() -> None:

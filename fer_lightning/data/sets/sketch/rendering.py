@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fer_lightning.data.sets.sketch.actions import Dice
 from fer_lightning.preprocessing import LUMA
 
-__all__ = ["RGB", "Points", "Shot", "Stroke", "blob", "curve", "fill", "line", "mix", "render", "sample_shot"]
+__all__ = ["RGB", "Points", "Shot", "Stroke", "blob", "curve", "fill", "line", "mix", "render_face", "sample_shot"]
 
 Points = NDArray[np.float64]
 RGB = tuple[float, float, float]
@@ -190,7 +190,7 @@ def _light(points: Points, soft: Sequence[Stroke], shot: Shot, gray: bool) -> ND
     return np.asarray(shade * (slope if gray else slope[..., None]), np.float32)
 
 
-def render(
+def render_face(
     strokes: Sequence[Stroke],
     soft: Sequence[Stroke],
     palette: Mapping[str, RGB],

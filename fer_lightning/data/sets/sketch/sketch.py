@@ -18,7 +18,7 @@ from fer_lightning.data.sets.sketch.actions import Dice, sample_actions
 from fer_lightning.data.sets.sketch.features import feature_strokes, occluder_strokes, soft_strokes
 from fer_lightning.data.sets.sketch.head import back_strokes, front_strokes, head_strokes
 from fer_lightning.data.sets.sketch.person import sample_person
-from fer_lightning.data.sets.sketch.rendering import render, sample_shot
+from fer_lightning.data.sets.sketch.rendering import render_face, sample_shot
 from fer_lightning.data.table.samples import SPLITS, SamplesTable, content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, LabelError
@@ -66,7 +66,7 @@ def draw_face(
         *front_strokes(person, dice),
         *(occluder_strokes(dice) if dice.chance(_OCCLUDED * difficulty) else []),
     ]
-    picture = render(strokes, soft_strokes(person, actions), person.palette, shot, size, channels, rng)
+    picture = render_face(strokes, soft_strokes(person, actions), person.palette, shot, size, channels, rng)
     glasses = "yes" if person.glasses else "no"
     return picture, {"skin_tone": person.skin_tone, "age_group": person.age_group, "glasses": glasses}
 
