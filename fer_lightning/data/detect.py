@@ -11,18 +11,19 @@ from fer_lightning.data.sets.affectnet.affectnet import is_affectnet
 from fer_lightning.data.sets.ck_plus import is_ck_plus
 from fer_lightning.data.sets.fer2013.fer2013_csv import has_fer2013_header
 from fer_lightning.data.sets.fer2013.fer2013_folder import top_folders
-from fer_lightning.data.sets.image_folder import SPLIT_NAMES
+from fer_lightning.data.sets.image_folder import class_folders
+from fer_lightning.data.sets.labels.tables import has_labels, tables_to_read
 from fer_lightning.data.sets.raf_db import is_raf_db
 from fer_lightning.data.storage.description import METADATA, read_metadata
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.manifest_file import has_manifest_header
+from fer_lightning.data.table.manifest_file import has_label_columns
 from fer_lightning.emotions import EIGHT, SYNONYMS
 from fer_lightning.errors import DataError
 from fer_lightning.text import one_line, short_path
 
 __all__ = ["detect_datamodule"]
 
-_TABLES = (".csv", ".tsv", ".parquet")
+_TABLES = (".csv", ".tsv", ".jsonl", ".json")
 _STORED = {"arrow": "ArrowDataModule", "shards": "ShardsDataModule", "folders": "ManifestDataModule"}
 _UNPACKING = ("ImageFolderDataModule", "AffectNetDataModule", "RAFDBDataModule", "CKPlusDataModule")
 
@@ -51,8 +52,8 @@ def _detect_folder(folder: Path) -> tuple[str, Path]:
         return _STORED[stored.format], folder / "manifest.csv" if stored.format == "folders" else folder
     if any(has_fer2013_header(table) for table in sorted(folder.glob("*.csv"))) or _has_usage_names(folder):
         return "FER2013DataModule", folder
-    manifest = _manifest_in(folder)
-    if manifest is not None:
+    manifest = folder / "manifest.csv"
+    if has_label_columns(manifest):
         return "ManifestDataModule", manifest
     for name, matches in (
         ("AffectNetDataModule", is_affectnet),
@@ -61,6 +62,9 @@ def _detect_folder(folder: Path) -> tuple[str, Path]:
     ):
         if matches(folder):
             return name, folder
+    if not _has_class_folders(folder) and has_labels(folder):
+        tables = tables_to_read(folder)
+        return "ManifestDataModule", tables[0] if len(tables) == 1 and tables[0].parent == folder else folder
     return "ImageFolderDataModule", folder
 
 
@@ -71,29 +75,22 @@ def _detect_archive(path: Path) -> tuple[str, Path]:
 
 def _detect_table(path: Path) -> str:
     if path.suffix.lower() == ".parquet":
-        return "ManifestDataModule" if has_manifest_header(path) else "ArrowDataModule"
+        return "ManifestDataModule" if has_label_columns(path) else "ArrowDataModule"
     if has_fer2013_header(path):
         return "FER2013DataModule"
-    if has_manifest_header(path):
+    if path.suffix.lower() in _TABLES or has_label_columns(path):
         return "ManifestDataModule"
     expected = "a folder, an archive (.zip, .tar), or a table with the columns emotion, pixels, Usage or path, label"
     raise DataError(one_line(f"{short_path(path)}: not a data set that is known; expected {expected}"))
 
 
-def _manifest_in(folder: Path) -> Path | None:
-    """Return the manifest of a folder, a DataError for several; ``manifest.csv`` goes before class folders."""
-    entries = sorted(folder.iterdir())
-    tables = [path for path in entries if path.suffix.lower() in _TABLES and has_manifest_header(path)]
-    for table in tables:
-        if table.stem.lower() == "manifest":
-            return table
-    known = {*EIGHT.class_names, *SYNONYMS, *SPLIT_NAMES}
-    if not tables or any(path.name.lower() in known and path.is_dir() for path in entries):
-        return None
-    if len(tables) > 1:
-        names = ", ".join(path.name for path in tables)
-        raise DataError(one_line(f"{short_path(folder)} holds several manifests ({names}): name one of them"))
-    return tables[0]
+def _has_class_folders(folder: Path) -> bool:
+    """Tell whether a folder holds folders named after expressions or their codes, under folders for splits or not."""
+    try:
+        names = {top.name.strip().lower() for _, top in class_folders(folder)}
+    except DataError:
+        return False
+    return any(name in EIGHT.class_names or name in SYNONYMS or name.isdecimal() for name in names)
 
 
 def _has_usage_names(root: Path) -> bool:

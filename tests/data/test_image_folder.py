@@ -13,8 +13,9 @@ import torch
 
 from fer_lightning.data.batches.dataset import spare_cores
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.files.tree import walk_images
 from fer_lightning.data.files_datamodule import FilesDataModule
-from fer_lightning.data.sets.image_folder import ImageFolderDataModule, class_folders, list_image_folder, walk_images
+from fer_lightning.data.sets.image_folder import ImageFolderDataModule, class_folders, list_image_folder
 from fer_lightning.data.splitting.near_duplicates import near_duplicates
 from fer_lightning.data.table.samples import SPLITS
 from fer_lightning.emotions import EIGHT, SEVEN

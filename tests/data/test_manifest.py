@@ -13,10 +13,10 @@ from fer_lightning.data.sets.manifest import ManifestDataModule, list_manifest
 from fer_lightning.data.splitting.near_duplicates import near_duplicates
 from fer_lightning.data.storage.convert import convert_table
 from fer_lightning.data.storage.description import METADATA
+from fer_lightning.data.table.label_columns import COLUMNS
 from fer_lightning.data.table.manifest_file import (
-    COLUMNS,
     ManifestFile,
-    has_manifest_header,
+    has_label_columns,
     manifest_text,
     read_manifest,
     rows_to_keep,
@@ -88,7 +88,7 @@ def test_parquet_holds_the_same(tmp_path: Path) -> None:
     assert manifest.columns["subject"].tolist() == ["x", ""]
     assert np.array_equal(manifest.numbers("valence"), [0.5, np.nan], equal_nan=True)
     assert manifest.place(1).endswith("set.parquet, row 2")
-    assert has_manifest_header(tmp_path / "set.parquet")
+    assert has_label_columns(tmp_path / "set.parquet")
     parquet.write_table(pyarrow.table({"path": ["a", "a"], "label": ["sad", "sad"]}), tmp_path / "set.parquet")
     with pytest.raises(DataError, match=r"set.parquet, row 2: 'a' stands in row 1 too"):
         list_manifest(read_manifest(tmp_path / "set.parquet"), tmp_path)
@@ -99,11 +99,11 @@ def test_parquet_holds_the_same(tmp_path: Path) -> None:
 
 
 def test_a_header_tells_a_manifest(tmp_path: Path) -> None:
-    assert has_manifest_header(text(tmp_path, "split;LABEL;Path"))
-    assert not has_manifest_header(text(tmp_path, "emotion,pixels,Usage"))
-    assert not has_manifest_header(tmp_path / "nowhere.csv")
+    assert has_label_columns(text(tmp_path, "split;LABEL;Path"))
+    assert not has_label_columns(text(tmp_path, "emotion,pixels,Usage"))
+    assert not has_label_columns(tmp_path / "nowhere.csv")
     (tmp_path / "set.csv").write_bytes(b"\xff\xfe\0")
-    assert not has_manifest_header(tmp_path / "set.csv")
+    assert not has_label_columns(tmp_path / "set.csv")
 
 
 def test_columns_become_a_listing(tmp_path: Path) -> None:

@@ -61,15 +61,10 @@ from PIL import (
 from PIL.ImageFile import ImageFile
 
 from fer_lightning.data.table.bad_rows import appearance
+from fer_lightning.data.table.images import IMAGE_SUFFIXES
 from fer_lightning.errors import DataError
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "FileFacts", "cropped", "decode", "decode_with_facts", "inside"]
-
-IMAGE_SUFFIXES = frozenset(
-    {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tif", ".tiff", ".webp"}
-)
-"""Lower-case suffixes of the files that a scan takes for images."""
 
 MAX_PIXELS = 50_000_000
 """Largest width times height that is decoded unless told otherwise."""

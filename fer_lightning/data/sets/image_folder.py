@@ -15,29 +15,19 @@ Files:
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fer_lightning.data.files.decode import IMAGE_SUFFIXES, inside
 from fer_lightning.data.files.listing import Listing
+from fer_lightning.data.files.tree import entries, is_image_name, split_of_folder, subfolders, walk_images
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.emotions import read_names
 from fer_lightning.errors import DataError
 from fer_lightning.text import one_line, short_path
 
-__all__ = ["SPLIT_NAMES", "ImageFolderDataModule", "class_folders", "list_image_folder", "walk_images"]
-
-SPLIT_NAMES = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""Folder names that stand for a split, in any case."""
-
-_NOT_DATA = {"thumbs.db", "desktop.ini"}
+__all__ = ["ImageFolderDataModule", "class_folders", "list_image_folder"]
 
 
 def class_folders(root: Path) -> list[tuple[str, Path]]:
@@ -50,64 +40,22 @@ def class_folders(root: Path) -> list[tuple[str, Path]]:
         raise DataError(f"{short_path(root)} does not exist; expected a folder with one folder for each expression")
     if not root.is_dir():
         raise DataError(f"{short_path(root)} is a file; expected a folder with one folder for each expression")
-    tops = _folders(root)
-    splits = [top for top in tops if top.name.lower() in SPLIT_NAMES]
+    tops = subfolders(root)
+    splits = [(split, top) for top in tops if (split := split_of_folder(top.name)) is not None]
     if splits and len(splits) < len(tops):
-        other = next(top for top in tops if top not in splits)
+        other = next(top for top in tops if split_of_folder(top.name) is None)
         raise DataError(
             one_line(
-                f"{short_path(root)}: '{other.name}/' stands beside '{splits[0].name}/'; expected splits or classes"
+                f"{short_path(root)}: '{other.name}/' stands beside '{splits[0][1].name}/'; expected splits or classes"
             )
         )
     if splits:
-        found = [(SPLIT_NAMES[top.name.lower()], folder) for top in splits for folder in _folders(top)]
+        found = [(split, folder) for split, top in splits for folder in subfolders(top)]
     else:
         found = [("", top) for top in tops]
     if not found:
         raise DataError(one_line(f"{short_path(root)}: expected folders named after expressions, found none"))
     return found
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.is_dir()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Return what stands in a folder, sorted, without hidden entries."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{short_path(folder)}: cannot be read ({error.strerror or error})") from None
-
-
-def walk_images(folder: Path, fence: Path | None = None, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, bool]]:
-    """Yield (path, whether it is an image by its name) of every file at any depth, sorted; hidden ones are left out.
-
-    Args:
-        folder: where to look; linked folders are followed.
-        fence: a linked folder that leads out of this one is not entered, but yielded as if it were an image: whoever
-            opens it will refuse it.
-        above: the folders that lead to this one.
-
-    Raises:
-        DataError: if a folder cannot be read, or links lead in a circle.
-    """
-    if fence is not None and folder.is_symlink() and not inside(fence, folder):
-        yield folder, True
-        return
-    here = os.path.realpath(folder)
-    if here in above:
-        raise DataError(f"{short_path(folder)}: expected a folder, found a link to one that it lies in")
-    for path in _entries(folder):
-        if path.is_dir():
-            yield from walk_images(path, fence, (*above, here))
-        elif path.name.lower() not in _NOT_DATA:
-            yield path, is_image_name(path)
-
-
-def is_image_name(path: Path) -> bool:
-    """Tell whether a file has the suffix of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def list_image_folder(
@@ -157,7 +105,7 @@ def list_image_folder(
 def _stray_images(root: Path, folders: list[tuple[str, Path]]) -> list[Path]:
     """Return the images that lie beside the class folders, or beside the split folders."""
     places = dict.fromkeys([root, *(folder.parent for _, folder in folders)])
-    return [path for place in places for path in _entries(place) if is_image_name(path) and not path.is_dir()]
+    return [path for place in places for path in entries(place) if is_image_name(path) and not path.is_dir()]
 
 
 class ImageFolderDataModule(FilesDataModule):

@@ -1,9 +1,18 @@
-"""A user's own table of images: CSV or Parquet.
+"""A user's own images with labels in a table, in texts beside them or in their names.
 
-Layout:
-    one row per image with the columns ``path`` and ``label``, and perhaps ``split`` (train, val, test), ``source``,
-    ``kind`` (real, web, synthetic), ``subject``, ``gender``, ``skin_type``, ``age_group``, a face box ``x, y, w, h`` in
-    pixels, ``valence``, ``arousal``; further columns go along. Paths are relative to the table's folder, or absolute.
+Layout, one of:
+    - a table (CSV with comma, semicolon, tab or bar; JSON; JSONL; Parquet), a row per image, with the columns ``path``
+      and ``label``, and perhaps ``split`` (train, val, test), ``source``, ``kind`` (real, web, synthetic), ``subject``,
+      ``gender``, ``skin_type``, ``age_group``, a face box ``x, y, w, h`` in pixels, ``valence``, ``arousal``; further
+      columns go along. Other usual names do, too (``image``, ``file_name``, ``pth``, ``emotion``, ``expression``,
+      ``class``, ``Usage``, ...), and a table without header; ``columns`` names the rest;
+    - a folder with such a table, or with one for each split: ``train_labels.csv`` and ``test_labels.csv``,
+      ``train/metadata.csv`` and ``test/metadata.csv`` (Hugging Face);
+    - ``train/images/*.jpg`` with ``train/labels/*.txt``, or ``images/train/`` with ``labels/train/``; ``data.yaml`` (YOLO);
+    - a folder of images whose names hold the expression: as in JAFFE (``KA.AN1.39.tiff``) and KDEF (``AF01ANS.JPG``),
+      an expression as a word (``0001_happy.jpg``), or where ``pattern`` says.
+    Paths are relative to the table's folder, or absolute. Where none of the images is as its path says, they are looked
+    for in that folder by the last parts of their paths, which is told: tables bring the paths of other machines along.
 Classes:
     labels by any known name of an expression; ``mapping`` for others and for codes, ``class_names`` for your own.
 Converted sets:
@@ -16,17 +25,20 @@ Splits:
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.files.listing import Listing
+from fer_lightning.data.files.tree import split_of
 from fer_lightning.data.files_datamodule import FilesDataModule
-from fer_lightning.data.sets.image_folder import SPLIT_NAMES
+from fer_lightning.data.sets.labels.tables import read_labels
 from fer_lightning.data.storage.description import METADATA, StoredSet, read_metadata
-from fer_lightning.data.table.manifest_file import ManifestFile, read_manifest
+from fer_lightning.data.table.manifest_file import ManifestFile
 from fer_lightning.emotions import read_names
 from fer_lightning.errors import DataError
 from fer_lightning.text import excerpt, one_line, short_path
@@ -71,6 +83,7 @@ def list_manifest(
         boxes=None if boxes is None else boxes[keep],
         columns={name: column[keep] for name, column in manifest.further().items()},
         left_out=tuple(left_out),
+        remarks=manifest.remarks,
     )
 
 
@@ -79,12 +92,15 @@ def _splits(manifest: ManifestFile) -> NDArray[np.str_]:
         return np.full(len(manifest.lines), "", "<U5")
     splits = np.full(len(manifest.lines), "", "<U5")
     for row, text in enumerate(manifest.columns["split"].tolist()):
-        name = text.strip().lower()
-        if name and name not in SPLIT_NAMES:
+        split = split_of(text)
+        if split is None and text.strip():
             raise DataError(
-                one_line(f"{manifest.place(row)}: unknown split {excerpt(text)}, expected train, val, test or nothing")
+                one_line(
+                    f"{manifest.place(row)}: unknown split {excerpt(text)}, expected train, val, test or nothing; pass "
+                    "--data.columns '{split: null}' to do without this column"
+                )
             )
-        splits[row] = SPLIT_NAMES.get(name, "")
+        splits[row] = split or ""
     return splits
 
 
@@ -118,26 +134,29 @@ def _check_paths(manifest: ManifestFile, boxes: NDArray[np.int64] | None) -> Non
         first = seen.setdefault(key, row)
         if first != row:
             raise DataError(
-                one_line(
-                    f"{manifest.place(row)}: {excerpt(path, 80)} stands in {manifest.unit} {manifest.lines[first]} too"
-                )
+                one_line(f"{manifest.place(row)}: {excerpt(path, 80)} stands in {manifest.mention(first)} too")
             )
 
 
-def _description(table: Path) -> StoredSet | None:
+def _description(place: Path) -> StoredSet | None:
     """Return what a converted set says of itself, ``None`` for a table that is not the one that was written with it."""
-    if not os.path.isfile(table.parent / METADATA):
+    folder = place if place.is_dir() else place.parent
+    if not os.path.isfile(folder / METADATA):
         return None
-    stored = read_metadata(table.parent, ("folders", "arrow", "shards"))
-    return stored if table.name in stored.files else None
+    stored = read_metadata(folder, ("folders", "arrow", "shards"))
+    return stored if place.is_dir() or place.name in stored.files else None
 
 
 class ManifestDataModule(FilesDataModule):
-    """A table of images, CSV or Parquet; its columns: see this module.
+    """A table of images, or a folder of images with labels beside them; its forms: see this module.
 
     Args:
-        root: the table.
-        images: folder that its paths are relative to; ``null`` for the folder of the table.
+        root: the table (CSV, Parquet, JSON), or the folder, or a .zip or .tar of it.
+        images: folder that the paths of the table are relative to; ``null`` for its own.
+        columns: which columns of the table are meant, where their names do not tell: ``{path: photo, label: mood}``,
+            ``{path: 1, label: 3}`` in a table without header, ``{split: null}`` for no such column.
+        pattern: labels are in the names of the files: a regular expression with a group ``label``, such as
+            ``_(?P<label>[a-z]+)[.]`` for ``0001_happy.jpg``, and perhaps groups ``subject`` and ``split``.
         mapping: meanings of labels that are not known, such as ``{0: angry, other: null}``; ``null`` leaves a class
             out.
         class_names: classes of your own, in the order of their labels; ``null`` takes those of a converted set, unless
@@ -150,13 +169,16 @@ class ManifestDataModule(FilesDataModule):
         self,
         root: str,
         images: str | None = None,
+        columns: dict[str, str | int | None] | None = None,
+        pattern: str | None = None,
         mapping: dict[str, str | None] | None = None,
         class_names: list[str] | None = None,
         source: str | None = None,
         **options: Any,
     ) -> None:
-        table = Path(root).expanduser()
-        stored = _description(table)
+        cache_dir = options.get("cache_dir")
+        place = open_root(Path(root).expanduser(), None if cache_dir is None else Path(cache_dir))
+        stored = _description(place)
         if stored is not None:
             self.native_size = stored.size
             self.native_channels = stored.channels
@@ -167,12 +189,13 @@ class ManifestDataModule(FilesDataModule):
         super().__init__(**options)
         self.root = root
         self.images = images
+        self.columns = columns
+        self.pattern = pattern
         self.mapping = mapping
         self.source = source
-        folder = table.parent if images is None else self.opened(images)
-        self._listing = list_manifest(
-            read_manifest(table), folder, mapping=mapping, class_names=class_names, source=source
-        )
+        read, folder, left_out = read_labels(place, None if images is None else self.opened(images), columns, pattern)
+        listing = list_manifest(read, folder, mapping=mapping, class_names=class_names, source=source)
+        self._listing = replace(listing, left_out=(*left_out, *listing.left_out))
         self.class_names = self._listing.class_names
 
     def list_files(self) -> Listing:

@@ -12,7 +12,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ConcatImages", "ImageArray", "LazyImages", "SubsetImages", "is_in_memory", "to_picture", "to_planes"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ConcatImages",
+    "ImageArray",
+    "LazyImages",
+    "SubsetImages",
+    "is_in_memory",
+    "to_picture",
+    "to_planes",
+]
+
+IMAGE_SUFFIXES = frozenset(
+    {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tif", ".tiff", ".webp"}
+)
+"""Lower-case suffixes of the files that a scan takes for images."""
 
 
 class ImageArray(Protocol):

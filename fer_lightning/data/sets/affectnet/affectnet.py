@@ -37,9 +37,9 @@ import numpy as np
 
 from fer_lightning.data.files.decode import IMAGE_SUFFIXES
 from fer_lightning.data.files.listing import Listing
+from fer_lightning.data.files.tree import split_of_folder
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.affectnet.affectnet_layouts import AffectNetRows, read_annotations, read_file_list
-from fer_lightning.data.sets.image_folder import SPLIT_NAMES
 from fer_lightning.data.sets.raw_codes import code_of, is_coded_tree, list_code_folders, scheme_with
 from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
 from fer_lightning.emotions import AFFECTNET_CODES, EIGHT, SYNONYMS
@@ -121,7 +121,8 @@ def _find_layout(root: Path) -> str:
         raise DataError(one_line(f"{short_path(root)} does not exist or is no folder"))
     found = _official(root)
     present = sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir())
-    classes = [name for name in present if name.endswith("/") and _is_class_or_split(name[:-1])]
+    own = {f"{top}/" for top, _ in _PARTS.values()} if "annotations" in found else set()
+    classes = [name for name in present if name.endswith("/") and _is_class_or_split(name[:-1]) and name not in own]
     if classes:
         found["folders"] = classes[0]
     if len(found) > 1:
@@ -143,8 +144,8 @@ def _find_layout(root: Path) -> str:
 
 def _is_class_or_split(name: str) -> bool:
     code = code_of(name)
-    known = {*SPLIT_NAMES, *EIGHT.class_names, *SYNONYMS}
-    return name.lower() in known or code in AFFECTNET_CODES
+    known = {*EIGHT.class_names, *SYNONYMS}
+    return name.lower() in known or split_of_folder(name) is not None or code in AFFECTNET_CODES
 
 
 def _list_folders(root: Path, names: tuple[str, ...], official_val: str, allow_outside: bool) -> Listing:

@@ -1,0 +1,394 @@
+"""Forms in which people bring labels beside images: each is read rightly, or refused with a line that works."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.detect import detect_datamodule
+from fer_lightning.data.sets.manifest import ManifestDataModule
+from fer_lightning.data.table.samples import SamplesTable
+from fer_lightning.errors import DataError
+from tests.helpers.cli import fer
+from tests.helpers.folders import SEVEN_NAMES
+from tests.helpers.proposals import proposed
+
+YOLO_NAMES = ("Anger", "Contempt", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+
+
+def face(path: Path, seed: int = 0, mode: str = "RGB", side: int = 24) -> Path:
+    """Write a picture of noise in the format that the suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(path)
+    return path
+
+
+def table(path: Path, header: Sequence[str] | None, rows: Sequence[Sequence[object]], **options: Any) -> Path:
+    """Write a table, with a byte order mark if ``bom``, in CSV form with ``delimiter``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bom = options.pop("bom", False)
+    with path.open("w", encoding="utf-8-sig" if bom else "utf-8", newline="") as file:
+        writer = csv.writer(file, **options)
+        if header is not None:
+            writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def faces(root: Path, name: str = "{k}_{label}.jpg", each: int = 2) -> list[tuple[str, str]]:
+    """Write ``each`` images of the seven expressions below a folder and return (path, label) of each."""
+    rows = [(name.format(k=k, label=label), label) for label in SEVEN_NAMES for k in range(each)]
+    for seed, (path, _) in enumerate(rows):
+        face(root / path, seed)
+    return rows
+
+
+def read(root: Path, **options: Any) -> SamplesTable:
+    """Read a data set with the module that its layout tells."""
+    name, place = detect_datamodule(root)
+    assert name == "ManifestDataModule"
+    return ManifestDataModule(str(place), image_size=16, num_workers=0, **options).table
+
+
+def labels(samples: SamplesTable) -> dict[str, str]:
+    """Return the label of each file."""
+    return {
+        str(file): samples.class_names[label]
+        for file, label in zip(samples.files, samples.labels.tolist(), strict=True)
+    }
+
+
+def splits(samples: SamplesTable) -> dict[str, str]:
+    """Return the split of each file."""
+    return dict(zip(map(str, samples.files), map(str, samples.splits), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("header", "options"),
+    [
+        (("image", "label"), {}),
+        (("Image", "LABEL"), {}),
+        (("file_name", "label"), {}),
+        (("File Name", "Emotion"), {"delimiter": ";"}),
+        (("filename", "expression"), {"delimiter": "\t"}),
+        (("filepath", "class"), {"bom": True}),
+        (("IMG", "Emotions"), {"delimiter": "|"}),
+        (("image_path", "labels"), {"bom": True, "delimiter": ";"}),
+        (("subDirectory_filePath", "expression"), {"lineterminator": "\r\n"}),
+        (("pth", "label"), {"quoting": csv.QUOTE_ALL}),
+        (("name", "target"), {}),
+        (None, {}),
+        (None, {"delimiter": "\t", "bom": True}),
+        (None, {"delimiter": " "}),
+    ],
+)
+def test_tables_under_many_names(header: Sequence[str] | None, options: dict[str, Any], tmp_path: Path) -> None:
+    rows = faces(tmp_path)
+    path = table(tmp_path / "labels.csv", header, rows, **options)
+    samples = read(tmp_path)
+    assert labels(samples) == dict(rows)
+    assert labels(read(path)) == dict(rows)
+    if header is None:
+        assert samples.remarks == (f"{path} has no header: path from column '1', label from column '2'",)
+    else:
+        assert f"path from column '{header[0].lower()}'" in samples.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "column"),
+    [
+        (("", "pth", "label", "relFCs"), lambda k, path, label: (k, path, label, 0.7), "label"),
+        (("image", "label", "emotion"), lambda k, path, label: (path, SEVEN_NAMES.index(label), label), "emotion"),
+        (("id", "image", "emotion", "subject"), lambda k, path, label: (k, path, label, f"p{k}"), "emotion"),
+        (("label", "name"), lambda k, path, label: (label, path), "label"),
+        (None, lambda k, path, label: (k, path, label), "3"),
+    ],
+)
+def test_further_columns(
+    header: Sequence[str] | None, values: Callable[[int, str, str], Sequence[object]], column: str, tmp_path: Path
+) -> None:
+    rows = faces(tmp_path)
+    table(tmp_path / "t.csv", header, [values(k, path, label) for k, (path, label) in enumerate(rows)])
+    samples = read(tmp_path)
+    assert labels(samples) == dict(rows)
+    assert f"label from column '{column}'" in samples.remarks[0]
+    assert "" not in samples.columns
+
+
+@pytest.mark.parametrize("suffix", [".jpeg", ".JPG", ".tiff", ".bmp", ".webp", ".png"])
+def test_formats(suffix: str, tmp_path: Path) -> None:
+    rows = faces(tmp_path, "{k}{label}" + suffix)
+    table(tmp_path / "t.csv", None, rows)
+    assert labels(read(tmp_path)) == dict(rows)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "C:\\Users\\bob\\faces\\{label}\\{name}",
+        "/home/bob/sets/faces/{label}/{name}",
+        "faces\\{label}\\{name}",
+        "./faces/{label}/{name}",
+        "{name}",
+        "{stem}",
+        "../data/{label}/{name}",
+    ],
+)
+def test_paths_of_another_machine(written: str, tmp_path: Path) -> None:
+    rows = faces(tmp_path, "faces/{label}/{label}_{k}.jpg")
+    there = [(written.format(label=label, name=Path(path).name, stem=Path(path).stem), label) for path, label in rows]
+    samples = ManifestDataModule(str(table(tmp_path / "t.csv", ("image", "label"), there)), image_size=16).table
+    assert {str(Path(path)): label for path, label in labels(samples).items()} == dict(rows)
+
+
+def test_a_single_missing_image_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
+    rows = faces(tmp_path, "{label}/{k}.jpg")
+    (tmp_path / "angry" / "1.jpg").unlink()
+    path = table(tmp_path / "t.csv", ("path", "label"), rows)
+    with pytest.raises(DataError, match="angry/1.jpg: expected an image"):
+        _ = ManifestDataModule(str(path), image_size=16).table
+    assert labels(ManifestDataModule(str(path), image_size=16, on_error="skip").table) == dict(rows[:1] + rows[2:])
+
+
+def test_names_that_stand_twice_are_not_guessed(tmp_path: Path) -> None:
+    rows = faces(tmp_path, "{label}/{k}.jpg")
+    path = table(tmp_path / "t.csv", ("image", "label"), [(Path(name).name, label) for name, label in rows])
+    with pytest.raises(DataError, match=r"t.csv, line 2: '0.jpg' may be angry/0.jpg or disgust/0.jpg"):
+        ManifestDataModule(str(path))
+
+
+def test_images_that_are_nowhere_name_the_option(tmp_path: Path) -> None:
+    rows = faces(tmp_path / "elsewhere")
+    path = table(tmp_path / "tables" / "t.csv", ("image", "label"), rows)
+    with pytest.raises(DataError, match=r"'0_angry.jpg' is not in .*tables, nor are the others; pass --data.images"):
+        ManifestDataModule(str(path))
+    assert labels(ManifestDataModule(str(path), images=str(tmp_path / "elsewhere"), image_size=16).table) == dict(rows)
+
+
+class TestColumnsOfOtherNames:
+    """``data.columns`` says what no name tells, and the message says what to type."""
+
+    @pytest.mark.parametrize("header", [("photo_of", "mood"), ("yes", "a b: c"), ("x1", "no"), None])
+    def test_the_proposal_works(
+        self, header: Sequence[str] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        rows = faces(tmp_path)
+        if header is None:  # two columns could be the label
+            path = table(tmp_path / "t.csv", None, [(name, "x", label, "happy") for name, label in rows])
+        else:
+            path = table(tmp_path / "t.csv", header, rows)
+        typed = ["data", "inspect", str(path), f"--out={tmp_path / 'out'}", "--data.image_size=16"]
+        assert fer(*typed) == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        options = proposed(message)
+        assert len(options) == 1
+        assert options[0].startswith("--data.columns={")
+        if header is None:
+            options = ["--data.columns={path: 1, label: 3}"]
+        assert fer(*typed, *options) == 0
+        report = json.loads((tmp_path / "out" / "inspect.json").read_text())
+        assert report["images"] == len(rows)
+        assert "label from column" in report["findings"][0]
+
+    def test_a_column_may_be_no_split(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        rows = [(path, label, "studio") for path, label in faces(tmp_path)]
+        path = table(tmp_path / "t.csv", ("image", "label", "subset"), rows)
+        typed = ["data", "inspect", str(path), f"--out={tmp_path / 'out'}", "--data.image_size=16"]
+        assert fer(*typed) == 2
+        assert proposed(message := capsys.readouterr().err) == ["--data.columns={split: null}"]
+        assert "unknown split 'studio'" in message
+        assert fer(*typed, *proposed(message)) == 0
+
+    @pytest.mark.parametrize(
+        ("columns", "message"),
+        [
+            ({"label": "mood"}, "data.columns: .*t.csv has no column 'mood'; it has image, label"),
+            ({"label": 3}, "has no column '3'"),
+            ({"lable": "label"}, "data.columns: 'lable' has no meaning; expected some of path, label, split"),
+        ],
+    )
+    def test_wrong_ones_are_refused(self, columns: dict[str, Any], message: str, tmp_path: Path) -> None:
+        path = table(tmp_path / "t.csv", ("image", "label"), faces(tmp_path))
+        with pytest.raises(Exception, match=message):
+            ManifestDataModule(str(path), columns=columns)
+
+
+class TestFoldersOfTables:
+    """Several tables, one for each split, and Hugging Face's form."""
+
+    @pytest.mark.parametrize(
+        "names", [("train_labels", "test_labels"), ("train", "test"), ("labels_train", "TestLabels")]
+    )
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_a_table_for_each_split(self, names: tuple[str, str], nested: bool, tmp_path: Path) -> None:
+        expected, of_split = {}, {}
+        for split, name in zip(("train", "test"), names, strict=True):
+            rows = faces(tmp_path, f"{split}/{split}_{{k}}{{label}}.jpg")
+            expected |= dict(rows)
+            of_split |= {path: split for path, _ in rows}
+            bare = rows if nested else [(Path(path).name, label) for path, label in rows]
+            table(tmp_path / f"{name}.csv", ("image", "label"), bare)
+        samples = read(tmp_path, val_fraction=0)
+        assert labels(samples) == expected
+        assert splits(samples) == of_split
+
+    @pytest.mark.parametrize("form", ["root", "parts"])
+    @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+    def test_hugging_face(self, form: str, suffix: str, tmp_path: Path) -> None:
+        rows = [row for split in ("train", "test") for row in faces(tmp_path, f"{split}/{{label}}{{k}}.png")]
+        places = {"": rows} if form == "root" else {
+            split: [(path.split("/")[1], label) for path, label in rows if path.startswith(split)]
+            for split in ("train", "test")
+        }  # fmt: skip
+        for place, part in places.items():
+            if suffix == ".csv":
+                table(tmp_path / place / "metadata.csv", ("file_name", "label"), part)
+            else:
+                lines = [json.dumps({"file_name": path, "label": label, "boxes": [[0, 0]]}) for path, label in part]
+                (tmp_path / place / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+        samples = read(tmp_path, val_fraction=0)
+        assert labels(samples) == dict(rows)
+        assert splits(samples) == {path: path.split("/")[0] for path, _ in rows}
+
+    def test_usage_is_a_split(self, tmp_path: Path) -> None:
+        usages = ("Training", "PublicTest", "PrivateTest")
+        rows = [(path, label, usages[k % 3]) for k, (path, label) in enumerate(faces(tmp_path, each=3))]
+        table(tmp_path / "labels.csv", ("image", "emotion", "Usage"), rows)
+        wanted = dict(zip(usages, ("train", "val", "test"), strict=True))
+        assert splits(read(tmp_path)) == {path: wanted[usage] for path, _, usage in rows}
+
+    def test_json(self, tmp_path: Path) -> None:
+        rows = faces(tmp_path)
+        (tmp_path / "labels.json").write_text(json.dumps([{"image": path, "emotion": label} for path, label in rows]))
+        assert labels(read(tmp_path)) == dict(rows)
+
+
+class TestYolo:
+    """Images and texts, ``data.yaml`` names the classes."""
+
+    @staticmethod
+    def write(root: Path, form: str, names: str = "list") -> dict[str, str]:
+        written = {}
+        for split in ("train", "valid", "test"):
+            for code, name in enumerate(YOLO_NAMES):
+                for k in range(2):
+                    images, texts = (f"{split}/images", f"{split}/labels")
+                    if form == "by kind":
+                        images, texts = (f"images/{split}", f"labels/{split}")
+                    face(root / images / f"ffhq_{split}{code}.{k}.png", 10 * code + k)
+                    text = root / texts / f"ffhq_{split}{code}.{k}.txt"
+                    text.parent.mkdir(parents=True, exist_ok=True)
+                    text.write_text(f"{code} 0.5 0.5 1.0 1.0\n")
+                    written[f"{images}/ffhq_{split}{code}.{k}.png"] = name
+        listed = list(YOLO_NAMES) if names == "list" else dict(enumerate(YOLO_NAMES))
+        (root / "data.yaml").write_text(json.dumps({"nc": 8, "names": listed}))
+        return written
+
+    @pytest.mark.parametrize("form", ["by split", "by kind"])
+    @pytest.mark.parametrize("names", ["list", "mapping"])
+    def test_it_is_read(self, form: str, names: str, tmp_path: Path) -> None:
+        written = self.write(tmp_path, form, names)
+        samples = read(tmp_path)
+        synonyms = {"anger": "angry"}
+        assert labels(samples) == {path: synonyms.get(name.lower(), name.lower()) for path, name in written.items()}
+        assert {split: len(samples.rows(split)) for split in ("train", "val", "test")} == dict.fromkeys(
+            ("train", "val", "test"), 16
+        )
+        assert "data.yaml says: 0 Anger, 1 Contempt" in samples.remarks[0]
+
+    def test_images_of_no_or_several_faces_are_left_out(self, tmp_path: Path) -> None:
+        written = self.write(tmp_path, "by split")
+        (tmp_path / "train/labels/ffhq_train0.0.txt").write_text("0 .2 .2 .1 .1\n3 .7 .7 .1 .1\n")
+        (tmp_path / "train/labels/ffhq_train0.1.txt").unlink()
+        samples = read(tmp_path)
+        assert len(samples) == len(written) - 2
+        assert dict(samples.left_out) == {
+            "train/images/ffhq_train0.0.png": "2 faces have a label, expected one",
+            "train/images/ffhq_train0.1.png": "no label",
+        }
+
+    @pytest.mark.parametrize(
+        ("file", "text", "message"),
+        [
+            ("data.yaml", "nc: 8", "data.yaml: expected 'names'"),
+            ("data.yaml", "names: [a, b]", "class . is not in data.yaml"),
+            ("train/labels/ffhq_train0.0.txt", "angry\n", "expected <class> <x> <y> <width> <height>, found 'angry'"),
+        ],
+    )
+    def test_what_is_malformed_is_named(self, file: str, text: str, message: str, tmp_path: Path) -> None:
+        self.write(tmp_path, "by split")
+        (tmp_path / file).write_text(text)
+        with pytest.raises(DataError, match=message):
+            read(tmp_path)
+
+
+class TestNamesOfFiles:
+    """Names that hold the expression."""
+
+    JAFFE = ("KA.AN1.39.tiff", "KA.DI1.42.tiff", "KM.FE3.20.tiff", "KM.HA1.4.tiff", "YM.NE2.50.tiff", "YM.SA1.55.tiff",
+             "UY.SU2.144.tiff")  # fmt: skip
+    KDEF = ("AF01ANS.JPG", "AF02DIS.JPG", "BM03AFHL.JPG", "AM04HAFR.JPG", "BF05NES.JPG", "AF06SAS.JPG", "AM07SUS.JPG")
+
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (JAFFE, ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")),
+            (KDEF, ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")),
+            (("img001_anger.jpg", "img002-Happiness.jpg", "sad (3).png"), ("angry", "happy", "sad")),
+            (("train/1_fear.jpg", "test/2_joy.jpg"), ("fear", "happy")),
+        ],
+    )
+    def test_known_ones_are_read(self, names: Sequence[str], expected: Sequence[str], tmp_path: Path) -> None:
+        for seed, name in enumerate(names):
+            face(tmp_path / name, seed, "L")
+        samples = read(tmp_path, val_fraction=0)
+        assert labels(samples) == dict(zip(names, expected, strict=True))
+        if names == self.JAFFE:
+            assert samples.columns["subject"].tolist() == sorted(name[:2] for name in names)
+        if names[0].startswith("train"):
+            assert splits(samples) == {name: name.split("/")[0] for name in names}
+
+    def test_a_pattern_names_others(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for seed, (code, k) in enumerate((code, k) for code in "abc" for k in range(3)):
+            face(tmp_path / "faces" / f"p{k}_{code}7.jpg", seed)
+        out = f"--out={tmp_path / 'out'}"
+        pattern = r"--data.pattern=^(?P<subject>p\d)_(?P<label>[a-z])\d"
+        typed = ["data", "inspect", "--data=ManifestDataModule", f"--data.root={tmp_path / 'faces'}", out]
+        assert fer(*typed) == 2
+        assert "--data.pattern '_(?P<label>[a-z]+)[.]'" in capsys.readouterr().err
+        assert fer(*typed, pattern) == 2
+        assert "--data.mapping" in (message := capsys.readouterr().err)
+        assert "unknown class names 'a', 'b', 'c'" in message
+        assert fer(*typed, pattern, "--data.mapping={a: angry, b: happy, c: sad}", "--data.image_size=16") == 0
+
+    @pytest.mark.parametrize(
+        ("pattern", "message"),
+        [
+            ("(?P<label>", "data.pattern: expected a regular expression"),
+            ("[a-z]+", r"data.pattern: expected a group \(\?P<label>...\)"),
+            ("(?P<label>xyz)", "data.pattern fits no image's name, such as 0_angry.jpg"),
+        ],
+    )
+    def test_wrong_patterns_are_refused(self, pattern: str, message: str, tmp_path: Path) -> None:
+        faces(tmp_path)
+        with pytest.raises(Exception, match=message):
+            ManifestDataModule(str(tmp_path), pattern=pattern)
+
+
+def test_labels_in_an_archive(tmp_path: Path) -> None:
+    rows = faces(tmp_path / "set")
+    table(tmp_path / "set" / "labels.csv", ("image", "label"), rows)
+    archive = shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "set")
+    data: EmotionDataModule = ManifestDataModule(archive, image_size=16)
+    assert labels(data.table) == dict(rows)
