@@ -30,8 +30,10 @@ from fer_lightning.callbacks.reports import datamodule_of
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.files import write_atomically
-from fer_lightning.runs.checkpoint import LINEAGE_KEY, epochs_in
+from fer_lightning.runs.checkpoint import LINEAGE_KEY, STOPPED_KEY, epochs_in
+from fer_lightning.runs.completion import NO_BETTER
 from fer_lightning.runs.lineage import LINEAGE, Change, Node, Parent, lineage_text, read_lineage
+from fer_lightning.text import folded
 
 __all__ = ["Lineage", "data_changes", "how_it_ended", "how_it_failed"]
 
@@ -48,6 +50,7 @@ class Lineage(FollowsBest):
         changes: how the configuration differs from that of the checkpoint.
         branched: the run goes on from the checkpoint of another one, whose folder stays as it is.
         allow_changed_data: go on although the data differs.
+        complete: nothing is left to train; an earlier start was killed before it had written all of its end.
         mlflow: ``uri`` and ``run_id`` of the run that MLflow keeps of it.
         first_step: optimizer steps that were done before.
         node: the node of this start, ``None`` before training and in processes that write nothing.
@@ -57,6 +60,7 @@ class Lineage(FollowsBest):
         self.changes: list[Change] = []
         self.branched = False
         self.allow_changed_data = False
+        self.complete = False
         self.mlflow: dict[str, str] | None = None
         self.first_step = 0
         self.node: Node | None = None
@@ -101,11 +105,13 @@ class Lineage(FollowsBest):
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the new node behind those of earlier starts.
+        """Write the new node behind those of earlier starts; train nothing if nothing is left.
 
         Raises:
             ConfigError: if the file cannot be read or written.
         """
+        if self.complete:
+            trainer.should_stop = True  # Lightning forgets that a callback had stopped the run
         if is_rehearsal(trainer) or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
@@ -152,9 +158,9 @@ class Lineage(FollowsBest):
         return parent_of(Path(weights), root, **origin_of_weights(Path(weights)), weights_only=True)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Say in the checkpoint which node wrote it and what the data was."""
+        """Say in the checkpoint which node wrote it, what the data was, and whether a callback has ended the run."""
         data = {name: self._data.get(name, {}) for name in ("counts", "fingerprints")}
-        checkpoint[LINEAGE_KEY] = {"node": self._id, "data": data}
+        checkpoint[LINEAGE_KEY] = {"node": self._id, "data": data, STOPPED_KEY: _why_early(trainer)}
 
     def on_better_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the best value of the monitored metric."""
@@ -168,6 +174,11 @@ class Lineage(FollowsBest):
         """Note that training is done."""
         status, reason = how_it_ended(_epochs_done(trainer), trainer.max_epochs, _why_early(trainer))
         self._update(trainer, status, reason)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the end of a start that had nothing left to train: Lightning calls no ``on_train_end`` then."""
+        if self.node is not None and self.node.status == "running":
+            self.on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Note what ended the run; a signal after the end of training leaves it finished."""
@@ -251,10 +262,14 @@ def _epochs_done(trainer: Trainer) -> int:
 
 def _why_early(trainer: Trainer) -> str:
     """Return why a callback stopped training, empty if none did."""
+    if not trainer.should_stop:
+        return ""
     for callback in trainer.early_stopping_callbacks:
+        if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+            return f"early stopping: {callback.monitor} {NO_BETTER} for {callback.wait_count} validations"
         if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
-            return f"early stopping: {callback.monitor} did not get better for {callback.wait_count} validations"
-    return "a callback stopped it" if trainer.should_stop else ""
+            return f"early stopping: {folded(callback.stopping_reason_message or '')}"
+    return "a callback stopped it"
 
 
 def _configuration(trainer: Trainer) -> dict[str, Any]:

@@ -34,7 +34,8 @@ from fer_lightning.cli.trainer_cli import FERCLI, as_list
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.models.precision import check_precision, measure_precision
 from fer_lightning.runs.changes import goes_on_in
-from fer_lightning.runs.checkpoint import run_folder_of
+from fer_lightning.runs.checkpoint import read_checkpoint, run_folder_of
+from fer_lightning.runs.completion import completion, has_ended
 from fer_lightning.runs.folder import Claim, claim_run_folder
 from fer_lightning.runs.lock import RunLock, lock_run_folder
 from fer_lightning.text import folded
@@ -54,11 +55,15 @@ class Place:
         folder: the run folder, or that of an evaluation inside of it.
         claim: the folder as one that was made for this run, ``None`` if it was there before or is another process's.
         lock: of the folder, ``None`` in processes and verbs that take none.
+        complete: why nothing is left to train, and what goes on; empty if there is something left.
+        ended: nothing is to be done at all: a complete run whose reports are written, too.
     """
 
     folder: Path
     claim: Claim | None = None
     lock: RunLock | None = None
+    complete: str = ""
+    ended: bool = False
 
     def take_lock(self) -> None:
         """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it."""
@@ -80,6 +85,8 @@ class Place:
 def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
     """Read the data, choose the precision, make and lock the run folder, and make ``cli.trainer``.
 
+    Of a complete run nothing is read or made, so that it stays as it is; a line says what goes on.
+
     Returns:
         Where the run writes. After an error nothing is left there.
 
@@ -91,11 +98,15 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
     check_precision(config["precision"])
     place, why = _lead(cli) if peers is None or not peers.rank else (_follow(cli, peers), "")
     try:
-        writes = cli.verb == "fit" and not config["fast_dev_run"]
+        writes = cli.verb == "fit" and not config["fast_dev_run"] and not place.ended
         if writes and _rank() == 0:
             place.take_lock()
         if peers is not None and peers.rank == 0:
-            peers.tell({"folder": str(place.folder), "precision": config["precision"]})
+            word = {"folder": str(place.folder), "precision": config["precision"]}
+            peers.tell({**word, "complete": place.complete, "ended": place.ended})
+        if place.ended:
+            rank_zero_only(print)(place.complete)
+            return place
         trainer = cli.instantiate_trainer(
             default_root_dir=str(place.folder), precision=config["precision"], **_output(cli, place.folder, why)
         )
@@ -103,7 +114,7 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
         if trainer.world_size > 1:
             cli.datamodule.check(cli.verb, trainer.world_size)  # before other processes are started
         if writes:
-            _record(cli, place.folder)
+            _record(cli, place)
     except BaseException:
         place.discard()
         place.unlock()
@@ -114,10 +125,17 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
 def _lead(cli: FERCLI) -> tuple[Place, str]:
     """Choose precision and run folder, for all processes; return also why this precision, if it was measured."""
     config, why = cli.config["trainer"], ""
+    complete = _completion(cli)
+    if complete and not cli.config["allow_changed_data"]:
+        assert cli.checkpoint is not None  # what is complete has one
+        folder = cli.checkpoint.parents[1]
+        if has_ended(folder):
+            return Place(folder, complete=complete, ended=True), ""
     if config["precision"] is None and cli.verb == "fit":
         cli.datamodule.prepare_data()  # bad data is named before anything is measured
         config["precision"], why = _choose_precision(cli)
     place = _choose_place(cli)
+    place.complete = complete
     os.environ[FOLDER_VARIABLE] = str(place.folder)
     return place, why
 
@@ -126,7 +144,17 @@ def _follow(cli: FERCLI, peers: Peers) -> Place:
     """Take the precision and the run folder that process 0 has chosen."""
     word = peers.hear()
     cli.config["trainer"]["precision"] = word["precision"]
-    return Place(Path(word["folder"]))
+    return Place(Path(word["folder"]), complete=word["complete"], ended=word["ended"])
+
+
+def _completion(cli: FERCLI) -> str:
+    """Return why a run that is to go on in its folder has nothing left to train, empty if it has."""
+    if cli.verb != "fit" or cli.checkpoint is None or cli.config["trainer"]["fast_dev_run"]:
+        return ""
+    folder, _ = goes_on_in(run_folder_of(cli.checkpoint), cli.lineage.changes, _root(cli))
+    if folder is None:
+        return ""
+    return completion(read_checkpoint(cli.checkpoint, mapped=True), cli.used, cli.lineage.changes, folder)
 
 
 def _choose_precision(cli: FERCLI) -> tuple[str, str]:
@@ -196,8 +224,10 @@ def _output(cli: FERCLI, folder: Path, precision: str) -> dict[str, Any]:
     }
 
 
-def _record(cli: FERCLI, folder: Path) -> None:
+def _record(cli: FERCLI, place: Place) -> None:
     """Tell the lineage where the run stands, and track it if that is asked for."""
+    folder = place.folder
+    cli.lineage.complete = bool(place.complete)
     cli.lineage.allow_changed_data = cli.config["allow_changed_data"]
     cli.lineage.branched = cli.checkpoint is not None and run_folder_of(cli.checkpoint) != folder
     if _rank() == 0:
@@ -253,6 +283,7 @@ def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
     try:
         cli, place = _parsed_and_begun(verb, args, None) if peers is None else _begun_together(verb, args, peers)
         try:
+            cli.ended = place.ended
             yield cli
         except (FERError, MisconfigurationException) as error:
             if not _has_trained(cli) and not (isinstance(error, FERError) and error.exit_code == 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from fer_lightning.callbacks.lineage_writer import Lineage
 from fer_lightning.callbacks.reports import EvaluationReport
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
+from fer_lightning.cli.stored_callbacks import names_callbacks, with_callback_options
 from fer_lightning.cli.stored_config import as_file, newest_exact, peek, preprocessing_changes, stored_config
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError
@@ -46,6 +46,8 @@ class FERCLI(LightningCLI):
         checkpoint: file that the run goes on from or that is evaluated, ``None`` for none.
         stop: the callback that ends a run at a signal.
         lineage: the callback that writes down where the run comes from; it holds how the configuration has changed.
+        ended: nothing is to be done, because the run is complete; there is no trainer then.
+        used: the configuration as plain values, where it was compared with that of a checkpoint; else empty.
     """
 
     def __init__(self, verb: str, args: list[str]) -> None:
@@ -54,6 +56,8 @@ class FERCLI(LightningCLI):
         self.stop = GracefulStop()
         self.lineage = Lineage()
         self.changed = ChangedOptions()
+        self.ended = False
+        self.used: dict[str, Any] = {}
         super().__init__(
             EmotionTask,
             EmotionDataModule,
@@ -130,8 +134,10 @@ class FERCLI(LightningCLI):
             self.checkpoint = newest_exact(self.checkpoint, error)
             stored = stored_config(self.checkpoint, self.verb)
         before = deepcopy(stored)
-        if any(re.match(r"(-c|--config|--trainer\.callbacks)\b", argument) for argument in args):
+        if names_callbacks(args):
             stored.get("trainer", {}).pop("callbacks", None)  # `callbacks+:` would add the same ones twice
+        elif stored:
+            args = with_callback_options(args, stored)
         with as_file(stored) as base:
             self.config = parser.parse_args(["--config", base, *args] if stored else args)
         if stored:
@@ -139,7 +145,7 @@ class FERCLI(LightningCLI):
 
     def _compare(self, parser: LightningArgumentParser, stored: dict[str, Any]) -> None:
         """Find and tell how the run differs from its checkpoint."""
-        used = yaml.safe_load(parser.dump(self.config, skip_none=False, skip_link_targets=True))
+        self.used = used = yaml.safe_load(parser.dump(self.config, skip_none=False, skip_link_targets=True))
         self.lineage.changes = self.changed.changes = changes = changes_for(self.verb, stored, used)
         for line in differences(changes, self.verb):
             rank_zero_only(print)(line)

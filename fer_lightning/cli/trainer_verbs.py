@@ -23,7 +23,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     started_by_us = FOLDER_VARIABLE in os.environ
     try:
         with stopping_at_once() if verb == "fit" else nullcontext(), begun(verb, args) as cli:
-            signum = _execute(cli)
+            signum = 0 if cli.ended else _execute(cli)
     except Stopped as stop:
         signum = stop.signum
     except FERError as error:

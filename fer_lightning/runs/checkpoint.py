@@ -19,6 +19,7 @@ __all__ = [
     "LINEAGE_KEY",
     "RESUME",
     "SAVED_KEY",
+    "STOPPED_KEY",
     "TASK_KEY",
     "check_checkpoint",
     "checkpoint_in",
@@ -42,7 +43,10 @@ CONFIG_KEY = "fer_config"
 
 LINEAGE_KEY = "fer_lineage"
 """Key of what wrote the checkpoint: ``node``, the id of the start of the run, and ``data``, ``counts`` and
-``fingerprints`` of its splits."""
+``fingerprints`` of its splits, and :data:`STOPPED_KEY`."""
+
+STOPPED_KEY = "stopped"
+"""Key in :data:`LINEAGE_KEY` of why a callback ended the training with the epoch just done, empty if none did."""
 
 SAVED_KEY = "fer"
 """Key of how the checkpoint was saved: ``exact`` is false in a dump of an interrupted step; ``written`` is the time,
