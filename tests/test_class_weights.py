@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -147,3 +148,18 @@ def test_a_class_without_samples_counts_as_one_in_the_prior() -> None:
     assert log_prior([0, 10, 90]) == pytest.approx(np.log([1 / 101, 10 / 101, 90 / 101]))
     with pytest.raises(DataError, match="holds no image"):
         log_prior([0, 0])
+
+
+def test_classes_without_samples_do_not_count_among_those_that_are_multiplied() -> None:
+    with pytest.raises(ConfigError, match="every class that has samples is multiplied by 0"):
+        class_weights({"a": 3, "b": 0}, multipliers={"a": 0})
+
+
+def test_a_cap_of_one_weighs_all_alike_whatever_their_counts() -> None:
+    assert class_weights({"a": 1, "b": 50, "c": 0}, cap=1) == {"a": 1, "b": 1, "c": 0}
+    assert class_weights({"a": 1, "b": 1}, cap=2) == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("weigh", [inverse_frequency, square_root, effective_number])
+def test_nothing_is_divided_by_zero(weigh: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> None:
+    assert weigh(array(0, 0)).tolist() == [0, 0]

@@ -375,3 +375,19 @@ def test_a_class_without_samples_counts_as_one_in_logit_adjustment() -> None:
     ones = torch.tensor([float(max(count, 1)) for count in counts.values()])
     expected = F.cross_entropy(logits + 0.5 * ones.log(), target)
     assert float(made(LogitAdjustedLoss(0.5), counts)(logits, target)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_where_a_weight_explodes() -> None:
+    made(WeightedCrossEntropy(), {"a": 100, "b": 1})
+    with pytest.raises(ConfigError, match="101 times as much"):
+        made(WeightedCrossEntropy(), {"a": 101, "b": 1})
+
+
+@pytest.mark.parametrize("counts", [{"a": -1, "b": 3}, {"a": 3, "b": -1}])
+def test_counts_are_not_negative(counts: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="class counts must be 0 or more"):
+        made(LogitAdjustedLoss(), counts)
+
+
+def test_one_sample_of_one_class_is_enough() -> None:
+    made(LDAMLoss(), {"a": 1, "b": 0})

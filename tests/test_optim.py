@@ -152,3 +152,14 @@ def test_every_group_keeps_its_share_of_the_rate() -> None:
         assert low == pytest.approx(high / 10)
         schedule.optimizer.step()
         schedule.step()
+
+
+def test_after_the_planned_end_the_last_rate_stays() -> None:
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1, momentum=0.9)
+    for schedule, last in ((OneCycle(sgd, final=0.3), 0.03), (WarmupCosine(optimizer(), final=0.3), 0.06)):
+        schedule.plan(4)
+        for _ in range(7):
+            schedule.optimizer.step()
+            schedule.step()
+        assert float(schedule.get_last_lr()[0]) == pytest.approx(last)
+    assert sgd.param_groups[0]["momentum"] == pytest.approx(0.95)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -232,3 +233,22 @@ def test_a_validation_whose_checkpoint_was_not_written_is_not_the_best() -> None
     validated(2, 0.7, True)  # worse than what was lost, and better than what is on the disk
     assert callback.best == {"best": 0.7, "epoch": 2}
     assert followed.epochs == [0, 2]
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_the_best_so_far_goes_with_its_file(tmp_path: Path, moved: bool) -> None:
+    old, new = tmp_path / "old" / "best.ckpt", tmp_path / "new" / "best.ckpt"
+    new.parent.mkdir()
+    state = {
+        **BestCheckpoint().state_dict(), "best": {"best": 0.5, "epoch": 3}, "dirpath": str(old.parent),
+        "best_model_path": str(old), "best_k_models": {str(old): torch.tensor(0.5)}, "kth_best_model_path": str(old),
+    }  # fmt: skip
+    if moved:
+        new.touch()
+    callback = BestCheckpoint()
+    callback.dirpath = str(new.parent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's, of a branch
+        callback.load_state_dict(state)
+    assert callback.best == ({"best": 0.5, "epoch": 3} if moved else {})
+    assert callback.best_k_models == ({str(new): torch.tensor(0.5)} if moved else {})

@@ -8,12 +8,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+import torch
+from lightning.pytorch import LightningModule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fer_lightning.callbacks.class_focus import ClassFocus
+from fer_lightning.callbacks.focus_rules import RegretRule, RegretState, ceilings_of
 from fer_lightning.emotions import SEVEN
 from tests.helpers.cli import TINY, fer, fit, same_weights
 from tests.helpers.data import StripesDataModule
@@ -156,3 +161,61 @@ def test_a_class_focus_of_another_mode_starts_anew() -> None:
     callback.load_state_dict({"mode": "regret", "plan": {}, "state": None, "history": [{"epoch": 0}]})
     assert callback.plan is None
     assert callback.history == [{"epoch": 0}]
+
+
+MATRIX = np.diag([2, 6, 5, 6, 6, 6, 6]) + 1
+
+
+def focused(max_epochs: int, epoch: int = 0, mode: Literal["bottom_k", "regret"] = "regret") -> tuple[ClassFocus, Any]:
+    """Return a callback and its trainer at the end of an epoch."""
+    callback, data = ClassFocus(mode), StripesDataModule(train=210, focus_fraction=0.2)
+    loops = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=True)))
+    trainer = SimpleNamespace(
+        datamodule=data, max_epochs=max_epochs, current_epoch=epoch, state=SimpleNamespace(fn="fit"), world_size=1,
+        sanity_checking=False, callback_metrics={}, fit_loop=loops,
+    )  # fmt: skip
+    callback.setup(trainer, LightningModule(), "fit")  # type: ignore[arg-type]  # stands for one
+    return callback, trainer
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "epoch", "progress", "steers"),
+    [(4, 0, 0.25, True), (5, 0, 0.2, False), (4, 1, 0.5, True), (10, 8, 0.9, True)],
+)
+def test_the_next_epoch_draws_by_the_rule_and_its_place_in_the_run(
+    max_epochs: int, epoch: int, progress: float, steers: bool
+) -> None:
+    callback, trainer = focused(max_epochs, epoch)
+    train_f1 = np.linspace(0.4, 0.6, 7)
+    rule, counts = RegretRule(), np.full(7, 24)
+    ceilings = ceilings_of(NAMES)
+    state, reasons = rule.update(RegretState.start(7), MATRIX, train_f1, ceilings, steers)
+    callback.decide(trainer, MATRIX, train_f1)
+    plan = rule.plan(state, counts, progress, reasons)
+    assert list(trainer.datamodule.draws.values()) == plan.draws.tolist()
+    assert callback._state is not None
+    assert callback._state.plain() == state.plain()
+    assert (plan.draws != counts).any() == steers
+
+
+def test_a_validation_inside_an_epoch_changes_nothing() -> None:
+    callback, trainer = focused(4)
+    progress, before = trainer.fit_loop.epoch_loop.batch_progress, dict(trainer.datamodule.draws)
+    for is_last in (False, True):
+        progress.is_last_batch = is_last
+        callback._matrix = torch.from_numpy(MATRIX)
+        callback.on_validation_epoch_end(trainer, LightningModule())
+        assert callback._matrix is None
+        assert (trainer.datamodule.draws != before) is is_last
+    assert len(callback.history) == 1
+
+
+@pytest.mark.parametrize(("source", "loader"), [("focus", 1), ("val", 0)])
+def test_only_the_part_that_was_asked_for_is_counted(source: Literal["focus", "val"], loader: int) -> None:
+    callback, trainer = focused(4)
+    callback.source = source
+    for index, label in ((0, 3), (1, 5)):
+        outputs = {"label": torch.tensor([label]), "logits": torch.eye(7)[[label - 1]]}
+        callback.on_validation_batch_end(trainer, LightningModule(), outputs, None, 0, index)
+    assert callback._matrix is not None
+    assert callback._matrix.nonzero().tolist() == [[[3, 2], [5, 4]][loader]]  # rows true, columns predicted

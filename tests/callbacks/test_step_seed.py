@@ -21,3 +21,10 @@ def test_numbers_belong_to_seed_epoch_batch_and_rank(monkeypatch: pytest.MonkeyP
     others = {draw(1, 2), draw(1, 3), draw(2, 2), draw(1, 2, rank=1)}
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
     assert len(others | {draw(1, 2)}) == 5
+
+
+def test_the_seed_of_a_step_has_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Another one would change the dropout of runs that began before it.
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    draw(2, 3, rank=1)
+    assert torch.initial_seed() == 7_372_830_721

@@ -8,6 +8,8 @@ import math
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -23,6 +25,7 @@ from fer_lightning.evaluation.plots import (
     worst_mistakes_figure,
 )
 from fer_lightning.figures import COLORS, DPI, figure_png
+from fer_lightning.metrics import wilson_interval
 
 MATRIX = np.array([[8, 1, 1], [0, 0, 0], [2, 0, 1234]])
 NAMES = ("angry", "disgust", "fear")
@@ -196,3 +199,55 @@ def test_a_dollar_in_a_name_is_no_formula() -> None:
 def test_the_seven_fit_without_slanting() -> None:
     figure = confusion_matrix_figure(np.eye(7, dtype=np.int64), SEVEN.class_names, "title")
     assert {label.get_rotation() for label in figure.axes[0].get_xticklabels()} == {0.0}
+
+
+def bars(axes: Axes) -> NDArray[np.float64]:
+    """Return centre, lower end and height of each bar."""
+    found = [bar for bar in axes.patches if isinstance(bar, Rectangle)]
+    return np.array([(bar.get_x() + bar.get_width() / 2, bar.get_y(), bar.get_height()) for bar in found])
+
+
+def test_reliability_bars_are_accuracy_and_gap_over_the_share_of_samples() -> None:
+    confidence = np.array([0.95] * 10 + [0.5] * 5 + [0.62] * 5, np.float32)
+    correct = np.array([True] * 6 + [False] * 4 + [True] * 4 + [False] + [True] * 5)
+    upper, lower = reliability_figure(confidence, correct, "title").axes
+    wanted = {14: (0.6, 0.95, 0.5), 7: (0.8, 0.5, 0.25), 9: (1.0, 0.62, 0.25)}  # accuracy, confidence, share
+    found, shares = bars(upper), bars(lower)
+    np.testing.assert_allclose(found[:15, 0], (np.arange(15) + 0.5) / 15)
+    for place in range(15):
+        accuracy, stated, share = wanted.get(place, (0.0, 0.0, 0.0))
+        assert found[place, 1:] == pytest.approx((0, accuracy))
+        assert found[15 + place, 1:] == pytest.approx((min(accuracy, stated), abs(accuracy - stated)), abs=1e-6)
+        assert shares[place] == pytest.approx(((place + 0.5) / 15, 0, share))
+    [marks] = upper.collections
+    assert isinstance(marks, LineCollection)
+    heights = [segment[0, 1] for segment in marks.get_segments() if len(segment)]
+    assert heights == pytest.approx([0.5, 0.62, 0.95], abs=1e-6)
+
+
+def test_the_interval_of_a_recall_is_wilsons() -> None:
+    [axes] = per_class_figure(np.array([[6, 2], [1, 1]]), ("sad", "fear"), "title").axes
+    [intervals] = axes.collections
+    assert isinstance(intervals, LineCollection)
+    for place, (segment, counts) in enumerate(zip(intervals.get_segments(), ((6, 8), (1, 2)), strict=True)):
+        assert segment[:, 0].tolist() == [place, place]
+        assert segment[:, 1] == pytest.approx(wilson_interval(*counts))
+
+
+def test_curves_are_the_values_and_the_best_is_marked() -> None:
+    history = {
+        "train_loss": [(0.0, 1.5), (1.0, 1.0)],
+        "val_loss": [(0.0, 1.1), (1.0, 1.2)],
+        "train_acc": [(0.0, 0.3), (1.0, 0.9)],
+        "val_acc": [(0.0, 0.4), (1.0, 0.6)],
+    }
+    marked = {"val_loss": (0.0, 1.1), "val_acc": (1.0, 0.6)}
+    for axes, names in zip(
+        curves_figure(history, "title").axes, (("train_loss", "val_loss"), ("train_acc", "val_acc")), strict=True
+    ):
+        lines = [np.stack(line.get_data(), axis=1).tolist() for line in axes.lines]
+        first, best, second = (list(map(tuple, line)) for line in lines)
+        assert first == history[names[0]]
+        assert second == history[names[1]]
+        assert best == [marked[names[1]]]
+        assert axes.lines[0].get_color() != axes.lines[2].get_color() == axes.lines[1].get_color()

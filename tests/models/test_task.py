@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 from fer_lightning.losses import FocalLoss, LogitAdjustedLoss
 from fer_lightning.models.task import EmotionTask
+from fer_lightning.optim import WarmupCosine
 from tests.helpers.cli import fit
 from tests.helpers.data import StripesDataModule
 from tests.helpers.parts import CosineHead, PolyLoss, TinyBackbone
@@ -199,3 +202,72 @@ def test_the_counts_of_the_data_stand_when_a_checkpoint_has_others() -> None:
         built.on_load_checkpoint(checkpoint)
     assert knows.prior.class_counts == data.class_counts
     assert does_not.prior.class_counts == dict.fromkeys(SEVEN.class_names, 10)
+
+
+def step_batch(size: int, seed: int = 0) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(size, 1, 16, 16, generator=generator)
+    return {"image": images, "label": torch.arange(size) % 7, "index": torch.arange(size)}
+
+
+def silent(built: EmotionTask) -> EmotionTask:
+    """Let a task compute steps without a trainer to log to."""
+    built.log = lambda *args, **options: None  # type: ignore[method-assign]
+    return built.eval()
+
+
+def test_the_training_loss_sees_what_is_drawn_and_the_teacher_what_the_network_says() -> None:
+    built = silent(task(prior_correction=True))
+    data = StripesDataModule(train=20, batch_size=8, class_multipliers={"disgust": 3.0})
+    built.take_class_counts(data)
+    built._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]  # stands for one
+    given = step_batch(6)
+    logits = built.classifier.logits(given["image"])
+    draws = torch.tensor(list(data.draws.values())).float()
+    wanted = nn.functional.cross_entropy(logits + (draws / draws.sum()).log(), given["label"])
+    torch.testing.assert_close(built.training_step(given, 0), wanted)
+    taught: list[torch.Tensor] = []
+
+    class Noting:
+        """Notes what distillation is given."""
+
+        def mixed(self, loss: torch.Tensor, logits: torch.Tensor, *rest: Any) -> torch.Tensor:
+            taught.extend((loss, logits))
+            return loss + 1
+
+    built.distillation = Noting()  # type: ignore[assignment]
+    torch.testing.assert_close(built.training_step(given, 0), wanted + 1)
+    torch.testing.assert_close(taught, [wanted, logits])
+
+
+def test_the_mean_loss_of_training_is_of_all_samples_and_of_one_epoch() -> None:
+    built = silent(task())
+    losses = [float(built.training_step(step_batch(size, size), 0)) for size in (2, 6)]
+    scores = built.scores.computed("train")
+    assert float(scores["train_loss"]) == pytest.approx((2 * losses[0] + 6 * losses[1]) / 8, rel=1e-5)
+    assert built.scores.of_train.confusion.sum() == 0
+    last = float(built.training_step(step_batch(3, 9), 0))
+    assert float(built.scores.computed("train")["train_loss"]) == pytest.approx(last, rel=1e-5)
+
+
+def test_the_loss_of_a_validation_is_the_mean_over_its_images() -> None:
+    built, data = task(), StripesDataModule(val=20, eval_batch_size=8)
+    found = trainer().validate(built, datamodule=data, verbose=False)[0]["val_loss"]
+    losses = [
+        nn.functional.cross_entropy(built.eval()(given["image"]), given["label"], reduction="none")
+        for given in (data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader())
+    ]
+    assert [len(part) for part in losses] == [8, 8, 4]
+    assert found == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
+
+
+def test_schedules_of_torch_move_each_epoch_and_ours_each_step() -> None:
+    for schedule, last in (
+        (partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.1), 0.001),
+        (partial(WarmupCosine, warmup=0, final=0.5), 0.05),
+    ):
+        fitting = trainer(2)
+        sgd = partial(torch.optim.SGD, lr=0.1)
+        fitting.fit(task(optimizer=sgd, lr_scheduler=schedule), datamodule=StripesDataModule(train=20, batch_size=8))
+        assert fitting.global_step == 4
+        assert fitting.optimizers[0].param_groups[0]["lr"] == pytest.approx(last)

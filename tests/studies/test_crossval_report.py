@@ -16,7 +16,7 @@ from fer_lightning.data.table.samples import content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
-from fer_lightning.evaluation.report import EvaluationResult, report_content, write_report
+from fer_lightning.evaluation.report import EvaluationResult, report_content, write_predictions, write_report
 from fer_lightning.runs.lineage import LINEAGE, Node, lineage_text
 from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
 from fer_lightning.studies.crossval.page import page_html, terminal_table
@@ -96,6 +96,25 @@ def test_a_run_is_read_back_from_its_folder(tmp_path: Path) -> None:
     moved = shifted(np.log(test.probs.astype(np.float64)), prior, tau).argmax(1)
     assert run.scores["test"][TUNED]["accuracy"] == pytest.approx((moved == test.target).mean(), abs=1e-5)
     assert len(run.taus["val"]) == 2
+
+
+def test_without_accumulation_each_step_is_a_batch(tmp_path: Path) -> None:
+    evaluated(tmp_path, "val")
+    (tmp_path / "metrics.csv").write_text("epoch,step\n0,10\n1,20\n")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"batch_size": 16}}}))
+    run = read_run("plain", (0, 0), tmp_path)
+    assert (run.images, run.epochs) == (20 * 16 * 2, 2)
+
+
+def test_a_probability_of_zero_does_not_break_tau(tmp_path: Path) -> None:
+    result = evaluated(tmp_path, "val", **COUNTS)
+    result.probs[:, 1], result.probs[:70, 0] = 0, 1 - result.probs[:70, 2:].sum(1)
+    result.probs[70:, 6] = 1 - result.probs[70:, :6].sum(1)
+    files = np.array([f"{row}" for row in range(140)])
+    write_predictions(tmp_path / "val/predictions.csv", NAMES, result.index, result.probs, files, "m", result.target)
+    tuned = read_run("plain", (0, 0), tmp_path).scores["val"][TUNED]
+    assert tuned["recall_disgust"] == 0
+    assert tuned["f1_macro"] is not None
 
 
 @pytest.mark.parametrize(("ended", "expected"), [("2024-01-01T00:00:30+00:00", 30.0), ("", None)])
