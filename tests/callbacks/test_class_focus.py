@@ -214,8 +214,16 @@ def test_a_validation_inside_an_epoch_changes_nothing() -> None:
 def test_only_the_part_that_was_asked_for_is_counted(source: Literal["focus", "val"], loader: int) -> None:
     callback, trainer = focused(4)
     callback.source = source
-    for index, label in ((0, 3), (1, 5)):
+    for batch, (index, label) in enumerate(((0, 3), (0, 4), (1, 5), (1, 6))):
         outputs = {"label": torch.tensor([label]), "logits": torch.eye(7)[[label - 1]]}
-        callback.on_validation_batch_end(trainer, LightningModule(), outputs, None, 0, index)
+        callback.on_validation_batch_end(trainer, LightningModule(), outputs, None, batch, index)
     assert callback._matrix is not None
-    assert callback._matrix.nonzero().tolist() == [[[3, 2], [5, 4]][loader]]  # rows true, columns predicted
+    wanted = [[[3, 2], [4, 3]], [[5, 4], [6, 5]]][loader]  # rows true, columns predicted
+    assert callback._matrix.nonzero().tolist() == wanted
+
+
+def test_an_epoch_that_is_trained_again_has_one_row() -> None:
+    callback, trainer = focused(4, epoch=1)
+    callback.history = [{"epoch": epoch} for epoch in range(3)]
+    callback.decide(trainer, MATRIX, np.full(7, np.nan))
+    assert [row["epoch"] for row in callback.history] == [0, 1]

@@ -18,13 +18,14 @@ from PIL import Image
 
 from fer_lightning.emotions import EIGHT, SEVEN
 from fer_lightning.evaluation.plots import (
+    _ink_on,
     confusion_matrix_figure,
     curves_figure,
     per_class_figure,
     reliability_figure,
     worst_mistakes_figure,
 )
-from fer_lightning.figures import COLORS, DPI, figure_png
+from fer_lightning.figures import COLORS, DPI, INK, figure_png
 from fer_lightning.metrics import wilson_interval
 
 MATRIX = np.array([[8, 1, 1], [0, 0, 0], [2, 0, 1234]])
@@ -160,8 +161,11 @@ def test_reliability_without_samples_says_so() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_worst_mistakes_are_captioned_and_limited(channels: int) -> None:
     images = faces(8, channels)
-    figure = worst_mistakes_figure(images, ["sad"] * 8, ["fear"] * 8, [0.98] * 8, "title", rows=2, columns=3)
-    assert texts(figure).count("sad → fear\n0.98") == 6
+    true, predicted = (names * 4 for names in (["sad", "angry"], ["fear", "happy"]))
+    sure = [0.98 - place / 100 for place in range(8)]
+    figure = worst_mistakes_figure(images, true, predicted, sure, "title", rows=2, columns=3)
+    captions = [f"{true[place]} → {predicted[place]}\n{sure[place]:.2f}" for place in range(6)]
+    assert [axes.get_title() for axes in figure.axes] == captions
     shown = np.asarray(figure.axes[0].images[0].get_array())
     np.testing.assert_array_equal(shown, images[0].transpose(1, 2, 0) if channels == 3 else images[0, 0])
 
@@ -251,3 +255,10 @@ def test_curves_are_the_values_and_the_best_is_marked() -> None:
         assert second == history[names[1]]
         assert best == [marked[names[1]]]
         assert axes.lines[0].get_color() != axes.lines[2].get_color() == axes.lines[1].get_color()
+
+
+@pytest.mark.parametrize(
+    ("color", "ink"), [((0.0, 0.6, 0.0), INK), ((0.6, 0.0, 0.0), "white"), ((0.0, 0.0, 0.9), "white")]
+)
+def test_the_ink_has_the_higher_contrast_as_the_eye_weighs_colours(color: tuple[float, float, float], ink: str) -> None:
+    assert _ink_on(np.array(color)) == ink
