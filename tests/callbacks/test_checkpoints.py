@@ -241,6 +241,7 @@ def test_the_best_so_far_goes_with_its_file(tmp_path: Path, moved: bool) -> None
     new.parent.mkdir()
     state = {
         **BestCheckpoint().state_dict(), "best": {"best": 0.5, "epoch": 3}, "dirpath": str(old.parent),
+        "current_score": torch.tensor(0.4),
         "best_model_path": str(old), "best_k_models": {str(old): torch.tensor(0.5)}, "kth_best_model_path": str(old),
     }  # fmt: skip
     if moved:
@@ -251,4 +252,5 @@ def test_the_best_so_far_goes_with_its_file(tmp_path: Path, moved: bool) -> None
         warnings.simplefilter("ignore")  # Lightning's, of a branch
         callback.load_state_dict(state)
     assert callback.best == ({"best": 0.5, "epoch": 3} if moved else {})
+    assert callback.current_score == torch.tensor(0.4)
     assert callback.best_k_models == ({str(new): torch.tensor(0.5)} if moved else {})

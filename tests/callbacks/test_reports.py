@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score, log_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fer_lightning.callbacks.reports import gather_rows
+from fer_lightning.emotions import SEVEN
 from tests.helpers.cli import fer, fit
+from tests.helpers.data import StripesDataModule
 
 
 def test_rows_are_joined_in_order_and_once() -> None:
@@ -34,6 +37,18 @@ def test_a_run_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert report["accuracy"] == pytest.approx(best, abs=1e-5)
     assert {"train_loss", "train_acc", "val_loss", "val_f1_macro", "val_recall_happy", "lr"} <= set(history[0])
     assert report["n"] == 28
+    row = history[report["context"]["epoch"]]
+    assert float(row["val_acc"]) == best
+    with (folder / "val/predictions.csv").open() as file:
+        written = list(csv.DictReader(file))
+    table = StripesDataModule().table
+    target = [SEVEN.class_names.index(line["target"]) for line in written]
+    probs = np.array([[float(line[f"p_{name}"]) for name in SEVEN.class_names] for line in written])
+    assert [int(line["index"]) for line in written] == table.rows("val").tolist()
+    assert target == table.labels[table.rows("val")].tolist()
+    assert [line["file"] for line in written] == table.files[table.rows("val")].tolist()
+    assert float(row["val_f1_macro"]) == pytest.approx(f1_score(target, probs.argmax(1), average="macro"), rel=1e-5)
+    assert float(row["val_loss"]) == pytest.approx(log_loss(target, probs / probs.sum(1, keepdims=True)), rel=1e-4)
     assert report["context"]["data"]["counts"] == {"train": 84, "val": 28, "test": 28}
     for name in ("confusion_matrix", "per_class_scores", "reliability", "worst_mistakes"):
         assert (folder / f"val/{name}.png").read_bytes().startswith(b"\x89PNG")
