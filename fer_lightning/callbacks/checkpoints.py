@@ -1,4 +1,4 @@
-"""Which checkpoints a run writes, and when: the best one, the one to resume from, and those that are kept."""
+"""The checkpoints that a run writes: the best one, the one to resume from, and those that are kept."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class FollowsBest(Callback, ABC):
 
     @abstractmethod
     def on_better_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do what follows from the last validation being the best so far; its checkpoint is on the disk by now."""
+        """Called when the last validation was the best so far and its checkpoint is on the disk."""
 
 
 def improved(value: float, best: float | None, mode: str) -> bool:
@@ -188,7 +188,7 @@ class BestCheckpoint(ModelCheckpoint):
         self._at_epoch_end = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose the folder and see that it can be written before training starts."""
+        """Choose the folder and check before training starts that it can be written."""
         self.dirpath = str(checkpoint_folder(trainer))
         if stage == "fit" and trainer.is_global_zero and not is_rehearsal(trainer):
             _prepare(Path(self.dirpath))
@@ -308,7 +308,7 @@ class ResumeCheckpoint(Checkpoint):
         self._owed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """See that the folder can be written before training starts."""
+        """Check before training starts that the folder can be written."""
         self._owed = False
         if stage == "fit" and trainer.is_global_zero and not is_rehearsal(trainer):
             _prepare(checkpoint_folder(trainer))
@@ -337,5 +337,5 @@ class ResumeCheckpoint(Checkpoint):
         self._owed = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note the time, by which the newest of several is found."""
+        """Store the time, by which the newest of several checkpoints is found."""
         checkpoint[SAVED_KEY] = {**checkpoint.get(SAVED_KEY, {}), "exact": True, "written": time.time()}

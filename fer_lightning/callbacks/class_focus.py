@@ -1,4 +1,4 @@
-"""Adaptive class focus: what an epoch draws follows from how well each class is recognised."""
+"""Adaptive class focus: classes that are recognised worse are drawn more often."""
 
 from __future__ import annotations
 
@@ -42,24 +42,25 @@ class ClassFocus(Callback):
     Modes:
         - ``static``: always ``n^power`` draws of a class, so the rare ones more often than they stand in the data.
         - ``bottom_k``: after each epoch, the images of the ``k`` classes of lowest F1 weigh ``weight`` times the others
-          in the next one. A preset for comparison: it follows chance, and shifts what the network expects.
-        - ``regret``: weights grow slowly and within bounds with what a class lacks to the F1 that its labels allow, and
-          not where training runs ahead of it; natural draws at the beginning of the run and towards its end
-          (:class:`.RegretRule` has the numbers).
+          in the next one. A preset for comparison: it reacts to noise, and changes the class prior that
+          the network learns.
+        - ``regret``: a class is drawn more often the further its F1 is below what its labels allow; its weight changes
+          slowly, has bounds, and does not grow where the training F1 is far above. Each image is drawn once at the
+          beginning of the run and again towards its end (:class:`.RegretRule` has the numbers).
 
-    Whatever is drawn more often is also expected more often: ``--model.prior_correction true`` takes that out again.
+    A class that is drawn more often is also predicted more often: ``--model.prior_correction true`` corrects for that.
 
     F1 comes from the focus part, training images that ``--data.focus_fraction 0.1`` sets apart, at the last validation
-    of an epoch. The test split never serves. State is the same on all processes and in checkpoints; a resumed run draws
-    what the other would have.
+    of an epoch. The test split is never used. State is the same on all processes and is in checkpoints, so that a
+    resumed run draws the same as an uninterrupted one.
 
     Written: ``class_focus.csv``, a row for each epoch: what it drew and why, and the F1 after it. Logged to TensorBoard
     under ``focus/``.
 
     Args:
         mode: ``static``, ``bottom_k`` or ``regret``.
-        source: ``focus``, or ``val``: the validation split, which then chooses what is trained and what is kept; its
-            scores mean less.
+        source: ``focus``, or ``val``: the validation split, which then decides both what is drawn and which
+            checkpoint is kept; its scores are too optimistic.
         k: number of classes in focus, of ``bottom_k``.
         weight: how many times as much they weigh, of ``bottom_k``; 3 to 5 are usual.
         power: of ``static``; 0.5 is the square root, 0 draws all classes alike.
@@ -90,7 +91,7 @@ class ClassFocus(Callback):
         if mode not in ("static", "bottom_k", "regret"):
             raise ConfigError(f"ClassFocus: mode must be static, bottom_k or regret, not '{mode}'")
         if source not in ("focus", "val"):
-            raise ConfigError(f"ClassFocus: source must be focus or val, not '{source}': test data never serves")
+            raise ConfigError(f"ClassFocus: source must be focus or val, not '{source}': test data is never used")
         if k < 1:
             raise ConfigError(f"ClassFocus: k must be at least 1, not {k}")
         for name, value, low, high in (
@@ -120,10 +121,10 @@ class ClassFocus(Callback):
         self._matrix: Tensor | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that there is something to go by, and choose the draws of the first epoch.
+        """Check that the data fit the mode, and choose the draws of the first epoch.
 
         Raises:
-            ConfigError: if there is none, or something else chooses the draws already.
+            ConfigError: if they do not, or another option already chooses the draws.
         """
         if stage != "fit":
             return
@@ -171,7 +172,7 @@ class ClassFocus(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count what was recognised as what."""
+        """Add a batch to the confusion matrix."""
         if trainer.state.fn != "fit" or dataloader_idx != (1 if self.source == "focus" else 0):
             return
         counted = confusion_matrix(outputs["label"], outputs["logits"].argmax(1), len(self._names))

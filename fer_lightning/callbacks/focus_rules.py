@@ -34,7 +34,7 @@ __all__ = [
 CEILINGS = {
     "angry": 0.81, "disgust": 0.90, "fear": 0.80, "happy": 0.94, "sad": 0.73, "surprise": 0.87, "neutral": 0.83,
 }  # fmt: skip
-"""How well two labels of one photograph in FER2013 agree, as F1: more than that cannot be learned from them."""
+"""How well two labels of one photograph in FER2013 agree, as F1: higher scores cannot be expected from such labels."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FocusPlan:
 def bounded(shares: NDArray[np.float64], counts: NDArray[np.int64], max_repeats: float) -> NDArray[np.int64]:
     """Return draws in proportion to shares, of no class more than ``max_repeats`` times its images.
 
-    What a class may not have goes to the others, in proportion to their shares.
+    Draws beyond that limit go to the other classes, in proportion to their shares.
     Shares are float64 ``(K,)``, 0 or more; draws int64 ``(K,)``, with the sum of ``counts``.
     """
     total = int(counts.sum())
@@ -169,9 +169,9 @@ class RegretRule:
     """Draws a class more often while that still helps, up to what its labels allow.
 
     A class's regret is the part of its ceiling that its F1 lacks. F1 is shrunken towards the macro F1, so that few
-    images do not decide, and averaged over epochs, so that chance does not. A class whose training F1 runs away from
-    that on the focus part gains nothing from repetition: the gate closes. Weights move slowly, within bounds, and a
-    class that gained nothing for some epochs is released for as many.
+    images do not decide, and averaged over epochs, so that chance does not. Where the training F1 of a class
+    is far above that on the focus part, repetition does not help: its gate closes and its weight does not grow. Weights
+    change slowly and within bounds. A class that gained nothing for ``patience`` epochs is not focused for as many.
 
     Attributes:
         shrink: images of macro F1 that are added to each class's counts.

@@ -36,9 +36,9 @@ class FiniteGuard(Callback):
 
     The rows of the batch are written to ``non_finite_rank<n>.json`` in the run's folder.
 
-    On the CPU the loss is looked at before the backward pass. An accelerator would have to be waited for at each step,
-    so that its loss is looked at one step later, when it has long been ready, and before whatever follows the step: a
-    validation, the end of the epoch, and every checkpoint. So no checkpoint holds what such a loss did to the weights.
+    On the CPU the loss is checked before the backward pass. Reading it from an accelerator would stall each step, so
+    there it is checked one step later, and always before a validation, the end of the epoch and every checkpoint. So no
+    checkpoint holds weights that such a loss has changed.
     The processes agree on the device, in the order of the steps.
     """
 
@@ -52,11 +52,11 @@ class FiniteGuard(Callback):
         self._open = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember the batch that is being worked on."""
+        """Keep the batch that is being computed."""
         self._batch, self._batch_idx = batch, batch_idx
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Look at this loss on the CPU, at that of the step before elsewhere.
+        """Check this loss on the CPU; on other devices, check that of the step before.
 
         Raises:
             NonFiniteError: if it is not finite on any process.
@@ -68,24 +68,24 @@ class FiniteGuard(Callback):
         index = self._batch.get("index") if isinstance(self._batch, dict) else None
         late = _is_asynchronous(loss.device)
         if late:
-            self._look(trainer)
+            self._check(trainer)
         self._open = _Step(trainer.current_epoch, self._batch_idx, loss, finite, index)
         if not late:
-            self._look(trainer)
+            self._check(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the last loss before a validation."""
-        self._look(trainer)
+        """Check the last loss before a validation."""
+        self._check(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the last loss of the epoch."""
-        self._look(trainer)
+        """Check the last loss of the epoch."""
+        self._check(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Look at the last loss before a checkpoint."""
-        self._look(trainer)
+        """Check the last loss before a checkpoint."""
+        self._check(trainer)
 
-    def _look(self, trainer: Trainer) -> None:
+    def _check(self, trainer: Trainer) -> None:
         step, self._open = self._open, None
         if step is None or bool(step.finite):
             return

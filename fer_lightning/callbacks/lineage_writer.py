@@ -71,7 +71,7 @@ class Lineage(FollowsBest):
         self._from: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin a node, and see what the data is."""
+        """Begin a node, and store counts and fingerprints of the data."""
         if stage != "fit":
             return
         self._begun, self.node, self._from = time.monotonic(), None, None
@@ -79,7 +79,7 @@ class Lineage(FollowsBest):
         self._id = hashlib.sha256(f"{socket.gethostname()}/{os.getpid()}/{time.time_ns()}".encode()).hexdigest()[:8]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note what the run comes from, and look whether it may go on.
+        """Note which checkpoint the run goes on from, and check that it may.
 
         Raises:
             DataError: if the data differs and that is not allowed.
@@ -203,11 +203,11 @@ class Lineage(FollowsBest):
         node.monitor = _monitor(trainer)
         try:
             self._write(trainer)
-        except OSError as error:  # no reason to end a training
+        except OSError as error:  # training goes on without it
             print(f"fer: {LINEAGE} could not be written: {error.strerror}", file=sys.stderr)
 
     def _write(self, trainer: Trainer) -> None:
-        assert self.node is not None  # the caller has looked
+        assert self.node is not None  # the caller has checked
         write_atomically(Path(trainer.default_root_dir) / LINEAGE, lineage_text([*self._earlier, self.node]))
 
 

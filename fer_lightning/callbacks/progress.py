@@ -27,7 +27,7 @@ class OneLineBar(TQDMProgressBar):
 
     @property
     def sanity_check_description(self) -> str:
-        """What stands before the bar of a validation, and of the check before training."""
+        """Label of the bar of a validation, and of the sanity check before training."""
         return "checking" if self.trainer.sanity_checking else "validating"
 
     def init_validation_tqdm(self) -> Tqdm:

@@ -154,7 +154,7 @@ class EvaluationReport(FollowsBest):
         write_report(folder, result, context, table.files, _model_name(trainer), table.images, shown, show)
 
     def _context(self, trainer: Trainer, split: str) -> dict[str, Any]:
-        """Return what one must know to repeat an evaluation."""
+        """Return the facts that are needed to repeat an evaluation."""
         return {
             "split": split,
             "overlap_with_train": self._data["overlap_with_train"].get(split),
@@ -192,7 +192,7 @@ class EvaluationReport(FollowsBest):
             write_atomically(path, _history_csv(self.history))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what came out and where it is."""
+        """Print the table of the best validation, and the paths of report and checkpoint."""
         folder, best = Path(trainer.default_root_dir), best_checkpoint(trainer)
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return

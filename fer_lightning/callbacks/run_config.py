@@ -30,7 +30,7 @@ class RunConfig(SaveConfigCallback):
         shown = config.clone()
         shown["ckpt_path"] = None
         if "allow_changed_data" in shown:
-            shown["allow_changed_data"] = False  # said for one start, not for those after it
+            shown["allow_changed_data"] = False  # it applies to one start only
         self.text = parser.dump(shown, skip_none=False, skip_link_targets=True)
         values = yaml.safe_load(self.text)
         values.pop("ckpt_path", None)

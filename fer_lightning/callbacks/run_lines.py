@@ -1,4 +1,4 @@
-"""What a training says in plain lines: what begins, and how each epoch went."""
+"""The lines that a training prints: three when it begins, and one for each epoch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunLines(Callback):
         self._finished: float | None = None  # seconds of an epoch whose line is not printed yet
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what begins."""
+        """Print data, network and devices."""
         if not self.header or not trainer.is_global_zero:
             return
         reason = f" ({self.precision})" if self.precision else ""

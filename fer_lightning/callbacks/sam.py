@@ -119,7 +119,7 @@ class SAM(Callback):
     """Sharpness-aware minimisation around the model's optimizer (Foret et al. 2021, arXiv:2010.01412).
 
     Each step evaluates its batch twice and so takes twice as long. Both evaluations see the same augmented images and
-    the same dropout; running statistics of batch norm, metrics and logs take note of the first one only. Gradients are
+    the same dropout; only the first one counts in running statistics of batch norm, metrics and logs. Gradients are
     clipped as without it. There is no state: a resumed run goes on exactly.
 
     Refused: accumulated gradients (the worst point belongs to one batch), fp16 with its gradient scaler (use bf16), and
@@ -171,7 +171,7 @@ class SAM(Callback):
 
     @contextmanager
     def _again(self, task: EmotionTask) -> Iterator[None]:
-        """Let the task compute a batch a second time, with nothing taking note of it."""
+        """Let the task compute a batch a second time, without changing metrics, logs or batch norm statistics."""
         norms = [module for module in task.modules() if isinstance(module, _NormBase) and module.track_running_stats]
         task.repeated = True
         for norm in norms:

@@ -1,4 +1,4 @@
-"""The random numbers of a step are a function of the step."""
+"""Seeds the random numbers of each training step, so that a resumed run draws the same."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
     model = {**config["model"], "pretrained": False, "weights": None}  # the checkpoint has all weights
     config = {**config, "model": model}
     if verb == "fit":
-        config.pop("allow_changed_data", None)  # said for one start, not for those after it
+        config.pop("allow_changed_data", None)  # it applies to one start only
         return config
     kept = {key: config[key] for key in _EVALUATION_SECTIONS if key in config}
     return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}

@@ -1,4 +1,4 @@
-"""What a run is logged to: TensorBoard's files, and MLflow beside them where it is asked for."""
+"""Logging to TensorBoard and, if asked for, to MLflow."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class MLflowTracker(MLFlowLogger):
     """A run of MLflow. Metrics are sent by a thread of their own: training does not wait for the store.
 
     A store that fails during training is reported once and does not end the run. ``run_id`` is the run to go on with;
-    without it a new one is made, and the experiment too if it is not there, which keeps its files in ``artifacts``.
+    without it a new one is made. ``artifacts`` is where a new experiment keeps its files.
     """
 
     def __init__(self, uri: str, experiment: str, run_name: str, run_id: str | None, artifacts: str | None) -> None:
@@ -76,7 +76,7 @@ class MLflowTracker(MLFlowLogger):
         if self._run_id is not None and not self._is_there(self._run_id):
             self._run_id = None
         run_id = self.run_id
-        assert run_id is not None  # it has just been made
+        assert run_id is not None  # the property creates it
         self.experiment.update_run(run_id, status="RUNNING")
         return run_id
 
@@ -110,7 +110,7 @@ class MLflowTracker(MLFlowLogger):
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Wait for what is queued and close the run with the status that it deserves."""
+        """Wait for queued metrics and close the run with :attr:`status`."""
         import mlflow
 
         self.send("metrics", mlflow.flush_async_logging)
@@ -127,7 +127,7 @@ class RunTracking(Callback):
     def attach(self, trainer: Trainer) -> dict[str, str]:
         """Let a trainer log to the run, and return its ``uri`` and ``run_id``."""
         trainer.loggers = [*trainer.loggers, self.tracker]
-        trainer.callbacks.append(self)  # type: ignore[attr-defined]  # behind the report, whose files it sends
+        trainer.callbacks.append(self)  # type: ignore[attr-defined]  # after the report, whose files it sends
         return {"uri": self.tracker.uri, "run_id": str(self.tracker.run_id)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -163,7 +163,7 @@ class RunTracking(Callback):
                 tracker.send(path.name, tracker.experiment.log_artifact, tracker.run_id, str(path), place)
 
     def _finish(self, trainer: Trainer, status: str) -> None:
-        """Send the files; ``status`` is said where there is no lineage."""
+        """Send the files, and set the status: that of the lineage, or ``status`` where there is none."""
         lineage = first_callback(trainer, Lineage)
         if lineage is not None and lineage.node is not None:
             status = lineage.node.status
@@ -199,11 +199,11 @@ def start_tracking(
     missing = [package for package in needed if importlib.util.find_spec(package) is None]
     if missing:
         raise MissingExtraError(f"--mlflow needs {', '.join(missing)}: pip install 'fer_lightning[track]'")
-    _calm()
+    _quiet_mlflow()
     try:
         earlier = [node.mlflow["run_id"] for node in Run(folder).lineage if node.mlflow and node.mlflow["uri"] == uri]
     except FERError:
-        earlier = []  # whoever writes the file will say what is wrong with it
+        earlier = []  # the callback that writes this file reports what is wrong
     artifacts = (root / "mlartifacts").absolute().as_uri() if uri.startswith("sqlite") else None
     run_name = f"{name}/{folder.name}"
     try:
@@ -214,8 +214,8 @@ def start_tracking(
     return RunTracking(tracker, checkpoints)
 
 
-def _calm() -> None:
-    """Let MLflow fail soon, and say only what matters."""
+def _quiet_mlflow() -> None:
+    """Make MLflow give up soon on a server that does not answer, and hide its messages."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

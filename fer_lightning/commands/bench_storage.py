@@ -1,4 +1,4 @@
-"""``fer bench storage``: how fast plain folders, Arrow and shards are read, and what memory that takes."""
+"""``fer bench storage``: measures how fast folders, Arrow and shards are read, and how much memory that takes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from fer_lightning.text import table_lines
 __all__ = ["bench_storage"]
 
 _FORMS = ("folders", "arrow", "shards")
-_DISTINCT = 256  # images that are drawn; the others repeat them with other bytes at the end
+_DISTINCT = 256  # different images; the others repeat them, with a row number at the end to make each file unique
 _BATCH = 128
 _RANDOM_SHARD_READS = 20_000  # random reads of shards are slow
 
@@ -48,11 +48,11 @@ class Measured:
     """What was measured of one form; speeds in images per second, sizes in bytes.
 
     Attributes:
-        random_bytes: encoded files read all over the set; ``random_decoded``: decoded, too.
+        random_bytes: encoded files read in random order; ``random_decoded``: and decoded.
         sequential_bytes: encoded files read in the order of the set.
-        loader_0: training batches without loader processes; ``loader_2``: with two.
-        memory: growth of the memory that only this process has, at its peak.
-        resident: growth of the resident set at its peak: with pages of files, which the system takes back when needed.
+        loader_0: training batches without workers; ``loader_2``: with two.
+        memory: peak growth of the anonymous memory of the reading process.
+        resident: peak growth of the resident set, which includes cached pages of files.
     """
 
     form: str
@@ -80,7 +80,7 @@ def bench_storage(images: int, size: int, folder: Path | None) -> None:
             raise ConfigError(f"{name}: needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
         results = []
         with tqdm(total=len(_FORMS) * (images + 5), unit="image", disable=None, leave=False) as bar:
-            for form in _FORMS:  # one at a time: no form profits from what another left in the system's cache
+            for form in _FORMS:  # one at a time: none is read from pages that another left in the cache
                 root = Path(name) / form
                 bar.set_description(f"{form}: writing")
                 disk = _lay_out(form, root, images, size, drawn, bar)
@@ -90,7 +90,7 @@ def bench_storage(images: int, size: int, folder: Path | None) -> None:
 
 
 def _drawn(size: int) -> list[bytes]:
-    """Draw gradients with noise; JPEG at quality 92."""
+    """Return JPEG files (quality 92) of gradients with noise, ``size`` pixels a side."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:size, 0:size] / size
     files = []
@@ -105,7 +105,7 @@ def _drawn(size: int) -> list[bytes]:
 
 
 class _NoImages:
-    """Stands for images that nobody reads: writers get them encoded."""
+    """Placeholder for images that are never decoded: the writers get encoded files."""
 
     dtype = np.dtype(np.uint8)
 
@@ -133,7 +133,7 @@ def _table(count: int, size: int) -> SamplesTable:
 
 
 def _lay_out(form: str, root: Path, count: int, size: int, drawn: list[bytes], bar: tqdm[Any]) -> int:
-    """Write the set and return its bytes on the disk."""
+    """Write the set and return its size on the disk, bytes."""
     table = _table(count, size)
     root.mkdir()
     writer = _writer(form, root, table)
@@ -168,7 +168,7 @@ class _FolderModule(EmotionDataModule):
 
     def scan(self) -> SamplesTable:
         paths = sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*.jpg"))
-        paths.sort(key=lambda path: path.rpartition("/")[2])  # by number, as the rows stand
+        paths.sort(key=lambda path: path.rpartition("/")[2])  # by number, which is the row
         files = np.array(paths)
         return replace(_table(len(files), self.native_size), images=FileImages(self.root, files, self.native_size, 3))
 
@@ -186,7 +186,7 @@ _KINDS = ("random_bytes", "random_decoded", "sequential_bytes", "loader_0", "loa
 def _measure(form: str, root: Path, size: int, disk: int, bar: tqdm[Any]) -> Measured:
     speeds: dict[str, float] = {}
     memory = resident = 0
-    for kind in _KINDS:  # each in a process of its own, which has met nothing else
+    for kind in _KINDS:  # each in a new process, so that no measurement affects the next one
         bar.set_description(f"{form}: {kind}")
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
@@ -207,12 +207,12 @@ def _measure(form: str, root: Path, size: int, disk: int, bar: tqdm[Any]) -> Mea
 
 def _measure_kind(sender: Any, form: str, root: str, size: int, kind: str, method: str) -> None:
     """Measure one kind in this process and send (images per second, growth of own memory, growth of resident set)."""
-    multiprocessing.set_start_method(method, force=True)  # a spawned process would spawn its loader processes, too
+    multiprocessing.set_start_method(method, force=True)  # else a spawned process would also spawn its loader's workers
     torch.set_num_threads(1)
     data = _module(form, root, size, 2 if kind == "loader_2" else 0)
     images = data.table.images
     chunks = _rows(kind, images)
-    images[np.arange(_BATCH)]  # what is loaded at the first use is no growth
+    images[np.arange(_BATCH)]  # load what is loaded once, so that it does not count as growth
     began_resident = _own_peak()
     with _watched_memory() as growth:
         if kind.startswith("loader"):
@@ -230,7 +230,7 @@ def _rows(kind: str, images: Any) -> Iterator[NDArray[np.int64]]:
         order = np.random.default_rng(0).permutation(len(images))
         if isinstance(images, ShardImages):
             order = order[:_RANDOM_SHARD_READS]
-    else:  # as they lie: training images are shuffled before they are put into shards
+    else:  # in the order on the disk: shards hold training images in a shuffled order
         order = np.argsort(images.positions) if isinstance(images, ShardImages) else np.arange(len(images))
     return iter([order[start : start + _BATCH] for start in range(0, len(order), _BATCH)])
 
@@ -243,8 +243,8 @@ def _encoded(images: Any, rows: NDArray[np.int64]) -> list[bytes]:
 
 
 def _speed(counts: Iterator[int]) -> float:
-    """Return how many come in a second."""
-    next(counts)  # includes the start of loader processes
+    """Return images per second; the first batch is not counted."""
+    next(counts)  # it includes the start of the loader's workers
     began = time.perf_counter()
     done = sum(counts)
     return done / (time.perf_counter() - began)
@@ -255,7 +255,7 @@ def _own_peak() -> int:
 
 
 def _anonymous() -> int:
-    """Return the memory that is no copy of a file, bytes; the resident set where the system does not tell."""
+    """Return the anonymous memory of this process, bytes; its peak resident set where the system has no such number."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             lines = dict(line.split(":", 1) for line in status)
@@ -266,7 +266,7 @@ def _anonymous() -> int:
 
 @contextmanager
 def _watched_memory() -> Iterator[list[int]]:
-    """Give a list whose only entry is the growth of this process's own memory at its peak."""
+    """Yield a list whose only entry becomes the peak growth of this process's anonymous memory, bytes."""
     start = _anonymous()
     growth = [0]
     done = threading.Event()

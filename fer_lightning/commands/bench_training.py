@@ -32,7 +32,7 @@ def time_training(of_fit: list[str], steps: int, rounds: int, against_loop: bool
 
     ``pure`` repeats one batch: forward, backward, optimizer step. ``data`` fetches, moves and augments batches and does
     nothing with them. ``full`` is the trainer with everything that the config asks for, ``loop`` a bare PyTorch loop
-    over batches of the same loader. They take turns, so that a machine that gets slower or faster meets all of them.
+    over batches of the same loader. They take turns, so that a change in the speed of the machine affects all of them.
     The arguments are those of :func:`fer_lightning.commands.bench.train`; what is returned is a table.
     """
     with tempfile.TemporaryDirectory(prefix="fer_bench_") as folder:
@@ -57,7 +57,7 @@ class _Timings:
 
 
 class _TurnTaker(Callback):
-    """Runs inside ``fit`` and interrupts it every ``steps`` batches for a turn of the others."""
+    """Runs inside ``fit`` and pauses it every ``steps`` batches to time the other kinds."""
 
     def __init__(self, steps: int, rounds: int, others: Callable[[Trainer, Batch], None]) -> None:
         self.steps = steps
@@ -70,7 +70,7 @@ class _TurnTaker(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count a step; after a whole turn let the others have theirs."""
+        """Count a step; after ``steps`` of them, note the time and run the other kinds."""
         self._done += 1
         if self._done == self.steps:
             wait_for(pl_module.device)
@@ -78,7 +78,7 @@ class _TurnTaker(Callback):
             self.others(trainer, batch)
             if len(self.full) == self.rounds:
                 trainer.should_stop = True
-            self._done = -1  # one step to get warm again
+            self._done = -1  # one step to warm up
         if self._done == 0:
             wait_for(pl_module.device)
             self._began = time.perf_counter()
@@ -101,7 +101,7 @@ class _Bench:
         self.against_loop = against_loop
         turns = _TurnTaker(self.steps, rounds, self._take_turns)
         callbacks = [each for each in vars(self.trainer)["callbacks"] if not isinstance(each, RunLines)]
-        vars(self.trainer)["callbacks"] = [*callbacks, turns]  # an epoch here is none of a training
+        vars(self.trainer)["callbacks"] = [*callbacks, turns]  # it would print a line for each of these epochs
         self.trainer.fit(self.task, datamodule=self.data)
         self.timings.full = turns.full
         return self.timings

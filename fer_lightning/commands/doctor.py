@@ -1,4 +1,4 @@
-"""``fer doctor``: look an installation over and name what is wrong with it."""
+"""``fer doctor``: checks an installation and says how to repair what is wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOW_DISK = 2 * 1024**3
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, and what to do if it is not ``ok``; ``None`` marks plain information."""
+    """Result of a check: what was found and, if it is not ``ok``, what to do; ``None`` marks plain information."""
 
     ok: bool | None
     text: str
@@ -40,14 +40,14 @@ def doctor() -> int:
 
 
 def check_python() -> Iterator[Finding]:
-    """The interpreter."""
+    """Check the version of Python."""
     supported = (3, 10) <= sys.version_info[:2] <= (3, 13)
     hint = "" if supported else "; fer_lightning supports 3.10 to 3.13"
     yield Finding(supported, f"Python {platform.python_version()} on {platform.platform()}{hint}")
 
 
 def check_packages() -> Iterator[Finding]:
-    """Every declared dependency: there, within its bounds, importable."""
+    """Check that every declared dependency is installed in a version within its bounds."""
     try:
         declared = requires("fer_lightning") or []
     except PackageNotFoundError:
@@ -71,17 +71,17 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_imports() -> Iterator[Finding]:
-    """The pairs of packages that break each other."""
+    """Check that the packages that often break each other can be imported."""
     for name in ("torch", "torchvision", "cv2", "albumentations", "timm", "lightning"):
         try:
             importlib.import_module(name)
-        except Exception as error:  # whatever it is, the user must see it
+        except Exception as error:  # any error of theirs is a finding
             pair = "; torch and torchvision must be a pair" if name == "torchvision" else ""
             yield Finding(False, f"import {name} fails: {type(error).__name__}: {error}{pair}")
 
 
 def check_opencv() -> Iterator[Finding]:
-    """Exactly one OpenCV, below 5: all its distributions write into one folder."""
+    """Check that exactly one OpenCV distribution is installed: all of them write into the same folder."""
     names = {str(found.metadata["Name"]).lower(): found.version for found in distributions() if found.metadata["Name"]}
     opencv = {name: number for name, number in names.items() if name.startswith("opencv-")}
     listed = ", ".join(f"{name} {number}" for name, number in sorted(opencv.items())) or "none"
@@ -94,7 +94,7 @@ def check_opencv() -> Iterator[Finding]:
     try:
         cv2 = importlib.import_module("cv2")
     except ImportError:
-        return  # check_imports has said so
+        return  # check_imports reports it
     haar = Path(getattr(getattr(cv2, "data", None), "haarcascades", "")) / "haarcascade_frontalface_default.xml"
     yield Finding(
         haar.is_file() and hasattr(cv2, "CascadeClassifier"),
@@ -107,7 +107,7 @@ def check_opencv() -> Iterator[Finding]:
 
 
 def check_compute() -> Iterator[Finding]:
-    """Processors and bfloat16."""
+    """Report the processors, and whether the CPU has bfloat16 arithmetic."""
     try:
         torch = importlib.import_module("torch")
         precision = importlib.import_module("fer_lightning.models.precision")
@@ -123,7 +123,7 @@ def check_compute() -> Iterator[Finding]:
 
 
 def check_folders() -> Iterator[Finding]:
-    """Disk space, and that the cache can be written."""
+    """Check the free disk space, and that the cache folder can be written."""
     cache = importlib.import_module("fer_lightning.data.table.cache")
     free = shutil.disk_usage(Path.cwd()).free
     yield Finding(free > LOW_DISK, f"{free / 1024**3:.1f} GiB free in the working directory")

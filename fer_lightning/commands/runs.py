@@ -1,4 +1,4 @@
-"""``fer runs``: what there is under the folder of all runs. Reads files only; torch is not imported."""
+"""``fer runs``: lists, shows and connects runs. It only reads files and does not import torch."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def _print_nodes(nodes: Sequence[Node]) -> None:
 
 
 def _print_config(config: Mapping[str, Any]) -> None:
-    """Print what is set; what is off or left to the program is left out."""
+    """Print the values that are set; those that are off, empty or ``None`` are left out."""
     off: tuple[Any, ...] = (None, False, [], {}, "", "none")
     shown = {key: value for key, value in flat(config) if not any(value is one or value == one for one in off)}
     if shown:

@@ -39,7 +39,7 @@ class FilesDataModule(EmotionDataModule):
         small: what happens to smaller ones: ``reject`` or ``upscale`` (marked in the column ``upscaled``).
         val_fraction: share of the training images for validation, where the set has no validation split.
         test_fraction: share of the images for testing, where it has no test split.
-        test_per_class: so many test images of each class instead; linked images that would be too many are not used.
+        test_per_class: this many test images of each class instead; further images linked to one of them are left out.
         split_seed: chooses which.
         near_duplicates: keep near-duplicates together when splits are made.
         max_pixels: larger images are bad.
@@ -127,9 +127,10 @@ class FilesDataModule(EmotionDataModule):
             digests=table.digests,
         )
         unused = np.flatnonzero((splits == "") & ((table.splits == "train") | (table.splits == "").all()))
-        told = tuple((str(table.files[row]), "linked to a test image, but one too many") for row in unused.tolist())
-        warn_left_out(type(self).__name__, told)
-        return replace(table, splits=splits, left_out=(*table.left_out, *told))
+        reason = "linked to a test image, but the test split is full"
+        surplus = tuple((str(table.files[row]), reason) for row in unused.tolist())
+        warn_left_out(type(self).__name__, surplus)
+        return replace(table, splits=splits, left_out=(*table.left_out, *surplus))
 
     def opened(self, root: str) -> Path:
         """Return the folder of a data set, an archive unpacked into the cache; a DataError if it does not exist."""

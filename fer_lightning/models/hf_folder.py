@@ -103,13 +103,13 @@ class HFFolderBackbone(nn.Module):
         """
         if self._kept is not None:
             _start_head(head, class_names, *self._kept, self.path)
-        told = _folder_preprocessing(Path(self.path))
-        if told is None:
+        stated = _folder_preprocessing(Path(self.path))
+        if stated is None:
             _warn(f"hf:{self.path} has no readable preprocessor_config.json: its size, mean and std are not known")
             return
-        differing = preprocessing_differences(told, preprocessing)
+        differing = preprocessing_differences(stated, preprocessing)
         if differing:
-            flags = " ".join(f"--data.{name} {_flag(value)}" for name, value in told.items() if name in differing)
+            flags = " ".join(f"--data.{name} {_flag(value)}" for name, value in stated.items() if name in differing)
             words = ", ".join(differing.values())
             _warn(f"the data differ from what hf:{self.path} was trained on: {words}; for its own: {flags}")
 
@@ -119,15 +119,15 @@ def _warn(text: str) -> None:
     _LOG.warning(text)
 
 
-def preprocessing_differences(told: dict[str, Any], given: Preprocessing) -> dict[str, str]:
-    """Return in words where images differ from what a network knows, by the name of the data's option.
+def preprocessing_differences(stated: dict[str, Any], given: Preprocessing) -> dict[str, str]:
+    """Describe how the images differ from those that a network was trained on, by the name of the data's option.
 
     Args:
-        told: ``image_size``, ``mean`` and ``std`` of the network, as far as it says.
+        stated: ``image_size``, ``mean`` and ``std`` of the network, as far as they are known.
         given: of the data.
     """
     found: dict[str, str] = {}
-    for name, value in told.items():
+    for name, value in stated.items():
         own: Any = given[name]  # type: ignore[literal-required]  # one of three names
         if name == "image_size":
             same = own == value
@@ -157,7 +157,7 @@ def _load(folder: Path) -> Any:
     shown = their_logging.is_progress_bar_enabled()
     their_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not typed there
     try:
-        network, told = AutoModelForImageClassification.from_pretrained(
+        network, stated = AutoModelForImageClassification.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as error:  # transformers, safetensors and json each have their own; all are about this folder
@@ -165,8 +165,8 @@ def _load(folder: Path) -> Any:
     finally:
         if shown:
             their_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # not typed there
-    classifier = [name for name in told["missing_keys"] if "classifier" in name]
-    missing = sorted(set(told["missing_keys"]) - set(classifier))
+    classifier = [name for name in stated["missing_keys"] if "classifier" in name]
+    missing = sorted(set(stated["missing_keys"]) - set(classifier))
     if missing:
         raise CheckpointError(f"backbone hf:{folder}: {len(missing)} weights are missing, first {missing[0]}")
     network.has_own_head = not classifier
@@ -226,20 +226,20 @@ def _start_head(
 def _folder_preprocessing(folder: Path) -> dict[str, Any] | None:
     """Return ``image_size``, ``mean`` and ``std`` as far as a folder gives them, ``None`` if it says nothing."""
     try:
-        told = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        stated = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(told, dict):
+    if not isinstance(stated, dict):
         return None
     found: dict[str, Any] = {}
-    size = told.get("crop_size") if told.get("do_center_crop") else told.get("size")
+    size = stated.get("crop_size") if stated.get("do_center_crop") else stated.get("size")
     if isinstance(size, dict):
         size = size.get("height", size.get("shortest_edge"))
     if isinstance(size, int):
         found["image_size"] = size
-    plain = not told.get("do_normalize", True)
+    plain = not stated.get("do_normalize", True)
     for name, key, none in (("mean", "image_mean", 0.0), ("std", "image_std", 1.0)):
-        values = [none] if plain else told.get(key)
+        values = [none] if plain else stated.get(key)
         if isinstance(values, list) and values and all(isinstance(value, (int, float)) for value in values):
             found[name] = [float(value) for value in values]
     return found

@@ -1,4 +1,4 @@
-"""Runs in child processes: each an ordinary ``fer fit``, followed epoch by epoch, which ends alone if it crashes."""
+"""Runs in child processes: each is an ordinary ``fer fit``, and a crash ends only that one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ChildResult:
         exit_code: of ``fer fit``; 128 + n if signal n ended it.
         history: rows of ``metrics.csv``.
         stopped: ``follow`` had it stopped before it was done.
-        message: what it said last if it failed, else empty.
+        message: the last line that it printed if it failed, else empty.
     """
 
     folder: Path
@@ -176,7 +176,7 @@ def _bound_to(parent: int) -> Callable[[], None]:
 
 
 class _Relay:
-    """A signal handler that passes signals on to a child."""
+    """A signal handler that forwards signals to a child."""
 
     def __init__(self) -> None:
         self.signum = 0
@@ -190,7 +190,7 @@ class _Relay:
             self.process.send_signal(signum)
 
     def use(self, process: subprocess.Popen[bytes]) -> None:
-        """Pass on to this child from now on, also what came before."""
+        """Forward signals to this child, also the one that came before it was started."""
         self.process = process
         if self.signum:
             process.send_signal(self.signum)
@@ -198,7 +198,7 @@ class _Relay:
 
 @contextmanager
 def _passing_on() -> Iterator[_Relay]:
-    """Let SIGTERM and SIGINT go to a child meanwhile. Outside the main thread nothing changes."""
+    """Forward SIGTERM and SIGINT to a child inside the block. Outside the main thread nothing changes."""
     relay, previous = _Relay(), {}
     if threading.current_thread() is threading.main_thread():
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -262,7 +262,7 @@ def _last_words(log: Path, begin: int, returncode: int) -> str:
     ours = [line for line in lines if line.startswith(_OURS)]
     if ours:
         return ours[-1].removeprefix(_OURS)
-    return lines[-1] if lines else f"ended with exit code {returncode} without a word"
+    return lines[-1] if lines else f"ended with exit code {returncode} without a message"
 
 
 _OURS = "fer: error: "

@@ -54,14 +54,14 @@ def test_where_the_device_is_not_waited_for_no_checkpoint_is_written_either(
 
 def test_the_loss_is_looked_at_one_step_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
-    look = guard.FiniteGuard._look
+    look = guard.FiniteGuard._check
 
     def note(self: guard.FiniteGuard, trainer: Trainer) -> None:
         looked.append(-1 if self._open is None else self._open.batch)
         look(self, trainer)
 
     monkeypatch.setattr(guard, "_is_asynchronous", lambda device: True)
-    monkeypatch.setattr(guard.FiniteGuard, "_look", note)
+    monkeypatch.setattr(guard.FiniteGuard, "_check", note)
     assert fit(tmp_path, "--resume_checkpoint.every_n_steps=0", "--trainer.num_sanity_val_steps=0", epochs=1) == 0
     assert looked[:11] == [-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]  # the eleventh look is that of the validation
 

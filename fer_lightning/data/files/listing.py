@@ -38,7 +38,7 @@ class Listing:
         boxes: int64 ``(N, 4)``: x, y, width, height of the face, pixels, or ``None`` for whole images.
         soft_labels: float32 ``(N, K)``, or ``None``.
         columns: further columns.
-        left_out: (place, reason) of rows that were not listed, which is told to the user.
+        left_out: (place, reason) of rows that were not listed; the user gets a warning with these.
         remarks: what was found out about the data set, see :class:`.SamplesTable`.
     """
 
@@ -101,8 +101,8 @@ def read_listing(
 
 
 def _no_image(listing: Listing) -> DataError:
-    told = [f"{count:,} {reason}" for reason, count in reason_counts(listing.left_out).items()]
-    more = f" (left out: {'; '.join(told)})" if told else ""
+    reasons = [f"{count:,} {reason}" for reason, count in reason_counts(listing.left_out).items()]
+    more = f" (left out: {'; '.join(reasons)})" if reasons else ""
     return DataError(one_line(f"{short_path(listing.root)}: expected images, found none{more}"))
 
 

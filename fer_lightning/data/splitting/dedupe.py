@@ -25,7 +25,7 @@ _CHUNK = 1024  # images that are read at a time
 
 @dataclass(frozen=True)
 class GroupCount:
-    """Groups of two or more rows, and the rows in them; ``rows - groups`` are too many."""
+    """Groups of two or more rows, and the rows in them; ``rows - groups`` of these rows are repeats."""
 
     groups: int
     rows: int

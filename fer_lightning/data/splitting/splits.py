@@ -201,12 +201,12 @@ def complete_splits(
         groups: ``(N, ...)``: rows with equal values never land in two parts.
         val_fraction: share of the training rows for validation; 0 for none.
         test_fraction: share of the rows for testing; 0 for none.
-        test_per_class: so many test rows of each class instead of a fraction. Where no whole groups make up that
-            number, larger ones are taken, and what is too many of their rows is in no part.
+        test_per_class: so many test rows of each class instead of a fraction. Where whole groups do
+            not add up to that number, larger ones are taken, and the rows beyond it are in no part.
         seed: chooses which groups.
         class_names: for messages.
-        digests: uint8 ``(N, D)``: content hash of each image, by which it is chosen what is too many; ``None`` goes by
-            the order of the rows.
+        digests: uint8 ``(N, D)``: content hash of each image, which decides the rows beyond ``test_per_class``;
+            ``None`` goes by the order of the rows.
 
     Returns:
         The new splits, ``""`` for rows that no part uses. The argument is not changed.

@@ -1,4 +1,4 @@
-"""The columns of a samples table as Arrow columns and back; images are somebody else's matter."""
+"""Converts the columns of a samples table to Arrow columns and back, without the images."""
 
 from __future__ import annotations
 

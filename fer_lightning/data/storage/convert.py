@@ -66,14 +66,14 @@ def convert_table(
         encoding: how images are stored; ``png`` keeps every pixel. ``csv`` holds plain numbers.
         quality: of JPEG and WebP, 1..100.
         num_workers: encoding threads; ``None`` for one for each core.
-        description: what the data module says of the source, kept with the set.
+        description: ``describe()`` of the data module, stored with the set.
 
     Returns:
         What was written: path, format, images, left_out (rows that the form has no place for), bytes, counts,
         fingerprints.
 
     Raises:
-        ConfigError: for an argument that cannot be, or a destination that is in use.
+        ConfigError: for an argument that is not allowed, or a destination that is in use.
         DataError: if an image cannot be read.
         MissingExtraError: if the form needs a package that is not installed.
         FERError: if the destination cannot be written, for example because the disk is full.
@@ -232,7 +232,7 @@ def _statistics(images: ImageArray, rows: NDArray[np.int64]) -> tuple[tuple[floa
 
 
 def _publish(part: Path, target: Path) -> None:
-    """Rename; an empty folder of that name is replaced, a ConfigError for anything else that stands there by now."""
+    """Rename to the destination, replacing an empty folder; raise a ConfigError if anything else is there by now."""
     taken = ConfigError(one_line(f"{short_path(target)}: was made by somebody else meanwhile"))
     if part.is_file() and target.exists():
         raise taken  # renaming would overwrite it

@@ -1,4 +1,4 @@
-"""What a converted set says of itself: ``fer_dataset.json``, read before anything else of it and checked."""
+"""The description of a converted set, ``fer_dataset.json``, which is read and checked first."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StoredSet:
         std: like ``mean``.
         groups: names of the further columns.
         files: bytes and BLAKE2b checksum of each data file, by its path.
-        source: what the converted data module said of itself.
+        source: ``describe()`` of the data module that was converted.
         version: of this description.
     """
 
@@ -126,7 +126,7 @@ def read_metadata(folder: Path, formats: Sequence[str]) -> StoredSet:
 
 
 def describe_files(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return size and checksum of files in a folder by name, and see to it that they are on the disk."""
+    """Flush files in a folder to the disk and return their sizes and checksums by name."""
     described = {}
     for name in names:
         path = folder / name
@@ -140,7 +140,7 @@ def check_files(folder: Path, stored: StoredSet, verify: bool = False) -> None:
 
     Args:
         folder: the converted set.
-        stored: what it says of itself.
+        stored: its description.
         verify: compare the checksums, too; the sizes are always compared.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Images that lie somewhere as encoded files: in Arrow, Parquet or shards."""
+"""Base class of images that are stored encoded, in Arrow, Parquet or shards."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["EncodedImages"]
 
 
 class EncodedImages(LazyImages):
-    """Images that lie somewhere as encoded files and are decoded when they are asked for.
+    """Images that are stored as encoded files and are decoded when they are read.
 
-    What is open belongs to one process: copies in other processes, forked or spawned, open it for themselves.
+    Open files belong to one process: copies in other processes, forked or spawned, open their own.
 
     Args:
-        place: names the set in complaints.
+        place: names the set in messages.
         count: number of images.
         channels: 1 (gray) or 3 (RGB).
         size: side, pixels.
@@ -64,7 +64,7 @@ class EncodedImages(LazyImages):
 
     @property
     def opened(self) -> Any:
-        """What :meth:`_open` gave in this process."""
+        """The result of :meth:`_open`, called once in each process."""
         if self._process != os.getpid():
             self._opened = self._open()
             self._process = os.getpid()

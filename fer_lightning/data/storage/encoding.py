@@ -1,4 +1,4 @@
-"""Encoding the images of a table, chunk by chunk and in threads, so that memory stays flat."""
+"""Encodes the images of a table in chunks and threads; memory does not grow with the number of images."""
 
 from __future__ import annotations
 

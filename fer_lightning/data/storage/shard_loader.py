@@ -59,7 +59,7 @@ class ShardAddress:
         return folder / "shards" / hashlib.blake2b(self.root.encode(), digest_size=8).hexdigest()
 
     def description(self) -> StoredSet:
-        """Download and return what the set says of itself; raise a DataError if it cannot be had."""
+        """Download and return the description of the set; raise a DataError if that fails."""
         with tempfile.TemporaryDirectory() as folder:
             content = self._downloaded(METADATA, Path(folder) / METADATA).read_bytes()
         stored = parse_metadata(content, f"{self.root}/{METADATA}")
@@ -109,7 +109,7 @@ class ShardAddress:
                 place,
                 max_cache_size=self.max_cache_size,
                 transform=split_sample,
-                batch_decode=0,  # to read one image is to read one, not its 255 neighbours as well
+                batch_decode=0,  # read single images, not blocks of 256
                 item_shuffle_window=0,  # all images of a shard are shuffled together
                 **options,
             )
@@ -120,7 +120,7 @@ class ShardAddress:
 class ShardImages(EncodedImages):
     """Images in shards, found by their row.
 
-    Neighbours are read fast; to read all over the place, each time from another shard, is slow.
+    Reading in order is fast; random access is slow, because each image may be in another shard.
 
     Args:
         address: where the shards are.
@@ -144,7 +144,7 @@ class ShardImages(EncodedImages):
         datasets = self.opened
         if split not in datasets:
             datasets[split] = self.address.open(split)
-            _ = datasets[split][0:0]  # from here on whole shards are downloaded, not the bytes of one image at a time
+            _ = datasets[split][0:0]  # makes litdata download whole shards from now on, not single images
         return datasets[split]
 
     def encoded(self, rows: NDArray[np.int64]) -> list[bytes]:
@@ -209,7 +209,7 @@ class ShardBatches:
 
 
 class ShardLoader:
-    """A training loader over shards that starts where the trainer stands.
+    """A training loader over shards that starts at the trainer's position.
 
     litdata chooses the order: a function of seed, epoch, and the numbers of processes, workers and samples in a batch.
     ``__iter__`` is a generator: nothing is fetched before the first batch is asked for, which is after Lightning has

@@ -1,6 +1,6 @@
-"""What writes encoded images and their columns: Arrow, Parquet, shards, folders.
+"""Writers of encoded images and their columns: Arrow, Parquet, shards, folders.
 
-A writer gets chunks of rows in the order in which they are to stand and returns the names of the files it wrote.
+A writer gets chunks of rows in the order of :meth:`SetWriter.order` and returns the names of the files it wrote.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SHARD_HEAD = struct.Struct("<q")
 
 _ARROW_FILE_BYTES = 500_000_000
 _PARQUET_GROUP_ROWS = 100  # small groups: one image is read by reading its group
-_SHARD_BYTES = 64 << 20  # what litdata's own makers use; downloads of this size saturate a line
+_SHARD_BYTES = 64 << 20  # litdata's recommended size; large enough for fast downloads
 _SHUFFLE_SEED = 20_130_704  # any fixed number: the order in which training rows are laid out
 
 
@@ -61,7 +61,7 @@ class SetWriter(Protocol):
     """Writes one set into an empty folder."""
 
     def order(self, table: SamplesTable) -> NDArray[np.int64]:
-        """Return the rows in the order in which they are to come, int64 ``(N,)``."""
+        """Return the order in which the rows must be added, int64 ``(N,)``."""
 
     def add(self, chunk: EncodedChunk) -> None:
         """Write some rows."""
@@ -74,11 +74,11 @@ class SetWriter(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of open files, whatever has happened."""
+        """Close open files; called after errors too."""
 
 
 class _InOrder:
-    """Rows come as they stand in the table; nothing to let go of."""
+    """Base of writers that take rows in the order of the table and have nothing to close."""
 
     def order(self, table: SamplesTable) -> NDArray[np.int64]:
         return np.arange(len(table))
@@ -123,7 +123,7 @@ class ArrowSetWriter(_InOrder):
         self._written = 0
 
     def finish(self, digests: NDArray[np.uint8]) -> list[str]:
-        """Name the files and write what ``datasets`` wants to know of them."""
+        """Rename the files and write the metadata that ``datasets`` needs."""
         if not self._parts:
             self._begin()
         self._open.close()
@@ -177,7 +177,7 @@ class ParquetSetWriter(_InOrder):
         self._writer.add_key_value_metadata({PARQUET_KEY: text.encode()})
 
     def finish(self, digests: NDArray[np.uint8]) -> list[str]:
-        """Say nothing: the file is finished when it is closed, after the description."""
+        """Return no names: the file is finished by :meth:`close`, after the description."""
         return []
 
     def close(self) -> None:
@@ -227,8 +227,8 @@ class FolderSetWriter(_InOrder):
 class ShardSetWriter:
     """litdata shards, a sub-folder for each split, and :data:`INDEX` with all columns but the images.
 
-    Training rows are laid out in a fixed random order: a reader shuffles shards and the images inside each, so that
-    neighbours stay near, and a table sorted by class would give batches of one class.
+    Training rows are laid out in a fixed random order: a reader shuffles the shards and the images inside of each
+    shard only, so that a table sorted by class would give batches of one class.
     """
 
     def __init__(self, folder: Path, table: SamplesTable, shard_bytes: int = _SHARD_BYTES) -> None:
@@ -279,10 +279,10 @@ class ShardSetWriter:
         return sorted(path.relative_to(self.folder).as_posix() for path in files)
 
     def close(self) -> None:
-        """Forget the shard in the making."""
+        """Drop the unfinished shard."""
         self._shards = None
 
 
 def quiet_litdata() -> None:
-    """Keep litdata from asking PyPI for its newest version and from advertising it; before its first import."""
+    """Disable litdata's check for new versions on PyPI; call it before the first import of litdata."""
     os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")

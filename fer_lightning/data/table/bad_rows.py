@@ -28,7 +28,7 @@ OnError = Literal["raise", "skip"]
 """``raise``: stop at the first bad row; ``skip``: leave bad rows out, count them and say so."""
 
 _LOG = logging.getLogger(__name__)
-_SHOWN = 3  # reasons that are told
+_SHOWN = 3  # reasons in the message
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG file"),

@@ -202,8 +202,8 @@ def concatenate(tables: Sequence[SamplesTable]) -> SamplesTable:
 def with_classes(table: SamplesTable, class_names: tuple[str, ...]) -> SamplesTable:
     """Return a table with other classes, matched by name or synonym.
 
-    Rows of a class that is not among them are left out and told so. Soft labels keep the columns of these classes and
-    sum to 1 again; where nothing is left of them, the row's label gets all.
+    Rows of a class that is not among them are removed and listed in ``left_out``. Soft labels keep the columns of these
+    classes and sum to 1 again; where nothing is left of them, the row's label gets all.
 
     Args:
         table: the samples.
@@ -213,7 +213,7 @@ def with_classes(table: SamplesTable, class_names: tuple[str, ...]) -> SamplesTa
     label_of = np.array([_label(scheme, name) for name in table.class_names], np.int64)
     labels = label_of[table.labels]
     keep = np.flatnonzero(labels >= 0)
-    told = tuple(
+    removed = tuple(
         (str(table.files[row]), f"class '{table.class_names[table.labels[row]]}' is not used")
         for row in np.flatnonzero(labels < 0)
     )
@@ -225,7 +225,7 @@ def with_classes(table: SamplesTable, class_names: tuple[str, ...]) -> SamplesTa
         empty = np.flatnonzero(soft.sum(axis=1) == 0)
         soft[empty, labels[empty]] = 1.0
         soft /= soft.sum(axis=1, keepdims=True)
-    left_out = (*table.left_out, *told)
+    left_out = (*table.left_out, *removed)
     return replace(table.select(keep), class_names=class_names, labels=labels, soft_labels=soft, left_out=left_out)
 
 

@@ -109,8 +109,8 @@ def _look_at(arm: Arm, options: CrossvalOptions) -> Facts:
         if options.test:
             data.setup("test")
         cli.model.take_class_counts(data)
-        told, names = data.describe(), tuple(data.class_names)
-        return Facts(config_values(cli), names, told["fingerprints"], told["counts"], data.table.digests)
+        described, names = data.describe(), tuple(data.class_names)
+        return Facts(config_values(cli), names, described["fingerprints"], described["counts"], data.table.digests)
     except FERError as error:
         raise type(error)(f"arm '{arm.name}': {error}") from error
 
@@ -120,7 +120,7 @@ def _fold_flags(folds: int | None, fold: int) -> list[str]:
 
 
 def check_facts(facts: dict[str, Facts], test: bool) -> None:
-    """Check that all arms can be compared with the first, on test images too if ``test``, before anything is run.
+    """Check before the first run that all arms can be compared with the first one, on test images too if ``test``.
 
     Raises:
         DataError: if they have other classes or are evaluated on other images.

@@ -19,7 +19,7 @@ from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags
 
 __all__ = ["Base", "best_config", "check_metric", "check_space", "read_base"]
 
-_EPOCHS = 1000  # what Lightning's trainer does if it is told no number of epochs or steps
+_EPOCHS = 1000  # Lightning's default where neither max_epochs nor max_steps is given
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Base:
 
     @property
     def epochs(self) -> int:
-        """How long a trial trains at most; 0 if only steps or time tell."""
+        """Largest number of epochs of a trial; 0 if only steps or time limit it."""
         trainer = self.values["trainer"]
         epochs: int | None = trainer["max_epochs"]
         if epochs is None:

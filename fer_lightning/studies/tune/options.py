@@ -1,4 +1,4 @@
-"""What ``fer tune`` is told."""
+"""The arguments of ``fer tune``."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def rows_of(study: optuna.Study) -> list[TrialRow]:
         best = better(reached.values()) if reached else None
         best_epoch = next((epoch for epoch, value in sorted(reached.items()) if value == best), None)
         params, epochs = {key: tidy(value) for key, value in trial.params.items()}, len(trial.intermediate_values)
-        told = trial.user_attrs
-        ended = told.get("seconds", 0.0) / 60, told.get("run", ""), told.get("message", "")
+        stored = trial.user_attrs
+        ended = stored.get("seconds", 0.0) / 60, stored.get("run", ""), stored.get("message", "")
         rows.append(TrialRow(trial.number, STATES[trial.state], best, best_epoch, epochs, params, *ended))
     return rows
 

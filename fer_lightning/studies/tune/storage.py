@@ -99,7 +99,7 @@ def identify(study: optuna.Study, base: Mapping[str, Any], space: SearchSpace, m
             lines.append(f"space {key} {before} -> {after}")
     lines += what_differs(stored["base"], used["base"])
     if lines:
-        told = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+        shown_lines = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
         raise ConfigError(
-            f"the study '{study.study_name}' has trials of another search ({told}): choose another --study"
+            f"the study '{study.study_name}' has trials of another search ({shown_lines}): choose another --study"
         )

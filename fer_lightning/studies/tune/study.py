@@ -44,12 +44,12 @@ PRECISION = "precision"
 OWNERLESS_SECONDS = 60.0
 """A trial is given its owner right after it is created; one that still has none by then was left by a dead process."""
 FAILURES = 3
-"""A study whose first trials all fail has a fault that no setting mends."""
+"""The study stops if its first trials, this many, all failed: other settings would not help."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a trial came to: its best value (``None`` if it has none) and why it failed, else an empty message."""
+    """Result of a trial: its best value (``None`` if it has none) and why it failed, else an empty message."""
 
     state: TrialState
     value: float | None
@@ -73,8 +73,8 @@ def trial_verdict(result: ChildResult, metric: str, mode: str) -> Verdict:
 def has_turn(number: int, trials: Sequence[FrozenTrial], total: int) -> bool:
     """Tell whether a trial is among the ``total`` that are asked for.
 
-    Processes that share a study may begin a trial at the same moment, and then have one too many; storages number
-    trials without gaps, so that all agree on which.
+    Processes that share a study may each begin a trial at the same moment, so that there are more than ``total``.
+    Storages number trials without gaps, so that all processes agree on which ones are surplus.
     """
     return sum(trial.number < number for trial in counted(trials)) < total
 
@@ -142,7 +142,7 @@ def _grid(space: SearchSpace) -> list[dict[str, Value]]:
 
 
 class _StudyRun:
-    """This process's part in a study."""
+    """The trials of a study that this process trains."""
 
     def __init__(
         self, study: optuna.Study, space: SearchSpace, base: Base, options: TuneOptions, of_fit: list[str], folder: Path
@@ -202,9 +202,9 @@ class _StudyRun:
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock = lock_run_folder(self.folder)  # of several processes that see it, one takes it
+            lock = lock_run_folder(self.folder)  # only one of several processes takes it over
         except ConfigError:
-            return None  # another does; what it leaves is found the next time
+            return None  # another process does; look again before the next trial
         try:
             for frozen in self._trials():
                 if is_abandoned(frozen, datetime.now()):

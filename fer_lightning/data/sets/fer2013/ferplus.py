@@ -175,8 +175,8 @@ class FERPlusDataModule(UsageDataModule):
             raise DataError(f"{self.root}: no row has votes for an expression")
         files = layout.files(rows)
         out = np.flatnonzero(voted.labels < 0)
-        told = [*rows.left_out, *((str(files[row]), str(voted.reasons[row])) for row in out)]
-        warn_left_out(f"FER+ of {short_path(layout.path)}", told)
+        left_out = [*rows.left_out, *((str(files[row]), str(voted.reasons[row])) for row in out)]
+        warn_left_out(f"FER+ of {short_path(layout.path)}", left_out)
         return SamplesTable(
             class_names=EIGHT.class_names,
             images=rows.images[keep][:, None],
@@ -186,5 +186,5 @@ class FERPlusDataModule(UsageDataModule):
             files=files[keep],
             digests=rows.digests[keep],
             soft_labels=None if self.target == "majority" else voted.soft_labels[keep],
-            left_out=tuple(told),
+            left_out=tuple(left_out),
         )
