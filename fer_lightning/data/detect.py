@@ -9,8 +9,10 @@ from pathlib import Path
 from fer_lightning.data.files.archives import is_archive, open_root
 from fer_lightning.data.sets.affectnet.affectnet import is_affectnet
 from fer_lightning.data.sets.ck_plus import is_ck_plus
+from fer_lightning.data.sets.ck_plus_csv import find_ck_csv, is_ck_csv
 from fer_lightning.data.sets.fer2013.fer2013_csv import has_fer2013_header
 from fer_lightning.data.sets.fer2013.fer2013_folder import top_folders
+from fer_lightning.data.sets.fer2013.ferplus_folders import ferplus_folders
 from fer_lightning.data.sets.image_folder import class_folders
 from fer_lightning.data.sets.labels.tables import has_labels, tables_to_read
 from fer_lightning.data.sets.raf_db import is_raf_db
@@ -50,6 +52,10 @@ def _detect_folder(folder: Path) -> tuple[str, Path]:
     if (folder / METADATA).is_file():
         stored = read_metadata(folder, tuple(_STORED))
         return _STORED[stored.format], folder / "manifest.csv" if stored.format == "folders" else folder
+    if (pixels := find_ck_csv(folder)) is not None:
+        return "CKPlusDataModule", pixels
+    if ferplus_folders(folder):
+        return "FERPlusDataModule", folder
     if any(has_fer2013_header(table) for table in sorted(folder.glob("*.csv"))) or _has_usage_names(folder):
         return "FER2013DataModule", folder
     manifest = folder / "manifest.csv"
@@ -77,7 +83,7 @@ def _detect_table(path: Path) -> str:
     if path.suffix.lower() == ".parquet":
         return "ManifestDataModule" if has_label_columns(path) else "ArrowDataModule"
     if has_fer2013_header(path):
-        return "FER2013DataModule"
+        return "CKPlusDataModule" if is_ck_csv(path) else "FER2013DataModule"
     if path.suffix.lower() in _TABLES or has_label_columns(path):
         return "ManifestDataModule"
     expected = "a folder, an archive (.zip, .tar), or a table with the columns emotion, pixels, Usage or path, label"

@@ -4,16 +4,20 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.data.sets.ck_plus import CKPlusDataModule, is_ck_plus, list_ck_plus
+from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule
+from fer_lightning.data.table.samples import SPLITS
 from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SEVEN
-from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.errors import ConfigError, DataError, LabelError
 from tests.contracts.datamodule import DataModuleContract
+from tests.helpers.proposals import proposed
 from tests.helpers.published_sets import CK_PLUS, SUBJECTS, write_ck_plus, write_picture, write_text
 
 FORMS = ("official", "ck48")
@@ -249,3 +253,48 @@ def test_wrong_arguments_and_folders(sets: dict[str, Path], tmp_path: Path) -> N
     assert not is_ck_plus(tmp_path)
     assert is_ck_plus(sets["official"])
     assert is_ck_plus(sets["ck48"])
+
+
+class TestPixels(DataModuleContract):
+    """``ckextended.csv``: eight classes, FER2013's codes and contempt as 7, its own usages."""
+
+    USAGES = (("Training", 4), ("PublicTest", 2), ("PrivateTest", 1))
+
+    @pytest.fixture(autouse=True)
+    def _table(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        lines = ["emotion,pixels,Usage"]
+        for usage, count in self.USAGES:
+            for code in range(8):
+                lines += [f"{code},{' '.join(map(str, rng.integers(0, 256, 2304)))},{usage}" for _ in range(count)]
+        self.path = tmp_path / "ckextended.csv"
+        self.path.write_text("\n".join(lines) + "\n")
+
+    def make(self, **options: Any) -> CKPlusDataModule:
+        return CKPlusDataModule(str(self.path), **{"classes": 8, "num_workers": 0} | options)
+
+    @pytest.mark.parametrize("classes", [7, 8])
+    def test_codes_are_those_of_the_file(self, classes: Literal[7, 8]) -> None:
+        table = self.make(classes=classes).table
+        names = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")[:classes]
+        assert table.class_names == names
+        for split, (_, count) in zip(SPLITS, self.USAGES, strict=True):
+            assert table.class_counts(split) == dict.fromkeys(names, count)
+        first = table.files.tolist().index("ckextended.csv#2")
+        assert table.class_names[table.labels[first]] == "angry"
+        assert len(table.left_out) == 7 * (8 - classes)
+        assert table.remarks == (
+            "codes of expressions: 0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral, 7 contempt "
+            "(CK+'s ckextended.csv)",
+        )
+
+    def test_it_is_detected_in_its_folder_and_its_images_are_small(self) -> None:
+        assert detect_datamodule(self.path) == ("CKPlusDataModule", self.path)
+        assert detect_datamodule(self.path.parent) == ("CKPlusDataModule", self.path)
+        assert self.make().table.images.shape[1:] == (1, 48, 48)
+        assert (self.make().image_size, self.make().channels) == (48, 1)
+
+    def test_fer2013_names_the_module_that_reads_it(self) -> None:
+        with pytest.raises(LabelError, match="line .*: unknown emotion code '7'") as caught:
+            _ = FER2013DataModule(str(self.path)).table
+        assert proposed(str(caught.value)) == ["--data=CKPlusDataModule"]

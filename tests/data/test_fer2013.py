@@ -318,6 +318,23 @@ class TestFER2013DataModule(DataModuleContract):
         assert proposed(message) == ["--data.val=holdout"]
         assert fer(*typed, *proposed(message)) == 0
 
+    def test_a_file_without_usage_is_one_of_training_images(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lines = csv_lines(fake_rows({"Training": 70}))
+        path = tmp_path / "train.csv"
+        path.write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+        table = FER2013DataModule(str(path)).table
+        assert set(table.splits.tolist()) == {"train"}
+        assert table.labels.tolist() == fake_rows({"Training": 70}).labels.tolist()
+        assert table.remarks == (f"{path} has no column Usage: all rows are taken for Training",)
+        with pytest.raises(DataError, match="needs the val split") as caught:
+            FER2013DataModule(str(path)).check("fit")
+        assert proposed(str(caught.value)) == ["--data.val=holdout"]
+        FER2013DataModule(str(path), val="holdout").check("fit")
+        assert fer("data", "inspect", str(path), f"--out={tmp_path / 'out'}") == 0
+        assert "read by FER2013DataModule" in capsys.readouterr().out
+
     def test_usages_can_be_mapped(self) -> None:
         counts = self.make(val="holdout", test="PublicTest+PrivateTest", holdout_fraction=0.2).describe()["counts"]
         assert counts == {"train": 56, "val": 14, "test": 28}

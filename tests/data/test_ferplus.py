@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.data.sets.fer2013.ferplus import FERPlusDataModule, label_votes
+from fer_lightning.data.table.samples import SPLITS
 from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS
 from fer_lightning.errors import ConfigError, DataError
 from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.fer2013 import unpack_real_fer2013, write_fer2013
+from tests.helpers.proposals import proposed
 
 
 def votes(**counts: int) -> NDArray[np.int64]:
@@ -131,3 +135,62 @@ def test_the_real_votes_leave_what_is_known(tmp_path: Path) -> None:
     assert sum(counts.values()) > 24_000  # Barsoum et al. keep about 25,000 of 28,709
     assert max(counts, key=counts.__getitem__) == "neutral"
     assert data.describe()["left_out"]["by_reason"]["most votes say not a face"] > 100
+
+
+def write_generated(root: Path, rows: int = 24) -> Path:
+    """Write what FER+'s ``generate_training_data.py`` writes: eight votes for one class, two for the next."""
+    rng = np.random.default_rng(0)
+    for part, folder in enumerate(("FER2013Train", "FER2013Valid", "FER2013Test")):
+        (root / folder).mkdir(parents=True)
+        lines = []
+        for row in range(rows):
+            name = f"fer{part * rows + row:07}.png"
+            Image.fromarray(rng.integers(0, 256, (48, 48), np.uint8)).save(root / folder / name)
+            counts = [0] * 10
+            counts[row % 8], counts[(row + 1) % 8] = 8, 2
+            lines.append(f'{name},"(0, 0, 48, 48)",{",".join(map(str, counts))}')
+        (root / folder / "label.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+class TestGenerated(DataModuleContract):
+    """The folders of FER+'s own script."""
+
+    @pytest.fixture(autouse=True)
+    def _generated(self, tmp_path: Path) -> None:
+        self.root = write_generated(tmp_path / "data")
+
+    def make(self, **options: Any) -> EmotionDataModule:
+        return FERPlusDataModule(str(self.root), **{"channels": 1, "num_workers": 0} | options)
+
+    def test_votes_and_parts_are_those_of_the_folders(self) -> None:
+        assert detect_datamodule(self.root) == ("FERPlusDataModule", self.root)
+        table = self.make(target="soft").table
+        assert table.files[0] == "FER2013Train/fer0000000.png"
+        order = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+        assert [table.class_names[label] for label in table.labels[:8]] == list(order)
+        assert {split: len(table.rows(split)) for split in SPLITS} == dict.fromkeys(SPLITS, 24)
+        assert table.soft_labels is not None
+        assert table.soft_labels[0, EIGHT.index("neutral")] == pytest.approx(0.8)
+        picture = np.asarray(Image.open(self.root / "FER2013Train/fer0000005.png"))
+        assert np.array_equal(table.images[5, 0], picture)
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("fer0000000.png,1,2", "label.csv, line 1 .fer0000000.png.: expected name, box and 10 numbers of votes"),
+            (f"fer0000000.png,box{',x' * 10}", "expected numbers of votes, found 'x, x"),
+            (f"nowhere.png,box{',1' * 10}", "expected an image, found no file"),
+        ],
+    )
+    def test_bad_lines_are_named_and_can_be_skipped(self, line: str, message: str) -> None:
+        path = self.root / "FER2013Train" / "label.csv"
+        path.write_text("\n".join([line, *path.read_text().splitlines()[1:]]) + "\n")
+        with pytest.raises(DataError, match=message):
+            _ = self.make().table
+        assert len(self.make(on_error="skip").table) == 71
+
+    def test_ties_that_need_fer2013_say_what_to_pass(self) -> None:
+        with pytest.raises(ConfigError, match="needs FER2013's labels") as caught:
+            _ = self.make(ties="fer2013").table
+        assert proposed(str(caught.value)) == ["--data.ties=drop", "--data.ties=first"]

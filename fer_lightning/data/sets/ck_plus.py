@@ -8,13 +8,14 @@ Layout, one of:
       ``Emotion/S005/001/S005_001_00000011_emotion.txt`` (``3.0000000e+00``); the names of the archives,
       ``extended-cohn-kanade-images`` and ``Emotion_labels``, do too;
     - ``anger/S010_004_00000017.png`` and so on (CK+48: the last three frames, 48x48), also in ``CK+48/``.
-    CSV files with pixels (``ckextended.csv``) have FER2013's columns and are read as such.
+    - ``ckextended.csv``: pixels in FER2013's columns, with codes of its own (see :mod:`.ck_plus_csv`).
 Classes:
     neutral, angry, contempt, disgust, fear, happy, sad, surprise (codes 0..7). Of a labelled sequence the last frames
     show its expression and the first one is neutral; CK+48 has no neutral faces. With seven classes the 18 sequences of
     contempt are left out and counted; sequences without label always are.
 Splits:
     none published. Made by subject (``val_fraction``, ``test_fraction``): frames of a sequence are nearly one image.
+    ``ckextended.csv`` brings its own (``Usage``); it does not say who is shown.
 Near-duplicates:
     so are its neutral first frame and its peak, the same face under the same light, which ``fer data dedupe`` therefore
     takes for one image with two labels: pass ``--near false``, or leave it for this set.
@@ -38,9 +39,12 @@ import numpy as np
 from fer_lightning.data.files.decode import IMAGE_SUFFIXES
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
+from fer_lightning.data.sets.ck_plus_csv import find_ck_csv, scan_ck_csv
+from fer_lightning.data.sets.fer2013.fer2013_rows import SIDE
 from fer_lightning.data.sets.image_folder import class_folders
 from fer_lightning.data.sets.raw_codes import expected_codes, list_code_folders, scheme_with
 from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
+from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SYNONYMS
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import excerpt, one_line, short_path
@@ -300,8 +304,8 @@ class CKPlusDataModule(FilesDataModule):
     """CK+ or CK+48; what it is, which frames are taken and its licence: see this module.
 
     Args:
-        root: folder that holds ``cohn-kanade-images/`` and ``Emotion/``, or ``CK+48/``, or this folder itself; or a
-            .zip or .tar of it.
+        root: folder that holds ``cohn-kanade-images/`` and ``Emotion/``, or ``CK+48/``, or this folder itself, or
+            ``ckextended.csv``; or a .zip or .tar of it; or the CSV itself.
         classes: 7, or 8 with contempt.
         peak_frames: so many frames at the end of a sequence carry its label.
         neutral: take the first frame of each sequence as neutral; without it, and in CK+48, pass ``allow_empty_class``.
@@ -311,12 +315,23 @@ class CKPlusDataModule(FilesDataModule):
     def __init__(
         self, root: str, classes: Literal[7, 8] = 7, peak_frames: int = 3, neutral: bool = True, **options: Any
     ) -> None:
+        if root.lower().endswith(".csv"):
+            self.native_size = SIDE
+            self.native_channels = 1
         super().__init__(**options)
         self.root = root
         self.classes = classes
         self.peak_frames = peak_frames
         self.neutral = neutral
         self.class_names = scheme_with(classes).class_names
+
+    def scan(self) -> SamplesTable:
+        """Read the data set; contempt is left out of seven classes."""
+        table = find_ck_csv(self.opened(self.root))
+        if table is None:
+            return super().scan()
+        check_on_error(self.on_error)
+        return self.completed(scan_ck_csv(table, self.class_names, self.on_error, self.cache_dir))
 
     def list_files(self) -> Listing:
         """Read the labels of the sequences."""

@@ -8,7 +8,8 @@ Layout, one of:
       ``class``, ``Usage``, ...), and a table without header; ``columns`` names the rest;
     - a folder with such a table, or with one for each split: ``train_labels.csv`` and ``test_labels.csv``,
       ``train/metadata.csv`` and ``test/metadata.csv`` (Hugging Face);
-    - ``train/images/*.jpg`` with ``train/labels/*.txt``, or ``images/train/`` with ``labels/train/``; ``data.yaml`` (YOLO);
+    - ``train/images/*.jpg`` with ``train/labels/*.txt``, or ``images/train/`` with
+      ``labels/train/``, and ``data.yaml`` (YOLO);
     - a folder of images whose names hold the expression: as in JAFFE (``KA.AN1.39.tiff``) and KDEF (``AF01ANS.JPG``),
       an expression as a word (``0001_happy.jpg``), or where ``pattern`` says.
     Paths are relative to the table's folder, or absolute. Where none of the images is as its path says, they are looked

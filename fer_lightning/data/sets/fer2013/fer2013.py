@@ -5,7 +5,7 @@ Source:
     gathered by web search with emotion words; people agree with the labels about two times in three.
 Layout, one of:
     - ``fer2013.csv`` (``emotion,pixels,Usage``), ``icml_face_data.csv`` (``emotion, Usage, pixels``) or any CSV with
-      these columns;
+      these columns; of ``emotion,pixels`` alone, as the challenge's ``train.csv``, all rows are Training;
     - ``train/<emotion>/Training_<row>.png`` and ``test/<emotion>/PublicTest_<row>.png``, also ``validation/``;
     - beside either, for soft labels, the FER+ votes ``fer2013new.csv`` (Barsoum et al. 2016, arXiv:1608.01041).
 Classes:
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.sets.fer2013.fer2013_csv import lacks_usage
 from fer_lightning.data.sets.fer2013.fer2013_layout import Layout, find_layout, read_layout
 from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows, usage_code
 from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes, votes_to_soft_labels
@@ -35,7 +36,7 @@ from fer_lightning.data.table.bad_rows import OnError, check_on_error
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.text import excerpt, one_line
+from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["FER2013DataModule", "UsageDataModule", "UsageSplits", "read_fer2013", "scan_fer2013"]
 
@@ -144,7 +145,15 @@ def scan_fer2013(
         digests=rows.digests,
         soft_labels=soft,
         left_out=rows.left_out,
+        remarks=_remarks(layout),
     )
+
+
+def _remarks(layout: Layout) -> tuple[str, ...]:
+    """Return what is to be told of a file that does not say which part its rows belong to."""
+    if not (layout.is_csv and lacks_usage(layout.path)):
+        return ()
+    return (f"{short_path(layout.path)} has no column Usage: all rows are taken for Training",)
 
 
 def read_fer2013(

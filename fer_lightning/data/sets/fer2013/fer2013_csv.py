@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +13,50 @@ from tqdm import tqdm
 from fer_lightning.data.sets.fer2013.fer2013_rows import SIDE, Fer2013Rows, usage_code
 from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, known_kind
-from fer_lightning.emotions import FER2013_CODES, SEVEN
+from fer_lightning.emotions import EIGHT, FER2013_CODES
 from fer_lightning.errors import DataError, LabelError
 from fer_lightning.text import excerpt, one_line, short_path
 
-__all__ = ["COLUMNS", "has_fer2013_header", "read_csv_rows"]
+__all__ = ["COLUMNS", "has_fer2013_header", "lacks_usage", "read_csv_rows"]
 
 COLUMNS = ("emotion", "pixels", "usage")
-"""Columns that a file must have, in any order, any case, with or without spaces around the names."""
+"""Columns that a file must have, in any order, any case, with or without spaces around the names.
+
+A file of the first two alone, such as the challenge's ``train.csv``, is one of training images.
+"""
 
 _PIXELS = SIDE * SIDE
 _LONGEST = 1 << 16  # bytes; an honest line has at most 9,300
 _BOM = b"\xef\xbb\xbf"
 _SPACE, _ZERO, _NINE = b" 09"
-_LABELS = {str(code).encode(): SEVEN.index(name) for code, name in FER2013_CODES.items()}
 
 
 def has_fer2013_header(path: Path) -> bool:
     """Return whether the first line of a file has the columns of FER2013."""
+    names = _header_of(path)
+    return set(_needed(names)) <= set(names)
+
+
+def lacks_usage(path: Path) -> bool:
+    """Return whether a file of FER2013's form does not say which part a row belongs to."""
+    return "usage" not in _needed(_header_of(path))
+
+
+def _header_of(path: Path) -> list[str]:
+    """Return the columns of a file, none if it has no header."""
     try:
         with path.open("rb") as handle:
-            return set(COLUMNS) <= set(_header(handle.readline(_LONGEST)))
+            return _header(handle.readline(_LONGEST))
     except (DataError, OSError):
-        return False
+        return []
 
 
-def read_csv_rows(path: Path, on_error: OnError = "raise") -> Fer2013Rows:
+def _needed(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that must be among some names; a usage is not needed where no other column could be it."""
+    return COLUMNS if set(names) - {"", *COLUMNS[:2]} or not names else COLUMNS[:2]
+
+
+def read_csv_rows(path: Path, on_error: OnError = "raise", codes: Mapping[int, str] = FER2013_CODES) -> Fer2013Rows:
     """Read all rows of a FER2013 CSV.
 
     The file is read line by line: a row never spans lines, so that an unclosed quote spoils its own row only.
@@ -46,17 +64,18 @@ def read_csv_rows(path: Path, on_error: OnError = "raise") -> Fer2013Rows:
     Args:
         path: the file.
         on_error: what to do with a bad row.
+        codes: expression of each code; labels are positions in :data:`.EIGHT`.
 
     Raises:
         DataError: if the file is not such a CSV, if a row is bad and ``on_error`` is ``raise``, or if more than half
             of the rows are bad. The message names file and line.
-        LabelError: like this, for an emotion code outside 0..6.
+        LabelError: like this, for an emotion code that is none of ``codes``.
     """
     bad = BadRows(f"{short_path(path)}, ", on_error)
     images: list[NDArray[np.uint8]] = []
     rows: list[tuple[int, int, int, str]] = []
     with path.open("rb") as handle:
-        parser = _RowParser(_checked_header(path, handle.readline(_LONGEST)))
+        parser = _RowParser(_checked_header(path, handle.readline(_LONGEST)), codes)
         size = path.stat().st_size
         with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=None, leave=False) as bar:
             for number, (line, text) in enumerate(_numbered_lines(path, iter(lambda: handle.readline(_LONGEST), b""))):
@@ -105,12 +124,14 @@ def _checked_header(path: Path, line: bytes) -> list[str]:
         names = _header(line)
     except DataError as error:
         raise DataError(one_line(f"{short_path(path)}, line 1: {expected}; {error}")) from None
-    missing = [name for name in COLUMNS if name not in names]
+    missing = [name for name in _needed(names) if name not in names]
     if missing:
         hint = known_kind(line)
         hint = f"; it looks like {hint}" if hint else ""
         if len(names) == 1 and all(name in names[0] for name in COLUMNS):
             hint = "; are the columns separated by commas?"
+        elif missing == ["usage"]:
+            hint = "; name it Usage, or leave it out"
         raise DataError(
             one_line(f"{short_path(path)}, line 1: {expected}; no '{missing[0]}' in {excerpt(line.strip(), 60)}{hint}")
         )
@@ -123,22 +144,32 @@ def _checked_header(path: Path, line: bytes) -> list[str]:
 class _RowParser:
     """Turns lines into (label, usage, pixels); what is wrong with a line is raised without its place."""
 
-    def __init__(self, header: list[str]) -> None:
+    def __init__(self, header: list[str], codes: Mapping[int, str]) -> None:
         self.width = len(header)
-        self.emotion, self.pixels, self.usage = (header.index(name) for name in COLUMNS)
+        self.emotion, self.pixels = (header.index(name) for name in COLUMNS[:2])
+        self.usage = header.index("usage") if "usage" in header else None
+        self.codes = codes
+        self.labels = {str(code).encode(): EIGHT.index(name) for code, name in codes.items()}
 
     def parse(self, line: bytes) -> tuple[int, int, NDArray[np.uint8]]:
         fields = self._fields(line)
         if len(fields) != self.width:
             raise DataError(f"expected {self.width} columns, found {len(fields)}")
         code = fields[self.emotion].strip()
-        if code not in _LABELS:
-            known = ", ".join(f"{number} {name}" for number, name in FER2013_CODES.items())
-            raise LabelError(f"unknown emotion code {excerpt(code)}, expected one of {known}")
+        if code not in self.labels:
+            known = ", ".join(f"{number} {name}" for number, name in self.codes.items())
+            hint = "; for CK+'s ckextended.csv, where it is contempt, pass --data CKPlusDataModule"
+            what = f"unknown emotion code {excerpt(code)}, expected one of {known}"
+            raise LabelError(f"{what}{hint}" if code == b"7" else what)
+        return self.labels[code], self._usage(fields), _parse_pixels(fields[self.pixels])
+
+    def _usage(self, fields: list[bytes]) -> int:
+        if self.usage is None:
+            return USAGES.index("Training")
         usage = usage_code(fields[self.usage].decode("utf-8", "replace"))
         if usage is None:
             raise DataError(f"unknown usage {excerpt(fields[self.usage])}, expected one of {', '.join(USAGES)}")
-        return _LABELS[code], usage, _parse_pixels(fields[self.pixels])
+        return usage
 
     def _fields(self, line: bytes) -> list[bytes]:
         if b"\0" in line:

@@ -19,7 +19,7 @@ from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError, LabelError
 from fer_lightning.text import one_line, short_path
 
-__all__ = ["TOP_FOLDERS", "read_folder_rows", "top_folders"]
+__all__ = ["TOP_FOLDERS", "read_folder_rows", "read_image", "top_folders"]
 
 TOP_FOLDERS = {
     "train": ("Training",),
@@ -72,7 +72,7 @@ def read_folder_rows(root: Path, on_error: OnError = "raise") -> Fer2013Rows:
     rows: list[tuple[int, int, int, str]] = []
     for file in tqdm(files, unit="image", desc=root.name, disable=None, leave=False):
         try:
-            images.append(_read_image(root / file.place))
+            images.append(read_image(root / file.place))
         except DataError as error:
             bad.add(file.place, error)
         else:
@@ -134,7 +134,7 @@ def _usage_and_number(root: Path, place: str, top: str) -> tuple[str, int]:
     return usage, -1 if number is None else int(number)
 
 
-def _read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path) -> NDArray[np.uint8]:
     """Return an image as gray uint8 ``(48, 48)``, or raise a DataError that says what the file looks like."""
     image = decode(path, channels=1)[:, :, 0]
     if image.shape != (SIDE, SIDE):

@@ -4,7 +4,8 @@ Source:
     Barsoum et al. 2016, "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
     Distribution", arXiv:1608.01041, github.com/microsoft/FERPlus.
 Layout:
-    FER2013 in any of its layouts (see :mod:`.fer2013`), with ``fer2013new.csv`` beside it.
+    FER2013 in any of its layouts (see :mod:`.fer2013`), with ``fer2013new.csv`` beside it; or the folders that FER+'s
+    own ``generate_training_data.py`` writes (see :mod:`.ferplus_folders`).
 Classes:
     the seven and contempt. Votes for "unknown" and "not a face" are no classes: rows on which they win are left out.
 Splits:
@@ -16,15 +17,18 @@ Licence:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.sets.fer2013.fer2013 import UsageDataModule, read_fer2013
+from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows
+from fer_lightning.data.sets.fer2013.ferplus_folders import ferplus_folders, read_ferplus_folders
 from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import warn_left_out
+from fer_lightning.data.table.bad_rows import check_on_error, warn_left_out
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS, canonical
 from fer_lightning.errors import ConfigError, DataError
@@ -92,7 +96,7 @@ def label_votes(
         reasons[tied] = "the votes are tied"
     elif ties == "fer2013":
         if fer2013_labels is None:
-            raise ConfigError("data.ties fer2013 needs FER2013's labels")
+            raise ConfigError("data.ties fer2013 needs FER2013's labels; pass --data.ties drop, or --data.ties first")
         among = winners[tied, fer2013_labels[tied]]
         labels[tied[among]] = fer2013_labels[tied[among]]
         reasons[tied[~among]] = "the votes are tied"
@@ -125,7 +129,7 @@ class FERPlusDataModule(UsageDataModule):
     """FER2013's images with the labels of FER+; what it is: see this module.
 
     Args:
-        root: FER2013 in any layout, with ``fer2013new.csv`` beside it.
+        root: FER2013 in any layout, with ``fer2013new.csv`` beside it; or the folder with ``FER2013Train/label.csv``.
         target: ``majority`` (the winner), ``soft`` (the distribution of the votes) or ``multi`` (every expression with
             ``share`` of the votes, equally).
         ties: rows with two winners: ``drop``, ``fer2013`` (FER2013's label decides) or ``first``.
@@ -161,22 +165,21 @@ class FERPlusDataModule(UsageDataModule):
         Raises:
             DataError: if the data set or its votes are missing or malformed, or no row has votes for an expression.
         """
-        layout, rows = read_fer2013(self.root, self.on_error, self.cache_dir)
+        rows, files, votes, labels = self._read()
         voted = label_votes(
-            aligned_votes(rows, layout),
+            votes,
             self.target,
             ties=self.ties,
-            fer2013_labels=rows.labels,
+            fer2013_labels=labels,
             single_votes=self.single_votes,
             share=self.share,
         )
         keep = np.flatnonzero(voted.labels >= 0)
         if not len(keep):
             raise DataError(f"{self.root}: no row has votes for an expression")
-        files = layout.files(rows)
         out = np.flatnonzero(voted.labels < 0)
         left_out = [*rows.left_out, *((str(files[row]), str(voted.reasons[row])) for row in out)]
-        warn_left_out(f"FER+ of {short_path(layout.path)}", left_out)
+        warn_left_out(f"FER+ of {short_path(Path(self.root))}", left_out)
         return SamplesTable(
             class_names=EIGHT.class_names,
             images=rows.images[keep][:, None],
@@ -188,3 +191,13 @@ class FERPlusDataModule(UsageDataModule):
             soft_labels=None if self.target == "majority" else voted.soft_labels[keep],
             left_out=tuple(left_out),
         )
+
+    def _read(self) -> tuple[Fer2013Rows, NDArray[np.str_], NDArray[np.int64], NDArray[np.int64] | None]:
+        """Return the rows, their files, votes and labels in FER2013, ``None`` where these are not known."""
+        root = Path(self.root).expanduser()
+        if ferplus_folders(root):
+            check_on_error(self.on_error)
+            rows, votes = read_ferplus_folders(root, self.on_error, self.cache_dir)
+            return rows, rows.places, votes, None
+        layout, rows = read_fer2013(self.root, self.on_error, self.cache_dir)
+        return rows, layout.files(rows), aligned_votes(rows, layout), rows.labels
