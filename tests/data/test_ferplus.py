@@ -173,7 +173,7 @@ class TestGenerated(DataModuleContract):
         assert table.soft_labels is not None
         assert table.soft_labels[0, EIGHT.index("neutral")] == pytest.approx(0.8)
         picture = np.asarray(Image.open(self.root / "FER2013Train/fer0000005.png"))
-        assert np.array_equal(table.images[5, 0], picture)
+        assert np.array_equal(table.images[np.array([5])][0, 0], picture)
 
     @pytest.mark.parametrize(
         ("line", "message"),

@@ -232,7 +232,8 @@ class TestFoldersOfTables:
     )
     @pytest.mark.parametrize("nested", [False, True])
     def test_a_table_for_each_split(self, names: tuple[str, str], nested: bool, tmp_path: Path) -> None:
-        expected, of_split = {}, {}
+        expected: dict[str, str] = {}
+        of_split: dict[str, str] = {}
         for split, name in zip(("train", "test"), names, strict=True):
             rows = faces(tmp_path, f"{split}/{split}_{{k}}{{label}}.jpg")
             expected |= dict(rows)

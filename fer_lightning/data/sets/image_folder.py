@@ -15,6 +15,7 @@ Files:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,18 @@ import numpy as np
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files.tree import entries, is_image_name, split_of_folder, subfolders, walk_images
 from fer_lightning.data.files_datamodule import FilesDataModule
+from fer_lightning.data.sets.labels.compared import compared_with_tables
 from fer_lightning.emotions import read_names
 from fer_lightning.errors import DataError
 from fer_lightning.text import one_line, short_path
 
 __all__ = ["ImageFolderDataModule", "class_folders", "list_image_folder"]
+
+_NO_CLASSES = frozenset({
+    "images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "ann", "bbox",
+    "data", "dataset", "datasets", "faces", "archive", "cropped", "aligned", "original", "raw", "lists", "masks",
+})  # fmt: skip
+"""Folder names that say what lies in a folder, or how it was made, but no expression."""
 
 
 def class_folders(root: Path) -> list[tuple[str, Path]]:
@@ -44,18 +52,27 @@ def class_folders(root: Path) -> list[tuple[str, Path]]:
     splits = [(split, top) for top in tops if (split := split_of_folder(top.name)) is not None]
     if splits and len(splits) < len(tops):
         other = next(top for top in tops if split_of_folder(top.name) is None)
-        raise DataError(
-            one_line(
-                f"{short_path(root)}: '{other.name}/' stands beside '{splits[0][1].name}/'; expected splits or classes"
-            )
-        )
+        text = f"'{other.name}/' stands beside '{splits[0][1].name}/'; expected splits or classes; move one away"
+        raise DataError(one_line(f"{short_path(root)}: {text}"))
     if splits:
         found = [(split, folder) for split, top in splits for folder in subfolders(top)]
     else:
         found = [("", top) for top in tops]
-    if not found:
-        raise DataError(one_line(f"{short_path(root)}: expected folders named after expressions, found none"))
+    names = sorted({folder.name for _, folder in found})
+    if all(name.lower() in _NO_CLASSES or split_of_folder(name) is not None for name in names):
+        raise _no_class(root, names)
     return found
+
+
+def _no_class(root: Path, names: list[str]) -> DataError:
+    """Return the error for a tree without class folders: where its labels may be, and what reads them."""
+    found = ", ".join(f"{name}/" for name in names[:6]) or "none"
+    text = f"{short_path(root, 70)}: expected folders named after expressions, found {found}"
+    inner = [root / name for name in names if (root / name).is_dir()]
+    if len(inner) == 1 and subfolders(inner[0]):
+        return DataError(one_line(f"{text}; name {inner[0]} if they lie there", 400))
+    way_out = "labels in a table, in texts beside the images or in their names are read by --data ManifestDataModule"
+    return DataError(one_line(f"{text}; {way_out}", 400))
 
 
 def list_image_folder(
@@ -91,7 +108,7 @@ def list_image_folder(
                 paths.append(place)
                 labels.append(label_of[folder.name])
                 splits.append(split)
-    return Listing(
+    listing = Listing(
         root=root,
         class_names=names,
         paths=np.array(paths, np.str_),
@@ -100,6 +117,7 @@ def list_image_folder(
         sources=np.full(len(paths), source if source is not None else root.name),
         left_out=tuple(left_out),
     )
+    return replace(listing, remarks=compared_with_tables(root, listing, mapping))
 
 
 def _stray_images(root: Path, folders: list[tuple[str, Path]]) -> list[Path]:

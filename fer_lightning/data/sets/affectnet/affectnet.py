@@ -39,7 +39,12 @@ from fer_lightning.data.files.decode import IMAGE_SUFFIXES
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files.tree import split_of_folder
 from fer_lightning.data.files_datamodule import FilesDataModule
-from fer_lightning.data.sets.affectnet.affectnet_layouts import AffectNetRows, read_annotations, read_file_list
+from fer_lightning.data.sets.affectnet.affectnet_layouts import (
+    AffectNetRows,
+    is_file_list,
+    read_annotations,
+    read_file_list,
+)
 from fer_lightning.data.sets.raw_codes import code_of, is_coded_tree, list_code_folders, scheme_with
 from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
 from fer_lightning.emotions import AFFECTNET_CODES, EIGHT, SYNONYMS
@@ -111,7 +116,7 @@ def _official(root: Path) -> dict[str, str]:
             found.setdefault("annotations", f"{tops}/annotations/")
     for _, name in _PARTS.values():
         for place in (f"{_LISTS}/{name}", name):
-            if (root / place).is_file():
+            if (root / place).is_file() and (place != name or is_file_list(root / name)):
                 found.setdefault("lists", place)
     return found
 

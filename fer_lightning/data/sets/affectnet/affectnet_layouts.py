@@ -24,7 +24,7 @@ from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest, listing_digest
 from fer_lightning.text import excerpt, one_line, short_path
 
-__all__ = ["LIST_COLUMNS", "AffectNetRows", "read_annotations", "read_file_list"]
+__all__ = ["LIST_COLUMNS", "AffectNetRows", "is_file_list", "read_annotations", "read_file_list"]
 
 LIST_COLUMNS = (
     "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
@@ -225,6 +225,16 @@ def read_file_list(path: Path, cache_dir: Path | None = None) -> AffectNetRows:
         return AffectNetRows(**cached_arrays(key, lambda: _read_file_list(path), cache_dir))
     except OSError as error:
         raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
+
+
+def is_file_list(path: Path) -> bool:
+    """Tell whether a table has the columns of AffectNet's lists, by its first line: a face box is among them."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            first = next(csv.reader([handle.readline(_MOST)]), [])
+        return {"face_x", "expression"} <= set(_positions(path, first))
+    except (OSError, UnicodeDecodeError, csv.Error, DataError):
+        return False
 
 
 def _read_file_list(path: Path) -> dict[str, NDArray[Any]]:

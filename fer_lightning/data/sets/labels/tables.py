@@ -35,12 +35,12 @@ from fer_lightning.data.table.manifest_file import (
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import one_line, short_path
 
-__all__ = ["has_labels", "read_labels", "tables_to_read"]
+__all__ = ["has_labels", "label_tables", "read_labels", "tables_to_read"]
 
 LeftOut = tuple[tuple[str, str], ...]
 
 
-def _label_tables(root: Path, columns: Columns | None = None) -> list[Path]:
+def label_tables(root: Path, columns: Columns | None = None) -> list[Path]:
     """Return the tables in a folder that name images and their labels, those in its split folders included, sorted.
 
     A table called ``manifest`` is the only one.
@@ -57,7 +57,7 @@ def _label_tables(root: Path, columns: Columns | None = None) -> list[Path]:
 
 def has_labels(root: Path) -> bool:
     """Tell whether a folder of images has labels that :func:`read_labels` finds."""
-    return is_yolo(root) or bool(_label_tables(root)) or known_names(root) is not None
+    return is_yolo(root) or bool(label_tables(root)) or known_names(root) is not None
 
 
 def read_labels(
@@ -110,7 +110,7 @@ def tables_to_read(place: Path, columns: Columns | None = None) -> list[Path]:
     """
     if not place.is_dir():
         return [place]
-    tables = _label_tables(place, columns)
+    tables = label_tables(place, columns)
     splits = [_split_of_table(table, place) for table in tables]
     if len(tables) > 1 and (None in splits or len(set(splits)) < len(splits)):
         names = ", ".join(table.relative_to(place).as_posix() for table in tables)

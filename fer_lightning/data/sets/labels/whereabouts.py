@@ -63,7 +63,8 @@ def locate(
             raise DataError(
                 one_line(
                     f"{place(row)}: {excerpt(str(paths[row]), 60)} may be {matches[0]} or {matches[1]} in "
-                    f"{short_path(root, 60)}; write the folder into the path, or pass --data.images FOLDER"
+                    f"{short_path(root, 60)}; write the folder into the path, or pass --data.images FOLDER",
+                    400,
                 )
             )
         found[row] = matches[0] if matches else path
