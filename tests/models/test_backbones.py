@@ -5,6 +5,7 @@ import pickle
 import time
 import urllib.error
 import urllib.request
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -411,3 +412,12 @@ def test_a_hub_that_answers_with_an_error_is_reachable(monkeypatch: pytest.Monke
 def test_every_name_of_ours_builds() -> None:
     for name in BACKBONES:
         assert feature_width(create_backbone(name, 3), 3, 48) > 0
+
+
+def test_a_backbones_own_layers_are_loaded_whatever_they_are_called(tmp_path: Path) -> None:
+    def made() -> nn.Module:
+        return nn.Sequential(OrderedDict(stem=nn.Conv2d(1, 2, 3), head=nn.Conv2d(2, 3, 1), fc=nn.Linear(3, 3)))
+
+    network, trained = made(), filled(made())
+    load_weights(network, save({**trained.state_dict(), "classifier.bias": torch.ones(7)}, tmp_path / "w.pth"))
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in network.state_dict().items())
