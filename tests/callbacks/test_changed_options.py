@@ -76,6 +76,8 @@ def test_rates_are_scaled_with_their_shares_and_the_schedule() -> None:
     schedule.step()
     scale_rates(optimizer, [schedule], 0.1, 0.02)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.001])
+    assert optimizer.param_groups[0]["initial_lr"] == 0.02  # to the last digit, as in a run that began with it
+    assert schedule.get_last_lr() == pytest.approx([0.01, 0.001])
     optimizer.step()
     schedule.step()
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.005, 0.0005])
@@ -87,3 +89,8 @@ def test_options_are_set_where_they_had_the_old_value() -> None:
     set_option(optimizer, "nothing", 1, 2)
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.99)
     assert "nothing" not in optimizer.param_groups[0]
+    given = [{"params": [nn.Parameter(torch.zeros(1))], "weight_decay": decay} for decay in (0.1, 0.0)]
+    groups = torch.optim.SGD(given, lr=0.1)
+    for before, after, expected in ((0.1, 0.2, [0.2, 0.0]), (None, 0.3, [0.3, 0.3])):
+        set_option(groups, "weight_decay", before, after)
+        assert [group["weight_decay"] for group in groups.param_groups] == expected

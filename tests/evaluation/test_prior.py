@@ -38,6 +38,11 @@ def test_shifting_adds_to_the_logits(tau: float, counts: list[int]) -> None:
     assert shifted(logits, prior, 0.0) == pytest.approx(log_softmax(logits, axis=1))
 
 
+def test_large_logits_do_not_overflow() -> None:
+    moved = shifted(np.array([[1000.0, 0.0, -1000.0]]), np.zeros(3), 1.0)
+    assert moved.tolist() == [[0.0, -1000.0, -2000.0]]
+
+
 def test_minus_one_takes_the_prior_out_again() -> None:
     counts = [50, 300, 650]
     posterior, _ = drawn(200, counts)

@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.heads import CosineHead, LinearHead, MLPHead
@@ -81,3 +82,22 @@ def test_the_scale_is_learned_if_asked_for() -> None:
 def test_a_scale_must_be_above_zero(scale: float) -> None:
     with pytest.raises(ConfigError, match="scale of a cosine head must be above 0"):
         CosineHead(4, 2, scale=scale)
+
+
+def test_what_heads_compute_in_training() -> None:
+    linear, hidden = LinearHead(6, 3, dropout=0.5), MLPHead(6, 3, hidden=8, dropout=0.5)
+    cosine = CosineHead(6, 3, scale=4.0, dropout=0.5)
+    first, last = hidden.layers[0], hidden.layers[-1]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    by_hand: dict[nn.Module, Callable[[Tensor], Tensor]] = {
+        linear: lambda x: F.linear(F.dropout(x), linear.fc.weight, linear.fc.bias),
+        hidden: lambda x: last(F.dropout(first(x).clamp(min=0))),
+        cosine: lambda x: 4 * F.cosine_similarity(F.dropout(x)[:, None], cosine.weight[None], dim=2),
+    }
+    features = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    for head, computed in by_hand.items():
+        torch.manual_seed(0)
+        found = head(features)
+        torch.manual_seed(0)
+        torch.testing.assert_close(found, computed(features))

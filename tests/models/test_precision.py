@@ -15,6 +15,7 @@ from tests.helpers.parts import TinyBackbone
 def test_bf16_must_gain_a_tenth() -> None:
     assert decide(full=0.2, half=0.1).precision == "bf16-mixed"
     assert decide(full=0.2, half=0.1).ratio == pytest.approx(2)
+    assert decide(full=1.1, half=1.0).precision == "bf16-mixed"
     assert decide(full=0.105, half=0.1).precision == "32-true"
     assert "0.50 times" in decide(full=0.1, half=0.2).reason
 
@@ -49,3 +50,11 @@ def test_float64_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFi
         assert fit(tmp_path, f"--trainer.precision={given}") == 2
         assert "trainer.precision 64-true is not supported: choose 32-true" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_both_precisions_are_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    network, seen = TinyBackbone(), list[bool]()
+    network.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    measure_precision(network, torch.zeros(4, 1, 16, 16), F.cross_entropy, seconds=0.0)
+    assert seen == [False, True] * 2  # once for nothing, once timed
