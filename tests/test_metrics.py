@@ -291,7 +291,7 @@ def test_non_finite_logits_are_an_error_until_reset(bad: float) -> None:
     logits[3, 2] = bad
     logits[9] = bad
     metric.update(logits, target)
-    assert metric.confusion.sum() == 78
+    assert metric.confusion.sum() == metric.bins[0].sum() == 78
     with pytest.raises(NonFiniteError, match=r"^2 samples have NaN or infinite logits"):
         metric.compute()
     metric.reset()
@@ -327,6 +327,13 @@ def test_the_mean_loss_weighs_batches_by_their_size() -> None:
     for part in (losses[:4], losses[4:8], losses[8:]):
         metric.update(part.mean(), len(part))
     assert metric.compute().item() == pytest.approx(losses.mean().item(), rel=1e-6)
+
+
+def test_a_loss_is_multiplied_by_its_samples_in_float32() -> None:
+    # Otherwise the sums of runs that began before it would go on with other digits.
+    metric = MeanLoss()
+    metric.update(torch.tensor(0.1), 3)
+    assert metric.total == int(np.float32(0.1) * np.float32(3) * 2**30) == 322_122_560
 
 
 def test_the_order_of_the_batches_does_not_show_in_the_mean_loss() -> None:

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from fer_lightning.callbacks import guard
 from fer_lightning.errors import NonFiniteError
@@ -73,3 +77,14 @@ def test_no_loss_that_is_not_finite_passes(tmp_path: Path, value: float) -> None
     stopper.on_before_backward(fitting, LightningModule(), torch.tensor(3e38))
     with pytest.raises(NonFiniteError, match="the training loss is"):
         stopper.on_before_backward(fitting, LightningModule(), torch.tensor(value))
+
+
+def test_one_process_with_a_bad_loss_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_reduce(value: Tensor, op: dist.ReduceOp) -> None:  # with another process, whose loss is not finite
+        value.clamp_(max=0) if op == dist.ReduceOp.MIN else value.clamp_(min=0)
+
+    monkeypatch.setattr(dist, "all_reduce", all_reduce)
+    trainer: Any = SimpleNamespace(world_size=2, current_epoch=3, default_root_dir=str(tmp_path), global_rank=1)
+    with pytest.raises(NonFiniteError, match="at epoch 3, batch 0"):
+        guard.FiniteGuard().on_before_backward(trainer, LightningModule(), torch.tensor(1.0))
+    assert (tmp_path / "non_finite_rank1.json").exists()

@@ -3,14 +3,17 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from sklearn.metrics import f1_score, log_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fer_lightning.callbacks.reports import gather_rows
+from fer_lightning.callbacks.reports import EvaluationReport, _curves, gather_rows
 from fer_lightning.emotions import SEVEN
 from tests.helpers.cli import fer, fit
 from tests.helpers.data import StripesDataModule
@@ -81,6 +84,20 @@ def test_the_history_goes_on_after_a_resume(tmp_path: Path) -> None:
     assert fit(tmp_path, "--ckpt_path=last", epochs=3) == 0
     with (tmp_path / "tiny/version_0/metrics.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+
+
+def test_an_epoch_that_is_trained_again_has_one_row() -> None:
+    report = EvaluationReport()
+    report.history = [{"epoch": float(epoch)} for epoch in range(3)]
+    metrics = {"val_acc": torch.tensor(0.5)}
+    trainer: Any = SimpleNamespace(callback_metrics=metrics, current_epoch=1, global_step=20, is_global_zero=False)
+    report.on_train_epoch_end(trainer, LightningModule())
+    assert report.history == [{"epoch": 0.0}, {"epoch": 1.0, "step": 20.0, "lr": 0.0, "val_acc": 0.5}]
+
+
+def test_curves_are_drawn_over_epochs_of_what_was_logged() -> None:
+    history = [{"epoch": 0.0, "step": 10.0, "val_acc": 0.5, "lr": 0.1}, {"epoch": 1.0, "step": 20.0, "val_loss": 2.0}]
+    assert _curves(history) == {"val_acc": [(0.0, 0.5)], "val_loss": [(1.0, 2.0)]}
 
 
 def test_evaluations_write_beside_the_checkpoint(tmp_path: Path) -> None:

@@ -345,3 +345,13 @@ def test_a_norm_is_given_back_in_the_mode_that_it_had(training: bool) -> None:
     norm.eval()
     callback._apply(3)
     assert norm.training is training
+
+
+def test_what_is_frozen_has_no_gradient_left() -> None:
+    task, callback = new_task(), GradualUnfreezing(every=1)
+    callback._find_groups(task)
+    for parameter in task.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    callback._apply(1)
+    kept = {name for name, parameter in task.named_parameters() if parameter.grad is not None}
+    assert kept == {f"{LAYERS}.4.weight", f"{LAYERS}.4.bias", "classifier.head.fc.weight", "classifier.head.fc.bias"}

@@ -121,6 +121,11 @@ def test_a_class_with_arguments_is_a_choice(tmp_path: Path) -> None:
     assert yaml.safe_load(str(read.choices[1])) == {"class_path": "x.Z", "init_args": {"b": 1}}
 
 
+def test_a_number_and_a_word_for_true_are_two_choices(tmp_path: Path) -> None:
+    choices = space(tmp_path, "a: {choices: [1, true, 1.0]}")["a"].choices
+    assert [type(choice) for choice in choices] == [int, bool, float]
+
+
 def test_probes_and_grid() -> None:
     assert Parameter("a", 0.0, 0.3, 0.1).grid() == (0.0, 0.1, 0.2, 0.3)
     assert Parameter("a", 1, 3).grid() == (1, 2, 3)
@@ -136,12 +141,14 @@ def test_drawn_values_lie_in_the_space() -> None:
         Parameter("b", 0.0, 0.5, 0.05),
         Parameter("c", 2, 8, 2),
         Parameter("d", choices=("x", None, True)),
+        Parameter("e", 1, 1000, None, True),
     ]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
     drawn = [[one.suggest(trial) for one in parameters] for trial in (study.ask() for _ in range(60))]
     columns = [{tidy(value) for value in column} for column in zip(*drawn, strict=True)]
     assert all(1e-4 <= float(value or 0) <= 1e-2 for value in columns[0])
     assert sum(float(value or 0) < 1e-3 for value in columns[0]) > 15  # evenly in the logarithm: about a half
+    assert sum(float(value or 0) < 32 for value in columns[4]) > 10
     assert columns[1] == set(parameters[1].grid())
     assert columns[2] == {2, 4, 6, 8}
     assert columns[3] == {"x", None, True}
