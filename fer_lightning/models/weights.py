@@ -3,93 +3,128 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from fer_lightning.errors import CheckpointError
-from fer_lightning.runs.checkpoint import read_checkpoint
-from fer_lightning.text import first_line
+from fer_lightning.models.weight_files import read_weight_file, recorded_backbone, tensor_groups, weight_file
+from fer_lightning.text import short_path
 
 __all__ = ["load_weights"]
 
-_CLASSIFIERS = ("head", "fc", "classifier")
-"""How timm and torchvision call the layers behind the features."""
+_CLASSIFIERS = ("head", "heads", "fc", "classifier", "last_linear", "logits")
+"""How timm, torchvision and others call the layers behind the features."""
+
+_WRAPPERS = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""Parts of names that ``torch.compile`` and wrappers of layers add, anywhere in a name."""
+
+_EMA = re.compile(r"(^|[._])ema([._]|$)")
+_USUAL = ("", "state_dict", "model_state_dict", "model", "net", "network")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One of the mappings of names to tensors in a file, as weights of a backbone.
+
+    Attributes:
+        place: keys that lead to it.
+        prefix: what stands before the backbone's names, removed.
+        all: its tensors under the names of the file.
+        weights: what is left of it under the backbone's names, without a classification layer.
+        fitting: number of tensors of the backbone that it has, with their shape.
+    """
+
+    place: str
+    prefix: str
+    all: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    fitting: int
+
+    @property
+    def preference(self) -> tuple[int, int]:
+        """Return what decides between candidates, larger is better: averaged weights first, then the usual names."""
+        return self.fitting, 2 if _EMA.search(self.place) else int(self.place in _USUAL)
 
 
 def load_weights(backbone: nn.Module, path: str) -> None:
-    """Load a local file of weights into a backbone, completely or not at all.
+    """Load a local file of weights into a backbone, completely or not at all, and say what was taken and what was left.
 
-    The file may be of a backbone, a classifier or a training checkpoint: the prefix in front of the backbone's names is
-    found and removed, the classification layer is left out, and the first convolution is adapted to another number of
-    input channels. Weights that timm publishes also fit networks of another ``img_size``.
+    The file may be of a backbone, a classifier or a training checkpoint of another program: its weights are found under
+    any keys (of several that fit, averaged weights, ``ema``, are taken), and a prefix of their names (``module.``,
+    ``model.backbone.``, ...) is removed. The classification layer is left out, and the first convolution
+    is adapted to another number of input channels. Weights that timm publishes also fit networks of another
+    ``img_size``.
 
     Args:
         backbone: receives the weights.
-        path: ``.safetensors``, or ``.pth``, ``.pt``, ``.ckpt`` or ``.bin``, which are read without running code.
+        path: a file of safetensors or of ``torch.save``, which is read without running code, or a folder with
+            ``model.safetensors`` or ``pytorch_model.bin``.
 
     Raises:
         CheckpointError: if the file is missing, unreadable or belongs to another network.
     """
-    weights = _adapted(_without_prefix(_read_weights(Path(path)), backbone), backbone)
-    problem = _misfit(weights, backbone)
+    file = weight_file(Path(path))
+    content = read_weight_file(file)
+    found = max(
+        (_candidate(place, tensors, backbone) for place, tensors in tensor_groups(content)),
+        key=lambda each: each.preference,
+    )
+    weights, problem = found.weights, _misfit(found.weights, backbone)
     # timm's own translation of older layouts and other image sizes; a convention of its modules.
     translate = getattr(inspect.getmodule(type(backbone)), "checkpoint_filter_fn", None)
     if problem and translate is not None:
         # It fails on layouts that it does not know; the problem found before is then the one to report.
         with suppress(RuntimeError, ValueError, KeyError, AttributeError, AssertionError, TypeError):
-            weights = _adapted(translate(weights, backbone), backbone)
-            problem = _misfit(weights, backbone)
+            translated = _adapted(translate(weights, backbone), backbone)
+            if not _misfit(translated, backbone):
+                weights, problem = translated, ""
     if problem:
-        raise CheckpointError(f"'{path}' does not fit the backbone {type(backbone).__name__}: {problem}")
-    backbone.load_state_dict(weights)
+        recorded = recorded_backbone(file, content)
+        cure = f"--model.backbone {recorded or 'NAME'}"
+        raise CheckpointError(
+            f"weights: '{file}' does not fit the backbone {type(backbone).__name__}: {problem}. Choose the "
+            f"network that the file is of: {cure}"
+        )
+    own = backbone.state_dict()
+    backbone.load_state_dict({name: value for name, value in weights.items() if name in own})
+    rank_zero_info(_summary(file, found, weights, own))
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        what = "a folder (give a file, or use the backbone 'local-dir:PATH')" if path.is_dir() else "missing"
-        raise CheckpointError(f"weights: '{path}' is {what}")
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        elif path.suffix in {".pth", ".pt", ".ckpt", ".bin"}:
-            content = read_checkpoint(path, foreign=True)
-        else:
-            raise CheckpointError(f"'{path}' is none of .safetensors, .pth, .pt, .ckpt, .bin")
-    except CheckpointError as error:
-        raise CheckpointError(f"weights: {error}") from error
-    except (SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(f"weights: '{path}' cannot be read: {first_line(error)}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-    if not tensors:
-        raise CheckpointError(f"weights: '{path}' holds no named tensors")
-    return tensors
+def _candidate(place: str, tensors: dict[str, Tensor], backbone: nn.Module) -> _Candidate:
+    own = backbone.state_dict()
+    plain = {_WRAPPERS.sub("", name): value for name, value in tensors.items()}
+    prefix = _prefix(plain, own)
+    inside = {name.removeprefix(prefix): value for name, value in plain.items() if name.startswith(prefix)}
+    weights = _adapted(inside, backbone)
+    fitting = sum(name in weights and weights[name].shape == value.shape for name, value in own.items())
+    return _Candidate(place, prefix, tensors, weights, fitting)
 
 
-def _without_prefix(weights: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
-    """Return the part of ``weights`` under the prefix that makes most names those of the backbone."""
-    own = backbone.state_dict().keys()
-    first = next(iter(own), "")
-    prefixes = {name.removesuffix(first): None for name in weights if f".{name}".endswith(f".{first}")}
-    parts = [{name.removeprefix(p): v for name, v in weights.items() if name.startswith(p)} for p in prefixes]
-    return max(parts, key=lambda part: len(own & part.keys()), default=weights)
+def _prefix(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Return the prefix under which most tensors have a name, and best also the shape, of one of the backbone."""
+    found: Counter[str] = Counter()
+    for name, value in weights.items():
+        parts = name.split(".")
+        for start in range(len(parts)):
+            rest = ".".join(parts[start:])
+            if rest in own:
+                found[name.removesuffix(rest)] += 1 + (own[rest].shape == value.shape)
+    return max(found, key=found.__getitem__, default="")
 
 
-def _adapted(weights: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+def _adapted(weights: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
     """Return ``weights`` without classification layer and with the first convolution for the backbone's channels."""
     own = backbone.state_dict()
     config = getattr(backbone, "pretrained_cfg", None) or {}
     classifiers = tuple(f"{name}." for name in (*_CLASSIFIERS, *_names(config.get("classifier"))))
-    kept = {name: v for name, v in weights.items() if name in own or not name.startswith(classifiers)}
+    kept = {name: value for name, value in weights.items() if name in own or not name.startswith(classifiers)}
     convolutions = [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d)]
     for conv in _names(config.get("first_conv")) or convolutions[:1]:
         name = f"{conv}.weight"
@@ -112,19 +147,47 @@ def _adapt_channels(weight: Tensor, channels: int) -> Tensor:
     return weight.repeat(1, repeats, 1, 1)[:, :channels] * (before / channels)
 
 
-def _misfit(weights: dict[str, Tensor], backbone: nn.Module) -> str:
-    """Return in words which tensors are missing, unexpected or of another shape; empty if none are."""
+def _misfit(weights: Mapping[str, Tensor], backbone: nn.Module) -> str:
+    """Return in words how far weights fit a backbone; empty if they fit.
+
+    Tensors of modules that the backbone does not have at all, such as a loss, do not matter; further ones of its own
+    modules do: they are those of a larger network.
+    """
     own = backbone.state_dict()
-    found = {
-        "missing": [name for name in own if name not in weights and not name.endswith("num_batches_tracked")],
-        "unexpected": [name for name in weights if name not in own],
-        "of another shape": [
-            f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-            for name in own
-            if name in weights and weights[name].shape != own[name].shape
-        ],
-    }
-    return "; ".join(f"{len(names)} {what}, first {', '.join(names[:3])}" for what, names in found.items() if names)
+    modules = {name.partition(".")[0] for name in own}
+    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    other = [name for name in own if name in weights and weights[name].shape != own[name].shape]
+    further = [name for name in weights if name not in own and name.partition(".")[0] in modules]
+    if not (missing or other or further):
+        return ""
+    fitting = sum(name in weights and weights[name].shape == value.shape for name, value in own.items())
+    if not fitting:
+        expected, found = missing[0] if missing else other[0], next(iter(weights), "none")
+        return f"none of its {len(own)} tensors is in the file; expected names such as {expected}, found {found}"
+    parts = [f"{fitting} of its {len(own)} tensors fit"]
+    parts += [f"missing {len(missing)}, such as {missing[0]}"] if missing else []
+    if other:
+        shapes = f"expected {_shape(own[other[0]])}, found {_shape(weights[other[0]])}"
+        parts.append(f"of another shape {len(other)}, such as {other[0]} ({shapes})")
+    unknown = further or [name for name in weights if name not in own]
+    parts += [f"not of this network {len(unknown)}, such as {unknown[0]}"] if unknown else []
+    return "; ".join(parts)
+
+
+def _summary(file: Path, found: _Candidate, taken: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Return what to print of loaded weights: how many were taken, from where, and what was left."""
+    count = sum(name in taken for name in own)
+    place = f" from '{found.place}'" if found.place else ""
+    prefix = f" without the prefix '{found.prefix}'" if found.prefix else ""
+    used = {name for name in found.all if _WRAPPERS.sub("", name).removeprefix(found.prefix) in taken}
+    left = [f"{name} {_shape(value)}" for name, value in found.all.items() if name not in used]
+    more = f", ... ({len(left)} in all)" if len(left) > 3 else ""
+    rest = f"; left out: {', '.join(left[:3])}{more}" if left else ""
+    return f"weights of {short_path(file)}: {count} of {len(own)} tensors taken{place}{prefix}{rest}"
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "number"
 
 
 def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:

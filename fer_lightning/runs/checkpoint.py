@@ -10,7 +10,6 @@ from typing import Any
 
 from fer_lightning.errors import CheckpointError
 from fer_lightning.runs.folder import versions
-from fer_lightning.text import first_line
 
 __all__ = [
     "BEST",
@@ -25,6 +24,7 @@ __all__ = [
     "checkpoint_in",
     "epochs_in",
     "find_checkpoint",
+    "other_file",
     "read_checkpoint",
     "run_folder_of",
 ]
@@ -56,33 +56,53 @@ TASK_KEY = "fer_task"
 """Key of what the weights mean: ``class_names``, ``preprocessing``, ``class_counts`` and more."""
 
 
+_AGAIN = "copy or download it again"
+
+
+def other_file(path: Path) -> str:
+    """Return what a file is instead of weights, and what to do; empty if its beginning does not tell."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError as error:
+        return f"cannot be read ({error.strerror}): check its permissions"
+    if not head:
+        return f"is empty: {_AGAIN}"
+    if head.startswith(b"version https://git-lfs"):
+        return "is the pointer of git-lfs and not the file itself: run `git lfs pull` in its repository"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return "is a web page, so the download has failed (a login, or an error): download it again"
+    if head[:2] in (b"\x1f\x8b", b"BZ", b"7z") or head[257:262] == b"ustar":
+        return "is a packed archive: unpack it, and give the file in it"
+    return ""
+
+
 def check_checkpoint(path: Path) -> None:
     """Read a checkpoint file through and compare its checksums, which loading it does not do.
 
     Raises:
-        CheckpointError: if the file is missing, cut off, or has a flipped bit.
+        CheckpointError: if the file is missing, cut off, something else, or has a flipped bit.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
+    if reason := other_file(path):
+        raise CheckpointError(f"{path} {reason}")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {error}") from error
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {_AGAIN}") from error
     if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of '{damaged}' does not match")
+        raise CheckpointError(f"{path} is damaged, the checksum of '{damaged}' does not match: {_AGAIN}")
 
 
-def read_checkpoint(
-    path: Path, *, map_location: Any = "cpu", mapped: bool = False, foreign: bool = False
-) -> dict[str, Any]:
-    """Open a checkpoint, ours or another program's. No code in it is run.
+def read_checkpoint(path: Path, *, map_location: Any = "cpu", mapped: bool = False) -> dict[str, Any]:
+    """Open a checkpoint, ours or one of Lightning's. No code in it is run.
 
     Args:
         path: a file that ``torch.save`` wrote.
         map_location: where the tensors go, as in ``torch.load``.
         mapped: compare no checksums, and leave the tensors on the disk until they are used: for what else is in it.
-        foreign: accept the file form before torch 1.6 too, which has no checksums: some published weights have it.
 
     Returns:
         What is in it: plain data and tensors by key.
@@ -92,18 +112,19 @@ def read_checkpoint(
     """
     import torch  # listing runs must not wait for it
 
-    zipped = path.is_file() and zipfile.is_zipfile(path)
-    if not mapped and (zipped or not foreign):
+    if not mapped:
         check_checkpoint(path)
     try:
-        content = torch.load(path, map_location=map_location, weights_only=True, mmap=mapped and zipped)
+        content = torch.load(
+            path, map_location=map_location, weights_only=True, mmap=mapped and zipfile.is_zipfile(path)
+        )
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is damaged or holds more than plain data and tensors, which may run code when it is read: save "
-            "its state_dict() alone, best as .safetensors"
+            f"{path} is damaged or holds more than plain data and tensors, which may run code when it is read: start "
+            f"from its weights, --model.weights {path}"
         ) from error
     except Exception as error:  # torch, pickle and zip each have their own; all are about this file
-        raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {_AGAIN}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no checkpoint: it holds a {type(content).__name__}, not values by name")
     return content
