@@ -170,8 +170,9 @@ def test_names_that_stand_twice_are_not_guessed(tmp_path: Path) -> None:
 def test_images_that_are_nowhere_name_the_option(tmp_path: Path) -> None:
     rows = faces(tmp_path / "elsewhere")
     path = table(tmp_path / "tables" / "t.csv", ("image", "label"), rows)
-    with pytest.raises(DataError, match=r"'0_angry.jpg' is not in .*tables, nor are the others; pass --data.images"):
+    with pytest.raises(DataError, match=r"'0_angry.jpg' is not in .*tables, nor are the others; pass") as caught:
         ManifestDataModule(str(path))
+    assert proposed(str(caught.value)) == [f"--data.images={tmp_path / 'elsewhere'}"]
     assert labels(ManifestDataModule(str(path), images=str(tmp_path / "elsewhere"), image_size=16).table) == dict(rows)
 
 
@@ -243,6 +244,12 @@ class TestFoldersOfTables:
         samples = read(tmp_path, val_fraction=0)
         assert labels(samples) == expected
         assert splits(samples) == of_split
+
+    @pytest.mark.parametrize("place", ["labels", "annotations"])
+    def test_a_folder_for_the_tables(self, place: str, tmp_path: Path) -> None:
+        rows = faces(tmp_path / "images")
+        table(tmp_path / place / "faces.csv", ("image", "label"), rows)
+        assert labels(read(tmp_path)) == {f"images/{path}": label for path, label in rows}
 
     @pytest.mark.parametrize("form", ["root", "parts"])
     @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])

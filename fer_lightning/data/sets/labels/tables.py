@@ -7,6 +7,7 @@ in the folder                                                  what is read
 a table with columns for path and label, by any known name     its rows
 ``train_labels.csv`` and ``test_labels.csv``, ``train.csv``    their rows; the names give the splits
 ``train/metadata.csv``, ``test/metadata.jsonl``                Hugging Face's form; the folders give the splits
+``labels/train.csv``, ``annotations/labels.csv``               tables in a folder of their own, beside ``images/``
 images alone, whose names hold the expression                  see :mod:`.file_names`
 =============================================================  ====================================================
 """
@@ -37,15 +38,20 @@ from fer_lightning.text import one_line, short_path
 
 __all__ = ["has_labels", "label_tables", "read_labels", "tables_to_read"]
 
+_FOR_LABELS = ("labels", "label", "annotations", "annotation", "lists", "metadata", "csv")
+
 LeftOut = tuple[tuple[str, str], ...]
 
 
 def label_tables(root: Path, columns: Columns | None = None) -> list[Path]:
-    """Return the tables in a folder that name images and their labels, those in its split folders included, sorted.
+    """Return the tables in a folder that name images and their labels, sorted.
+
+    Those in its split folders are among them, and those in a folder for labels, such as ``labels/`` beside ``images/``.
 
     A table called ``manifest`` is the only one.
     """
-    places = [root, *(folder for folder in subfolders(root) if split_of_folder(folder.name) is not None)]
+    inner = [path for path in subfolders(root) if path.name.lower() in _FOR_LABELS or split_of_folder(path.name)]
+    places = [root, *inner]
     found = [
         path
         for place in places

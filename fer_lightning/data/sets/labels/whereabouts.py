@@ -8,6 +8,7 @@ for, by as many of the last parts of their paths as fit everywhere.
 from __future__ import annotations
 
 import os
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.files.tree import is_image_name, split_of_folder, walk_images
+from fer_lightning.data.files.tree import is_image_name, split_of_folder, subfolders, walk_images
 from fer_lightning.data.table.images import IMAGE_SUFFIXES
 from fer_lightning.errors import DataError
 from fer_lightning.text import excerpt, one_line, short_path
@@ -48,12 +49,9 @@ def locate(
     index = _Images(root)
     depth = max((index.depth(written[row]) for row in rows), default=0)
     if not depth:
-        raise DataError(
-            one_line(
-                f"{place(0)}: {excerpt(str(paths[0]), 80)} is not in {short_path(root, 60)}, nor are the others; pass "
-                "--data.images FOLDER, where they lie"
-            )
-        )
+        where = _elsewhere(root, written[0]) or "FOLDER, where they lie"
+        text = f"{excerpt(str(paths[0]), 80)} is not in {short_path(root, 60)}, nor are the others"
+        raise DataError(one_line(f"{place(0)}: {text}; pass --data.images {where}", 500))
     found = written.tolist()
     for row, path in enumerate(found):
         matches = index.matches(path, depth)
@@ -71,6 +69,17 @@ def locate(
     first = next(row for row, path in enumerate(found) if path != str(paths[row]))
     text = f"images are not where the table says, but found: {excerpt(str(paths[first]), 80)} as {found[first]}"
     return np.array(found, np.str_), (one_line(f"{place(first)}: {text}"),)
+
+
+def _elsewhere(root: Path, path: str) -> str:
+    """Return the folder beside a table's folder that holds an image, quoted for a shell; ``""`` if none does."""
+    above = root.resolve().parent
+    try:
+        beside = [above, *subfolders(above)]
+    except DataError:
+        return ""
+    names = (path, PurePosixPath(path).name)
+    return next((shlex.quote(str(place)) for place in beside for name in names if os.path.isfile(place / name)), "")
 
 
 class _Images:
