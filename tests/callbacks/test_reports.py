@@ -100,6 +100,28 @@ def test_curves_are_drawn_over_epochs_of_what_was_logged() -> None:
     assert _curves(history) == {"val_acc": [(0.0, 0.5)], "val_loss": [(1.0, 2.0)]}
 
 
+def test_a_report_says_of_which_evaluation_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    task = LightningModule()
+    task.layer = torch.nn.Linear(4, 3)
+    task.hparams["backbone"] = "fer_a"
+    trainer: Any = SimpleNamespace(
+        state=SimpleNamespace(fn="fit"), current_epoch=3, global_step=40, ckpt_path=Path("a.ckpt"), world_size=2,
+        lightning_module=task, precision="bf16-mixed", strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )  # fmt: skip
+    report = EvaluationReport()
+    report._data = {"overlap_with_train": {"val": 5, "test": 6}}
+    told = report._context(trainer, "val")
+    expected = {
+        "split": "val", "overlap_with_train": 5, "epoch": 3, "step": 40, "seed": 7, "checkpoint": "a.ckpt",
+        "model": "fer_a", "parameters": 15, "precision": "bf16-mixed", "devices": "2 x cpu", "data": report._data,
+    }  # fmt: skip
+    assert {name: told[name] for name in expected} == expected
+    trainer.state.fn = "test"
+    assert "epoch" not in report._context(trainer, "test")
+    assert report._context(trainer, "test")["overlap_with_train"] == 6
+
+
 def test_evaluations_write_beside_the_checkpoint(tmp_path: Path) -> None:
     assert fit(tmp_path) == 0
     folder = tmp_path / "tiny/version_0"
