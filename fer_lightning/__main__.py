@@ -72,6 +72,9 @@ def _dispatch(argv: list[str]) -> int:
     if verb is None:
         return 0
     if verb in TRAINER_VERBS:
+        from fer_lightning.cli.early_check import check_command_line  # here, because it reads source files
+
+        check_command_line(verb, argv[1:])
         from fer_lightning.cli.trainer_verbs import run_trainer_verb  # here, because it imports torch and lightning
 
         return run_trainer_verb(verb, argv[1:])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["MESSAGE", "excerpt", "first_line", "folded", "one_line", "short_path", "table_lines"]
+__all__ = ["MESSAGE", "did_you_mean", "excerpt", "first_line", "folded", "one_line", "short_path", "table_lines"]
 
 MESSAGE = 250
 """Characters of a message: what still fits on two lines of a terminal."""
@@ -64,6 +65,17 @@ def first_line(error: object, limit: int | None = None) -> str:
     """
     text = str(error).strip()
     return (text.splitlines()[0] if text else type(error).__name__)[:limit]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message that names the nearest of some words, without regard to case; empty if none is near.
+
+    >>> did_you_mean("focalLos", ["FocalLoss", "LDAMLoss"])
+    "; did you mean 'FocalLoss'?"
+    """
+    by_lower = {each.lower(): each for each in sorted(known)}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
 
 
 def table_lines(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,8 +45,9 @@ def _named(verb: str, path: str | None, flags: Sequence[str]) -> list[str]:
     """Turn a path into the flags that name the data module which reads it."""
     names = [flag.partition("=")[0] for flag in flags]
     for place, flag in enumerate(flags):
-        if names[place] == "--data":
-            _check_named(flag.partition("=")[2] if "=" in flag else " ".join(flags[place + 1 : place + 2]))
+        named = flag.partition("=")[2] if "=" in flag else " ".join(flags[place + 1 : place + 2])
+        if names[place] == "--data" and named.endswith(_YAML):
+            _check_config(Path(named))
     if path is None:
         if not {"--data", "--data.help"} & set(names):
             raise ConfigError(f"name the data set: {verb} PATH, or --data CLASS --data.root PATH")
@@ -55,24 +55,13 @@ def _named(verb: str, path: str | None, flags: Sequence[str]) -> list[str]:
     if "--data" in names:
         return [*flags, f"--data.root={path}"]
     if path.endswith(_YAML):
-        _check_named(path)
+        _check_config(Path(path))
         return [f"--data={path}", *flags]
     name, root = detect_datamodule(Path(path).expanduser())
     if "--data.help" in flags:
         return [f"--data.help={name}"]
     print(f"{path}: read by {name}")
     return [f"--data={name}", f"--data.root={root}", *flags]
-
-
-def _check_named(named: str) -> None:
-    """Check what stands behind ``--data``, where the parser's complaint would be about import paths."""
-    if named.endswith(_YAML):
-        _check_config(Path(named))
-    known = _named_below(EmotionDataModule)
-    if named.isidentifier() and named not in known:
-        close = difflib.get_close_matches(named, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"there is no data module {named}{hint} (classes of your own: module.Class)")
 
 
 def _check_config(path: Path) -> None:
@@ -84,8 +73,3 @@ def _check_config(path: Path) -> None:
         raise ConfigError(one_line(f"{short_path(path)}: expected YAML ({folded(error)})")) from None
     if not isinstance(values, dict) or "class_path" not in values:
         raise ConfigError(one_line(f"{short_path(path)}: expected a class_path and its init_args, as in configs/data"))
-
-
-def _named_below(base: type[EmotionDataModule]) -> set[str]:
-    """Return the names of all classes derived from one, as far as they have been imported."""
-    return {name for kind in base.__subclasses__() for name in (kind.__name__, *_named_below(kind))}

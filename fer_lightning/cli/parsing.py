@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import logging
 import os
-import re
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +13,12 @@ from pathlib import Path
 from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from fer_lightning.cli.known_options import PLUGIN_GROUP, importable
+from fer_lightning.cli.translation import readable
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.text import folded
 
-__all__ = ["prepare_parsing", "readable", "readable_errors"]
-
-ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
-PLUGIN_GROUP = "fer_lightning.plugins"
+__all__ = ["prepare_parsing", "readable_errors"]
 
 
 def prepare_parsing() -> None:
@@ -34,24 +30,10 @@ def prepare_parsing() -> None:
 
 def allow_imports() -> None:
     """Let configs import from known packages, plug-ins and the working directory, and from nowhere else."""
-    folder = Path.cwd()
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))  # at the end: a file here never hides an installed package
-    plugins = importlib.metadata.entry_points(group=PLUGIN_GROUP)
-    for plugin in plugins:
+    allowed = list(importable(Path.cwd()))
+    for plugin in importlib.metadata.entry_points(group=PLUGIN_GROUP):
         plugin.load()
-    local = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
-    own = [name for name in sorted(local) if name.isidentifier() and _comes_from(name, folder)]
-    allowed = [*ALLOWED_IMPORTS, *(plugin.value.partition(":")[0].partition(".")[0] for plugin in plugins), *own]
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
-
-
-def _comes_from(name: str, folder: Path) -> bool:
-    try:
-        found = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return False
-    return found is not None and found.origin is not None and Path(found.origin).is_relative_to(folder)
 
 
 def quiet() -> None:
@@ -117,12 +99,3 @@ def _ours(error: BaseException | None) -> FERError | None:
     while error is not None and not isinstance(error, FERError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def readable(message: str, limit: int = 400) -> str:
-    """Fold a parser's message into one line, without the types that it tried in vain for an optional value."""
-    text = folded(message)
-    text = re.sub(r" - Expected a <class 'NoneType'>.*$", "", text)
-    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ", "", text)
-    text = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", text)
-    return text if len(text) <= limit else f"{text[:limit]} ..."

@@ -20,6 +20,7 @@ from fer_lightning.callbacks.lineage_writer import Lineage
 from fer_lightning.callbacks.reports import EvaluationReport
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
+from fer_lightning.cli.known_options import LINKED, NEEDS_CHECKPOINT
 from fer_lightning.cli.stored_callbacks import names_callbacks, with_callback_options
 from fer_lightning.cli.stored_config import as_file, newest_exact, peek, preprocessing_changes, stored_config
 from fer_lightning.data.datamodule import EmotionDataModule
@@ -107,7 +108,7 @@ class FERCLI(LightningCLI):
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ResumeCheckpoint, "resume_checkpoint")
         parser.add_lightning_class_args(EvaluationReport, "report")
-        for name in ("class_names", "num_classes", "preprocessing"):
+        for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -120,9 +121,7 @@ class FERCLI(LightningCLI):
         wanted, name, root = peek(args)
         if wanted is None:
             if self.verb != "fit" and not {"-h", "--help"} & set(args) and not _prints_config(args):
-                raise CheckpointError(
-                    f"fer {self.verb} needs --ckpt_path: a file, a run folder, or 'best' or 'last' of a --name"
-                )
+                raise CheckpointError(NEEDS_CHECKPOINT.format(verb=self.verb))
             self.config = parser.parse_args(args)
             return
         self.checkpoint = find_checkpoint(wanted, Path(root), name, RESUME if self.verb == "fit" else BEST)

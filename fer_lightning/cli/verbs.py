@@ -10,17 +10,17 @@ parameter that is annotated with :class:`Rest` takes the options that the functi
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 import re
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from fer_lightning.errors import ConfigError
+from fer_lightning.text import did_you_mean
 
 __all__ = ["Rest", "chosen_verb", "read_arguments", "run_function"]
 
@@ -36,11 +36,15 @@ class Rest:
         usage: what the line of usage calls them.
         about: lines about them, for the end of the help.
         prefix: they all begin so; others are refused.
+        check: called with the verb and them, raises :class:`ConfigError` for one that is certainly wrong.
+        hint: called with an option that does not begin so, returns the end of a message: what is meant by it.
     """
 
     usage: str
     about: str = ""
     prefix: str = "-"
+    check: Callable[[str, Sequence[str]], None] | None = None
+    hint: Callable[[str], str] | None = None
 
 
 def chosen_verb(
@@ -67,7 +71,7 @@ def chosen_verb(
         print(overview.format(verbs="\n".join(lines).lstrip("\n")).rstrip())
         return None
     if args[0] not in verbs:
-        hint = _nearest(args[0], verbs)
+        hint = did_you_mean(args[0], verbs)
         raise ConfigError(f"there is no verb '{f'{group} {args[0]}'.strip()}'{hint} (verbs: {', '.join(verbs)})")
     return args[0]
 
@@ -92,6 +96,8 @@ def read_arguments(verb: str, function: Callable[..., Any], args: Sequence[str])
     """Return the arguments that a command line gives to a function; see :func:`run_function`."""
     parser = _Parser(f"fer {verb}", function)
     own, rest = parser.divided(args)
+    if parser.passed_on is not None and parser.passed_on.check is not None:
+        parser.passed_on.check(verb, rest)
     found = vars(parser.parse_args(own))
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     if missing := [word for name, word in parser.required.items() if name not in values]:
@@ -116,11 +122,11 @@ class _Parser(argparse.ArgumentParser):
         self.rest: str | None = None
         self.required: dict[str, str] = {}
         self._booleans: set[str] = set()
-        self._passed_on: Rest | None = None
+        self.passed_on: Rest | None = None
         self._list_by_place = ""
         hints = get_type_hints(function, include_extras=True)
         words = [self._add(each, hints[each.name]) for each in inspect.signature(function).parameters.values()]
-        words += [f"[{self._passed_on.usage}]" if self._passed_on else ""]
+        words += [f"[{self.passed_on.usage}]" if self.passed_on else ""]
         places = [word for word in words if word and word[0] not in "-["]
         self.usage = " ".join([prog, *places, "[options]", *(word for word in words if word and word not in places)])
 
@@ -128,7 +134,7 @@ class _Parser(argparse.ArgumentParser):
         """Add a parameter and return what the line of usage says of it, empty for what can be left out."""
         name, (kind, marks) = parameter.name, _taken_apart(hint)
         if marks and isinstance(marks[0], Rest):
-            self.rest, self._passed_on, self.epilog = name, marks[0], marks[0].about
+            self.rest, self.passed_on, self.epilog = name, marks[0], marks[0].about
             return ""
         is_list, by_place = get_origin(kind) is tuple, parameter.kind is not parameter.KEYWORD_ONLY
         item = get_args(kind)[0] if is_list else kind
@@ -180,10 +186,13 @@ class _Parser(argparse.ArgumentParser):
             else:
                 rest.append(argument)
                 rest += [waiting.pop(0)] if waiting and not equals and not _is_option(waiting[0]) else []
-        prefix = self._passed_on.prefix if self._passed_on else None
+        prefix = self.passed_on.prefix if self.passed_on else None
         strange = [each for each in rest if _is_option(each) and not (prefix and each.startswith(prefix))]
         if strange:
-            hint = _nearest(strange[0].partition("=")[0], self._option_string_actions)
+            flag = strange[0].partition("=")[0]
+            hint = did_you_mean(flag, self._option_string_actions)
+            if not hint and self.passed_on is not None and self.passed_on.hint is not None:
+                hint = self.passed_on.hint(flag)
             self.error(f"unrecognized arguments: {' '.join(strange)}{hint}")
         return [*options, *places], rest
 
@@ -225,8 +234,3 @@ def _documented(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", sections.get("Args", ""), re.MULTILINE)
     paragraphs = [text if "\n " in text else textwrap.fill(text, 79) for text in parts[0].strip().split("\n\n")]
     return "\n\n".join(paragraphs), {name: " ".join(text.split()) for name, text in entries}
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""

@@ -5,26 +5,21 @@ What needs torch is imported inside of the functions.
 
 from __future__ import annotations
 
-import ast
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from fer_lightning.cli.early_check import check_data_options
+from fer_lightning.cli.known_options import data_modules, options_of_data
 from fer_lightning.cli.verbs import Rest
+from fer_lightning.text import did_you_mean
 
 __all__ = ["OfData", "balance", "convert", "dedupe", "inspect"]
 
 _AT_LEAST = 4500  # of the report on compact networks
 
 
-def _data_modules() -> list[str]:
-    """Return the names of the data modules that ``fer_lightning.data`` exports, without importing it."""
-    spec = find_spec("fer_lightning.data")
-    assert spec is not None  # it is a part of this package
-    assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    names = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    return sorted(name for name in names if name.endswith("DataModule") and name != "EmotionDataModule")
+def _nearest_of_data(flag: str) -> str:
+    """Return the end of a message about an option that is written without ``--data``."""
+    return did_you_mean(f"--data.{flag.lstrip('-')}", [f"--data.{name}" for name in options_of_data()])
 
 
 _ABOUT_DATA = """\
@@ -35,8 +30,8 @@ the data set:
                         {classes}
   --data.OPTION VALUE   an option of the class, such as --data.on_error skip
   --data.help CLASS     list the options of a class
-""".format(classes=f"\n{'':24}".join(_data_modules()))
-OfData = Annotated[list[str], Rest("--data.OPTION VALUE", _ABOUT_DATA, prefix="--data")]
+""".format(classes=f"\n{'':24}".join(data_modules()))
+OfData = Annotated[list[str], Rest("--data.OPTION VALUE", _ABOUT_DATA, "--data", check_data_options, _nearest_of_data)]
 
 
 def inspect(

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+from fer_lightning.cli.early_check import check_command_line
 from fer_lightning.cli.verbs import Rest
 from fer_lightning.errors import ConfigError
 
 __all__ = ["OfFit", "refuse_flags"]
 
-OfFit = Annotated[
-    list[str], Rest("options of fer fit", "Options that are not listed are those of fer fit (fer fit --help).")
-]
+
+def _check(verb: str, of_fit: Sequence[str]) -> None:
+    check_command_line(verb, of_fit, complete=verb != "crossval")  # whose arms bring more
+
+
+_ABOUT = "Options that are not listed are those of fer fit (fer fit --help)."
+OfFit = Annotated[list[str], Rest("options of fer fit", _ABOUT, check=_check)]
 
 
 def refuse_flags(verb: str, of_fit: Sequence[str], reasons: Mapping[str, str]) -> None:

@@ -6,7 +6,6 @@ because attributes are not reliable: timm's VGG has 512 as ``num_features`` and 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import ssl
 import urllib.error
@@ -22,6 +21,7 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor, nn
 
+from fer_lightning.backbone_names import unknown_backbone
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.compact import CompactMobileNetV2, CompactResNet, DilatedResNet, FERNet
 from fer_lightning.models.hf_folder import HFFolderBackbone
@@ -191,7 +191,7 @@ def _create_timm(name: str, in_channels: int, pretrained: bool, options: dict[st
             raise ConfigError(f"'{option}' is not an option of a backbone: it is set by {_SET_ELSEWHERE[option]}")
     source, place = name.split(":", 1) if ":" in name else ("", name)
     if not source and not timm.is_model(name):
-        raise ConfigError(_unknown_name(name))
+        raise ConfigError(unknown_backbone(name, list(BACKBONES), timm.list_models()))
     overlay: dict[str, Any] = {}
     timm_name = name
     if source == "hf-hub":
@@ -264,16 +264,6 @@ def _hub_unreachable() -> str | None:
         # The hub's client may know a certificate that Python does not: reachable, so let it try.
         return None if isinstance(reason, ssl.SSLError) else first_line(reason)
     return None
-
-
-def _unknown_name(name: str) -> str:
-    known = [*BACKBONES, *timm.list_models()]
-    close = difflib.get_close_matches(name, known, n=3)
-    proposal = f"; did you mean {_quoted(close)}?" if close else ""
-    return (
-        f"unknown backbone '{name}'{proposal} (ours: {', '.join(BACKBONES)}; timm's: a name of timm.list_models(), "
-        "hf-hub:OWNER/NAME or local-dir:PATH; hf:PATH for a folder of transformers)"
-    )
 
 
 def _why_not(name: str, pretrained: bool, options: dict[str, Any], error: Exception) -> str:

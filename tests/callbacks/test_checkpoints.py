@@ -218,7 +218,8 @@ def test_a_validation_whose_checkpoint_was_not_written_is_not_the_best() -> None
 
     def validated(epoch: int, value: float, writes: bool) -> None:
         def write(trainer: Any, task: Any) -> None:
-            callback.best_model_score = torch.tensor(value)  # Lightning notes it before it writes
+            callback.best_model_score = torch.tensor(value)  # Lightning notes this before it writes
+            callback._last_global_step_saved = epoch
             if not writes:
                 raise _NotWrittenError
 
@@ -230,6 +231,7 @@ def test_a_validation_whose_checkpoint_was_not_written_is_not_the_best() -> None
     validated(1, 0.9, False)
     assert callback.best == {"best": 0.5, "epoch": 0}
     assert callback.best_model_score == 0.5
+    assert callback._last_global_step_saved == 0
     validated(2, 0.7, True)  # worse than what was lost, and better than what is on the disk
     assert callback.best == {"best": 0.7, "epoch": 2}
     assert followed.epochs == [0, 2]

@@ -97,6 +97,8 @@ def test_runs_are_sorted_best_or_newest_first_and_those_without_a_value_last(roo
     assert order("f1_macro")[:2] == ["a/version_10", "a/version_0"]
     assert order("-f1_macro")[-2:] == ["b/deep/version_2", "old/version_0"]
     assert order("run")[0] == "a/version_0"
+    newest_first = [run for run in order("started") if run != "old/version_0"]  # which says when its file was written
+    assert newest_first == ["b/deep/version_2", "a/version_10", "a/version_0"]
     with pytest.raises(ConfigError, match=r"sorted by 'colour'; known: accuracy.*wall_s"):
         order("colour")
 

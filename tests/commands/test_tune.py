@@ -297,7 +297,7 @@ def test_no_trial_is_begun_after_the_timeout(tmp_path: Path, instant: Any) -> No
         (["--storage=x.db"], SPACE, "write sqlite:///x.db"),
         (["--storage=nosuch://x"], SPACE, "the storage nosuch://x cannot be opened"),
         (["--checkpoint.monitor=val_acc"], SPACE, "fer tune takes no --checkpoint.monitor: say --metric"),
-        (["--data.batchsize=3"], SPACE, "Option 'batchsize' is not accepted"),
+        (["--data.batchsize=3"], SPACE, "no argument 'batchsize'; did you mean 'batch_size'?"),
         ([], "model.optimizer.init_args.lrr: {low: 0.1, high: 1}", "space.yaml: 'model.optimizer.init_args.lrr'"),
         ([], "data.batch_sise: {choices: [8, 16]}", "space.yaml: 'data.batch_sise' cannot be 8"),
         ([], "model.head.init_args.dropout: {low: 0.0, high: 1.5}", "'model.head.init_args.dropout' cannot be 1.5"),

@@ -99,6 +99,16 @@ def test_images_are_converted_to_what_the_teacher_knows() -> None:
     assert change_preprocessing(plain, given, given) is plain
 
 
+def test_one_difference_is_enough_to_convert_images() -> None:
+    images = torch.rand(2, 1, 8, 8)  # normalised by mean 0.5 and deviation 0.25
+    for wanted, expected in (
+        (preprocessing(std=0.5), images / 2),
+        (preprocessing(mean=0.25), images + 1),
+        (preprocessing(channels=3), images.expand(-1, 3, -1, -1)),
+    ):
+        torch.testing.assert_close(change_preprocessing(images, preprocessing(), wanted), expected)
+
+
 def test_the_two_losses_are_mixed_by_weight() -> None:
     distillation = Distillation("somewhere", 0.25, 2.0)
     with pytest.raises(ConfigError, match="has not been loaded"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def changed(**values: Any) -> list[Change]:
 
 def test_equal_configurations_differ_in_nothing() -> None:
     assert changed() == []
+    assert config_changes(BEFORE, json.loads(json.dumps(BEFORE))) == []
 
 
 def test_keys_are_those_of_the_command_line_and_numbers_are_short() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from fer_lightning.errors import CheckpointError, ConfigError, DataError
 from fer_lightning.runs.checkpoint import BEST
-from fer_lightning.runs.records import Run
+from fer_lightning.runs.lineage import Node, Parent, lineage_text
+from fer_lightning.runs.records import Run, RunRecord, read_record
 
 
 def test_a_run_that_has_just_begun_is_empty(tmp_path: Path) -> None:
@@ -41,6 +42,42 @@ def test_what_a_run_left_is_read(tmp_path: Path) -> None:
     (tmp_path / "config_10.yaml").write_text("- 1")
     with pytest.raises(ConfigError, match=r"config_10\.yaml is no configuration"):
         _ = run.config
+
+
+def test_the_line_of_a_run_is_of_its_first_start_or_its_last_or_of_all(tmp_path: Path) -> None:
+    folder = tmp_path / "a/version_0"
+    (folder / "val").mkdir(parents=True)
+    starts = [
+        Node(
+            f"n{number}", f"2026-01-0{number}T10:00:00+0000", status, ended="x", wall_s=10.26 * number,
+            parent=Parent(f"c{number}", "0", run=f"r{number}"), end={"epochs": 3 * number},
+            device={"hardware": f"d{number}"}, monitor={"name": f"m{number}", "mode": "max", "best": number / 10},
+        )
+        for number, status in ((1, "failed"), (2, "stopped"))
+    ]  # fmt: skip
+    (folder / "lineage.json").write_text(lineage_text(starts))
+    (folder / "config.yaml").write_text("model: {backbone: fer_a}\n")
+    report = {"f1_macro": 0.3, "accuracy": 0.4, "context": {"model": "fer_b"}}
+    (folder / "val/report.json").write_text(json.dumps(report))
+    record = read_record(folder, tmp_path)
+    assert record == RunRecord(
+        run="a/version_0", status="stopped", backbone="fer_b", epochs=6, monitor="m2", best=0.2, f1_macro=0.3,
+        accuracy=0.4, device="d2", started="2026-01-01T10:00:00+0000", wall_s=30.8, size=record.size, parent="r1",
+    )  # fmt: skip
+    assert record.size == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 0.9), ("min", 0.3)])
+def test_without_a_lineage_the_metrics_tell(tmp_path: Path, mode: str, best: float) -> None:
+    folder = tmp_path / "a/version_0"
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text("epoch,val_loss\n0,0.3\n1,0.9\n2,0.4\n")
+    (folder / "config.yaml").write_text(
+        f"model: {{backbone: fer_a}}\ncheckpoint: {{monitor: val_loss, mode: {mode}}}\n"
+    )
+    record = read_record(folder, tmp_path)
+    assert (record.epochs, record.monitor, record.best, record.backbone) == (3, "val_loss", best, "fer_a")
+    assert (record.status, record.wall_s, record.parent) == ("unknown", None, "")
 
 
 @pytest.mark.parametrize("module", ["checkpoint", "folder", "lineage", "lock", "records", "tree"])

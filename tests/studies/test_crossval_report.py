@@ -17,6 +17,7 @@ from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
 from fer_lightning.evaluation.report import EvaluationResult, report_content, write_predictions, write_report
+from fer_lightning.evaluation.spread import difference, spread
 from fer_lightning.runs.lineage import LINEAGE, Node, lineage_text
 from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
 from fer_lightning.studies.crossval.page import page_html, terminal_table
@@ -74,7 +75,9 @@ COUNTS: dict[str, Any] = {"class_counts": {"train": dict(zip(NAMES, (30, 5, 40, 
 
 
 def test_a_run_is_read_back_from_its_folder(tmp_path: Path) -> None:
-    val, test = evaluated(tmp_path, "val", **COUNTS), evaluated(tmp_path, "test", seed=1, **COUNTS)
+    counts = COUNTS["class_counts"]["train"]
+    turned = {"class_counts": {"train": dict(reversed(counts.items()))}}  # counts belong to names, not to places
+    val, test = evaluated(tmp_path, "val", seed=2, **turned), evaluated(tmp_path, "test", seed=1, **turned)
     (tmp_path / "metrics.csv").write_text("epoch,step,val_acc\n0,10,0.1\n1,20,0.2\n2,30,0.3\n")
     config = {
         "checkpoint": {"monitor": "val_f1_macro"},
@@ -88,10 +91,10 @@ def test_a_run_is_read_back_from_its_folder(tmp_path: Path) -> None:
     assert (run.epochs, run.best_epoch, run.monitor, run.precision) == (3, 4, "val_f1_macro", "bf16-mixed")
     assert run.images == 30 * 2 * 16 * 2  # steps, accumulation, batch, devices
     assert run.wall_s is None  # nothing tells
-    prior = log_prior(list(COUNTS["class_counts"]["train"].values()))
+    prior = log_prior(list(counts.values()))
     logs = np.log(read_predictions(tmp_path / "val" / "predictions.csv", NAMES).probs.astype(np.float64))
     tau, _ = best_tau(logs, val.target, prior)
-    assert tau != 0
+    assert tau not in (0, *run.taus["val"])
     assert run.taus["test"] == [tau]  # chosen on val alone
     moved = shifted(np.log(test.probs.astype(np.float64)), prior, tau).argmax(1)
     assert run.scores["test"][TUNED]["accuracy"] == pytest.approx((moved == test.target).mean(), abs=1e-5)
@@ -106,6 +109,7 @@ def test_without_accumulation_each_step_is_a_batch(tmp_path: Path) -> None:
     assert (run.images, run.epochs) == (20 * 16 * 2, 2)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_probability_of_zero_does_not_break_tau(tmp_path: Path) -> None:
     result = evaluated(tmp_path, "val", **COUNTS)
     result.probs[:, 1], result.probs[:70, 0] = 0, 1 - result.probs[:70, 2:].sum(1)
@@ -174,6 +178,8 @@ def test_the_worst_class_is_the_one_that_is_known_and_lowest() -> None:
     scores = scores_of(report)
     assert scores["worst_recall"] == 0.5
     assert scores["recall_neutral"] is None
+    assert scores["recall_angry"] == 0.5
+    assert scores["f1_angry"] == scores["f1_disgust"] == pytest.approx(2 / 3, rel=1e-5)
 
 
 def test_unlike_runs_are_refused() -> None:
@@ -200,6 +206,21 @@ def test_folds_are_compared_with_themselves() -> None:
     assert gain.std == pytest.approx(0, abs=1e-9)
     with pytest.raises(DataError, match="other val images"):
         compare("study", ["a", "b"], [*runs, made_run("b", (0, 1), fingerprints={"val": "else"})], folds=2)
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_tables_hold_the_spread_of_each_arm_and_of_its_difference_to_the_first(folds: int | None) -> None:
+    rng = np.random.default_rng(0)
+    keys = [(fold, seed) for fold in range(3 if folds else 1) for seed in range(2)]
+    runs = [made_run(arm, key, 0.5 + rng.normal() / 20) for arm in ("a", "b", "c") for key in keys]
+    found = compare("study", ["a", "b", "c"], runs, folds)
+    values = {arm: {run.key: run.scores["val"][TRAINED]["f1_macro"] for run in runs if run.arm == arm} for arm in "abc"}
+    table = found.scores["val"][TRAINED]["f1_macro"]
+    assert table == {arm: spread(values[arm], folds) for arm in "abc"}
+    gains = found.differences["val"][TRAINED]["f1_macro"]
+    assert gains == {arm: difference(values[arm], values["a"], folds) for arm in "bc"}
+    assert found.values("val", TRAINED, "f1_macro", "b") == values["b"]
+    assert found.seeds == (0, 1)
 
 
 def test_one_run_is_not_given_a_deviation(tmp_path: Path) -> None:

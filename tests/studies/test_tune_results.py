@@ -22,7 +22,7 @@ SPACE = {"model.optimizer.init_args.lr": Parameter("model.optimizer.init_args.lr
 def study_of(direction: Direction) -> optuna.Study:
     study = optuna.create_study(direction=direction)
     for lr, values, told in (
-        (0.1 + 0.2, [0.2, 0.5, math.nan, 0.5, 0.4], {"seconds": 90.0, "run": "runs/a"}),
+        (0.1 + 0.2, [math.nan, 0.2, 0.5, 0.5, 0.4], {"seconds": 90.0, "run": "runs/a"}),
         (0.5, [0.6, 0.1], {"seconds": 30.0}),
         (0.6, [0.9], {"surplus": True}),
         (0.7, [], {"message": "boom"}),
@@ -37,7 +37,7 @@ def study_of(direction: Direction) -> optuna.Study:
 
 
 @pytest.mark.parametrize(
-    ("direction", "best"), [("maximize", [(0.5, 1), (0.6, 0)]), ("minimize", [(0.2, 0), (0.1, 1)])]
+    ("direction", "best"), [("maximize", [(0.5, 2), (0.6, 0)]), ("minimize", [(0.2, 1), (0.1, 1)])]
 )
 def test_a_trial_is_worth_the_best_of_its_epochs_and_the_first_of_equal_ones(
     direction: Direction, best: list[tuple[float, int]]
@@ -56,7 +56,7 @@ def test_a_table_and_a_line_say_what_the_rows_hold() -> None:
     rows = rows_of(study_of("maximize"))
     read = list(csv.DictReader(io.StringIO(trials_csv(rows, SPACE))))
     assert [(row["number"], row["state"], row["value"], row["best_epoch"], row["minutes"]) for row in read] == [
-        ("0", "complete", "0.5", "1", "1.50"), ("1", "complete", "0.6", "0", "0.50"), ("3", "failed", "", "", "0.00"),
+        ("0", "complete", "0.5", "2", "1.50"), ("1", "complete", "0.6", "0", "0.50"), ("3", "failed", "", "", "0.00"),
     ]  # fmt: skip
-    assert trial_line(rows[0], "val_acc", SPACE) == "trial 0  val_acc 0.5000 in epoch 1  lr 0.3  1.5 min"
+    assert trial_line(rows[0], "val_acc", SPACE) == "trial 0  val_acc 0.5000 in epoch 2  lr 0.3  1.5 min"
     assert trial_line(rows[2], "val_acc", SPACE) == "trial 3  failed: boom  lr 0.7  0.0 min"

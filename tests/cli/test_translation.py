@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from fer_lightning.cli.translation import readable
+
+LOSS = "Type collections.abc.Callable[[], torch.nn.modules.module.Module] expects a function or a callable class: "
+DATA = "Parser key \"data\": Problem with given class_path 'fer_lightning.data.SketchDataModule': "
+
+
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [
+        (
+            'Parser key "model.loss": - Expected a path but FocalLos either not accessible or invalid - Expected a dot '
+            "import path string: FocalLos",
+            "model.loss: there is no loss 'FocalLos'; did you mean 'FocalLoss'? (a class of your own: module.Class)",
+        ),
+        (
+            f'Parser key "model.loss": - Expected a path but my_parts.A either not accessible or invalid - {LOSS}'
+            "Importing 'my_parts.A' is not allowed, denied by the '*' entry of the import path denylist. Add the "
+            "import path to import_path_allowlist in set_parsing_settings to allow it.. Got value: my_parts.A",
+            "model.loss: there is no module 'my_parts' for 'my_parts.A'; put my_parts.py into the folder that fer is",
+        ),
+        (
+            f"Parser key \"model.loss\": {LOSS}module 'torch.nn' has no attribute 'CrossEntropyLos'. Got value: x",
+            "model.loss: torch.nn has no 'CrossEntropyLos'; did you mean 'CrossEntropyLoss'?",
+        ),
+        (
+            f"Parser key \"model.loss\": {LOSS}Option 'gama' is not accepted. Got value: Namespace(gama=3)",
+            "model.loss: the class has no argument 'gama'",
+        ),
+        (
+            f"{DATA}Parser key \"augment\": Problem with given class_path 'fer_lightning.data.BatchAugment': Option "
+            "'flp' is not accepted",
+            "data.augment: BatchAugment has no argument 'flp'; did you mean 'flip'?",
+        ),
+        (
+            f'{DATA}Parser key "mix": Problem with given class_path \'fer_lightning.data.BatchMix\': Parser key "mixup"'
+            ": Expected a <class 'float'>. Got value: abc",
+            "data.mix.mixup must be a number, not 'abc'",
+        ),
+        (
+            'Parser key "trainer.limit_val_batches": Does not validate against any of the Union subtypes Subtypes: [int'
+            ", float] Errors: - Expected a <class 'int'> - Expected a <class 'float'> Given value type: <class 'str'>",
+            "trainer.limit_val_batches must be a number",
+        ),
+        (
+            f"{DATA}Parser key \"interpolation\": Expected a typing.Literal['area', 'bilinear']. Got value: cubic",
+            "data.interpolation must be one of 'area', 'bilinear', not 'cubic'",
+        ),
+        (
+            'Parser key "model.optimizer": Type typing.Callable[[collections.abc.Iterable], X] expects a function or a '
+            "callable class: Dict must include a class_path and optionally init_args, but got NestedArg(key='lr', "
+            "val='abc'). Got value: Namespace(lr='abc')",
+            "model.optimizer: name the class before its arguments: --model.optimizer CLASS --model.optimizer.NAME",
+        ),
+        ("Parser key \"trainer\": Unable to load config 'cpu' - x", "trainer: expected a YAML file, found 'cpu'"),
+        ("argument --name: expected one argument", "--name needs a value"),
+        ("unrecognized arguments: --lr 0.1", "there is no option --lr; did you mean --model.optimizer.lr 0.1?"),
+        ("one\n  two", "one two"),
+        (f"Odd. Got value: Namespace(lr='{'x' * 1000}')", "Odd"),
+    ],
+)
+def test_what_the_parser_says_is_said_in_our_words(said: str, ours: str) -> None:
+    assert readable(said).startswith(ours)
+    assert len(readable(said + "x" * 1000)) < 700
