@@ -79,15 +79,20 @@ def _peek_file(path: Path) -> dict[str, Any]:
 
 
 def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
-    """Return the configuration in a checkpoint, as far as it applies to a verb; empty for a checkpoint of others.
+    """Return the configuration in a checkpoint, as far as it applies to a verb; empty if it has none.
 
     An evaluation gets the size, channels, mean, std and interpolation that the network was trained with, by value: they
     stay while other data are named. Training goes on with the interpolation of older versions where it began with it.
 
     Raises:
-        CheckpointError: if the file holds more than plain data and tensors.
+        CheckpointError: if the file is damaged, holds more than plain data and tensors, or is of another program.
     """
     loaded = read_checkpoint(checkpoint)
+    if not {TASK_KEY, CONFIG_KEY} & loaded.keys():
+        raise CheckpointError(
+            f"{checkpoint} is no checkpoint of fer, so that its classes and images are not known; a training starts from "
+            f"its weights with --model.weights {checkpoint}"
+        )
     config = loaded.get(CONFIG_KEY)
     if not isinstance(config, dict):
         return {}

@@ -9,7 +9,7 @@ import yaml
 
 from fer_lightning.cli.begin import begun
 from fer_lightning.cli.stored_config import as_file, peek, stored_config
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs.checkpoint import CONFIG_KEY, TASK_KEY, find_checkpoint
 from tests.helpers.cli import fer, fit
 from tests.helpers.folders import write_folders
@@ -69,9 +69,17 @@ def test_a_checkpoint_gives_each_verb_what_it_needs(tmp_path: Path) -> None:
     assert "checkpoint" not in tested
 
 
-def test_a_foreign_checkpoint_has_none(tmp_path: Path) -> None:
-    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    assert stored_config(tmp_path / "foreign.ckpt", "test") == {}
+def test_a_checkpoint_that_python_code_wrote_has_none(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "fer_task": {}}, tmp_path / "own.ckpt")
+    assert stored_config(tmp_path / "own.ckpt", "test") == {}
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_a_checkpoint_of_another_program_is_refused(verb: str, tmp_path: Path) -> None:
+    path = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "1.4.0"}, path)
+    with pytest.raises(CheckpointError, match=f"is no checkpoint of fer, .*--model.weights {path}$"):
+        stored_config(path, verb)
 
 
 def test_a_checkpoint_of_an_older_version_keeps_its_interpolation(tmp_path: Path) -> None:
