@@ -269,6 +269,19 @@ class TestFoldersOfTables:
         assert labels(samples) == dict(rows)
         assert splits(samples) == {path: path.split("/")[0] for path, _ in rows}
 
+    def test_a_column_of_marks_for_each_expression(self, tmp_path: Path) -> None:
+        expected: dict[str, str] = {}
+        for part in ("train", "valid"):
+            rows = faces(tmp_path / part)
+            marks = [[int(label == name) for name in SEVEN_NAMES] for _, label in rows]
+            lines = [(path, *mark) for (path, _), mark in zip(rows, marks, strict=True)]
+            table(tmp_path / part / "_classes.csv", ("filename", *(f" {name.title()}" for name in SEVEN_NAMES)), lines)
+            expected |= {f"{part}/{path}": label for path, label in rows}
+        samples = read(tmp_path)
+        assert labels(samples) == expected
+        assert "label from the columns of 0 and 1 angry, disgust" in samples.remarks[0]
+        assert {split: len(samples.rows(split)) for split in ("train", "val")} == {"train": 14, "val": 14}
+
     def test_usage_is_a_split(self, tmp_path: Path) -> None:
         usages = ("Training", "PublicTest", "PrivateTest")
         rows = [(path, label, usages[k % 3]) for k, (path, label) in enumerate(faces(tmp_path, each=3))]

@@ -20,7 +20,7 @@ from fer_lightning.emotions import EIGHT, SYNONYMS
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import MESSAGE, excerpt, one_line
 
-__all__ = ["COLUMNS", "LOOKED_AT", "Header", "names_an_image", "place_columns", "read_header"]
+__all__ = ["COLUMNS", "LOOKED_AT", "Header", "names_an_image", "one_hot_columns", "place_columns", "read_header"]
 
 COLUMNS = ("path", "label", "split", "source", "kind", "subject", "gender", "skin_type", "age_group")
 """The columns that have a meaning, in the order in which they are written."""
@@ -67,6 +67,15 @@ def read_header(first: Sequence[str]) -> Header:
     if any(map(names_an_image, first)):
         return Header(tuple(str(position) for position in range(1, len(first) + 1)), present=False)
     return Header(tuple(name.strip().lower() for name in first))
+
+
+def one_hot_columns(header: Header, rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the columns that are named after expressions and hold 0 and 1, where no other could be the label."""
+    if any(_key(name) in _LABELS for name in header.names) or not header.present:
+        return []
+    named = [at for at, name in enumerate(header.names) if _is_expression(name)]
+    cells = {row[at].strip() for row in rows for at in named if at < len(row)}
+    return named if len(named) > 1 and cells and cells <= {"0", "1", "0.0", "1.0"} else []
 
 
 def place_columns(

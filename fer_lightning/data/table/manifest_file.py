@@ -12,7 +12,7 @@ import io
 import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from fer_lightning.data.table.label_columns import (
     LOOKED_AT,
     Header,
     names_an_image,
+    one_hot_columns,
     place_columns,
     read_header,
 )
@@ -146,13 +147,14 @@ def read_manifest(
     except OSError as error:
         raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
     where = short_path(path)
+    read, told = _with_label(where, read)
     _check_names(where, read.header)
     placed = place_columns(where, read.header, read.rows[:LOOKED_AT], required, columns)
     names = _final_names(read.header, placed)
     kept = [at for at, name in enumerate(names) if name]
     texts = list(zip(*read.rows, strict=True)) or [()] * len(names)
     arrays = {names[at]: np.array(texts[at], np.str_) for at in kept}
-    manifest = ManifestFile(path, arrays, np.array(read.lines, np.int64), _told(where, read.header, placed))
+    manifest = ManifestFile(path, arrays, np.array(read.lines, np.int64), told or _told(where, read.header, placed))
     for name in required:
         empty = np.flatnonzero(np.char.strip(manifest.columns[name]) == "")
         if len(empty):
@@ -160,6 +162,23 @@ def read_manifest(
     if not len(manifest.lines):
         raise DataError(f"{where}: holds no row")
     return manifest
+
+
+def _with_label(where: str, read: _Rows) -> tuple[_Rows, tuple[str, ...]]:
+    """Add the column ``label`` where the table has a column of 0 and 1 for each expression instead, and tell it."""
+    marks = one_hot_columns(read.header, read.rows)
+    if not marks:
+        return read, ()
+    names = [read.header.names[at] for at in marks]
+    rows = [[*row, "" if len(row) <= max(marks) else _marked(row, marks, names)] for row in read.rows]
+    told = f"{where}: label from the columns of 0 and 1 {', '.join(names)}"
+    return replace(read, header=Header((*read.header.names, "label")), rows=rows), (one_line(told),)
+
+
+def _marked(row: Sequence[str], marks: Sequence[int], names: Sequence[str]) -> str:
+    """Return the name of the one column that has a 1, ``""`` if there is none or several."""
+    found = [name for at, name in zip(marks, names, strict=True) if float(row[at]) == 1]
+    return found[0] if len(found) == 1 else ""
 
 
 def _check_names(where: str, header: Header) -> None:
@@ -360,7 +379,7 @@ def joined(folder: Path, manifests: Sequence[ManifestFile]) -> ManifestFile:
 def has_label_columns(path: Path, columns: Columns | None = None) -> bool:
     """Tell whether a table names images and their labels, from its first rows alone."""
     try:
-        read = _read_rows(path, _HEAD)
+        read, _ = _with_label("", _read_rows(path, _HEAD))
         if read.packed and not {"path", "label"} <= set(read.header.names):
             return False
         place_columns(path.name, read.header, read.rows[:LOOKED_AT], ("path", "label"), columns)
