@@ -6,7 +6,17 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["MESSAGE", "did_you_mean", "excerpt", "first_line", "folded", "one_line", "short_path", "table_lines"]
+__all__ = [
+    "MESSAGE",
+    "did_you_mean",
+    "excerpt",
+    "first_line",
+    "folded",
+    "one_line",
+    "short_path",
+    "table_lines",
+    "unreadable",
+]
 
 MESSAGE = 250
 """Characters of a message: what still fits on two lines of a terminal."""
@@ -46,6 +56,11 @@ def short_path(path: Path, limit: int = 100) -> str:
     """
     text = one_line(str(path), 4096)
     return text if len(text) <= limit else f"...{text[-(limit - 3) :]}"
+
+
+def unreadable(path: Path | str, error: OSError) -> str:
+    """Return the message for a file or folder that the system did not let be read, with its reason."""
+    return one_line(f"{short_path(Path(path))}: cannot be read ({error.strerror or error})")
 
 
 def folded(text: object, limit: int | None = None) -> str:

@@ -90,8 +90,8 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
     loaded = read_checkpoint(checkpoint)
     if not {TASK_KEY, CONFIG_KEY} & loaded.keys():
         raise CheckpointError(
-            f"{checkpoint} is no checkpoint of fer, so that its classes and images are not known; a training starts from "
-            f"its weights with --model.weights {checkpoint}"
+            f"{checkpoint} is no checkpoint of fer, so that its classes and images are not known; a training starts "
+            f"from its weights with --model.weights {checkpoint}"
         )
     config = loaded.get(CONFIG_KEY)
     if not isinstance(config, dict):

@@ -21,7 +21,7 @@ from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.manifest_file import has_label_columns
 from fer_lightning.emotions import EIGHT, SYNONYMS
 from fer_lightning.errors import DataError
-from fer_lightning.text import one_line, short_path
+from fer_lightning.text import one_line, short_path, unreadable
 
 __all__ = ["detect_datamodule"]
 
@@ -44,7 +44,7 @@ def detect_datamodule(path: Path) -> tuple[str, Path]:
         if path.is_file():
             return _detect_archive(path) if is_archive(path) else (_detect_table(path), path)
     except OSError as error:
-        raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(path, error)) from None
     raise DataError(one_line(f"{short_path(path)} does not exist; expected a folder, a table or an archive"))
 
 

@@ -6,6 +6,7 @@ import argparse
 import logging
 import pickle
 import shlex
+import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -344,12 +345,22 @@ def test_a_checkpoint_to_go_on_from_is_looked_at_likewise(content: bytes, reason
         check_checkpoint(tmp_path / "x.ckpt")
 
 
-def test_a_torchscript_program_and_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    import zipfile
-
+def test_an_archive_around_the_file(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.zip", "w") as archive:
         archive.writestr("w.pth", b"x")
     assert "is a zip archive: unpack it" in refusal(tmp_path / "w.zip")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_program_is_refused_and_its_weights_can_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.jit.trace(nn.Sequential(nn.Linear(2, 2)), torch.ones(1, 2)).save("w.pt")  # type: ignore[no-untyped-call]  # not typed
+    message = refusal("w.pt")
+    assert "is a TorchScript program; save its weights alone: python -c" in message
+    exec(shlex.split(message)[-1], {})
+    assert set(read_weight_file(Path("weights.pth"))) == {"0.weight", "0.bias"}
 
 
 @pytest.mark.parametrize(("content", "kind"), [([torch.ones(2)], "list"), (torch.ones(2), "Tensor")])

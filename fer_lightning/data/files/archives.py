@@ -43,7 +43,7 @@ from fer_lightning.data.table.bad_rows import appearance
 from fer_lightning.data.table.cache import default_cache_dir
 from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest, part_beside, remove_stale_parts
-from fer_lightning.text import excerpt, one_line, short_path
+from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
 __all__ = ["ArchiveLimits", "is_archive", "open_root"]
 
@@ -112,7 +112,7 @@ def open_root(root: Path, cache_dir: Path | None = None, limits: ArchiveLimits |
     try:
         digest = file_digest(root)
     except OSError as error:
-        raise DataError(f"{short_path(root)}: cannot be read ({error.strerror or error})") from None
+        raise DataError(unreadable(root, error)) from None
     folder = cache / "archives" / f"{root.name.split('.')[0][:40]}-{digest}"
     if not folder.is_dir():
         _unpack_to(root, folder, ArchiveLimits() if limits is None else limits)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fer_lightning.data.files.decode import IMAGE_SUFFIXES, inside
 from fer_lightning.errors import DataError
-from fer_lightning.text import short_path
+from fer_lightning.text import short_path, unreadable
 
 __all__ = ["entries", "is_image_name", "split_of", "split_of_folder", "subfolders", "walk_images"]
 
@@ -53,7 +53,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{short_path(folder)}: cannot be read ({error.strerror or error})") from None
+        raise DataError(unreadable(folder, error)) from None
 
 
 def subfolders(folder: Path) -> list[Path]:

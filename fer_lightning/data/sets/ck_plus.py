@@ -47,7 +47,7 @@ from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, 
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SYNONYMS
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.text import excerpt, one_line, short_path
+from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
 __all__ = ["CKPlusDataModule", "is_ck_plus", "list_ck_plus"]
 
@@ -88,7 +88,7 @@ def list_ck_plus(
             return _list_small(found[0], names, bad, allow_outside)
         return _list_sequences(root, found[0], _Wanted(names, peak_frames, neutral), bad)
     except OSError as error:
-        raise DataError(one_line(f"{error.filename or root}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(error.filename or root, error)) from None
 
 
 def is_ck_plus(root: Path) -> bool:

@@ -21,7 +21,7 @@ from fer_lightning.data.table.samples import SPLITS, SamplesTable, with_classes
 from fer_lightning.emotions import EIGHT
 from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest
-from fer_lightning.text import one_line, short_path
+from fer_lightning.text import short_path, unreadable
 
 __all__ = ["find_ck_csv", "is_ck_csv", "scan_ck_csv"]
 
@@ -58,7 +58,7 @@ def scan_ck_csv(
         key = f"ck-plus-csv-v{_FORMAT}-{on_error}-{file_digest(path)}"
         rows = Fer2013Rows(**cached_arrays(key, lambda: vars(read_csv_rows(path, on_error, _CODES)), cache_dir))
     except OSError as error:
-        raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(path, error)) from None
     bad = BadRows(f"{short_path(path)}, ", on_error)
     for place, reason in rows.left_out:
         bad.note(place, reason)

@@ -40,7 +40,7 @@ from fer_lightning.data.sets.raw_codes import expected_codes, is_coded_tree, lis
 from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, check_on_error, contents
 from fer_lightning.emotions import RAFDB_CODES, SEVEN
 from fer_lightning.errors import DataError
-from fer_lightning.text import excerpt, one_line, short_path
+from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
 __all__ = ["AGE_GROUPS", "GENDERS", "RACES", "RAFDBDataModule", "is_raf_db", "list_raf_db"]
 
@@ -73,7 +73,7 @@ def list_raf_db(
             return list_code_folders(folder, RAFDB_CODES, SEVEN.class_names, "raf_db", allow_outside=allow_outside)
         return _list_official(folder, aligned, on_error)
     except OSError as error:
-        raise DataError(one_line(f"{error.filename or root}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(error.filename or root, error)) from None
 
 
 def is_raf_db(root: Path) -> bool:

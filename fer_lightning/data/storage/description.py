@@ -11,7 +11,7 @@ from typing import Any
 
 from fer_lightning.errors import DataError, MissingExtraError
 from fer_lightning.files import file_digest, flush, json_text
-from fer_lightning.text import one_line, short_path
+from fer_lightning.text import one_line, short_path, unreadable
 
 __all__ = [
     "METADATA",
@@ -116,7 +116,7 @@ def read_metadata(folder: Path, formats: Sequence[str]) -> StoredSet:
             one_line(f"{short_path(folder)}: expected a set made by {how}, found no {METADATA} in it")
         ) from None
     except OSError as error:
-        raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(path, error)) from None
     stored = parse_metadata(text, short_path(path))
     if stored.format not in formats:
         raise DataError(

@@ -31,7 +31,7 @@ from fer_lightning.data.table.label_columns import (
 )
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError, FERError, MissingExtraError
-from fer_lightning.text import excerpt, one_line, short_path
+from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
 __all__ = [
     "TABLE_SUFFIXES",
@@ -145,7 +145,7 @@ def read_manifest(
             raise DataError(f"{short_path(path)}: expected a CSV, Parquet or JSON file, found {found}")
         read = _read_rows(path, None)
     except OSError as error:
-        raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(path, error)) from None
     where = short_path(path)
     read, told = _with_label(where, read)
     _check_names(where, read.header)

@@ -49,7 +49,7 @@ from fer_lightning.data.sets.raw_codes import code_of, is_coded_tree, list_code_
 from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
 from fer_lightning.emotions import AFFECTNET_CODES, EIGHT, SYNONYMS
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.text import one_line, short_path
+from fer_lightning.text import one_line, short_path, unreadable
 
 __all__ = ["NO_EXPRESSION", "AffectNetDataModule", "OfficialVal", "is_affectnet", "list_affectnet"]
 
@@ -99,7 +99,7 @@ def list_affectnet(
         read = _read_annotated if layout == "annotations" else _read_listed
         return _listing(root, names, official_val, read(root, cache_dir), on_error)
     except OSError as error:
-        raise DataError(one_line(f"{error.filename or root}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(error.filename or root, error)) from None
 
 
 def is_affectnet(root: Path) -> bool:

@@ -22,7 +22,7 @@ from fer_lightning.data.table.bad_rows import appearance, known_kind
 from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest, listing_digest
-from fer_lightning.text import excerpt, one_line, short_path
+from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
 __all__ = ["LIST_COLUMNS", "AffectNetRows", "is_file_list", "read_annotations", "read_file_list"]
 
@@ -224,7 +224,7 @@ def read_file_list(path: Path, cache_dir: Path | None = None) -> AffectNetRows:
         key = f"affectnet-list-v{_FORMAT}-{file_digest(path)}"
         return AffectNetRows(**cached_arrays(key, lambda: _read_file_list(path), cache_dir))
     except OSError as error:
-        raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(path, error)) from None
 
 
 def is_file_list(path: Path) -> bool:

@@ -36,7 +36,7 @@ from fer_lightning.data.table.bad_rows import OnError, check_on_error
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.text import excerpt, one_line, short_path
+from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
 __all__ = ["FER2013DataModule", "UsageDataModule", "UsageSplits", "read_fer2013", "scan_fer2013"]
 
@@ -165,7 +165,7 @@ def read_fer2013(
         layout = find_layout(Path(root).expanduser())
         return layout, read_layout(layout, on_error, None if cache_dir is None else Path(cache_dir))
     except OSError as error:
-        raise DataError(one_line(f"{error.filename or root}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(error.filename or root, error)) from None
 
 
 class UsageDataModule(EmotionDataModule):

@@ -20,7 +20,7 @@ from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.emotions import FERPLUS_COLUMNS
 from fer_lightning.errors import DataError
 from fer_lightning.files import listing_digest
-from fer_lightning.text import excerpt, one_line, short_path
+from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
 __all__ = ["LABELS_FILE", "ferplus_folders", "read_ferplus_folders"]
 
@@ -91,7 +91,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
             reader = csv.reader(handle, strict=True)
             return [(reader.line_num, fields) for fields in reader if fields]
     except OSError as error:
-        raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(path, error)) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(one_line(f"{short_path(path)}: expected UTF-8 text in CSV form ({error})")) from None
 

@@ -18,7 +18,7 @@ from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows, usage_code
 from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.emotions import FERPLUS_COLUMNS, SEVEN, canonical
 from fer_lightning.errors import DataError
-from fer_lightning.text import excerpt, one_line, short_path
+from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
 __all__ = ["VOTES_FILE", "aligned_votes", "find_votes", "read_votes", "votes_to_soft_labels"]
 
@@ -70,7 +70,7 @@ def read_votes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
                 usages.append(_usage(fields[usage_at], reader.line_num))
                 votes.append([_vote(fields[at], reader.line_num) for at in votes_at])
     except OSError as error:
-        raise DataError(one_line(f"{short_path(path)}: cannot be read ({error.strerror or error})")) from None
+        raise DataError(unreadable(path, error)) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(one_line(f"{short_path(path)}: expected UTF-8 text in CSV form ({error})")) from None
     except DataError as error:
