@@ -5,13 +5,17 @@ import signal
 import subprocess
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 
 from fer_lightning.callbacks.graceful_stop import TIME_IS_UP, Stopped
-from fer_lightning.callbacks.lineage_writer import data_changes, how_it_ended, how_it_failed
+from fer_lightning.callbacks.lineage_writer import Lineage, data_changes, how_it_ended, how_it_failed
 from fer_lightning.callbacks.provenance import code_state
+from fer_lightning.errors import DataError
 from fer_lightning.runs.checkpoint import LINEAGE_KEY
 from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
 from fer_lightning.runs.records import Run
@@ -254,3 +258,27 @@ def test_the_commit_is_that_of_the_packages_own_repository(tmp_path: Path) -> No
     assert state["dirty"] is False
     (package / "__init__.py").write_text("changed\n")
     assert code_state(package) == {**state, "dirty": True}
+
+
+@pytest.mark.parametrize(("split", "refused"), [("train", True), ("val", True), ("test", False)])
+def test_training_and_validation_images_must_be_those_of_the_checkpoint(
+    split: str, refused: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {"fingerprints": dict.fromkeys(("train", "val", "test"), "a"), "counts": {}}
+    lineage = Lineage()
+    lineage._data = {**before, "fingerprints": {**before["fingerprints"], split: "b"}}
+    trainer: Any = SimpleNamespace(state=SimpleNamespace(fn="fit"), is_global_zero=True, max_epochs=3)
+    checkpoint = {LINEAGE_KEY: {"data": before, "node": "n"}, "epoch": 1, "global_step": 20}
+    if refused:
+        with pytest.raises(DataError, match=f"the data is not what the checkpoint was trained with: {split} "):
+            lineage.on_load_checkpoint(trainer, LightningModule(), checkpoint)
+        lineage.allow_changed_data = True
+    lineage.on_load_checkpoint(trainer, LightningModule(), checkpoint)
+    assert f"changed data: {split} " in capsys.readouterr().out
+    assert (lineage.first_step, lineage._from) == (20, {"epoch": 1, "step": 20, "node": "n"})
+
+
+def test_a_split_that_was_not_there_before_is_a_change() -> None:
+    before, now = {"fingerprints": {"train": "a"}}, {"fingerprints": {"train": "a", "val": "b"}, "counts": {"val": 7}}
+    assert data_changes(before, now) == ["val 0 -> 7 samples (fingerprint none -> b)"]
+    assert data_changes({}, now) == []

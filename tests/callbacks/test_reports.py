@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from sklearn.metrics import f1_score, log_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -120,6 +120,16 @@ def test_a_report_says_of_which_evaluation_it_is(monkeypatch: pytest.MonkeyPatch
     trainer.state.fn = "test"
     assert "epoch" not in report._context(trainer, "test")
     assert report._context(trainer, "test")["overlap_with_train"] == 6
+
+
+def test_predictions_of_the_focus_part_are_not_reported() -> None:
+    report, trainer = EvaluationReport(), Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    outputs = {"index": torch.tensor([3]), "label": torch.tensor([1]), "logits": torch.tensor([[0.0, 1.0]])}
+    for loader in (1, 0, 1):
+        report.on_validation_batch_end(trainer, LightningModule(), outputs, None, 0, loader)
+    [kept] = report._batches
+    assert kept["target"].tolist() == [1]
+    assert torch.equal(kept["probs"], outputs["logits"].softmax(1))
 
 
 def test_evaluations_write_beside_the_checkpoint(tmp_path: Path) -> None:

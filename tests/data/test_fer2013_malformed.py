@@ -341,6 +341,14 @@ def test_a_pixel_is_read_or_refused_alike_in_both_forms_of_reading(value: str, p
                 _parse_pixels(text)
 
 
+def test_a_doubled_space_does_not_stand_for_a_value_that_is_lost() -> None:
+    text = " ".join(["7"] * 2304).replace("7 7", "77", 1)  # of two numbers one, which is short enough to be one
+    for doubled in (text[:100] + " " + text[100:], text[:-2] + " " + text[-2:]):
+        assert doubled.count(" ") == 2303
+        with pytest.raises(DataError, match="expected 2304 pixel values .*, found 2303"):
+            _parse_pixels(doubled.encode())
+
+
 @given(st.integers(0, 2302), st.sampled_from(["", " ", "\t"]), st.integers(0, 2302))
 @settings(max_examples=40, deadline=None)
 def test_spaces_that_moved_neither_hide_nor_add_a_value(gap: int, between: str, doubled: int) -> None:

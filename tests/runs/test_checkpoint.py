@@ -13,6 +13,7 @@ from fer_lightning.runs.checkpoint import (
     BEST,
     RESUME,
     check_checkpoint,
+    epochs_in,
     find_checkpoint,
     read_checkpoint,
     run_folder_of,
@@ -100,3 +101,10 @@ def test_mapped_files_are_read_and_those_of_the_old_form_refused(tmp_path: Path)
     torch.save([1, 2], new)
     with pytest.raises(CheckpointError, match=r"new\.ckpt is no checkpoint: it holds a list"):
         read_checkpoint(new)
+
+
+def test_epochs_are_done_when_they_are_processed() -> None:
+    progress = {"current": {"ready": 3, "started": 3, "processed": 2, "completed": 2}}
+    assert epochs_in({"epoch": 7, "loops": {"fit_loop": {"epoch_progress": progress}}}) == 2
+    assert epochs_in({"epoch": 7}) == 7
+    assert epochs_in({}) == 0

@@ -104,3 +104,13 @@ def test_half_a_file_without_an_error_does_not_replace_the_previous(
     with pytest.raises(CheckpointError, match="the file is incomplete"):
         AtomicCheckpointIO().save_checkpoint(STATE, path)
     assert path.read_bytes() == before
+
+
+def test_it_tells_whether_the_last_write_succeeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    io, save = AtomicCheckpointIO(attempts=3), torch.save
+    told = []
+    for works in (True, False, True):
+        monkeypatch.setattr(torch, "save", save if works else lambda checkpoint, file: file.write(b"half"))
+        io.save_checkpoint(STATE, tmp_path / "a.ckpt")
+        told.append(io.wrote)
+    assert told == [True, False, True]

@@ -17,12 +17,14 @@ from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
 from fer_lightning.evaluation.report import EvaluationResult, report_content, write_predictions, write_report
-from fer_lightning.evaluation.spread import difference, spread
+from fer_lightning.evaluation.spread import Key, Spread, difference, spread
 from fer_lightning.runs.lineage import LINEAGE, Node, lineage_text
 from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
-from fer_lightning.studies.crossval.page import page_html, terminal_table
+from fer_lightning.studies.crossval.page import _gain, _time, page_html, terminal_table
+from fer_lightning.studies.crossval.plots import gains_figure, runs_figure
 from fer_lightning.studies.crossval.report import write_comparison
 from fer_lightning.studies.crossval.run_result import (
+    SCORES,
     TRAINED,
     TUNED,
     RunResult,
@@ -295,3 +297,69 @@ def test_pictures_show_every_arm(tmp_path: Path, arms: int) -> None:
             assert np.asarray(picture.convert("L")).std() > 5  # not blank
             heights[name] = picture.height
     assert heights["scores"] > 90 * arms
+
+
+def test_every_number_of_a_comparison_is_in_its_tables(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    keys = [(fold, seed) for fold in range(3) for seed in range(2)]
+    runs = [made_run(arm, key, 0.5 + rng.normal() / 20) for arm in ("a", "b") for key in keys]
+    found = compare("study", ["a", "b"], runs, folds=3)
+    write_comparison(found, tmp_path)
+    rows = {(row["score"], row["arm"]): row for row in csv.DictReader((tmp_path / "crossval.csv").open())}
+    names = [*SCORES, *(f"{kind}_{name}" for kind in ("recall", "f1") for name in NAMES)]
+    assert list(rows) == [(score, arm) for score in names for arm in "ab"]
+    for (score, arm), row in rows.items():
+        here = found.scores["val"][TRAINED][score][arm]
+        gain = found.differences["val"][TRAINED][score].get(arm)
+        numbers = {name: getattr(here, name) for name in ("mean", "std", "low", "high")}
+        numbers |= {f"difference{end}": gain and getattr(gain, name) for end, name in ENDS.items()}
+        numbers |= {name: gain and getattr(gain, name) for name in ("p", "above", "below")}
+        assert {name: row[name] for name in numbers} == {
+            name: "" if value is None else f"{value:.6g}" for name, value in numbers.items()
+        }
+        assert row["runs"] == "6"
+    told = terminal_table(found)
+    here = found.scores["val"][TRAINED]["f1_macro"]["b"]
+    assert here.mean is not None
+    assert here.std is not None
+    assert f"{100 * here.mean:.2f} ± {100 * here.std:.2f}" in told
+    [first, *_] = csv.DictReader((tmp_path / "runs.csv").open())
+    expected = {"arm": "a", "fold": "0", "seed": "0", "images": "20", "epochs": "5", "best_epoch": "3"}
+    expected |= {
+        "images_drawn": "500",
+        "seconds": "61.0",
+        "f1_macro": f"{runs[0].scores['val'][TRAINED]['f1_macro']:.6g}",
+    }
+    assert {name: first[name] for name in expected} == expected
+
+
+def test_differences_are_points_and_better_means_less_for_an_error() -> None:
+    gain = Spread(4, 0.0123, 0.01, -0.004, 0.02, 0.2, above=3, below=1)
+    assert _gain(gain, less_is_better=False) == ["+1.23", "-0.40 to +2.00", "0.200", "3 of 4"]
+    assert _gain(gain, less_is_better=True)[3] == "1 of 4"
+    assert _gain(replace(gain, p=0.0009, low=None), less_is_better=False)[1:3] == ["n/a", "< 0.001"]
+    assert _gain(replace(gain, p=0.001), less_is_better=False)[2] == "0.001"
+    assert _time(made_run("a", (0, 0), wall_s=3725.4)) == "1:02:05"
+
+
+def test_pictures_of_a_comparison_are_drawn_from_its_numbers() -> None:
+    values: dict[str, dict[Key, float | None]] = {"a": {(0, 0): 0.5, (0, 1): 0.6}, "b": {(0, 0): 0.7, (0, 1): None}}
+    spreads = {arm: spread(of_arm) for arm, of_arm in values.items()}
+    [axes] = runs_figure({"macro F1": values}, {"macro F1": spreads}, "study", "val").axes
+    dots = [np.asarray(found.get_offsets()) for found in axes.collections]
+    assert [found[:, 0].tolist() for found in dots] == [[50.0, 60.0], [70.0]]
+    assert [found[:, 1].round().tolist() for found in dots] == [[0.0, 0.0], [1.0]]
+    lines = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
+    low, high = spreads["a"].low, spreads["a"].high
+    assert low is not None
+    assert high is not None
+    assert lines == [[50.0, 70.0], pytest.approx([100 * low, 100 * high]), pytest.approx([55.0]), [70.0]]
+    sure, unsure = Spread(3, 0.02, 0.01, 0.01, 0.03), Spread(3, -0.02, 0.01, -0.05, 0.01)
+    worse = Spread(3, -0.02, 0.01, -0.05, -0.01)
+    gains = {"b": {"x": sure, "y": unsure, "z": worse}}
+    [axes] = gains_figure(gains, ["x", "y", "z"], "a", "study", "val").axes
+    told = {text.get_position(): (text.get_text(), text.get_fontweight()) for text in axes.texts[:3]}
+    assert told == {(0, 0): ("+2.0", "bold"), (1, 0): ("-2.0", "normal"), (2, 0): ("-2.0", "bold")}
+
+
+ENDS = {"": "mean", "_low": "low", "_high": "high"}

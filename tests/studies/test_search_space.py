@@ -68,6 +68,7 @@ def test_one_number_with_a_point_makes_a_range_of_floats(tmp_path: Path) -> None
         ("a: {low: 1, high: 9, log: true, step: 2}", "both log and step"),
         ("a: {low: 0.0, high: 0.5, step: 0.15}", "one does not come to 0.5 in steps of 0.15"),
         ("a: {low: 0, high: 5, step: -1}", "in steps of -1"),
+        ("a: {low: 0, high: 5, step: 0}", "in steps of 0"),
         ("a: {choices: 3}", "at least two choices"),
         ("a: {choices: [3]}", "at least two choices"),
         ("a: {choices: [3, 3]}", "a choice twice"),
