@@ -42,7 +42,7 @@ class Lineage(FollowsBest):
     """Keeps ``lineage.json``: a node for each start or resume of the run, with what it came from and how it ended.
 
     The file is written when training starts, at each better validation, after each epoch and at the end. A run that is
-    killed leaves its node ``running``; whoever reads it sees by the lock that it is not. Checkpoints carry the id of
+    killed leaves its node ``running``; readers see by the lock that it is not. Checkpoints carry the id of
     the node that wrote them and the fingerprints of its data. A resume with other training or validation data is
     refused.
 

@@ -143,5 +143,5 @@ def _content(path: Path) -> dict[str, Any]:
         return {}
     try:
         return read_checkpoint(path, mapped=True)
-    except CheckpointError:  # whoever loads the weights says what is wrong
+    except CheckpointError:  # loading the weights reports what is wrong
         return {}

@@ -242,7 +242,7 @@ class EmotionDataModule(LightningDataModule):
                 "add some or pass --data.allow_empty_class true"
             )
         if stage == "fit":
-            _ = self.draws  # a wrong multiplier is told before anything is written
+            _ = self.draws  # refuse a wrong multiplier before anything is written
 
     @property
     def resamples(self) -> bool:

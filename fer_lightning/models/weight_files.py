@@ -108,10 +108,10 @@ def read_weight_file(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"weights: '{path}' holds a {type(content).__name__} and no tensors by name")
     if not any(tensor_groups(content)):
-        network = next((value for value in content.values() if "_modules" in getattr(value, "__dict__", {})), None)
-        raise CheckpointError(
-            f"weights: '{path}' holds no tensors by name" if network is None else _refusal(path, network)
-        )
+        for key, value in content.items():
+            if isinstance(value, _Placeholder) and "_modules" in vars(value):
+                raise CheckpointError(_refusal(path, value, f"[{key!r}]"))
+        raise CheckpointError(f"weights: '{path}' holds no tensors by name")
     return content
 
 
@@ -177,13 +177,13 @@ def _stand_in(name: str) -> type:
     return type(name.rpartition(".")[2], (_EmptyDict if is_mapping else _Placeholder,), {"origin": name})
 
 
-def _refusal(path: Path, found: Any) -> str:
-    """Return why an object in place of weights is refused."""
+def _refusal(path: Path, found: _Placeholder, key: str = "") -> str:
+    """Return why an object in place of weights is refused; it lies under a key, in brackets, or is the whole file."""
     if "_modules" in vars(found):
         return (
             f"weights: '{path}' is a whole pickled network ({found.origin}) and not its weights alone; it is refused, "
             "because reading it may run code. In the program that made it: "
-            f"torch.save(torch.load('{path}', weights_only=False).state_dict(), 'weights.pth')"
+            f"torch.save(torch.load('{path}', weights_only=False){key}.state_dict(), 'weights.pth')"
         )
     return (
         f"weights: '{path}' holds an object of {found.origin} and no tensors by name; it is refused, because reading "
@@ -206,7 +206,8 @@ def tensor_groups(
 def recorded_backbone(path: Path, content: Mapping[str, Any]) -> str:
     """Return the value of ``--model.backbone`` that belongs to a file, empty if nothing says it.
 
-    Our checkpoints and those of timm's training script hold it; a folder of transformers has a ``config.json``.
+    Our checkpoints and those of timm's training script hold it; a folder of transformers has a ``config.json`` beside
+    its ``model.safetensors``.
     """
     config = content.get(CONFIG_KEY)
     ours = config.get("model", {}).get("backbone") if isinstance(config, dict) else None
@@ -217,4 +218,5 @@ def recorded_backbone(path: Path, content: Mapping[str, Any]) -> str:
         described = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    return f"hf:{path.parent}" if isinstance(described, dict) and "model_type" in described else ""
+    is_theirs = path.name == _HF_FILES[0] and isinstance(described, dict) and "model_type" in described
+    return f"hf:{path.parent}" if is_theirs else ""

@@ -66,8 +66,8 @@ def fit_in_child(
     """Train in a child process, or go on where an earlier run of this name ended.
 
     SIGTERM and Ctrl-C are passed on to the child, which leaves its exact checkpoint. If this process is killed, the
-    system tells the child to stop in the same way (Linux; elsewhere it trains to its end, and whoever wants to go on
-    with it meanwhile is refused).
+    system tells the child to stop in the same way (Linux; elsewhere it trains to its end, and a second start of it
+    is refused meanwhile).
 
     Args:
         arguments: of ``fer fit``, without name and root folder.

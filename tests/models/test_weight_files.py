@@ -257,25 +257,25 @@ def test_a_folder_of_transformers_is_named_as_a_backbone(tmp_path: Path) -> None
     save_file({"resnet.embedder.weight": torch.ones(4)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
     assert refusal(tmp_path).endswith(f"--model.backbone hf:{tmp_path}")
+    (tmp_path / "model.safetensors").unlink()
+    write({"resnet.embedder.weight": torch.ones(4)}, tmp_path / "pytorch_model.bin")
+    assert refusal(tmp_path).endswith("--model.backbone NAME")  # hf:PATH reads safetensors only
 
 
 def test_a_whole_network_is_refused_and_its_weights_can_be_saved(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for content in (Net(), {"epoch": 3, "model": Net()}):
-        message = refusal(write(content, tmp_path / "w.pth"))
-        assert "is a whole pickled network (tests.models.test_weight_files.Net)" in message
-    assert "reading it may run code" in message
-    message = refusal(write(weights_and_net(), tmp_path / "w.pth"))
-    exec(message.rpartition("that made it: ")[2], {"torch": torch})
-    taken("weights.pth", caplog)
-
-
-def weights_and_net() -> Net:
     network = Net()
     network.load_state_dict(weights_of(network))
-    return network
+    for content in (network, {"epoch": 3, "model": network}):
+        message = refusal(write(content, tmp_path / "w.pth"))
+        assert "is a whole pickled network (tests.models.test_weight_files.Net)" in message
+        assert "reading it may run code" in message
+        exec(message.rpartition("that made it: ")[2], {"torch": torch})
+        taken("weights.pth", caplog)
+        caplog.clear()
+        Path("weights.pth").unlink()
 
 
 class Harmful:

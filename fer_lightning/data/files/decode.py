@@ -5,7 +5,7 @@ Pillow decodes, because it refuses truncated files (OpenCV returns half-gray pic
 ==========================================  ==========================================================================
 file                                        behaviour
 ==========================================  ==========================================================================
-JPEG, PNG, GIF, BMP, WebP, TIFF, PNM        decoded, told by the content; the name does not matter
+JPEG, PNG, GIF, BMP, WebP, TIFF, PNM        decoded, whatever the name: the content decides
 any other image format (HEIC, AVIF, ...)    refused, the kind is named where it is known
 corrupt, cut off (also in the last bytes)   refused: "damaged or cut off"; a PNG or GIF that lacks only its end mark has
                                             all pixels and is decoded. Damage inside the compressed data of a JPEG
@@ -67,7 +67,7 @@ from fer_lightning.errors import DataError
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "FileFacts", "cropped", "decode", "decode_with_facts", "inside"]
 
 MAX_PIXELS = 50_000_000
-"""Largest width times height that is decoded unless told otherwise."""
+"""Largest width times height that is decoded by default."""
 
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106  # tags, TIFF 6.0
 _BACKGROUND = 128  # gray on which transparent pictures are laid

@@ -1,4 +1,4 @@
-"""Which column of a table names the image, which its label: told by the header, or by what stands in the rows.
+"""Which column of a table names the image, which its label: by the header, or by what the rows hold.
 
 Names are compared without case, spaces and punctuation, so that ``File Name`` and ``file_name`` are the same. A table
 without a header is one whose first row names an image. Where names do not suffice, ``data.columns`` says it.

@@ -56,8 +56,8 @@ class SamplesTable:
         thumbnails: uint8 ``(N, S, S)``: small gray copies by which near-duplicates are found (see
             :mod:`.near_duplicates`), or ``None`` where they have not been made.
         left_out: (place, reason) of rows that the data set has and the table has not.
-        remarks: what was found out about the data set as a whole, a sentence each; told when it is read
-            and in every report.
+        remarks: what was found out about the data set as a whole, a sentence each; printed when it is
+            read, and in every report.
         root: folder that ``files`` are relative to, or ``None`` where they name no files of their own.
     """
 
