@@ -8,6 +8,7 @@ from pathlib import Path
 
 __all__ = [
     "MESSAGE",
+    "counted",
     "did_you_mean",
     "excerpt",
     "first_line",
@@ -80,6 +81,15 @@ def first_line(error: object, limit: int | None = None) -> str:
     """
     text = str(error).strip()
     return (text.splitlines()[0] if text else type(error).__name__)[:limit]
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number with what is counted, for example ``1 row`` or ``2,000 rows``.
+
+    >>> counted(1, "row"), counted(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -190,7 +190,7 @@ def encrypted(data: bytes) -> bytes:
 BAD_TREES: dict[str, tuple[Build, str]] = {
     "unknown class names": (more_folders("joyful", "other, things", "1"), "--data.mapping '{\"1\": null, joyful: "),
     "a split beside classes": (more_folders("train/happy"), "'angry/' stands beside 'train/'; expected splits or"),
-    "an empty class folder": (emptied_class, "no training image of sad; add some or pass"),
+    "an empty class folder": (emptied_class, "no training image of sad; pass --data.class_names '[angry, "),
     "no images": (nothing_but(*SEVEN_NAMES), "set: expected images, found none"),
     "no class folders": (nothing_but("."), "set: expected folders named after expressions, found none"),
     "no folder": (lambda root: [], "set does not exist; expected a folder, or a .zip or .tar of it"),
@@ -206,8 +206,8 @@ BAD_TREES: dict[str, tuple[Build, str]] = {
     "val_fraction": (options("--data.val_fraction=1.5"), "data.val_fraction must be at least 0 and below 1, not 1.5"),
     "test_fraction": (options("--data.test_fraction=-1"), "data.test_fraction must be at least 0 and below 1, not -1"),
     "test_per_class": (options("--data.test_per_class=50"), "data.test_per_class 50: angry has 2 images"),
-    "small": (options("--data.small=grow"), "'reject', 'upscale'. Got value: grow"),
-    "on_error": (options("--data.on_error=ignore"), "'raise', 'skip'. Got value: ignore"),
+    "small": (options("--data.small=grow"), "data.small must be reject or upscale, not 'grow'"),
+    "on_error": (options("--data.on_error=ignore"), "data.on_error must be raise or skip, not 'ignore'"),
     "min_side": (options("--data.min_side=500"), "every image is below data.min_side (500 pixels)"),
     "max_pixels": (options("--data.max_pixels=10"), "angry/0.png: expected an image of at most 10 pixels, found one"),
     "balance": (options("--data.balance=foo"), "unknown balance 'foo', expected none, cap:<n>"),
@@ -215,7 +215,7 @@ BAD_TREES: dict[str, tuple[Build, str]] = {
     "multipliers": (options("--data.class_multipliers={foo: 2}"), "'foo' is none of the classes angry, disgust"),
     "transform": (options("--data.transform=foo"), "there is no transform preset 'foo'; there are none, light, strong"),
     "mapping": (options("--data.mapping={happy: hapy}"), "data.mapping of 'happy': unknown expression 'hapy'; did you"),
-    "no mapping": (options("--data.mapping=happy"), 'Parser key "mapping": Expected a <class \'dict\'>'),
+    "no mapping": (options("--data.mapping=happy"), "data.mapping must be a mapping as {a: b}"),
     "class_names": (options("--data.class_names=[sad, Sad]"), "data.class_names must be two different names or more"),
 }  # fmt: skip
 
@@ -243,7 +243,7 @@ def test_bad_files_are_left_out_where_that_is_asked_for(tmp_path: Path, caplog: 
     (root / "sad" / "notes.txt").write_text("left out as well")
     assert fit("ImageFolderDataModule", root, tmp_path / "runs", "--data.on_error=skip") == 0
     assert len(warnings := told(caplog)) == 1
-    assert f"set: left out {len(BAD_FILES) + 1} row(s): " in warnings[0]
+    assert f"set: left out {len(BAD_FILES) + 1} rows: " in warnings[0]
     assert "more reasons" in warnings[0]
     assert list((tmp_path / "runs").rglob("best*.ckpt"))
 
@@ -257,7 +257,7 @@ def test_the_proposed_mapping_works_when_it_is_pasted(
     message = refused("ImageFolderDataModule", root, tmp_path / "runs", capsys)
     pasted = shlex.split(message[message.index("--data.mapping ") :].split(" after checking it")[0])
     assert fit("ImageFolderDataModule", root, tmp_path / "runs", f"{pasted[0]}={pasted[1]}") == 0
-    assert [line for line in told(caplog) if "left out 10 row(s): " in line]  # all but "very joyful"
+    assert [line for line in told(caplog) if "left out 10 rows: " in line]  # all but "very joyful"
 
 
 def test_codes_are_mapped_by_a_config_file(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_bad_images_of_a_table_are_left_out_where_that_is_asked_for(
     (root / "happy" / "0.png").write_bytes(b"")
     (root / "sad" / "1.png").unlink()
     assert fit("ManifestDataModule", root / "set.csv", tmp_path / "runs", "--data.on_error=skip") == 0
-    assert [line for line in told(caplog) if "set: left out 2 row(s): " in line]
+    assert [line for line in told(caplog) if "set: left out 2 rows: " in line]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -75,7 +75,8 @@ class GradualUnfreezing(Callback):
         """Return how many of ``total`` groups train in an epoch, counted from the top, and why."""
         if self.every is not None:
             count = min(epoch // self.every, total)
-            return count, "all" if count == total else f"one more after every {self.every} epochs"
+            often = "epoch" if self.every == 1 else f"{self.every} epochs"
+            return count, "all" if count == total else f"one more after every {often}"
         assert self.schedule is not None
         reached = [start for start in self.schedule if start <= epoch]
         if not reached:

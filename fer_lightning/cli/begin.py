@@ -28,6 +28,7 @@ from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.callbacks.run_lines import RunLines
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.cli.peers import Peers, check_world, find_peers
+from fer_lightning.cli.run_checks import check_accelerator, check_monitors
 from fer_lightning.cli.stored_config import DEFAULT_ROOT
 from fer_lightning.cli.tracking import RunLogger, start_tracking
 from fer_lightning.cli.trainer_cli import FERCLI, as_list
@@ -96,6 +97,10 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
     """
     config = cli.config["trainer"]
     check_precision(config["precision"])
+    check_accelerator(config["accelerator"])
+    if cli.verb == "fit":
+        watched = {f"{section}.monitor": cli.config[section]["monitor"] for section in ("checkpoint", "model")}
+        check_monitors(watched, as_list(cli.config_init["trainer"]["callbacks"]), cli.datamodule.class_names)
     place, why = _lead(cli) if peers is None or not peers.rank else (_follow(cli, peers), "")
     try:
         writes = cli.verb == "fit" and not config["fast_dev_run"] and not place.ended
@@ -133,6 +138,7 @@ def _lead(cli: FERCLI) -> tuple[Place, str]:
             return Place(folder, complete=complete, ended=True), ""
     if config["precision"] is None and cli.verb == "fit":
         cli.datamodule.prepare_data()  # bad data is named before anything is measured
+        cli.datamodule.check(cli.verb)
         config["precision"], why = _choose_precision(cli)
     place = _choose_place(cli)
     place.complete = complete

@@ -22,7 +22,14 @@ _WRAPPERS = (
     r"Expected a path but \S+ either not accessible or invalid ",
     r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ",
 )
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "list": "a list"}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list": "a list",
+    "dict": "a mapping as {a: b}",
+}
 
 
 def readable(message: str, limit: int = 400) -> str:

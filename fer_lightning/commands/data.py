@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 from fer_lightning.cli.early_check import check_data_options
 from fer_lightning.cli.known_options import data_modules, options_of_data
 from fer_lightning.cli.verbs import Rest
+from fer_lightning.errors import ConfigError
 from fer_lightning.text import did_you_mean
 
 __all__ = ["OfData", "balance", "convert", "dedupe", "inspect"]
 
-_AT_LEAST = 4500  # of the report on compact networks
+_MOST_COPIES = 50  # a class that needs more has too few images to learn from
 
 
 def _nearest_of_data(flag: str) -> str:
@@ -156,6 +157,7 @@ def balance(
     *,
     out: str,
     at_least: int | None = None,
+    copies: int = _MOST_COPIES,
     rotation: float = 15.0,
     shift: float = 0.1,
     zoom: float = 0.1,
@@ -168,8 +170,9 @@ def balance(
     Args:
         path: where the data set lies, see below.
         out: folder to write; must not exist or be empty.
-        at_least: training images that each class has at the end; 4500 if not given, none for a data set that balances
-            itself, such as BalancedFER2013DataModule.
+        at_least: training images that each class has at the end; those of the largest class if not given, none for a
+            data set that balances itself, such as BalancedFER2013DataModule.
+        copies: copies of one image at most; more are refused.
         rotation: largest angle, degrees, either way.
         shift: largest shift along each axis, as a share of the side.
         zoom: largest change of scale.
@@ -177,7 +180,7 @@ def balance(
         seed: chooses the changes.
         of_data: options of the data set.
     """
-    from fer_lightning.commands.data_sets import checked_place, counts_text, opened
+    from fer_lightning.commands.data_sets import check_copies, checked_place, counts_text, opened
     from fer_lightning.data.sets.balanced import BalancedFER2013DataModule
     from fer_lightning.data.storage.convert import check_target, convert_table
     from fer_lightning.data.table.synthesis import Recipe, synthesise, with_kinds
@@ -185,8 +188,13 @@ def balance(
     with opened("balance", path, of_data) as data:
         target = checked_place(out, data)
         check_target(target, "folders")
+        counts = data.class_counts
         if at_least is None:
-            at_least = 0 if isinstance(data, BalancedFER2013DataModule) else _AT_LEAST
+            at_least = 0 if isinstance(data, BalancedFER2013DataModule) else max(counts.values())
+        empty = [name for name, count in counts.items() if not count]
+        if at_least and empty and (fewer := data.class_option()):
+            raise ConfigError(f"no training image of {', '.join(empty)}; pass {fewer}")
+        check_copies(counts, at_least, copies)
         recipe = Recipe(rotation=rotation, shift=shift, zoom=zoom, flip=flip)
         table = synthesise(data.table, at_least, seed=seed, recipe=recipe)
         convert_table(table, target, "folders", encoding="png", description=data.describe())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.text import one_line, short_path, table_lines
 
-__all__ = ["checked_folder", "checked_place", "counts_text", "name_of", "opened"]
+__all__ = ["check_copies", "checked_folder", "checked_place", "counts_text", "name_of", "opened"]
+
+_MANY_COPIES = 10  # of one image: above it is told
 
 
 @contextmanager
@@ -52,6 +56,25 @@ def checked_folder(out: str, data: EmotionDataModule) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(one_line(f"{short_path(folder)}: expected a folder to write into, found a file"))
     return folder
+
+
+def check_copies(counts: Mapping[str, int], at_least: int, most: int) -> None:
+    """See how often an image of each class must be copied to have ``at_least`` of them; say so where it is often.
+
+    Raises:
+        ConfigError: if it is more often than ``most``.
+    """
+    needed = {name: math.ceil((at_least - count) / count) for name, count in counts.items() if 0 < count < at_least}
+    if not needed:
+        return
+    name = max(needed, key=lambda each: needed[each])
+    what = f"{at_least:,} images of '{name}' are {needed[name]:,} copies of each of its {counts[name]:,}"
+    if needed[name] > most:
+        raise ConfigError(
+            f"{what}; pass --copies {needed[name]} to make them, or --at_least {counts[name] * (most + 1)} for fewer"
+        )
+    if needed[name] > _MANY_COPIES:
+        print(f"fer: {what}: a network may learn these by heart", file=sys.stderr)
 
 
 def name_of(data: EmotionDataModule) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -237,12 +238,20 @@ class EmotionDataModule(LightningDataModule):
             self.transform.check(self.table.images.shape[1], self.table.images.shape[2])
         empty = [name for name, count in self.class_counts.items() if count == 0]
         if stage == "fit" and empty and not self.allow_empty_class:
+            fewer = self.class_option()
+            ways = f"pass {fewer} to train on the classes that there are, or " if fewer else ""
             raise DataError(
-                f"{type(self).__name__}: no training image of {', '.join(empty)}; "
-                "add some or pass --data.allow_empty_class true"
+                f"{type(self).__name__}: no training image of {', '.join(empty)}; {ways}add some or pass "
+                "--data.allow_empty_class true"
             )
         if stage == "fit":
             _ = self.draws  # refuse a wrong multiplier before anything is written
+
+    def class_option(self) -> str:
+        """Return the option that leaves classes without training images out, empty if this data module has none."""
+        present = [name for name, count in self.class_counts.items() if count]
+        has_option = "class_names" in inspect.signature(type(self)).parameters
+        return f"--data.class_names '[{', '.join(present)}]'" if has_option and len(present) > 1 else ""
 
     @property
     def resamples(self) -> bool:

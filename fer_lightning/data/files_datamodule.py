@@ -108,6 +108,7 @@ class FilesDataModule(EmotionDataModule):
             max_pixels=self.max_pixels,
             allow_outside=self.allow_outside,
             cache_dir=self.cache_dir,
+            wanted=self.plan.named(listing.paths),
         )
 
     def completed(self, table: SamplesTable) -> SamplesTable:

@@ -10,9 +10,16 @@ from torch import Tensor, nn
 
 from fer_lightning.metrics import EmotionMetrics, MeanLoss, load_sums, saved_sums
 
-__all__ = ["EpochScores", "Split"]
+__all__ = ["EpochScores", "Split", "score_names"]
 
 Split = Literal["train", "val", "test"]
+
+
+def score_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the scores of a split, as they are logged behind ``val_`` and the like."""
+    metrics = EmotionMetrics(class_names)
+    metrics.update(torch.zeros(1, len(class_names)), torch.zeros(1, dtype=torch.int64))
+    return tuple(metrics.compute())
 
 
 class EpochScores(nn.Module):

@@ -235,7 +235,7 @@ def test_bad_rows_are_skipped_counted_and_reported_at_each_start(
         assert len(table) == 94
         [record] = caplog.records
         assert record.levelno == logging.WARNING
-        assert "skipped 4 bad row(s)" in record.message
+        assert "skipped 4 bad rows" in record.message
         assert record.message.count("expected") == 3
     if form == "csv":
         assert "fer2013.csv#6" not in table.files

@@ -74,7 +74,7 @@ def test_bad_files_stop_or_are_left_out(listing: Listing, caplog: pytest.LogCapt
     assert isinstance(table.images, SubsetImages)
     assert np.array_equal(table.images[np.array([4])], read(listing, on_error="skip").images[np.array([4])])
     assert [place for place, _ in table.left_out] == ["notes.txt", "4.png"]
-    assert "left out 2 row(s): 1 not an image by its name; 1 expected an image, found an empty file" in caplog.text
+    assert "left out 2 rows: 1 not an image by its name; 1 expected an image, found an empty file" in caplog.text
 
 
 def test_half_a_set_may_be_bad_but_not_more(listing: Listing) -> None:

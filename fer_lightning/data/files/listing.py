@@ -67,10 +67,12 @@ def read_listing(
     max_pixels: int = MAX_PIXELS,
     allow_outside: bool = False,
     cache_dir: Path | None = None,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> SamplesTable:
     """Look at every file of a listing and return the table of the good ones; images are decoded again when asked for.
 
-    The options are those of :class:`.FilesDataModule`.
+    The options are those of :class:`.FilesDataModule`. ``wanted``, bool ``(N,)``, tells which files will be used: a bad
+    one among the others is left out in any case.
 
     Raises:
         ConfigError: for a wrong argument.
@@ -85,7 +87,7 @@ def read_listing(
         raise _no_image(listing)
     files = listing.root, listing.paths, listing.boxes
     index = index_images(*files, max_pixels=max_pixels, allow_outside=allow_outside, cache_dir=cache_dir)
-    left_out = [*listing.left_out, *_bad_files(listing, index, on_error)]
+    left_out = [*listing.left_out, *_bad_files(listing, index, on_error, wanted)]
     keep = ~np.isin(np.arange(len(listing.paths)), index.bad)
     too_small = (index.sizes.min(axis=1) < min_side) & keep
     if small == "reject":
@@ -106,14 +108,17 @@ def _no_image(listing: Listing) -> DataError:
     return DataError(one_line(f"{short_path(listing.root)}: expected images, found none{more}"))
 
 
-def _bad_files(listing: Listing, index: ImageIndex, on_error: OnError) -> list[tuple[str, str]]:
+def _bad_files(
+    listing: Listing, index: ImageIndex, on_error: OnError, wanted: NDArray[np.bool_] | None
+) -> list[tuple[str, str]]:
     """Return (file, reason) of the bad files, unless they are to be raised or more than half are bad."""
     found = [(str(listing.paths[row]), str(why)) for row, why in zip(index.bad, index.reasons, strict=True)]
-    if found:
-        path, reason = found[0]
+    needed = [pair for pair, row in zip(found, index.bad, strict=True) if wanted is None or wanted[row]]
+    if needed:
+        path, reason = needed[0]
         first = f"{short_path(listing.root / path)}: {reason}"
         if on_error == "raise":
-            raise DataError(one_line(first, 400))
+            raise DataError(f"{one_line(first, 360)}; --data.on_error skip leaves it out")
         if 2 * len(found) > len(listing.paths):
             counts = f"{len(found):,} of {len(listing.paths):,} images are bad, too many to skip; the first: "
             raise DataError(one_line(f"{short_path(listing.root)}: {counts}{first}", 500))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from fer_lightning.data.splitting.balance import cap_classes
 from fer_lightning.data.splitting.focus_part import set_apart
 from fer_lightning.data.splitting.folds import check_folds, fold_splits
 from fer_lightning.data.splitting.splits import drop_overlap
-from fer_lightning.data.table.manifest_file import rows_to_keep
+from fer_lightning.data.table.manifest_file import paths_to_keep, rows_to_keep
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError
+from fer_lightning.text import counted
 
 __all__ = ["RowPlan"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,22 @@ class RowPlan:
         """
         if self.keep is None:
             return table
-        return table.with_splits(np.where(rows_to_keep(self.keep, table.files), table.splits, ""))
+        kept = table.with_splits(np.where(rows_to_keep(self.keep, table.files), table.splits, ""))
+        before, after = ({split: len(each.rows(split)) for split in ("val", "test")} for each in (table, kept))
+        changed = [f"{split} has {after[split]:,} of {counted(before[split], 'image')}" for split in before]
+        changed = [text for text, split in zip(changed, before, strict=True) if after[split] != before[split]]
+        if changed:
+            what = " and ".join(changed)
+            _LOG.warning("data.keep: %s: scores are not comparable with those of all of them", what)
+        return kept
+
+    def named(self, files: NDArray[np.str_]) -> NDArray[np.bool_] | None:
+        """Tell which files ``(N,)`` the table ``keep`` names, bool ``(N,)``; ``None`` if all are used.
+
+        Raises:
+            DataError: if that file cannot be read.
+        """
+        return None if self.keep is None else np.isin(files, paths_to_keep(self.keep))
 
     def without_overlap(self, table: SamplesTable) -> SamplesTable:
         """Return a table without training images that also stand in validation or test, if that is asked for."""

@@ -138,8 +138,12 @@ def check_splits(
     for split in _STAGE_SPLITS[stage]:
         if not counts[split]:
             cure = (cures or {}).get(split, "") if counts["train"] else ""
+            ways = [f"pass {cure} to split it off the training images"] if cure else []
+            if split == "test":  # images that a checkpoint was trained on cannot test it
+                ways = [f"train with {cure} to set a test part aside"] if cure else []
+                ways = ["fer validate scores the validation split", *ways] if counts["val"] else ways
             what = f"{owner}: '{stage}' needs the {split} split, which holds no sample (found: {found})"
-            raise DataError(f"{what}; pass {cure} to split it off the training images" if cure else what)
+            raise DataError("; ".join([what, *ways]))
         if counts[split] < devices:  # one that has no batch would leave the others waiting
             raise DataError(
                 f"{owner}: {devices} devices cannot share the {split} split (found: {found}); "

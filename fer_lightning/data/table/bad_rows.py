@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.text import MESSAGE, excerpt, one_line
+from fer_lightning.text import MESSAGE, counted, excerpt, one_line
 
 __all__ = [
     "BadRows",
@@ -73,7 +73,8 @@ class BadRows:
             DataError: with file, place and reason, of the type of ``error``, unless bad rows are skipped.
         """
         if self.on_error == "raise":
-            raise type(error)(one_line(f"{self.prefix}{place}: {error}"))
+            way = "" if "--data" in str(error) else "; --data.on_error skip leaves it out"
+            raise type(error)(one_line(f"{self.prefix}{place}: {error}", MESSAGE - len(way)) + way)
         self.note(place, one_line(str(error)))
 
     def note(self, place: str, reason: str) -> None:
@@ -93,7 +94,7 @@ class BadRows:
         """Log how many rows were skipped and the first reasons, if there are any."""
         if self.count:
             reasons = "; ".join(self.reasons) + ("; ..." if self.count > len(self.reasons) else "")
-            _LOG.warning("%sskipped %s bad row(s): %s", self.prefix, f"{self.count:,}", reasons)
+            _LOG.warning("%sskipped %s: %s", self.prefix, counted(self.count, "bad row"), reasons)
 
 
 def reason_counts(left_out: Iterable[tuple[str, str]]) -> dict[str, int]:
@@ -116,7 +117,7 @@ def reasons_text(left_out: Iterable[tuple[str, str]]) -> str:
 def warn_left_out(where: str, left_out: Sequence[tuple[str, str]]) -> None:
     """Log how many rows a data set has that are not used, and why."""
     if left_out:
-        _LOG.warning("%s: left out %s row(s): %s", where, f"{len(left_out):,}", reasons_text(left_out))
+        _LOG.warning("%s: left out %s: %s", where, counted(len(left_out), "row"), reasons_text(left_out))
 
 
 def check_on_error(value: str) -> None:

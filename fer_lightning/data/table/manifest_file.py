@@ -40,6 +40,7 @@ __all__ = [
     "has_label_columns",
     "joined",
     "manifest_text",
+    "paths_to_keep",
     "read_manifest",
     "rows_to_keep",
 ]
@@ -337,16 +338,21 @@ def _texts(column: NDArray[Any]) -> list[str]:
     return [str(value) for value in column.tolist()]
 
 
+def paths_to_keep(path: Path) -> NDArray[np.str_]:
+    """Return what stands in the column ``path`` of a manifest, ``(M,)``; a DataError if it has none."""
+    manifest = read_manifest(path, required=("path",))
+    if manifest.remarks:
+        raise DataError(f"{short_path(path)}: expected a column 'path', as in manifest.csv of fer data dedupe")
+    return manifest.columns["path"]
+
+
 def rows_to_keep(path: Path, files: NDArray[np.str_]) -> NDArray[np.bool_]:
     """Tell which of the files ``(N,)`` of a data set a manifest names in its column ``path``, bool ``(N,)``.
 
     Raises:
         DataError: if the manifest names files that the data set has not.
     """
-    manifest = read_manifest(path, required=("path",))
-    if manifest.remarks:
-        raise DataError(f"{short_path(path)}: expected a column 'path', as in manifest.csv of fer data dedupe")
-    named = manifest.columns["path"]
+    named = paths_to_keep(path)
     absent = np.setdiff1d(named, files)
     if len(absent):
         raise DataError(

@@ -9,11 +9,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from fer_lightning.errors import ConfigError, FERError
-from fer_lightning.metrics import EmotionMetrics
+from fer_lightning.models.epoch_scores import score_names
 from fer_lightning.studies.rehearsal import config_values, rehearsed
 from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags
 
@@ -42,9 +41,8 @@ class Base:
 def read_base(of_fit: Sequence[str]) -> Base:
     """Parse and instantiate the base configuration; raise :class:`FERError` for what is wrong with it."""
     cli = rehearsed(of_fit)
-    metrics = EmotionMetrics(cli.datamodule.class_names)
-    metrics.update(torch.zeros(1, cli.datamodule.num_classes), torch.zeros(1, dtype=torch.int64))
-    return Base(config_values(cli), ("val_loss", *(f"val_{name}" for name in metrics.compute())))
+    names = score_names(cli.datamodule.class_names)
+    return Base(config_values(cli), ("val_loss", *(f"val_{name}" for name in names)))
 
 
 def check_space(of_fit: Sequence[str], space: SearchSpace, file: Path) -> None:
