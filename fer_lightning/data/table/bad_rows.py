@@ -73,7 +73,7 @@ class BadRows:
             DataError: with file, place and reason, of the type of ``error``, unless bad rows are skipped.
         """
         if self.on_error == "raise":
-            way = "" if "--data" in str(error) else "; --data.on_error skip leaves it out"
+            way = "; --data.on_error skip leaves it out" if str(error).startswith("expected an image") else ""
             raise type(error)(one_line(f"{self.prefix}{place}: {error}", MESSAGE - len(way)) + way)
         self.note(place, one_line(str(error)))
 
