@@ -77,7 +77,8 @@ def create_backbone(
         in_channels: 1 for gray, 3 for RGB.
         pretrained: start from the weights that timm publishes for this name.
         weights: a local ``.safetensors``, ``.pth``, ``.pt``, ``.ckpt`` or ``.bin`` file to start from.
-        image_size: side of the data's images, for networks of timm that are built for one size (ViT and its kin).
+        image_size: side of the data's images, for networks that are built for one size (ours with a global
+            convolution, timm's ViT and its kin).
         **options: the network's own, for example ``dropout=0.1`` for ours or ``patch_size=8`` for timm's ViT.
 
     Returns:
@@ -98,7 +99,7 @@ def create_backbone(
             raise ConfigError(f"the backbone is a ready {kind}: give {what} to its own constructor instead")
         network = backbone
     elif backbone in BACKBONES:
-        network = _create_ours(backbone, in_channels, pretrained, options)
+        network = _create_ours(backbone, in_channels, pretrained, options, image_size)
     elif backbone.startswith(_HF):
         network = _create_hf(backbone, in_channels, pretrained, options)
     else:
@@ -153,7 +154,9 @@ def pool_features(features: Tensor) -> Tensor:
     return features
 
 
-def _create_ours(name: str, in_channels: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+def _create_ours(
+    name: str, in_channels: int, pretrained: bool, options: dict[str, Any], image_size: int | None
+) -> nn.Module:
     if pretrained:
         raise ConfigError(f"'{name}' has no published weights: set 'pretrained: false', or 'weights: PATH' for a file")
     build = BACKBONES[name]
@@ -161,6 +164,8 @@ def _create_ours(name: str, in_channels: int, pretrained: bool, options: dict[st
     unknown = [option for option in options if option not in known]
     if unknown:
         raise ConfigError(f"'{name}' has no option {_quoted(unknown)} (known: {', '.join(known)})")
+    if image_size is not None and "image_size" in known:
+        options = {"image_size": image_size, **options}
     try:
         return build(in_channels=in_channels, **options)
     except (TypeError, ValueError) as error:  # a value of the wrong type

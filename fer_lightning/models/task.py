@@ -106,6 +106,8 @@ class EmotionTask(LightningModule):
         self.class_names = tuple(class_names)
         self.preprocessing = preprocessing
         channels, size = preprocessing["channels"], preprocessing["image_size"]
+        if "image_size" in (backbone_args or {}):
+            raise ConfigError("a backbone takes the size of the data's images: set --data.image_size alone")
         start: dict[str, Any] = {"pretrained": pretrained, "weights": weights, **(backbone_args or {})}
         self.classifier = build_classifier(backbone, head, num_classes, channels, size, **start)
         if isinstance(self.classifier.backbone, MeetsData):

@@ -78,7 +78,7 @@ def test_the_classifier_can_be_recorded() -> None:
     ("arguments", "error", "message"),
     [
         ({"backbone": "fer_c"}, ConfigError, "unknown backbone 'fer_c'"),
-        ({"image_size": 64}, ConfigError, "48x48 pixels and got 64x64"),
+        ({"image_size": 60}, ConfigError, "image_size must be a multiple of 8, got 60"),
         ({"num_classes": 1}, ConfigError, "at least 2 classes"),
         ({"weights": "absent.pth"}, CheckpointError, "absent.pth"),
         ({"pretrained": True}, ConfigError, "no published weights"),
@@ -90,6 +90,11 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], error: type[Exceptio
     given = {"backbone": "fer_b_fast", "head": LinearHead, "num_classes": 7, "in_channels": 1, "image_size": 48}
     with pytest.raises(error, match=message):
         build_classifier(**{**given, **arguments})
+
+
+@pytest.mark.parametrize("name", ["fer_b_fast", "compact_resnet_418k"])
+def test_networks_of_ours_take_the_size_of_the_data(name: str) -> None:
+    assert build_classifier(name, LinearHead, 7, 1, 64).eval()(torch.rand(2, 1, 64, 64)).shape == (2, 7)
 
 
 def test_a_head_is_configured_by_class_path() -> None:

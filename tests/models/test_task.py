@@ -271,3 +271,10 @@ def test_schedules_of_torch_move_each_epoch_and_ours_each_step() -> None:
         fitting.fit(task(optimizer=sgd, lr_scheduler=schedule), datamodule=StripesDataModule(train=20, batch_size=8))
         assert fitting.global_step == 4
         assert fitting.optimizers[0].param_groups[0]["lr"] == pytest.approx(last)
+
+
+def test_the_size_of_images_comes_from_the_data_alone() -> None:
+    with pytest.raises(ConfigError, match="set --data.image_size alone"):
+        EmotionTask(
+            "fer_b_fast", {"image_size": 64}, class_names=["happy", "sad"], num_classes=2, preprocessing=PREPROCESSING
+        )
