@@ -122,7 +122,8 @@ class GracefulStop(Checkpoint):
     ``max_time`` ends it in the same way, with the exit code 0. Lightning's own timer would take the epoch that it cuts
     off for a whole one. The time counts from the start of training in this process: a resumed run has all of it again.
 
-    Where Lightning requeues SLURM jobs itself, the signal for that (SIGUSR1) is left to it.
+    Where Lightning would requeue a SLURM job at a signal (SIGUSR1), the run ends at it in the same way instead, so that
+    it goes on from an exact checkpoint; whoever started it asks SLURM for the requeue when all is written.
 
     An error in training leaves ``checkpoints/dump.ckpt``, marked inexact: half a step may be in it. ``--ckpt_path
     last`` never takes it. After a non-finite loss there is none, because the state is not worth keeping, nor at a full
@@ -134,11 +135,13 @@ class GracefulStop(Checkpoint):
     Attributes:
         signum: number of the signal that ended the run, :data:`TIME_IS_UP`, or 0.
         max_seconds: time after which the run stops, ``None`` for no limit.
+        requeue_signal: number of the signal at which SLURM is to start the job again, ``None`` for none.
     """
 
     def __init__(self) -> None:
         self.signum = 0
         self.max_seconds: float | None = None
+        self.requeue_signal: int | None = None
         self._deadline: float | None = None
         self._flag = 0
         self._presses = 0
@@ -155,7 +158,11 @@ class GracefulStop(Checkpoint):
         self.max_seconds = None if max_time is None else Timer(max_time).time_remaining()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget an earlier run of the same trainer."""
+        """Forget an earlier run of the same trainer, and take the requeueing of SLURM jobs over from Lightning."""
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            signum, environment.auto_requeue = environment.requeue_signal, False  # else its handler saves mid-batch
+            self.requeue_signal = None if signum is None else int(signum)
         self.signum = self._flag = self._presses = 0
         self._installed = self._trained = self._ending = self._written = False
         self._deadline = None
@@ -178,12 +185,11 @@ class GracefulStop(Checkpoint):
         if self._installed or is_rehearsal(trainer) or not in_main:
             return
         self._installed, self._owner, self._speaks = True, os.getpid(), trainer.is_global_zero
-        left = _requeue_signal(trainer)
-        for signum in _SIGNALS:
-            if signum != left and signal.getsignal(signum) is not signal.SIG_IGN:  # ignored on purpose stays so
+        for signum in {*_SIGNALS, self.requeue_signal} - {None}:
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # ignored on purpose stays so
                 self._previous[signum] = signal.signal(signum, self._handle)
-        if left is not None:
-            self._say(f"SLURM requeues this job: {signal.Signals(left).name} is left to Lightning")
+        if self.requeue_signal is not None:
+            self._say(f"at {_name(self.requeue_signal)} the run stops and SLURM starts this job again")
 
     def restore(self) -> None:
         """Give the signals back, where they are still ours."""
@@ -313,14 +319,6 @@ _NOTHING = "before the first step"
 
 def _name(signum: int) -> str:
     return "trainer.max_time, incomplete" if signum == TIME_IS_UP else signal.Signals(signum).name
-
-
-def _requeue_signal(trainer: Trainer) -> int | None:
-    """Return the signal at which Lightning requeues a SLURM job, ``None`` if it does not."""
-    environment = trainer._accelerator_connector.cluster_environment
-    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
-        return None
-    return None if environment.requeue_signal is None else int(environment.requeue_signal)
 
 
 def _dump(trainer: Trainer, path: Path, exception: Exception) -> str:

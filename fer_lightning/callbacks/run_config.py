@@ -38,7 +38,10 @@ class RunConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file, on the first process only."""
-        folder = Path(trainer.default_root_dir)
+        self.write(Path(trainer.default_root_dir))
+
+    def write(self, folder: Path) -> None:
+        """Write the file into a run folder, unless its newest says the same."""
         files = config_files(folder)
         newest = max(files, default=0)
         if not files or files[newest].read_text(encoding="utf-8") != self.text:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from fer_lightning.callbacks.lineage_writer import data_changes
 from fer_lightning.callbacks.predictions import PredictionWriter
 from fer_lightning.callbacks.progress import OneLineBar
 from fer_lightning.callbacks.provenance import stored_data
+from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.run_lines import RunLines
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.cli.peers import Peers, check_world, find_peers
@@ -38,7 +39,7 @@ from fer_lightning.runs.changes import goes_on_in
 from fer_lightning.runs.checkpoint import read_checkpoint, run_folder_of
 from fer_lightning.runs.completion import completion, has_ended
 from fer_lightning.runs.folder import Claim, claim_run_folder
-from fer_lightning.runs.lock import RunLock, lock_run_folder
+from fer_lightning.runs.lock import LOCK, RunLock, lock_run_folder
 from fer_lightning.text import folded
 
 __all__ = ["FOLDER_VARIABLE", "Place", "begin", "begun"]
@@ -46,6 +47,7 @@ __all__ = ["FOLDER_VARIABLE", "Place", "begin", "begun"]
 FOLDER_VARIABLE = "FER_RUN_FOLDER"
 """Environment variable that hands the run folder to the processes that Lightning's strategy starts."""
 _PRECISION_VARIABLE = "FER_PRECISION"
+_CHECKPOINT_VARIABLE = "FER_CHECKPOINT"
 
 
 @dataclass
@@ -68,7 +70,13 @@ class Place:
 
     def take_lock(self) -> None:
         """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it."""
-        self.lock = lock_run_folder(self.folder)
+        if self.lock is None:
+            try:
+                self.lock = lock_run_folder(self.folder)
+            except ConfigError:
+                if (self.folder / LOCK).exists():
+                    self.claim = None  # another process was faster: the folder is not ours to remove
+                raise
         if (gone := self.lock.took_over) is not None:
             rank_zero_only(print)(f"took over {self.folder} from process {gone.pid} of this machine, which is gone")
 
@@ -106,6 +114,8 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
         writes = cli.verb == "fit" and not config["fast_dev_run"] and not place.ended
         if writes and _rank() == 0:
             place.take_lock()
+            if place.claim is not None:  # soon, so that others see what is trained here
+                RunConfig(cli.parser, cli.config).write(place.folder)
         if peers is not None and peers.rank == 0:
             word = {"folder": str(place.folder), "precision": config["precision"]}
             peers.tell({**word, "complete": place.complete, "ended": place.ended})
@@ -130,6 +140,7 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
 def _lead(cli: FERCLI) -> tuple[Place, str]:
     """Choose precision and run folder, for all processes; return also why this precision, if it was measured."""
     config, why = cli.config["trainer"], ""
+    _look_at_data(cli)
     complete = _completion(cli)
     if complete and not cli.config["allow_changed_data"]:
         assert cli.checkpoint is not None  # what is complete has one
@@ -151,6 +162,20 @@ def _follow(cli: FERCLI, peers: Peers) -> Place:
     word = peers.hear()
     cli.config["trainer"]["precision"] = word["precision"]
     return Place(Path(word["folder"]), complete=word["complete"], ended=word["ended"])
+
+
+def _look_at_data(cli: FERCLI) -> None:
+    """Begin anew if the run that ``--ckpt_path auto`` has found was trained with data of another place and content."""
+    if cli.auto is None or cli.checkpoint is None or cli.config["allow_changed_data"]:
+        return
+    moved = any(change.key == "data.root" for change in cli.lineage.changes)
+    if moved and (lines := _data_changes(cli, cli.checkpoint)):
+        rank_zero_only(print)(f"begins a new run: {cli.checkpoint.parents[1]} has other data: {lines[0]}")
+        cli.begin_anew()
+
+
+def _data_changes(cli: FERCLI, checkpoint: Path) -> list[str]:
+    return data_changes(stored_data(checkpoint), cli.datamodule.describe(), ("train", "val"))
 
 
 def _completion(cli: FERCLI) -> str:
@@ -193,16 +218,20 @@ def _choose_place(cli: FERCLI) -> Place:
         return Place(folder)
     if cli.config["trainer"]["fast_dev_run"]:
         return Place(Path(tempfile.gettempdir()))  # nothing is written
-    claim = claim_run_folder(_root(cli), cli.config["name"])
+    if cli.auto is None:
+        claim = claim_run_folder(_root(cli), cli.config["name"])
+        place = Place(claim.folder, claim)
+    else:
+        place = Place(*cli.auto.take_folder())
     if before is not None:
-        rank_zero_only(print)(f"goes on as a new run in {claim.folder}, because {why}; {before} stays as it is")
-    return Place(claim.folder, claim)
+        rank_zero_only(print)(f"goes on as a new run in {place.folder}, because {why}; {before} stays as it is")
+    return place
 
 
 def _has_same_data(cli: FERCLI) -> bool:
     if cli.checkpoint is None or not cli.config["allow_changed_data"]:
         return True  # a difference will be refused
-    return not data_changes(stored_data(cli.checkpoint), cli.datamodule.describe(), ("train", "val"))
+    return not _data_changes(cli, cli.checkpoint)
 
 
 def _output(cli: FERCLI, folder: Path, precision: str) -> dict[str, Any]:
@@ -252,8 +281,18 @@ def _rank() -> int:
 
 
 def _parsed_and_begun(verb: str, args: list[str], peers: Peers | None) -> tuple[FERCLI, Place]:
+    def agree(find: Callable[[], str]) -> str:
+        if peers is not None and peers.rank:
+            return str(peers.hear("checkpoint")["path"])
+        if peers is None and _rank() and _CHECKPOINT_VARIABLE in os.environ:  # started by process 0
+            return os.environ[_CHECKPOINT_VARIABLE]
+        path = os.environ[_CHECKPOINT_VARIABLE] = find()
+        if peers is not None:
+            peers.tell({"path": path}, "checkpoint")
+        return path
+
     with readable_errors():
-        cli = FERCLI(verb, args)
+        cli = FERCLI(verb, args, agree)
         return cli, begin(cli, peers)
 
 
@@ -306,6 +345,7 @@ def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
     finally:
         os.environ.pop(FOLDER_VARIABLE, None)
         os.environ.pop(_PRECISION_VARIABLE, None)
+        os.environ.pop(_CHECKPOINT_VARIABLE, None)
 
 
 def _has_trained(cli: FERCLI) -> bool:

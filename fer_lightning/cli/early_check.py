@@ -18,6 +18,7 @@ import yaml
 
 from fer_lightning.cli.class_names import Named, check_backbone, looked_up
 from fer_lightning.cli.known_options import (
+    AUTO,
     FAMILIES,
     LINKED,
     NEEDS_CHECKPOINT,
@@ -59,10 +60,12 @@ def check_command_line(verb: str, args: Sequence[str], complete: bool = True) ->
         return
     options = list(_options(verb, args))
     files = [Path(value) for key, value in options if key == "config" and value]
-    resumes = any(key == "ckpt_path" for key, _ in options) or any("ckpt_path" in _mapping(file) for file in files)
-    if verb in _EVALUATIONS and not resumes and not any(key == "print_config" for key, _ in options):
+    named = [value for key, value in options if key == "ckpt_path"]
+    named += [str(values["ckpt_path"]) for file in files if "ckpt_path" in (values := _mapping(file))]
+    resumes = bool(named)
+    if verb in _EVALUATIONS and (not named or AUTO in named) and not any(key == "print_config" for key, _ in options):
         raise CheckpointError(NEEDS_CHECKPOINT.format(verb=verb))
-    complete = complete and not resumes
+    complete = complete and (not resumes or AUTO in named)
     example = f"fer {verb} {_EXAMPLE}"
     if not options and complete:
         raise ConfigError(f"fer {verb} needs data and a network, for example: {example} (see fer {verb} --help)")

@@ -18,6 +18,7 @@ from fer_lightning.cli.signatures import Signature, Types, class_signature, find
 __all__ = [
     "ALLOWED_IMPORTS",
     "ARGUMENTS",
+    "AUTO",
     "FAMILIES",
     "LINKED",
     "NEEDS_CHECKPOINT",
@@ -46,7 +47,12 @@ SECTIONS = {
 }
 """Groups of options, and the class whose arguments they are."""
 
-NEEDS_CHECKPOINT = "fer {verb} needs --ckpt_path: a file, a run folder, or 'best' or 'last' of a --name"
+AUTO = "auto"
+"""The value of ``--ckpt_path`` with which ``fer fit`` starts a run or goes on with it."""
+
+NEEDS_CHECKPOINT = (
+    "fer {verb} needs --ckpt_path: a file, a run folder, or 'best' or 'last' of a --name ('auto' is for fit)"
+)
 
 LINKED = ("class_names", "num_classes", "preprocessing")
 """Arguments of the model that come from the data module."""

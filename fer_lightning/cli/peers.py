@@ -92,15 +92,15 @@ class Peers:
         self._server = _connect(rank, world, address, port)
         self._store = PrefixStore(prefix, self._server)
 
-    def tell(self, word: Mapping[str, Any]) -> None:
-        """Send what process 0 has chosen to the others."""
-        self._store.set("word", json.dumps(dict(word)))
+    def tell(self, word: Mapping[str, Any], topic: str = "word") -> None:
+        """Send what process 0 has chosen to the others, once for each topic."""
+        self._store.set(topic, json.dumps(dict(word)))
 
-    def hear(self) -> dict[str, Any]:
+    def hear(self, topic: str = "word") -> dict[str, Any]:
         """Wait for what process 0 has chosen; raise :class:`SystemExit` if it failed: it prints its error itself."""
-        if self._wait("word", "status/0") == "status/0":
+        if self._wait(topic, "status/0") == "status/0":
             self.settle()
-        word: dict[str, Any] = json.loads(self._store.get("word"))
+        word: dict[str, Any] = json.loads(self._store.get(topic))
         return word
 
     def settle(self, error: Exception | None = None) -> None:

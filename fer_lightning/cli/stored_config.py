@@ -16,9 +16,11 @@ from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, TASK_KEY, read_checkpoint
 from fer_lightning.types import Preprocessing
 
-__all__ = ["DEFAULT_ROOT", "as_file", "newest_exact", "peek", "preprocessing_changes", "stored_config"]
+__all__ = ["DEFAULT_ROOT", "REPLACED", "as_file", "newest_exact", "peek", "preprocessing_changes", "stored_config"]
 
 DEFAULT_ROOT = "runs"
+REPLACED: dict[str, Any] = {"pretrained": False, "weights": None}
+"""Options of the model that a checkpoint takes the place of: it has all weights."""
 _ROOT = "trainer.default_root_dir"
 _EVALUATION_SECTIONS = ("model", "data", "seed_everything", "name")
 
@@ -100,8 +102,7 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
     for key, value in loaded.get(TASK_KEY, {}).get("preprocessing", {}).items():
         if (verb != "fit" and key in given) or (key == "interpolation" and "image_size" in given):
             given[key] = value
-    model = {**config["model"], "pretrained": False, "weights": None}  # the checkpoint has all weights
-    config = {**config, "model": model}
+    config = {**config, "model": {**config["model"], **REPLACED}}
     if verb == "fit":
         config.pop("allow_changed_data", None)  # it applies to one start only
         return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,30 @@ from fer_lightning.callbacks.lineage_writer import Lineage
 from fer_lightning.callbacks.reports import EvaluationReport
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
-from fer_lightning.cli.known_options import LINKED, NEEDS_CHECKPOINT
+from fer_lightning.cli.auto import StartOrGoOn, with_decided
+from fer_lightning.cli.known_options import AUTO, LINKED, NEEDS_CHECKPOINT
 from fer_lightning.cli.stored_callbacks import names_callbacks, with_callback_options
-from fer_lightning.cli.stored_config import as_file, newest_exact, peek, preprocessing_changes, stored_config
+from fer_lightning.cli.stored_config import (
+    DEFAULT_ROOT,
+    REPLACED,
+    as_file,
+    newest_exact,
+    peek,
+    preprocessing_changes,
+    stored_config,
+)
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs.changes import changes_for, differences
 from fer_lightning.runs.checkpoint import BEST, RESUME, find_checkpoint
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.runs.lock import slurm_restarts
 
-__all__ = ["FERCLI", "as_list"]
+__all__ = ["FERCLI", "Agreement", "as_list"]
+
+Agreement = Callable[[Callable[[], str]], str]
+"""Calls a function that returns a path, empty for none, in one process and returns its answer in all of them."""
 
 
 class FERCLI(LightningCLI):
@@ -42,17 +56,22 @@ class FERCLI(LightningCLI):
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         args: the command line behind the verb.
+        agree: is given the function that finds the checkpoint of ``--ckpt_path auto``; lets one process of a run decide
+            for all.
 
     Attributes:
         checkpoint: file that the run goes on from or that is evaluated, ``None`` for none.
         stop: the callback that ends a run at a signal.
+        auto: what begins the run if ``--ckpt_path auto`` has nothing to go on with, ``None`` without ``auto``.
         lineage: the callback that writes down where the run comes from; it holds how the configuration has changed.
         ended: nothing is to be done, because the run is complete; there is no trainer then.
         used: the configuration as plain values, where it was compared with that of a checkpoint; else empty.
     """
 
-    def __init__(self, verb: str, args: list[str]) -> None:
+    def __init__(self, verb: str, args: list[str], agree: Agreement = lambda find: find()) -> None:
         self.verb = verb
+        self.agree = agree
+        self.auto: StartOrGoOn | None = None
         self.checkpoint: Path | None = None
         self.stop = GracefulStop()
         self.lineage = Lineage()
@@ -88,7 +107,8 @@ class FERCLI(LightningCLI):
             "--ckpt_path",
             type=str,
             default=None,
-            help="Checkpoint: a file, a run folder, or 'best' or 'last' of the newest run of this name.",
+            help="Checkpoint: a file, a run folder, 'best' or 'last' of the newest run of this name; "
+            "fit: 'auto' goes on with the run of this name and these settings, or begins it.",
         )
         parser.add_argument(
             "--allow_changed_data",
@@ -119,10 +139,16 @@ class FERCLI(LightningCLI):
         """
         assert isinstance(args, list)
         wanted, name, root = peek(args)
-        if wanted is None:
-            if self.verb != "fit" and not {"-h", "--help"} & set(args) and not _prints_config(args):
-                raise CheckpointError(NEEDS_CHECKPOINT.format(verb=self.verb))
+        only_tells = bool({"-h", "--help"} & set(args)) or _prints_config(args)
+        if self.verb != "fit" and wanted in (None, AUTO) and not only_tells:
+            raise CheckpointError(NEEDS_CHECKPOINT.format(verb=self.verb))
+        if wanted is None and self.verb == "fit" and slurm_restarts() and not only_tells:
+            rank_zero_only(print)(f"SLURM has started this job again: as with --ckpt_path {AUTO}")
+            wanted = AUTO
+        if wanted in (None, AUTO):
             self.config = parser.parse_args(args)
+            if wanted == AUTO and not only_tells:
+                self._start_or_go_on(parser)
             return
         self.checkpoint = find_checkpoint(wanted, Path(root), name, RESUME if self.verb == "fit" else BEST)
         try:
@@ -142,9 +168,37 @@ class FERCLI(LightningCLI):
         if stored:
             self._compare(parser, before)
 
+    def _plain(self, parser: LightningArgumentParser) -> dict[str, Any]:
+        values: dict[str, Any] = yaml.safe_load(parser.dump(self.config, skip_none=False, skip_link_targets=True))
+        return values
+
+    def _start_or_go_on(self, parser: LightningArgumentParser) -> None:
+        """Look for the run of this name that has the settings of the command, which are whole."""
+        used = self._plain(parser)
+        auto = self.auto = StartOrGoOn(Path(used["trainer"]["default_root_dir"] or DEFAULT_ROOT), used["name"], used)
+        found = self.agree(lambda: str(auto.checkpoint() or ""))
+        if not found:
+            return
+        self.checkpoint = Path(found)
+        stored = stored_config(self.checkpoint, self.verb)
+        decided = with_decided(used, stored)
+        self.config["trainer"]["precision"] = decided["trainer"]["precision"]
+        self.config["seed_everything"] = decided["seed_everything"]
+        stored["model"] |= {name: used["model"][name] for name in REPLACED}  # the same as when the run began
+        self._compare(parser, stored)
+
+    def begin_anew(self) -> None:
+        """Begin a run after all, although ``--ckpt_path auto`` has found one: its data are others."""
+        assert self.auto is not None
+        self.checkpoint = None
+        self.config["trainer"]["precision"] = self.auto.used["trainer"]["precision"]
+        self.lineage.changes = self.changed.changes = []
+        self.used = {}
+        self.instantiate_classes()
+
     def _compare(self, parser: LightningArgumentParser, stored: dict[str, Any]) -> None:
         """Find and tell how the run differs from its checkpoint."""
-        self.used = used = yaml.safe_load(parser.dump(self.config, skip_none=False, skip_link_targets=True))
+        self.used = used = self._plain(parser)
         self.lineage.changes = self.changed.changes = changes = changes_for(self.verb, stored, used)
         for line in differences(changes, self.verb):
             rank_zero_only(print)(line)
@@ -154,7 +208,11 @@ class FERCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make data module, model and callbacks; the trainer follows when the run begins."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        config = self.config.clone()
+        if self.auto is not None and self.checkpoint is not None:
+            for name, value in REPLACED.items():
+                config["model"][name] = value
+        self.config_init = self.parser.instantiate_classes(config)
         self.datamodule = self.config_init["data"]
         self.model = self.config_init["model"]
 

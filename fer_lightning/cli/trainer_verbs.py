@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fer_lightning.callbacks.graceful_stop import Stopped, exit_code, stopping_at_once
 from fer_lightning.cli.begin import FOLDER_VARIABLE, begun
+from fer_lightning.cli.slurm import requeue_job
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.errors import FERError
 
@@ -21,14 +22,21 @@ __all__ = ["run_trainer_verb"]
 def run_trainer_verb(verb: str, args: list[str]) -> int:
     """Run ``fer fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
     started_by_us = FOLDER_VARIABLE in os.environ
+    requeue = False
     try:
         with stopping_at_once() if verb == "fit" else nullcontext(), begun(verb, args) as cli:
-            signum = 0 if cli.ended else _execute(cli)
+            try:
+                signum = 0 if cli.ended else _execute(cli)
+            except Stopped as stop:
+                requeue = stop.signum == cli.stop.requeue_signal
+                raise
     except Stopped as stop:
         signum = stop.signum
     except FERError as error:
         error.process = getattr(rank_zero_only, "rank", 0)
         raise
+    if requeue and getattr(rank_zero_only, "rank", 0) == 0:
+        requeue_job()  # now that the lock is released: the job may start at once, elsewhere
     # The first process speaks for those it started: Lightning takes a code of theirs for a crash and kills it.
     return 0 if started_by_us else exit_code(signum)
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.files import write_atomically
+from fer_lightning.files import flush, part_beside, parts_in, write_atomically
 
-__all__ = ["LOCK", "Holder", "RunLock", "lock_run_folder", "read_lock"]
+__all__ = ["LOCK", "Holder", "RunLock", "lock_run_folder", "read_lock", "slurm_restarts"]
 
 LOCK = "run.lock"
 
@@ -28,22 +28,32 @@ class Holder:
         born: the machine's boot and when the process was started since, which a later process of the same number does
             not share. Empty where the system does not provide them.
         since: when it took the lock, local time in ISO format.
+        job: SLURM's number of its job, empty where there is none.
+        restarts: how often SLURM had started that job again by then.
     """
 
     host: str
     pid: int
     born: str
     since: str
+    job: str = ""
+    restarts: int = 0
 
     @classmethod
     def myself(cls) -> Holder:
         """Return the holder that this process is."""
         pid = os.getpid()
-        return cls(socket.gethostname(), pid, _born(pid), time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        return cls(socket.gethostname(), pid, _born(pid), since, os.environ.get("SLURM_JOB_ID", ""), slurm_restarts())
 
     @property
     def is_gone(self) -> bool:
-        """Whether the process is known to have ended; of a process on another machine that is never known."""
+        """Whether the process is known to have ended.
+
+        Of a process on another machine that is known only if SLURM has started its job again, as this process.
+        """
+        if self.job and self.job == os.environ.get("SLURM_JOB_ID") and self.restarts < slurm_restarts():
+            return True
         if self.host != socket.gethostname():
             return False
         try:
@@ -53,6 +63,12 @@ class Holder:
         except PermissionError:
             pass  # it runs and belongs to another user
         return bool(self.born) and _born(self.pid) not in ("", self.born)
+
+
+def slurm_restarts() -> int:
+    """Return how often SLURM has started this job again, 0 outside of SLURM."""
+    count = os.environ.get("SLURM_RESTART_COUNT", "")
+    return int(count) if count.isdecimal() else 0
 
 
 def _born(pid: int) -> str:
@@ -83,7 +99,8 @@ class RunLock:
 def lock_run_folder(folder: Path) -> RunLock:
     """Take the lock of a run folder; one whose process is gone from this machine is taken over.
 
-    The lock is a file that only one process can create (``O_EXCL``), which network file systems keep to as well.
+    The lock is a file that only one process can create, by a hard link to a written one, so that a kill leaves no empty
+    lock; where there are no hard links, by ``O_EXCL``. Network file systems keep to both.
 
     Raises:
         ConfigError: if another run holds it, or it cannot be written.
@@ -91,6 +108,7 @@ def lock_run_folder(folder: Path) -> RunLock:
     path, holder = folder / LOCK, Holder.myself()
     try:
         if _create(path, holder):
+            _clear(folder)
             return RunLock(path, holder)
         before = read_lock(path)
         if before is None:  # released in between
@@ -100,12 +118,34 @@ def lock_run_folder(folder: Path) -> RunLock:
                 f"another run writes into {folder}: process {before.pid} on {before.host}, since {before.since}. "
                 f"Wait for it or stop it; if it is gone, delete {path}"
             )
-        return _take_over(path, before, holder)
+        lock = _take_over(path, before, holder)
+        _clear(folder)
+        return lock
     except OSError as error:
         raise ConfigError(f"the run folder {folder} cannot be locked: {error.strerror}") from error
 
 
+def _clear(folder: Path) -> None:
+    """Remove what killed processes have left unfinished; nobody else writes here now."""
+    for part in parts_in(folder):
+        part.unlink(missing_ok=True)
+
+
 def _create(path: Path, holder: Holder) -> bool:
+    path.parent.stat()  # a folder that is not there is an error, and is not made
+    with part_beside(path) as part:
+        part.write_text(json.dumps(asdict(holder)), encoding="utf-8")
+        flush(part)
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links here
+            return _create_without_link(path, holder)
+    return True
+
+
+def _create_without_link(path: Path, holder: Holder) -> bool:
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -142,14 +182,24 @@ def read_lock(path: Path, attempts: int = 20) -> Holder | None:
 
 
 def _take_over(path: Path, before: Holder, holder: Holder) -> RunLock:
-    """Replace the lock of a process that is gone; of several that try, one succeeds."""
-    turn = path.with_name(f"{path.name}.takeover")
-    if not _create(turn, holder):
-        raise ConfigError(f"another run is taking over {path.parent}; if none is, delete {turn}")
+    """Replace the lock of a process that is gone; of several that try, one succeeds.
+
+    Whoever creates the file ``run.lock.takeover`` has the turn. If that process is gone as well, whoever creates the
+    file that is named after it has the turn, and so on.
+    """
+    turns = [path.with_name(f"{path.name}.takeover")]
+    while not _create(turns[-1], holder):
+        other = read_lock(turns[-1])
+        if other is None:  # released in between
+            continue
+        if not other.is_gone:
+            raise ConfigError(f"another run is taking over {path.parent}; if none is, delete {turns[-1]}")
+        turns.append(turns[-1].with_name(f"{turns[-1].name}.{other.pid}"))
     try:
         if read_lock(path) != before:  # another was faster
             raise ConfigError(f"another run has just taken over {path.parent}")
         write_atomically(path, json.dumps(asdict(holder)))
     finally:
-        turn.unlink(missing_ok=True)
+        for turn in turns:
+            turn.unlink(missing_ok=True)
     return RunLock(path, holder, before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -90,10 +90,18 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration of its last start, empty before its first; :class:`ConfigError` if the file is damaged."""
+        return self._configuration(max)
+
+    @property
+    def first_config(self) -> dict[str, Any]:
+        """The configuration of its first start, likewise; later starts differ in nothing that is learned by."""
+        return self._configuration(min)
+
+    def _configuration(self, choose: Callable[[dict[int, Path]], int]) -> dict[str, Any]:
         files = config_files(self.folder)
         if not files:
             return {}
-        path = files[max(files)]
+        path = files[choose(files)]
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)

@@ -305,21 +305,24 @@ def handlers(environment: object, monkeypatch: pytest.MonkeyPatch) -> set[int]:
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", devices=1)
     monkeypatch.setattr(trainer._accelerator_connector, "cluster_environment", environment)
     stop = GracefulStop()
+    stop.setup(trainer, BoringModel(), "fit")
     stop.install(trainer)
     taken: set[int] = {number for number in HANDLED if signal.getsignal(number) == stop._handle}
     stop.restore()
     return taken
 
 
-def test_the_signal_of_slurm_requeueing_is_left_to_lightning(
+def test_the_signal_of_slurm_requeueing_is_taken_over_from_lightning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(number) for number in HANDLED]
     assert handlers(LightningEnvironment(), monkeypatch) == set(HANDLED)
     assert handlers(SLURMEnvironment(auto_requeue=False), monkeypatch) == set(HANDLED)
     assert "SLURM" not in capsys.readouterr().err
-    assert handlers(SLURMEnvironment(), monkeypatch) == {signal.SIGTERM, signal.SIGINT}
-    assert "SIGUSR1 is left to Lightning" in capsys.readouterr().err
+    slurm = SLURMEnvironment()
+    assert handlers(slurm, monkeypatch) == set(HANDLED)
+    assert not slurm.auto_requeue  # Lightning's handler would write an inexact checkpoint
+    assert "at SIGUSR1 the run stops and SLURM starts this job again" in capsys.readouterr().err
     assert [signal.getsignal(number) for number in HANDLED] == before
 
 

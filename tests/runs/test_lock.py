@@ -79,7 +79,7 @@ def test_a_lock_that_says_nothing_is_named(tmp_path: Path, content: str) -> None
 
 def test_of_two_that_take_over_one_succeeds(tmp_path: Path) -> None:
     held_by(tmp_path, replace(Holder.myself(), pid=dead_process()))
-    (tmp_path / f"{LOCK}.takeover").touch()
+    (tmp_path / f"{LOCK}.takeover").write_text(json.dumps(asdict(Holder.myself())))
     with pytest.raises(ConfigError, match="another run is taking over"):
         lock_run_folder(tmp_path)
 
