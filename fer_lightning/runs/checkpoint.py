@@ -10,6 +10,7 @@ from typing import Any
 
 from fer_lightning.errors import CheckpointError
 from fer_lightning.runs.folder import versions
+from fer_lightning.text import excerpt
 
 __all__ = [
     "BEST",
@@ -74,6 +75,9 @@ def other_file(path: Path) -> str:
         return "is a web page, so the download has failed (a login, or an error): download it again"
     if head[:2] in (b"\x1f\x8b", b"BZ", b"7z") or head[257:262] == b"ustar":
         return "is a packed archive: unpack it, and give the file in it"
+    text = head.decode("utf-8", "replace")
+    if text[:-1].replace("\n", " ").replace("\r", " ").replace("\t", " ").isprintable() and "\ufffd" not in text[:-1]:
+        return f"is a text, {excerpt(text)}, and holds no weights: if it was downloaded, {_AGAIN}"
     return ""
 
 

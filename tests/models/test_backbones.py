@@ -314,7 +314,7 @@ class Harmful:
     ("name", "content", "message"),
     [
         ("absent.pth", None, "absent.pth' is missing"),
-        ("w.onnx", b"x", "is neither a safetensors file nor one of torch.save"),
+        ("w.onnx", b"\x08\x07", "is neither a safetensors file nor one of torch.save"),
         ("harmful.pth", pickle.dumps(Harmful(), protocol=2), "may run code"),
     ],
 )

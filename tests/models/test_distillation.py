@@ -181,7 +181,10 @@ def test_a_student_of_one_teacher_as_of_itself_twice(tmp_path: Path, teacher: Pa
 
 def test_wrong_teachers_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.ckpt").write_text("no checkpoint")
-    for path, message in (("x.ckpt", "x.ckpt is damaged or no checkpoint"), ("y.ckpt", "does not exist")):
+    for path, message in (
+        ("x.ckpt", "x.ckpt is a text, 'no checkpoint', and holds no weights"),
+        ("y.ckpt", "does not exist"),
+    ):
         assert fit(tmp_path, f"--model.teacher={tmp_path / path}") == 2
         told = capsys.readouterr().err.splitlines()
         assert message in told[-1]

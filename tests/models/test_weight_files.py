@@ -329,6 +329,8 @@ SAFE = save({"conv1.weight": torch.ones(40, 40)})
         (SAFE[:-100], "is a damaged or cut off safetensors file: copy or download it again"),
         (SAFE[:20], "is a damaged or cut off safetensors file: copy or download it again"),
         (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80", "is damaged or cut off: copy or download it again"),
+        (b'Entry not found', "is a text, 'Entry not found', and holds no weights: if it was downloaded"),
+        (b'{"message": "Not Found",\n "status": 404}', "is a text, '{\"message\""),
         (b"\x89HDF\r\n\x1a\n and more", "is neither a safetensors file nor one of torch.save"),
         (b"\x1b[31mtext\x1b[0m", "is neither a safetensors file nor one of torch.save"),
     ],
