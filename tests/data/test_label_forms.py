@@ -202,6 +202,17 @@ class TestColumnsOfOtherNames:
         assert report["images"] == len(rows)
         assert "label from column" in report["findings"][0]
 
+    def test_a_folder_with_such_a_table_gives_the_same_proposal(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        rows = faces(tmp_path / "set", "x{label}x{k}.jpg")
+        table(tmp_path / "set" / "t.csv", ("photo_of", "mood"), rows)
+        typed = ["data", "inspect", str(tmp_path / "set"), f"--out={tmp_path / 'out'}", "--data.image_size=16"]
+        assert fer(*typed) == 2
+        options = proposed(capsys.readouterr().err)
+        assert options == ["--data.columns={path: photo_of, label: mood}"]
+        assert fer(*typed, *options) == 0
+
     def test_a_column_may_be_no_split(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         rows = [(path, label, "studio") for path, label in faces(tmp_path)]
         path = table(tmp_path / "t.csv", ("image", "label", "subset"), rows)
@@ -288,6 +299,13 @@ class TestFoldersOfTables:
         table(tmp_path / "labels.csv", ("image", "emotion", "Usage"), rows)
         wanted = dict(zip(usages, ("train", "val", "test"), strict=True))
         assert splits(read(tmp_path)) == {path: wanted[usage] for path, _, usage in rows}
+
+    def test_parquet(self, tmp_path: Path) -> None:
+        pa = pytest.importorskip("pyarrow")
+        rows = faces(tmp_path)
+        columns = {"image": [path for path, _ in rows], "emotion": [label for _, label in rows], "age": [3] * len(rows)}
+        pytest.importorskip("pyarrow.parquet").write_table(pa.table(columns), tmp_path / "faces.parquet")
+        assert labels(read(tmp_path)) == dict(rows)
 
     def test_json(self, tmp_path: Path) -> None:
         rows = faces(tmp_path)
@@ -379,6 +397,11 @@ class TestNamesOfFiles:
             assert samples.columns["subject"].tolist() == sorted(name[:2] for name in names)
         if names[0].startswith("train"):
             assert splits(samples) == {name: name.split("/")[0] for name in names}
+
+    def test_they_go_before_a_table_of_unknown_columns(self, tmp_path: Path) -> None:
+        rows = faces(tmp_path)
+        table(tmp_path / "sizes.csv", ("photo_of", "width"), [(path, 24) for path, _ in rows])
+        assert labels(read(tmp_path)) == dict(rows)
 
     def test_a_pattern_names_others(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for seed, (code, k) in enumerate((code, k) for code in "abc" for k in range(3)):

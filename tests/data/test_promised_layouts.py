@@ -86,6 +86,7 @@ LAYOUTS: dict[tuple[str, str], Callable[[Path], Path]] = {
     ("AffectNetDataModule", "train_set/annotations/*.npy"): lambda root: write_affectnet(root, "annotations", 2, 1),
     ("AffectNetDataModule", "Manually_Annotated_file_lists/*.csv"): lambda root: write_affectnet(root, "lists", 2, 1),
     ("AffectNetDataModule", "<class>"): named_affectnet,
+    ("AffectNetDataModule", "<class>/ alone"): lambda root: named_affectnet(root) / "train",
     ("RAFDBDataModule", "basic/EmoLabel/list_patition_label.txt"): lambda root: write_raf_db(root, "official", 2, 1),
     ("RAFDBDataModule", "1"): lambda root: write_raf_db(root, "folders", 2, 1),
     ("RAFDBDataModule", "7"): lambda root: write_raf_db(root, "folders", 2, 1),

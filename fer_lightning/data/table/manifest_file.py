@@ -40,6 +40,7 @@ __all__ = [
     "has_label_columns",
     "joined",
     "manifest_text",
+    "names_images",
     "paths_to_keep",
     "read_manifest",
     "rows_to_keep",
@@ -380,6 +381,15 @@ def joined(folder: Path, manifests: Sequence[ManifestFile]) -> ManifestFile:
         tuple(remark for manifest in manifests for remark in manifest.remarks),
         tuple((manifest.path, start) for manifest, start in zip(manifests, starts, strict=False)),
     )
+
+
+def names_images(path: Path) -> bool:
+    """Tell whether a table names an image in its first row, whatever its columns are called."""
+    try:
+        rows = _read_rows(path, _HEAD).rows
+    except (FERError, OSError):
+        return False
+    return bool(rows) and any(map(names_an_image, rows[0]))
 
 
 def has_label_columns(path: Path, columns: Columns | None = None) -> bool:

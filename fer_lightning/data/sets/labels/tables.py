@@ -15,6 +15,7 @@ images alone, whose names hold the expression                  see :mod:`.file_n
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from fer_lightning.data.table.manifest_file import (
     ManifestFile,
     has_label_columns,
     joined,
+    names_images,
     read_manifest,
 )
 from fer_lightning.errors import ConfigError, DataError
@@ -63,7 +65,7 @@ def label_tables(root: Path, columns: Columns | None = None) -> list[Path]:
 
 def has_labels(root: Path) -> bool:
     """Tell whether a folder of images has labels that :func:`read_labels` finds."""
-    return is_yolo(root) or bool(label_tables(root)) or known_names(root) is not None
+    return is_yolo(root) or bool(tables_to_read(root)) or known_names(root) is not None
 
 
 def read_labels(
@@ -109,7 +111,8 @@ def _with_root(read: tuple[ManifestFile, LeftOut], root: Path) -> tuple[Manifest
 def tables_to_read(place: Path, columns: Columns | None = None) -> list[Path]:
     """Return the tables that hold the labels of a folder, or of a table that one: one, or one for each split.
 
-    A folder without labels in tables has none. Where ``columns`` are named, a single table of any columns is taken.
+    A table that names images by columns of other names is taken where there is no other: whoever reads it says what to
+    do.
 
     Raises:
         DataError: if there are several, and their names do not say that they are splits.
@@ -122,10 +125,10 @@ def tables_to_read(place: Path, columns: Columns | None = None) -> list[Path]:
         names = ", ".join(table.relative_to(place).as_posix() for table in tables)
         text = f"{short_path(place, 70)} holds several tables of labels ({names}): name one of them, such as"
         raise DataError(one_line(f"{text} {tables[0]}", 400))
-    if not tables and columns is not None:
-        texts = [path for path in entries(place) if path.suffix.lower() in TABLE_SUFFIXES]
-        return texts if len(texts) == 1 else []
-    return tables
+    if tables or (columns is None and known_names(place) is not None):
+        return tables
+    others = (path for path in entries(place) if path.suffix.lower() in TABLE_SUFFIXES and names_images(path))
+    return list(islice(others, 1))
 
 
 def _split_of_table(table: Path, root: Path) -> str | None:
