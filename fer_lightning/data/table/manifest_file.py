@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.table.bad_rows import known_kind
 from fer_lightning.data.table.label_columns import (
     COLUMNS,
     LOOKED_AT,
@@ -27,14 +25,13 @@ from fer_lightning.data.table.label_columns import (
     names_an_image,
     one_hot_columns,
     place_columns,
-    read_header,
 )
 from fer_lightning.data.table.samples import SamplesTable
-from fer_lightning.errors import DataError, FERError, MissingExtraError
+from fer_lightning.data.table.table_rows import HEAD, TableRows, read_rows, unit_of
+from fer_lightning.errors import DataError, FERError
 from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
 __all__ = [
-    "TABLE_SUFFIXES",
     "Columns",
     "ManifestFile",
     "has_label_columns",
@@ -46,16 +43,10 @@ __all__ = [
     "rows_to_keep",
 ]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt")
-"""Suffixes of files that may be a table of samples."""
-
 Columns = Mapping[str, str | int | None]
 """Name or number of the column, by its meaning; ``None`` for a meaning that no column has."""
 
 _NUMBERS = ("valence", "arousal", "x", "y", "w", "h", "width", "height")
-_DELIMITERS = ",;\t|"
-_HEAD = 1 << 16  # bytes that are read to tell what a table is
-_LONGEST_JSON = 1 << 28  # bytes of a JSON file that is no JSONL: it is read as a whole
 
 
 @dataclass(frozen=True)
@@ -79,11 +70,11 @@ class ManifestFile:
     def place(self, row: int) -> str:
         """Say where a row is, for messages."""
         table = self._table(row)
-        return f"{short_path(table)}, {_unit(table)} {self.lines[row]}"
+        return f"{short_path(table)}, {unit_of(table)} {self.lines[row]}"
 
     def mention(self, row: int) -> str:
         """Say where a row is to somebody who reads of another row of the same file."""
-        return f"{_unit(self._table(row))} {self.lines[row]}"
+        return f"{unit_of(self._table(row))} {self.lines[row]}"
 
     def _table(self, row: int) -> Path:
         starts = [start for _, start in self.tables]
@@ -111,21 +102,6 @@ class ManifestFile:
         }
 
 
-def _unit(path: Path) -> str:
-    """Return what the rows of a file are counted by."""
-    return "row" if path.suffix.lower() in (".parquet", ".json") else "line"
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """What stands in a table, before it is known which column is which."""
-
-    header: Header
-    rows: list[list[str]]
-    lines: list[int]
-    packed: bool = False  # whether other columns hold bytes or records, such as whole images
-
-
 def read_manifest(
     path: Path, required: tuple[str, ...] = ("path", "label"), columns: Columns | None = None
 ) -> ManifestFile:
@@ -145,7 +121,7 @@ def read_manifest(
         if not path.is_file():  # opening a pipe would wait for a writer
             found = "a folder" if path.is_dir() else "nothing"
             raise DataError(f"{short_path(path)}: expected a CSV, Parquet or JSON file, found {found}")
-        read = _read_rows(path, None)
+        read = read_rows(path, None)
     except OSError as error:
         raise DataError(unreadable(path, error)) from None
     where = short_path(path)
@@ -166,7 +142,7 @@ def read_manifest(
     return manifest
 
 
-def _with_label(where: str, read: _Rows) -> tuple[_Rows, tuple[str, ...]]:
+def _with_label(where: str, read: TableRows) -> tuple[TableRows, tuple[str, ...]]:
     """Add the column ``label`` where the table has a column of 0 and 1 for each expression instead, and tell it."""
     marks = one_hot_columns(read.header, read.rows)
     if not marks:
@@ -202,121 +178,6 @@ def _told(where: str, header: Header, placed: Mapping[str, int]) -> tuple[str, .
         return ()
     columns = ", ".join(f"{role} from column {excerpt(name)}" for role, name in taken)
     return (one_line(f"{where}{'' if header.present else ' has no header'}: {columns}"),)
-
-
-def _read_rows(path: Path, most: int | None) -> _Rows:
-    """Read a table, of which ``most`` bytes and only so many rows as are in them are read (``None`` for all)."""
-    if path.suffix.lower() == ".parquet":
-        return _parquet_rows(path, most)
-    if path.suffix.lower() == ".json":
-        return _json_rows(path)
-    with path.open("rb") as handle:
-        content = handle.read(-1 if most is None else most)
-    kind = known_kind(content[:64])
-    if kind is not None:
-        raise DataError(f"{short_path(path)}: expected a CSV file, found {kind}")
-    if most is not None and len(content) == most:
-        content = content[: content.rfind(b"\n") + 1]
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{short_path(path)}: expected UTF-8 text ({one_line(str(error))})") from None
-    zero = text.find("\0")
-    if zero >= 0:  # what csv does about it depends on the version of Python
-        raise DataError(f"{short_path(path)}, line {text.count(chr(10), 0, zero) + 1}: found a zero byte in the text")
-    return _jsonl_rows(path, text) if path.suffix.lower() == ".jsonl" else _csv_rows(path, text)
-
-
-def _csv_rows(path: Path, text: str) -> _Rows:
-    first = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=first.count)
-    if delimiter not in first and names_an_image(next(iter(first.split()), "")):
-        delimiter = " "  # a list such as `train_00001.jpg 5`
-    options: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": delimiter == " ", "strict": True}
-    reader = csv.reader(io.StringIO(text, newline=""), **options)
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        names = next(reader, [])
-        header = read_header(names)
-        if not header.present:
-            rows, lines = [names], [1]
-        for fields in reader:
-            if not fields:
-                continue
-            if len(fields) != len(names):
-                raise DataError(
-                    f"{short_path(path)}, line {reader.line_num}: expected {len(names)} columns, found {len(fields)}"
-                )
-            rows.append(fields)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DataError(one_line(f"{short_path(path)}, line {reader.line_num}: {error}")) from None
-    return _Rows(header, rows, lines)
-
-
-def _jsonl_rows(path: Path, text: str) -> _Rows:
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    entries = []
-    for number, line in zip(lines, filter(str.strip, text.splitlines()), strict=True):
-        try:
-            entries.append(json.loads(line))
-        except ValueError as error:
-            raise DataError(one_line(f"{short_path(path)}, line {number}: expected a JSON object ({error})")) from None
-    return _object_rows(path, entries, lines)
-
-
-def _json_rows(path: Path) -> _Rows:
-    if path.stat().st_size > _LONGEST_JSON:
-        raise DataError(f"{short_path(path)}: too large for JSON; write an object in each line (.jsonl), or CSV")
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise DataError(one_line(f"{short_path(path)}: expected JSON ({error})")) from None
-    if not isinstance(entries, list):
-        raise DataError(f"{short_path(path)}: expected a list of objects such as {{'path': 'a.jpg', 'label': 'happy'}}")
-    return _object_rows(path, entries, list(range(1, len(entries) + 1)))
-
-
-def _object_rows(path: Path, entries: list[Any], lines: list[int]) -> _Rows:
-    """Return the texts and numbers of JSON objects; what is nested in them is left away."""
-    names: dict[str, None] = {}
-    for number, entry in zip(lines, entries, strict=True):
-        if not isinstance(entry, dict):
-            raise DataError(f"{short_path(path)}, {_unit(path)} {number}: expected a JSON object")
-        names |= {name: None for name, value in entry.items() if not isinstance(value, dict | list)}
-    rows = [["" if entry.get(name) is None else str(entry[name]) for name in names] for entry in entries]
-    return _Rows(Header(tuple(name.strip().lower() for name in names)), rows, lines)
-
-
-def _parquet_rows(path: Path, most: int | None) -> _Rows:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise MissingExtraError("Parquet needs: pip install 'fer_lightning[large]'") from None
-    try:
-        with parquet.ParquetFile(path) as file:
-            kept = [entry.name for entry in file.schema_arrow if not _holds_many(entry.type)]
-            packed = len(kept) < len(file.schema_arrow)
-            if most is None:
-                table = file.read(columns=kept)
-            else:
-                batch = next(file.iter_batches(LOOKED_AT, columns=kept), None)
-                table = file.schema_arrow.empty_table().select(kept) if batch is None else batch
-    except pyarrow.ArrowException as error:
-        raise DataError(one_line(f"{short_path(path)}: expected a Parquet file ({error})")) from None
-    texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns]
-    names = tuple(name.strip().lower() for name in table.schema.names)
-    rows = [list(row) for row in zip(*texts, strict=True)]
-    return _Rows(Header(names), rows, list(range(1, table.num_rows + 1)), packed)
-
-
-def _holds_many(kind: Any) -> bool:
-    """Tell whether a column of Parquet holds lists, records or bytes, such as whole images."""
-    import pyarrow.types as types
-
-    return bool(types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def manifest_text(table: SamplesTable, paths: NDArray[np.str_], extra: Mapping[str, NDArray[Any]] | None = None) -> str:
@@ -386,7 +247,7 @@ def joined(folder: Path, manifests: Sequence[ManifestFile]) -> ManifestFile:
 def names_images(path: Path) -> bool:
     """Tell whether a table names an image in its first row, whatever its columns are called."""
     try:
-        rows = _read_rows(path, _HEAD).rows
+        rows = read_rows(path, HEAD).rows
     except (FERError, OSError):
         return False
     return bool(rows) and any(map(names_an_image, rows[0]))
@@ -395,7 +256,7 @@ def names_images(path: Path) -> bool:
 def has_label_columns(path: Path, columns: Columns | None = None) -> bool:
     """Tell whether a table names images and their labels, from its first rows alone."""
     try:
-        read, _ = _with_label("", _read_rows(path, _HEAD))
+        read, _ = _with_label("", read_rows(path, HEAD))
         if read.packed and not {"path", "label"} <= set(read.header.names):
             return False
         place_columns(path.name, read.header, read.rows[:LOOKED_AT], ("path", "label"), columns)

@@ -27,7 +27,6 @@ from fer_lightning.data.sets.labels.whereabouts import locate
 from fer_lightning.data.sets.labels.yolo import is_yolo, read_yolo
 from fer_lightning.data.table.bad_rows import contents
 from fer_lightning.data.table.manifest_file import (
-    TABLE_SUFFIXES,
     Columns,
     ManifestFile,
     has_label_columns,
@@ -35,6 +34,7 @@ from fer_lightning.data.table.manifest_file import (
     names_images,
     read_manifest,
 )
+from fer_lightning.data.table.table_rows import TABLE_SUFFIXES
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import one_line, short_path
 
