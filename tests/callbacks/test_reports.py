@@ -109,17 +109,18 @@ def test_a_report_says_of_which_evaluation_it_is(monkeypatch: pytest.MonkeyPatch
         state=SimpleNamespace(fn="fit"), current_epoch=3, global_step=40, ckpt_path=Path("a.ckpt"), world_size=2,
         lightning_module=task, precision="bf16-mixed", strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )  # fmt: skip
+    monkeypatch.setattr(EvaluationReport, "_shared", lambda _, trainer, split, rows: {"val": 5, "test": 6}[split])
     report = EvaluationReport()
-    report._data = {"overlap_with_train": {"val": 5, "test": 6}}
-    told = report._context(trainer, "val")
+    report._data = {"counts": {"val": 9}}
+    context = report._context(trainer, "val", {})
     expected = {
         "split": "val", "overlap_with_train": 5, "epoch": 3, "step": 40, "seed": 7, "checkpoint": "a.ckpt",
         "model": "fer_a", "parameters": 15, "precision": "bf16-mixed", "devices": "2 x cpu", "data": report._data,
     }  # fmt: skip
-    assert {name: told[name] for name in expected} == expected
+    assert {name: context[name] for name in expected} == expected
     trainer.state.fn = "test"
-    assert "epoch" not in report._context(trainer, "test")
-    assert report._context(trainer, "test")["overlap_with_train"] == 6
+    assert "epoch" not in report._context(trainer, "test", {})
+    assert report._context(trainer, "test", {})["overlap_with_train"] == 6
 
 
 def test_predictions_of_the_focus_part_are_not_reported() -> None:
