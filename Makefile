@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: train test test-slow test-recipes lint format install clean
 
-train: install  ## train on drawn faces (no download), in about two minutes
+train: install  ## train on drawn faces (no download), in one to two minutes
 	$(BIN)/fer fit --config configs/quickstart.yaml
 
 test: install  ## the default tests, on both cores

@@ -8,6 +8,7 @@ from pathlib import Path
 
 __all__ = [
     "MESSAGE",
+    "absent",
     "counted",
     "did_you_mean",
     "excerpt",
@@ -81,6 +82,15 @@ def first_line(error: object, limit: int | None = None) -> str:
     """
     text = str(error).strip()
     return (text.splitlines()[0] if text else type(error).__name__)[:limit]
+
+
+def absent(path: Path, expected: str) -> str:
+    """Return the message for a path at which nothing is.
+
+    >>> absent(Path("faces"), "a folder")
+    'faces does not exist; expected a folder'
+    """
+    return one_line(f"{short_path(path)} does not exist; expected {expected}")
 
 
 def counted(count: int, what: str) -> str:

@@ -27,10 +27,10 @@ from fer_lightning.callbacks.progress import OneLineBar
 from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.run_lines import RunLines
+from fer_lightning.cli.known_options import DEFAULT_ROOT
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.cli.peers import Peers, check_world, find_peers
 from fer_lightning.cli.run_checks import check_accelerator, check_monitors
-from fer_lightning.cli.stored_config import DEFAULT_ROOT
 from fer_lightning.cli.tracking import RunLogger, start_tracking
 from fer_lightning.cli.trainer_cli import FERCLI, as_list
 from fer_lightning.errors import ConfigError, FERError

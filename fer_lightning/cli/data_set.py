@@ -13,7 +13,7 @@ from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.errors import ConfigError
-from fer_lightning.text import folded, one_line, short_path
+from fer_lightning.text import absent, folded, one_line, short_path
 
 __all__ = ["data_module"]
 
@@ -66,7 +66,7 @@ def _named(verb: str, path: str | None, flags: Sequence[str]) -> list[str]:
 
 def _check_config(path: Path) -> None:
     if not path.is_file():
-        raise ConfigError(one_line(f"{short_path(path)} does not exist; expected a file as in configs/data"))
+        raise ConfigError(absent(path, "a file as in configs/data"))
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

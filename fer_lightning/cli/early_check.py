@@ -19,6 +19,7 @@ import yaml
 from fer_lightning.cli.class_names import Named, check_backbone, looked_up
 from fer_lightning.cli.known_options import (
     AUTO,
+    DEFAULT_ROOT,
     FAMILIES,
     LINKED,
     NEEDS_CHECKPOINT,
@@ -31,6 +32,7 @@ from fer_lightning.cli.known_options import (
 from fer_lightning.cli.misspelt import nearest_argument, nearest_key, unknown_option
 from fer_lightning.cli.signatures import Types, class_signature
 from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.runs.checkpoint import find_checkpoint
 from fer_lightning.text import did_you_mean, folded, one_line, short_path
 
 __all__ = ["check_command_line", "check_data_options"]
@@ -65,6 +67,7 @@ def check_command_line(verb: str, args: Sequence[str], complete: bool = True) ->
     resumes = bool(named)
     if verb in _EVALUATIONS and (not named or AUTO in named) and not any(key == "print_config" for key, _ in options):
         raise CheckpointError(NEEDS_CHECKPOINT.format(verb=verb))
+    _check_checkpoint(dict(options))
     complete = complete and (not resumes or AUTO in named)
     example = f"fer {verb} {_EXAMPLE}"
     if not options and complete:
@@ -74,6 +77,15 @@ def check_command_line(verb: str, args: Sequence[str], complete: bool = True) ->
     check.flags(options)
     if complete and "data" not in check.chosen and not check.unread:
         raise ConfigError(f"fer {verb} needs data: --data CLASS --data.root PATH, or, to try it: {example}")
+
+
+def _check_checkpoint(given: Mapping[str, str | None]) -> None:
+    """Refuse the path of a checkpoint at which nothing is."""
+    wanted = given.get("ckpt_path")
+    is_path = wanted is not None and ("/" in wanted or wanted.endswith(".ckpt"))
+    if wanted is not None and is_path and not Path(wanted).expanduser().exists():
+        root = given.get("trainer.default_root_dir") or DEFAULT_ROOT
+        find_checkpoint(wanted, Path(root), "", "")  # which says what there is
 
 
 def check_data_options(verb: str, args: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "ALLOWED_IMPORTS",
     "ARGUMENTS",
     "AUTO",
+    "DEFAULT_ROOT",
     "FAMILIES",
     "LINKED",
     "NEEDS_CHECKPOINT",
@@ -53,6 +54,9 @@ AUTO = "auto"
 NEEDS_CHECKPOINT = (
     "fer {verb} needs --ckpt_path: a file, a run folder, or 'best' or 'last' of a --name ('auto' is for fit)"
 )
+
+DEFAULT_ROOT = "runs"
+"""The folder of all runs."""
 
 LINKED = ("class_names", "num_classes", "preprocessing")
 """Arguments of the model that come from the data module."""

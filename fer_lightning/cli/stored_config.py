@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
+from fer_lightning.cli.known_options import DEFAULT_ROOT
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, TASK_KEY, read_checkpoint
 from fer_lightning.types import Preprocessing
 
-__all__ = ["DEFAULT_ROOT", "REPLACED", "as_file", "newest_exact", "peek", "preprocessing_changes", "stored_config"]
+__all__ = ["REPLACED", "as_file", "newest_exact", "peek", "preprocessing_changes", "stored_config"]
 
-DEFAULT_ROOT = "runs"
 REPLACED: dict[str, Any] = {"pretrained": False, "weights": None}
 """Options of the model that a checkpoint takes the place of: it has all weights."""
 _ROOT = "trainer.default_root_dir"

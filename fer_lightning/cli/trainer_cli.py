@@ -22,10 +22,9 @@ from fer_lightning.callbacks.reports import EvaluationReport
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
 from fer_lightning.cli.auto import StartOrGoOn, with_decided
-from fer_lightning.cli.known_options import AUTO, LINKED, NEEDS_CHECKPOINT
+from fer_lightning.cli.known_options import AUTO, DEFAULT_ROOT, LINKED, NEEDS_CHECKPOINT
 from fer_lightning.cli.stored_callbacks import names_callbacks, with_callback_options
 from fer_lightning.cli.stored_config import (
-    DEFAULT_ROOT,
     REPLACED,
     as_file,
     newest_exact,
@@ -45,6 +44,17 @@ __all__ = ["FERCLI", "Agreement", "as_list"]
 
 Agreement = Callable[[Callable[[], str]], str]
 """Calls a function that returns a path, empty for none, in one process and returns its answer in all of them."""
+
+
+def _examples(verb: str) -> tuple[str, ...]:
+    """Return command lines for the help of a verb."""
+    if verb != "fit":
+        return (f"fer {verb} --ckpt_path runs/NAME/version_0",)
+    return (
+        "fer fit --config configs/quickstart.yaml",
+        "fer fit --data ImageFolderDataModule --data.root PATH --model.backbone resnet18",
+        "fer fit --ckpt_path last --name NAME",
+    )
 
 
 class FERCLI(LightningCLI):
@@ -90,7 +100,7 @@ class FERCLI(LightningCLI):
             seed_everything_default=0,
             parser_kwargs={
                 "prog": f"fer {verb}",
-                "usage": f"fer {verb} [--config FILE ...] [options]",
+                "usage": "\n       ".join([f"fer {verb} [--config FILE ...] [options]", *_examples(verb)]),
                 "description": None,
                 "exit_on_error": False,
                 "allow_abbrev": False,

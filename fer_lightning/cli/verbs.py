@@ -36,14 +36,15 @@ class Rest:
         usage: what the line of usage calls them.
         about: lines about them, for the end of the help.
         prefix: they all begin so; others are refused.
-        check: called with the verb and them, raises :class:`ConfigError` for one that is certainly wrong.
+        check: called with the verb, the function's own arguments and them, raises a :class:`FERError` for what is
+            certainly wrong.
         hint: called with an option that does not begin so, returns the end of a message: what is meant by it.
     """
 
     usage: str
     about: str = ""
     prefix: str = "-"
-    check: Callable[[str, Sequence[str]], None] | None = None
+    check: Callable[[str, Mapping[str, Any], Sequence[str]], None] | None = None
     hint: Callable[[str], str] | None = None
 
 
@@ -96,9 +97,9 @@ def read_arguments(verb: str, function: Callable[..., Any], args: Sequence[str])
     """Return the arguments that a command line gives to a function; see :func:`run_function`."""
     parser = _Parser(f"fer {verb}", function)
     own, rest = parser.divided(args)
-    if parser.passed_on is not None and parser.passed_on.check is not None:
-        parser.passed_on.check(verb, rest)
     found = vars(parser.parse_args(own))
+    if parser.passed_on is not None and parser.passed_on.check is not None:
+        parser.passed_on.check(verb, found, rest)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     if missing := [word for name, word in parser.required.items() if name not in values]:
         parser.error(f"required: {', '.join(missing)} (see fer {verb} --help)")

@@ -5,17 +5,29 @@ What needs torch is imported inside of the functions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fer_lightning.cli.early_check import check_data_options
 from fer_lightning.cli.known_options import data_modules, options_of_data
 from fer_lightning.cli.verbs import Rest
-from fer_lightning.errors import ConfigError
-from fer_lightning.text import did_you_mean
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.text import absent, did_you_mean
 
 __all__ = ["OfData", "balance", "convert", "dedupe", "inspect"]
 
 _MOST_COPIES = 50  # a class that needs more has too few images to learn from
+
+
+def _check(verb: str, own: Mapping[str, Any], of_data: Sequence[str]) -> None:
+    """Raise a :class:`FERError` for a path at which nothing is, or a wrong option of the data set."""
+    check_data_options(verb, of_data)
+    path = own.get("path")
+    if path is not None and not Path(path).expanduser().exists():
+        is_config = path.endswith((".yaml", ".yml"))
+        expected = "a file as in configs/data" if is_config else "a folder, a table or an archive"
+        raise DataError(absent(Path(path), expected))
 
 
 def _nearest_of_data(flag: str) -> str:
@@ -32,7 +44,7 @@ the data set:
   --data.OPTION VALUE   an option of the class, such as --data.on_error skip
   --data.help CLASS     list the options of a class
 """.format(classes=f"\n{'':24}".join(data_modules()))
-OfData = Annotated[list[str], Rest("--data.OPTION VALUE", _ABOUT_DATA, "--data", check_data_options, _nearest_of_data)]
+OfData = Annotated[list[str], Rest("--data.OPTION VALUE", _ABOUT_DATA, "--data", _check, _nearest_of_data)]
 
 
 def inspect(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fer_lightning.cli.early_check import check_command_line
 from fer_lightning.cli.verbs import Rest
@@ -12,7 +12,7 @@ from fer_lightning.errors import ConfigError
 __all__ = ["OfFit", "refuse_flags"]
 
 
-def _check(verb: str, of_fit: Sequence[str]) -> None:
+def _check(verb: str, own: Mapping[str, Any], of_fit: Sequence[str]) -> None:
     check_command_line(verb, of_fit, complete=verb != "crossval")  # whose arms bring more
 
 

@@ -21,7 +21,7 @@ from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.manifest_file import has_label_columns
 from fer_lightning.emotions import EIGHT, SYNONYMS
 from fer_lightning.errors import DataError
-from fer_lightning.text import one_line, short_path, unreadable
+from fer_lightning.text import absent, one_line, short_path, unreadable
 
 __all__ = ["detect_datamodule"]
 
@@ -45,7 +45,7 @@ def detect_datamodule(path: Path) -> tuple[str, Path]:
             return _detect_archive(path) if is_archive(path) else (_detect_table(path), path)
     except OSError as error:
         raise DataError(unreadable(path, error)) from None
-    raise DataError(one_line(f"{short_path(path)} does not exist; expected a folder, a table or an archive"))
+    raise DataError(absent(path, "a folder, a table or an archive"))
 
 
 def _detect_folder(folder: Path) -> tuple[str, Path]:

@@ -84,6 +84,8 @@ WRONG = {
     "fit --config text.yaml": "text.yaml: expected sections such as 'model:' and 'data:', found a text",
     "fit --config broken.yaml": "broken.yaml is no YAML",
     "test --data SketchDataModule": "fer test needs --ckpt_path",
+    "validate --ckpt_path runs/nowhere.ckpt": "there is no checkpoint runs/nowhere.ckpt; there is no checkpoint under",
+    "data inspect nowhere": "nowhere does not exist; expected a folder, a table or an archive",
     "data inspect faces --mapping x": "did you mean '--data.mapping'?",
     "data inspect faces --data.on_eror skip": "did you mean data.on_error?",
     "data inspect faces --data.on_error skp": "--data.on_error must be raise or skip, not 'skp'; did you mean 'skip'?",

@@ -203,8 +203,8 @@ class UsageDataModule(EmotionDataModule):
 
     @property
     def split_options(self) -> dict[str, str]:
-        """The option that splits validation off the training images; there is none for the test part."""
-        return {"val": "--data.val holdout"}
+        """The options that make up for a part that is not there: a test part is then that of validation."""
+        return {"val": "--data.val holdout", "test": "--data.val holdout --data.test PublicTest"}
 
 
 class FER2013DataModule(UsageDataModule):
