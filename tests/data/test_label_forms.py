@@ -15,6 +15,7 @@ from PIL import Image
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
+from fer_lightning.data.sets.hybrid import HybridDataModule, HybridSource
 from fer_lightning.data.sets.manifest import ManifestDataModule
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError
@@ -428,6 +429,24 @@ class TestNamesOfFiles:
         faces(tmp_path)
         with pytest.raises(Exception, match=message):
             ManifestDataModule(str(tmp_path), pattern=pattern)
+
+
+def test_a_hybrid_set_reads_them_too(tmp_path: Path) -> None:
+    rows = faces(tmp_path / "flat")
+    table(tmp_path / "flat" / "train_labels.csv", ("image", "emotion"), rows)
+    (tmp_path / "web").mkdir()
+    named = faces(tmp_path / "web" / "faces")
+    (tmp_path / "web" / "faces.json").write_text(json.dumps([{"image": f"faces/{p}", "label": n} for p, n in named]))
+    sources = {
+        "flat": HybridSource(path=str(tmp_path / "flat")),
+        "web": HybridSource(path=str(tmp_path / "web" / "faces.json")),
+        "names": HybridSource(path=str(tmp_path / "web" / "faces")),
+    }
+    found = labels(HybridDataModule(sources, min_side=0, image_size=16).table)
+    assert {name: label for name, label in found.items() if name.startswith("flat/")} == {
+        f"flat/{path}": label for path, label in rows
+    }
+    assert len(found) == 3 * len(rows)
 
 
 def test_labels_in_an_archive(tmp_path: Path) -> None:

@@ -24,20 +24,20 @@ import numpy as np
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.files.file_images import ResizedImages
 from fer_lightning.data.files_datamodule import FilesDataModule
-from fer_lightning.data.sets.image_folder import ImageFolderDataModule
+from fer_lightning.data.sets.image_folder import ImageFolderDataModule, class_folders
+from fer_lightning.data.sets.labels.tables import has_labels
 from fer_lightning.data.sets.manifest import ManifestDataModule
 from fer_lightning.data.splitting.folds import linked_names
 from fer_lightning.data.splitting.near_duplicates import thumbnails
 from fer_lightning.data.table.samples import SamplesTable, concatenate, with_classes
+from fer_lightning.data.table.table_rows import TABLE_SUFFIXES
 from fer_lightning.emotions import SEVEN
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import ConfigError, DataError
 
 __all__ = ["KINDS", "HybridDataModule", "HybridSource"]
 
 KINDS = ("real", "web", "synthetic")
 """What images may be: taken in a laboratory or by a photographer, gathered from the web, made by a machine."""
-
-_TABLES = {".csv", ".tsv", ".parquet"}
 
 
 @dataclass
@@ -129,7 +129,7 @@ class HybridDataModule(FilesDataModule):
         options: dict[str, Any] = {"mapping": source.mapping, "source": name, "cache_dir": cache_dir}
         if not set(self.class_names) <= set(SEVEN.class_names):
             options["class_names"] = list(self.class_names)
-        if Path(source.path).suffix.lower() in _TABLES:
+        if _holds_labels(Path(source.path).expanduser()):
             return ManifestDataModule(root=source.path, **options)
         return ImageFolderDataModule(root=source.path, **options)
 
@@ -156,6 +156,17 @@ class HybridDataModule(FilesDataModule):
             for row in np.flatnonzero(too_small)
         )
         return replace(adapted.select(np.flatnonzero(~too_small)), left_out=(*table.left_out, *told))
+
+
+def _holds_labels(place: Path) -> bool:
+    """Tell whether a path is a table, or a folder of images whose labels stand elsewhere than in names of folders."""
+    if not place.is_dir():
+        return place.suffix.lower() in TABLE_SUFFIXES
+    try:
+        class_folders(place)
+    except DataError:
+        return has_labels(place)
+    return False
 
 
 def _with_provenance(table: SamplesTable, name: str, kind: str) -> SamplesTable:
