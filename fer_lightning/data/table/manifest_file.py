@@ -125,14 +125,15 @@ def read_manifest(
     except OSError as error:
         raise DataError(unreadable(path, error)) from None
     where = short_path(path)
-    read, told = _with_label(where, read)
+    read, remarks = _with_label(where, read)
     _check_names(where, read.header)
     placed = place_columns(where, read.header, read.rows[:LOOKED_AT], required, columns)
     names = _final_names(read.header, placed)
     kept = [at for at, name in enumerate(names) if name]
     texts = list(zip(*read.rows, strict=True)) or [()] * len(names)
     arrays = {names[at]: np.array(texts[at], np.str_) for at in kept}
-    manifest = ManifestFile(path, arrays, np.array(read.lines, np.int64), told or _told(where, read.header, placed))
+    remarks = remarks or _column_remarks(where, read.header, placed)
+    manifest = ManifestFile(path, arrays, np.array(read.lines, np.int64), remarks)
     for name in required:
         empty = np.flatnonzero(np.char.strip(manifest.columns[name]) == "")
         if len(empty):
@@ -143,14 +144,14 @@ def read_manifest(
 
 
 def _with_label(where: str, read: TableRows) -> tuple[TableRows, tuple[str, ...]]:
-    """Add the column ``label`` where the table has a column of 0 and 1 for each expression instead, and tell it."""
+    """Add the column ``label`` where the table has a column of 0 and 1 for each expression; return a remark too."""
     marks = one_hot_columns(read.header, read.rows)
     if not marks:
         return read, ()
     names = [read.header.names[at] for at in marks]
     rows = [[*row, "" if len(row) <= max(marks) else _marked(row, marks, names)] for row in read.rows]
-    told = f"{where}: label from the columns of 0 and 1 {', '.join(names)}"
-    return replace(read, header=Header((*read.header.names, "label")), rows=rows), (one_line(told),)
+    remark = f"{where}: label from the columns of 0 and 1 {', '.join(names)}"
+    return replace(read, header=Header((*read.header.names, "label")), rows=rows), (one_line(remark),)
 
 
 def _marked(row: Sequence[str], marks: Sequence[int], names: Sequence[str]) -> str:
@@ -171,7 +172,7 @@ def _final_names(header: Header, placed: Mapping[str, int]) -> list[str]:
     return [meant.get(at, f"other_{name}" if name in placed else name) for at, name in enumerate(header.names)]
 
 
-def _told(where: str, header: Header, placed: Mapping[str, int]) -> tuple[str, ...]:
+def _column_remarks(where: str, header: Header, placed: Mapping[str, int]) -> tuple[str, ...]:
     """Say which columns were taken, if one of them is not called by its meaning."""
     taken = [(role, header.names[placed[role]]) for role in ("path", "label", "split") if role in placed]
     if all(role == name for role, name in taken):

@@ -1,4 +1,4 @@
-"""What stands in a table in a file, as texts: CSV, Parquet and JSON; which column is which is told elsewhere."""
+"""Reads the rows of a table (CSV, Parquet or JSON) as texts; :mod:`.label_columns` says which column is which."""
 
 from __future__ import annotations
 

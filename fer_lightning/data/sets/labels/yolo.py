@@ -76,7 +76,7 @@ def read_yolo(root: Path) -> tuple[ManifestFile, tuple[tuple[str, str], ...]]:
 
 
 def _names(root: Path) -> tuple[dict[str, str], str]:
-    """Return the name of each code and what to tell of it; none if no file says it."""
+    """Return the name of each code and a remark on it; none if no file says it."""
     for file in ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names"):
         path = root / file
         if not path.is_file():
@@ -89,8 +89,8 @@ def _names(root: Path) -> tuple[dict[str, str], str]:
         except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
             text = f"{short_path(path)}: expected 'names', the list of the classes, such as names: [angry, happy]"
             raise DataError(one_line(f"{text} ({error})")) from None
-        told = ", ".join(f"{code} {name}" for code, name in names.items())
-        return names, one_line(f"{short_path(root)}: labels in YOLO's form; {file} says: {told}")
+        listed_names = ", ".join(f"{code} {name}" for code, name in names.items())
+        return names, one_line(f"{short_path(root)}: labels in YOLO's form; {file} says: {listed_names}")
     return {}, f"{short_path(root)}: labels in YOLO's form, without a data.yaml that names the codes"
 
 
