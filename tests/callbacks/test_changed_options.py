@@ -76,11 +76,18 @@ def test_rates_are_scaled_with_their_shares_and_the_schedule() -> None:
     schedule.step()
     scale_rates(optimizer, [schedule], 0.1, 0.02)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.001])
-    assert optimizer.param_groups[0]["initial_lr"] == 0.02  # to the last digit, as in a run that began with it
     assert schedule.get_last_lr() == pytest.approx([0.01, 0.001])
     optimizer.step()
     schedule.step()
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.005, 0.0005])
+
+
+def test_a_changed_rate_is_that_of_a_run_that_began_with_it_to_the_last_digit() -> None:
+    before, after = 0.001, 0.009
+    assert before * (after / before) != after
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=before)
+    scale_rates(optimizer, [], before, after)
+    assert optimizer.param_groups[0]["lr"] == after
 
 
 def test_options_are_set_where_they_had_the_old_value() -> None:
