@@ -112,7 +112,7 @@ class EvaluationReport(FollowsBest):
         """Write the report of the best validation so far."""
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
-        self._best = self._validated, self._scored(trainer, "val", self._validated)
+        self._best = self._validated, self._context(trainer, "val", self._validated)
         self._write_best(trainer, PICTURES[:1])  # the others take seconds: they are drawn once, at the end
 
     def _write_best(self, trainer: Trainer, pictures: Sequence[str] = PICTURES) -> None:
@@ -129,7 +129,7 @@ class EvaluationReport(FollowsBest):
     def _write_evaluation(self, trainer: Trainer, split: str) -> None:
         rows = self._joined()
         if trainer.is_global_zero:
-            self._write(trainer, Path(trainer.default_root_dir), rows, self._scored(trainer, split, rows))
+            self._write(trainer, Path(trainer.default_root_dir), rows, self._context(trainer, split, rows))
 
     def _joined(self) -> Rows:
         batches, self._batches = self._batches, []
@@ -153,19 +153,18 @@ class EvaluationReport(FollowsBest):
         table, shown = data.table, pictures if self.pictures else ()
         write_report(folder, result, context, table.files, _model_name(trainer), table.images, shown, show)
 
-    def _scored(self, trainer: Trainer, split: str, rows: Rows) -> dict[str, Any]:
-        """Return the facts of an evaluation, with the shared images among the rows that were scored."""
-        context = self._context(trainer, split)
-        if context["overlap_with_train"]:
-            shared = datamodule_of(trainer).table.overlap(split, "train")
-            context["overlap_with_train"] = int(np.isin(rows["index"], shared).sum())
-        return context
+    def _shared(self, trainer: Trainer, split: str, rows: Rows) -> int | None:
+        """Return how many of the scored rows are in the training part too, ``None`` if the split holds no row."""
+        if not self._data["overlap_with_train"].get(split):  # none of the split at all
+            return self._data["overlap_with_train"].get(split)  # type: ignore[no-any-return]  # a count
+        shared = datamodule_of(trainer).table.overlap(split, "train")
+        return int(np.isin(rows["index"], shared).sum())
 
-    def _context(self, trainer: Trainer, split: str) -> dict[str, Any]:
+    def _context(self, trainer: Trainer, split: str, rows: Rows) -> dict[str, Any]:
         """Return the facts that are needed to repeat an evaluation."""
         return {
             "split": split,
-            "overlap_with_train": self._data["overlap_with_train"].get(split),
+            "overlap_with_train": self._shared(trainer, split, rows),
             **({"epoch": trainer.current_epoch, "step": trainer.global_step} if trainer.state.fn == "fit" else {}),
             "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,

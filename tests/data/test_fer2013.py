@@ -304,8 +304,13 @@ class TestFER2013DataModule(DataModuleContract):
         root = write_fer2013(tmp_path / "public", "csv", counts={"Training": 70, "PublicTest": 14})
         data = FER2013DataModule(root=str(root))
         data.setup("fit")
-        with pytest.raises(DataError, match="'test' needs the test split"):
+        with pytest.raises(
+            DataError, match="'test' needs the test split.*--data.val holdout --data.test PublicTest to set"
+        ):
             data.setup("test")
+        as_proposed = FER2013DataModule(root=str(root), val="holdout", test="PublicTest")
+        as_proposed.setup("fit")
+        as_proposed.setup("test")
 
     def test_a_missing_validation_part_says_what_makes_one(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
