@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fer_lightning.errors import ConfigError, LabelError
@@ -18,6 +18,7 @@ from fer_lightning.errors import ConfigError, LabelError
 __all__ = [
     "AFFECTNET_CODES",
     "CKPLUS_CODES",
+    "CODE_TABLES",
     "EIGHT",
     "FER2013_CODES",
     "FERPLUS_COLUMNS",
@@ -27,6 +28,11 @@ __all__ = [
     "SYNONYMS",
     "LabelScheme",
     "canonical",
+    "code_key",
+    "code_of",
+    "codes_text",
+    "fitting_tables",
+    "mapping_option",
     "read_names",
     "scheme_of",
 ]
@@ -96,6 +102,8 @@ FERPLUS_COLUMNS: tuple[str, ...] = (
 )
 """Vote columns of fer2013new.csv (Barsoum et al. 2016, arXiv:1608.01041); NF means "not a face"."""
 
+_EXPRESSION_OF = {name: SYNONYMS.get(name, name) for name in FERPLUS_COLUMNS[:8]}
+
 AFFECTNET_CODES: dict[int, str] = dict(
     enumerate(("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt"))
 )
@@ -112,8 +120,21 @@ CKPLUS_CODES: dict[int, str] = dict(
 )
 """CK+ (Lucey et al. 2010, doi:10.1109/CVPRW.2010.5543262)."""
 
+CODE_TABLES: dict[str, dict[int, str | None]] = {
+    "FER2013": dict(enumerate(EIGHT.class_names)),  # 7 is contempt in copies with eight classes
+    "AffectNet": {**AFFECTNET_CODES, 8: None, 9: None, 10: None},
+    "FER+": {code: _EXPRESSION_OF.get(name) for code, name in enumerate(FERPLUS_COLUMNS)},
+    "CK+": {**CKPLUS_CODES},
+    "CK+48": {code - 1: name for code, name in CKPLUS_CODES.items() if code},
+    "RAF-DB": {**RAFDB_CODES},
+    "alphabetical": dict(enumerate(sorted(SEVEN.class_names))),
+    "alphabetical with contempt": dict(enumerate(sorted(EIGHT.class_names))),
+}
+"""Every table of codes that is in use, by whose it is; ``None`` stands for what is no expression."""
+
 
 _SHOWN = 12  # names in a proposal
+_CODE = re.compile(r"([0-9]{1,3})(?:\.0*)?")
 _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # YAML 1.1 does not read these as text
 
 
@@ -149,6 +170,78 @@ def scheme_of(class_names: Sequence[str]) -> str:
     return "custom"
 
 
+def code_key(name: str) -> str:
+    """Return a name as it is compared: lower case without spaces around it, a code without zeros and ``.0``.
+
+    Example:
+        >>> code_key(" Joy "), code_key("03"), code_key("3.0")
+        ('joy', '3', '3')
+    """
+    key = str(name).strip().lower()  # YAML reads the key of {1: angry} as a number
+    code = code_of(key)
+    return key if code is None else str(code)
+
+
+def code_of(name: str) -> int | None:
+    """Return the code that a name is, ``None`` for a name of another kind.
+
+    Example:
+        >>> code_of("03"), code_of("happy")
+        (3, None)
+    """
+    found = _CODE.fullmatch(str(name).strip())
+    return int(found.group(1)) if found else None
+
+
+def codes_text(table: Mapping[int, str | None]) -> str:
+    """Return which code stands for which expression, as messages list it; what is no expression is left out.
+
+    Example:
+        >>> codes_text({0: "angry", 1: "disgust", 8: None})
+        '0 angry, 1 disgust'
+    """
+    return ", ".join(f"{code} {name}" for code, name in table.items() if name is not None)
+
+
+def fitting_tables(codes: Iterable[int]) -> dict[str, dict[int, str | None]]:
+    """Return the tables that have a meaning for each of some codes, those codes of them, by whose they are.
+
+    Where the least code is 1, tables that begin with 0 are offered counted from 1, and where it is 0 RAF-DB's, which
+    begins with 1, counted from 0. Tables that agree on these codes stand together under both names.
+
+    Example:
+        >>> list(fitting_tables(range(1, 8)))[:2]
+        ['CK+ or CK+48 (counted from 1)', 'RAF-DB']
+        >>> fitting_tables([0, 6])["FER2013"]
+        {0: 'angry', 6: 'neutral'}
+    """
+    wanted = sorted(set(codes))
+    names: list[str] = []
+    meanings: list[dict[int, str | None]] = []
+    for whose, table in _counted_alike(min(wanted, default=0)):
+        if not set(wanted) <= set(table):
+            continue
+        meaning = {code: table[code] for code in wanted}
+        if meaning in meanings:
+            names[meanings.index(meaning)] += f" or {whose}"
+        else:
+            names.append(whose)
+            meanings.append(meaning)
+    return dict(zip(names, meanings, strict=True))
+
+
+def _counted_alike(least: int) -> Iterator[tuple[str, dict[int, str | None]]]:
+    """Yield the tables as sets write them whose least code is this one, those first that are published so."""
+    counted: list[tuple[str, dict[int, str | None]]] = []
+    for whose, table in CODE_TABLES.items():
+        first = min(table)
+        if first == least or least > 1 or whose == "CK+":  # most copies of CK+ lack the code 0, neutral
+            yield whose, table
+        else:
+            counted.append((f"{whose} (counted from {least})", {code + least - first: n for code, n in table.items()}))
+    yield from counted
+
+
 def read_names(
     names: Iterable[str],
     where: str,
@@ -170,21 +263,23 @@ def read_names(
         ConfigError: if ``class_names`` are not two or more, or one stands twice.
         LabelError: if names are unknown; the message lists them and proposes a mapping.
     """
-    wanted = {_key(name): value for name, value in ({} if mapping is None else mapping).items()}
+    wanted = {code_key(name): value for name, value in ({} if mapping is None else mapping).items()}
     own = _own_classes(class_names)
     meant: dict[str, str | None] = {}
     unknown: list[str] = []
     for name in dict.fromkeys(names):
-        target = wanted.get(_key(name), name)
+        target = wanted.get(code_key(name), name)
         if target is None or not target.strip():
             meant[name] = None
             continue
         try:
-            meant[name] = own[_key(target)] if _key(target) in own else canonical(target)
+            meant[name] = own[code_key(target)] if code_key(target) in own else canonical(target)
         except LabelError as error:
             if target != name:
                 raise LabelError(f"data.mapping of '{name}': {error}") from None
             unknown.append(name)
+    if unknown and all(code_of(name) is not None for name in unknown):
+        raise LabelError(_unknown_codes(where, unknown, class_names))
     if class_names is None:
         class_names = EIGHT.class_names if "contempt" in meant.values() else SEVEN.class_names
     outside = [name for name, value in meant.items() if value is not None and value not in class_names]
@@ -198,31 +293,70 @@ def _own_classes(class_names: Sequence[str] | None) -> dict[str, str]:
     """Return the classes that a user has named, by their names in lower case without surrounding spaces."""
     if class_names is None:
         return {}
-    own = {_key(name): name for name in class_names}
+    own = {code_key(name): name for name in class_names}
     if len(own) < len(class_names) or len(own) < 2:
         raise ConfigError(f"data.class_names must be two different names or more, not {', '.join(class_names)}")
     return own
 
 
-def _key(name: str) -> str:
-    return str(name).strip().lower()  # YAML reads the key of {1: angry} as a number
+def mapping_option(meanings: Mapping[str, str | None]) -> str:
+    """Return the option that gives names of a data set these meanings, as it is typed in a shell.
+
+    Example:
+        >>> mapping_option({"0": "angry", "other": None})
+        "--data.mapping '{0: angry, other: null}'"
+    """
+    pairs = ", ".join(f"{_yaml_key(name)}: {meaning or 'null'}" for name, meaning in meanings.items())
+    return f"--data.mapping {shlex.quote(f'{{{pairs}}}')}"
+
+
+def _unknown_codes(where: str, codes: Sequence[str], class_names: Sequence[str] | None) -> str:
+    """Return the message that offers the tables which fit some codes, each ready to paste."""
+    name_of = {code: name for name in codes if (code := code_of(name)) is not None}
+    known = sorted(name_of)
+    tables = fitting_tables(known)
+    while not tables:  # a code that no table has stands for no expression
+        known.pop()
+        tables = fitting_tables(known)
+    if not known:
+        tables = {"no known table has them": {}}
+    if class_names is not None:
+        tables = {
+            whose: {code: name if name in class_names else None for code, name in table.items()}
+            for whose, table in tables.items()
+            if sum(name in class_names for name in table.values()) > 1
+        }
+        if len(class_names) == len(name_of):
+            in_order: dict[int, str | None] = dict(zip(sorted(name_of), class_names, strict=True))
+            others = {whose: table for whose, table in tables.items() if table != in_order}
+            tables = {"in the order of data.class_names": in_order, **others}
+    offers = []
+    for whose, table in (tables or {"no known table has data.class_names": {}}).items():
+        offers.append(f"{whose}: {mapping_option({name: table.get(code) for code, name in name_of.items()})}")
+    shown = ", ".join(codes[:_SHOWN]) + (", ..." if len(codes) > _SHOWN else "")
+    return (
+        f"{where}: the codes {shown} stand for different expressions in different data sets, and nothing here shows "
+        f"which; look at some images and pass the one that fits (null leaves a class out): {'; '.join(offers)}"
+    )
 
 
 def _unknown_names(where: str, unknown: Sequence[str], outside: Sequence[str], class_names: Sequence[str]) -> str:
     names = [*unknown, *outside]
     shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    proposal = ", ".join(f"{_yaml_key(name)}: {_guess(name, class_names) or 'null'}" for name in names[:_SHOWN])
+    proposal = mapping_option({name: _guess(name, class_names) for name in names[:_SHOWN]})
     what = "unknown class names" if unknown else "classes outside the label scheme"
     return (
         f"{where}: {what} {shown}{more} (known: {', '.join(class_names)}); "
-        f"pass --data.mapping {shlex.quote(f'{{{proposal}}}')} after checking it (null leaves a class out), "
+        f"pass {proposal} after checking it (null leaves a class out), "
         "or --data.class_names '[...]' for classes of your own"
     )
 
 
 def _yaml_key(name: str) -> str:
     """Return a name as a key of YAML, in quotes where it would be read as something else."""
+    if name == str(code_of(name)):
+        return name
     is_plain = re.fullmatch(r"[A-Za-z][\w -]*\w|[A-Za-z]", name) and name.lower() not in _YAML_WORDS
     return name if is_plain else json.dumps(name, ensure_ascii=False)
 
@@ -230,7 +364,7 @@ def _yaml_key(name: str) -> str:
 def _guess(name: str, class_names: Sequence[str]) -> str | None:
     """Return the class that a name contains or is spelled like, ``None`` if there is no such class."""
     known = {**{key: key for key in class_names}, **{k: v for k, v in SYNONYMS.items() if v in class_names}}
-    key = _key(name)
+    key = code_key(name)
     inside = [value for word, value in known.items() if len(word) > 2 and word in key]
     if inside:
         return inside[0]

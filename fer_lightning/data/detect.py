@@ -10,16 +10,18 @@ from fer_lightning.data.files.archives import is_archive, open_root
 from fer_lightning.data.sets.affectnet.affectnet import is_affectnet
 from fer_lightning.data.sets.ck_plus import is_ck_plus
 from fer_lightning.data.sets.ck_plus_csv import find_ck_csv, is_ck_csv
+from fer_lightning.data.sets.code_meanings import Codes
 from fer_lightning.data.sets.fer2013.fer2013_csv import has_fer2013_header
 from fer_lightning.data.sets.fer2013.fer2013_folder import top_folders
 from fer_lightning.data.sets.fer2013.ferplus_folders import ferplus_folders
 from fer_lightning.data.sets.image_folder import class_folders
 from fer_lightning.data.sets.labels.tables import has_labels, tables_to_read
 from fer_lightning.data.sets.raf_db import is_raf_db
+from fer_lightning.data.sets.raw_codes import is_tree_of
 from fer_lightning.data.storage.description import METADATA, read_metadata
 from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.manifest_file import has_label_columns
-from fer_lightning.emotions import EIGHT, SYNONYMS
+from fer_lightning.emotions import EIGHT, FER2013_CODES, SYNONYMS, code_of
 from fer_lightning.errors import DataError
 from fer_lightning.text import absent, one_line, short_path, unreadable
 
@@ -100,9 +102,12 @@ def _has_class_folders(folder: Path) -> bool:
 
 
 def _has_usage_names(root: Path) -> bool:
-    """Tell whether a tree is FER2013's: its files are named after the official parts."""
+    """Tell whether a tree is FER2013's: its files are named after the official parts, all of them if codes are."""
     prefixes = tuple(f"{usage}_" for usage in USAGES)
-    return any(name.startswith(prefixes) for top in top_folders(root) for name in _first_names(top))
+    if not any(name.startswith(prefixes) for top in top_folders(root) for name in _first_names(top)):
+        return False
+    coded = any(code_of(path.name) is not None for top in top_folders(root) for path in top.iterdir())
+    return not coded or is_tree_of(root, Codes("FER2013", FER2013_CODES))
 
 
 def _first_names(top: Path) -> Iterator[str]:

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.sets.affectnet import affectnet_layouts
 from fer_lightning.data.sets.affectnet.affectnet import AffectNetDataModule, is_affectnet, list_affectnet
 from fer_lightning.emotions import AFFECTNET_CODES, EIGHT, SEVEN
+from fer_lightning.errors import ConfigError, LabelError
 from tests.contracts.datamodule import DataModuleContract
+from tests.helpers.proposals import proposed
 from tests.helpers.published_sets import (
     AFFECTNET,
     affect,
@@ -183,7 +186,26 @@ def test_a_missing_part_is_told(copy: Callable[[str], Path], caplog: pytest.LogC
     assert "val_set/ is missing" in caplog.text
 
 
+def test_folders_named_by_code_need_something_that_proves_the_codes(sets: dict[str, Path], tmp_path: Path) -> None:
+    root = shutil.copytree(sets["folders"], tmp_path / "data")
+    (told,) = list_affectnet(root).remarks
+    assert told.startswith("codes of class folders: 0 neutral, 1 happy, 2 sad")
+    assert told.endswith("(code and name stand side by side in classes.csv)")
+    (root / "classes.csv").unlink()
+    with pytest.raises(LabelError) as caught:
+        list_affectnet(root)
+    options = dict.fromkeys(option.partition("=")[2] for option in proposed(str(caught.value)))
+    assert len(options) == 5
+    listings = [list_affectnet(root, classes=8, mapping=yaml.safe_load(option)) for option in options]
+    assert len({tuple(listing.labels.tolist()) for listing in listings}) == 5
+    assert "as data.mapping says" in listings[0].remarks[0]
+    with pytest.raises(ConfigError, match="mapping is for class folders"):
+        list_affectnet(sets["lists"], mapping={"0": "angry"})
+
+
 def test_layouts_are_recognised(sets: dict[str, Path], tmp_path: Path) -> None:
-    assert all(map(is_affectnet, sets.values()))
+    assert {form: is_affectnet(root) for form, root in sets.items()} == {
+        "annotations": True, "lists": True, "folders": False,
+    }  # fmt: skip
     write_picture(tmp_path / "train/happy/a.jpg", 1)
     assert not is_affectnet(tmp_path)

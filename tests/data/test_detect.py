@@ -35,7 +35,7 @@ def test_image_folders(splits: tuple[str, ...], tmp_path: Path) -> None:
     assert detect_datamodule(tmp_path) == ("ImageFolderDataModule", tmp_path)
 
 
-@pytest.mark.parametrize("form", ["annotations", "lists", "folders"])
+@pytest.mark.parametrize("form", ["annotations", "lists"])
 def test_affectnet(form: str, tmp_path: Path) -> None:
     assert detect_datamodule(write_affectnet(tmp_path, form, 1, 1)) == ("AffectNetDataModule", tmp_path)
 

@@ -95,7 +95,7 @@ def test_contempt_makes_eight_classes_and_others_can_be_named(tmp_path: Path) ->
 
 def test_unknown_names_stop_with_a_mapping(tmp_path: Path) -> None:
     root = write_folders(tmp_path / "set", {"Very_Happy": 2, "sad": 2, "7": 2})
-    with pytest.raises(LabelError, match=r"--data.mapping '{\"7\": null, Very_Happy: happy}' after checking it"):
+    with pytest.raises(LabelError, match=r"--data.mapping '{7: null, Very_Happy: happy}' after checking it"):
         module(root)
     data = module(root, mapping={"very_happy": "joy", "7": None}, allow_empty_class=True)
     assert data.class_counts["happy"] == 1

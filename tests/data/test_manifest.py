@@ -127,7 +127,7 @@ def test_columns_become_a_listing(tmp_path: Path) -> None:
 
 def test_codes_are_mapped_by_name(tmp_path: Path) -> None:
     manifest = read(tmp_path, "path,label", "a.png,0", "b.png,1")
-    with pytest.raises(LabelError, match=r"--data.mapping '{\"0\": null, \"1\": null}'"):
+    with pytest.raises(LabelError, match=r"--data.mapping '{0: angry, 1: disgust}'; AffectNet"):
         list_manifest(manifest, tmp_path)
     mappings: list[Any] = [{0: "neutral", 1: "happy"}, {"0": "neutral", "1": "happy"}]  # as YAML reads {0: ..., 1: ...}
     for mapping in mappings:

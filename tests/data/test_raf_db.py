@@ -13,7 +13,7 @@ from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.sets.raf_db import RAFDBDataModule, is_raf_db, list_raf_db
 from fer_lightning.emotions import RAFDB_CODES, SEVEN
-from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.errors import ConfigError, DataError, LabelError
 from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.published_sets import RAF_DB, write_picture, write_raf_db, write_text
 
@@ -206,17 +206,16 @@ def test_a_folder_without_all_codes_is_not_raf_db(tmp_path: Path) -> None:
     for code in range(1, 7):
         write_picture(tmp_path / "train" / str(code) / "a.jpg", code)
     assert not is_raf_db(tmp_path)
-    with pytest.raises(DataError, match=r"expected basic/EmoLabel/list_patition_label.txt, .* found train/"):
+    with pytest.raises(LabelError, match=r"the codes 1, 2, .* RAF-DB: --data.mapping '{1: surprise, 2: fear"):
         list_raf_db(tmp_path)
 
 
 def test_an_unknown_code_folder_is_named(sets: dict[str, Path], tmp_path: Path) -> None:
     root = shutil.copytree(sets["folders"], tmp_path / "copy")
     write_picture(root / "DATASET/test/8/a.jpg", 8)
-    with pytest.raises(
-        DataError, match="unknown class folder '8', expected names of expressions or the codes 1 surprise"
-    ):
+    with pytest.raises(LabelError, match="the codes 1, 2, 3, 4, 5, 6, 7, 8 stand for"):
         list_raf_db(root)
+    assert len(list_raf_db(root, mapping={"8": None}).left_out) == 1
 
 
 def test_a_missing_root_and_a_wrong_argument(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def write_affectnet(root: Path, form: str = "annotations", train: int = 5, val: 
 
     Args:
         root: folder, made if it does not exist.
-        form: ``annotations`` (train_set/, val_set/), ``lists`` (CSV, the second without header) or ``folders``.
+        form: ``annotations`` (train_set/, val_set/), ``lists`` (CSV, the second without header) or ``folders``, named
+            by code, with a table that says what the codes are.
         train: training images of each code.
         val: validation images of each code.
         codes: the first so many codes.
@@ -80,6 +81,8 @@ def write_affectnet(root: Path, form: str = "annotations", train: int = 5, val: 
                 lines.append(f"{name},{box},{';'.join(['1.5'] * 136)},{code},{valence},{arousal}")
             else:
                 write_picture(root / ("train" if part == "training" else "val") / str(code) / f"image{row}.jpg", row)
+        if form == "folders":
+            (root / "classes.csv").write_text("".join(f"{code},{AFFECTNET[code]}\n" for code in range(codes)))
         if form == "lists":
             (root / LISTS).mkdir(exist_ok=True)
             (root / LISTS / f"{part}.csv").write_text("\n".join(lines) + "\n")

@@ -7,7 +7,8 @@ Layout, one of:
     - ``cohn-kanade-images/S005/001/S005_001_00000011.png`` (640x490, head and shoulders) with
       ``Emotion/S005/001/S005_001_00000011_emotion.txt`` (``3.0000000e+00``); the names of the archives,
       ``extended-cohn-kanade-images`` and ``Emotion_labels``, do too;
-    - ``anger/S010_004_00000017.png`` and so on (CK+48: the last three frames, 48x48), also in ``CK+48/``.
+    - ``anger/S010_004_00000017.png`` and so on (CK+48: the last three frames, 48x48), also in ``CK+48/``; folders
+      named by a code are read where it is proven to be the one below (``1`` .. ``7``), else ``mapping`` must say it.
     - ``ckextended.csv``: pixels in FER2013's columns, with codes of its own (see :mod:`.ck_plus_csv`).
 Classes:
     neutral, angry, contempt, disgust, fear, happy, sad, surprise (codes 0..7). Of a labelled sequence the last frames
@@ -40,12 +41,13 @@ from fer_lightning.data.files.decode import IMAGE_SUFFIXES
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.ck_plus_csv import find_ck_csv, scan_ck_csv
+from fer_lightning.data.sets.code_meanings import Codes, remark
 from fer_lightning.data.sets.fer2013.fer2013_rows import SIDE
 from fer_lightning.data.sets.image_folder import class_folders
-from fer_lightning.data.sets.raw_codes import expected_codes, list_code_folders, scheme_with
+from fer_lightning.data.sets.raw_codes import list_code_folders, refuse_mapping, scheme_with
 from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
 from fer_lightning.data.table.samples import SamplesTable
-from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SYNONYMS
+from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SYNONYMS, code_of, codes_text
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
@@ -54,6 +56,7 @@ __all__ = ["CKPlusDataModule", "is_ck_plus", "list_ck_plus"]
 _IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images")
 _LABELS = ("Emotion", "Emotion_labels")
 _SMALL = "CK+48"
+_CODES = Codes("CK+", CKPLUS_CODES, stated=False)
 _FRAME = re.compile(r"(S\d+)_(\d+)_(\d+)")
 _LABEL = re.compile(r"(S\d+_\d+_\d+)_emotion\.txt")
 
@@ -66,6 +69,7 @@ def list_ck_plus(
     neutral: bool = True,
     on_error: OnError = "raise",
     allow_outside: bool = False,
+    mapping: dict[str, str | None] | None = None,
 ) -> Listing:
     """List CK+, whichever way it lies on disk; layouts and classes stand in this module's docstring.
 
@@ -74,6 +78,7 @@ def list_ck_plus(
     Raises:
         ConfigError: for a wrong argument.
         DataError: if the data set is missing, ambiguous or malformed; the message names the file.
+        LabelError: for an unknown class folder, or codes of which nothing shows what they stand for.
     """
     check_on_error(on_error)
     if peak_frames < 1:
@@ -85,7 +90,8 @@ def list_ck_plus(
             raise _no_layout(root, found)
         bad = BadRows(f"{short_path(root, 60)}{os.sep}", on_error)
         if found[0] in (root, root / _SMALL):
-            return _list_small(found[0], names, bad, allow_outside)
+            return _list_small(found[0], names, bad, mapping, allow_outside)
+        refuse_mapping(mapping, "CK+'s own labels")
         return _list_sequences(root, found[0], _Wanted(names, peak_frames, neutral), bad)
     except OSError as error:
         raise DataError(unreadable(error.filename or root, error)) from None
@@ -104,11 +110,11 @@ def _layouts(root: Path) -> list[Path]:
 
 
 def _is_small(folder: Path) -> bool:
-    """Tell whether a folder holds folders named after expressions with frames that are named like those of CK+."""
+    """Tell whether a folder holds folders named by expression or code with frames that are named like those of CK+."""
     known = {*EIGHT.class_names, *SYNONYMS}
     try:
         classes = class_folders(folder)
-        return all(top.name.lower() in known for _, top in classes) and any(
+        return all(top.name.lower() in known or code_of(top.name) is not None for _, top in classes) and any(
             _FRAME.fullmatch(path.stem) for _, top in classes for path in islice(top.iterdir(), 20)
         )
     except (DataError, OSError):
@@ -166,6 +172,7 @@ class _Frames:
                 "sequence": np.array(self.sequences, np.str_),
             },
             left_out=tuple(left_out),
+            remarks=(remark("codes of expressions", CKPLUS_CODES, "CK+'s own labels"),),
         )
 
 
@@ -237,7 +244,7 @@ def _read_label(folder: Path) -> tuple[str, str] | None:
         raise DataError(f"{files[0].name}: expected a number, found {excerpt(text)}") from None
     if value not in CKPLUS_CODES:
         raise DataError(
-            f"{files[0].name}: unknown expression code {excerpt(text)}, expected one of {expected_codes(CKPLUS_CODES)}"
+            f"{files[0].name}: unknown expression code {excerpt(text)}, expected one of {codes_text(CKPLUS_CODES)}"
         )
     return CKPLUS_CODES[int(value)], found.group(1)
 
@@ -272,9 +279,15 @@ def _check_labels_have_images(labels: Path, sequences: set[str], bad: BadRows) -
                 bad.add(f"{labels.name}/{sequence}", DataError("the sequence has a label but no images"))
 
 
-def _list_small(folder: Path, names: tuple[str, ...], bad: BadRows, allow_outside: bool) -> Listing:
+def _list_small(
+    folder: Path,
+    names: tuple[str, ...],
+    bad: BadRows,
+    mapping: dict[str, str | None] | None,
+    allow_outside: bool,
+) -> Listing:
     """List CK+48; who is shown stands in the names of the files."""
-    listing = list_code_folders(folder, {}, names, "ck_plus", allow_outside=allow_outside)
+    listing = list_code_folders(folder, _CODES, names, "ck_plus", mapping=mapping, allow_outside=allow_outside)
     sequences = []
     keep = []
     for row, path in enumerate(listing.paths.tolist()):
@@ -309,11 +322,19 @@ class CKPlusDataModule(FilesDataModule):
         classes: 7, or 8 with contempt.
         peak_frames: so many frames at the end of a sequence carry its label.
         neutral: take the first frame of each sequence as neutral; without it, and in CK+48, pass ``allow_empty_class``.
+        mapping: in trees of class folders, meanings of codes and of names that are not known, such as
+            ``{0: angry, 1: contempt}``; ``null`` leaves a class out.
         **options: of :class:`.FilesDataModule`.
     """
 
     def __init__(
-        self, root: str, classes: Literal[7, 8] = 7, peak_frames: int = 3, neutral: bool = True, **options: Any
+        self,
+        root: str,
+        classes: Literal[7, 8] = 7,
+        peak_frames: int = 3,
+        neutral: bool = True,
+        mapping: dict[str, str | None] | None = None,
+        **options: Any,
     ) -> None:
         if root.lower().endswith(".csv"):
             self.native_size = SIDE
@@ -323,6 +344,7 @@ class CKPlusDataModule(FilesDataModule):
         self.classes = classes
         self.peak_frames = peak_frames
         self.neutral = neutral
+        self.mapping = mapping
         self.class_names = scheme_with(classes).class_names
 
     def scan(self) -> SamplesTable:
@@ -342,4 +364,5 @@ class CKPlusDataModule(FilesDataModule):
             neutral=self.neutral,
             on_error=self.on_error,
             allow_outside=self.allow_outside,
+            mapping=self.mapping,
         )

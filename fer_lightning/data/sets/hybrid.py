@@ -185,5 +185,6 @@ def _with_provenance(table: SamplesTable, name: str, kind: str) -> SamplesTable:
         files=np.char.add(f"{name}/", table.files),
         columns=changed,
         left_out=tuple((f"{name}/{place}", reason) for place, reason in table.left_out),
+        remarks=tuple(f"{name}: {remark}" for remark in table.remarks),
         root=None,
     )

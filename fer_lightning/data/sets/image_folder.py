@@ -7,7 +7,8 @@ Layout, one of:
     - either in a .zip or .tar file, which is unpacked into the cache.
 Classes:
     folder names by any known name of an expression; ``mapping`` for other names, ``class_names`` for classes of your
-    own.
+    own. Folders named by a code (``0`` .. ``6``) are read where something proves which expression it stands for (see
+    :mod:`.code_evidence`), and told; else ``mapping`` must say it.
 Files:
     whatever has the suffix of an image, at any depth. Other files in class folders, and images outside of them, are
     left out and counted; hidden files and folders are not looked at. Linked folders inside of the tree are followed.
@@ -15,6 +16,7 @@ Files:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,13 @@ import numpy as np
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files.tree import entries, is_image_name, split_of_folder, subfolders, walk_images
 from fer_lightning.data.files_datamodule import FilesDataModule
+from fer_lightning.data.sets.code_meanings import meanings_of
 from fer_lightning.data.sets.labels.compared import compared_with_tables
 from fer_lightning.emotions import read_names
 from fer_lightning.errors import DataError
 from fer_lightning.text import one_line, short_path
 
-__all__ = ["ImageFolderDataModule", "class_folders", "list_image_folder"]
+__all__ = ["ImageFolderDataModule", "class_folders", "list_classes", "list_image_folder"]
 
 _NO_CLASSES = frozenset({
     "images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "ann", "bbox",
@@ -89,19 +92,47 @@ def list_image_folder(
 
     Raises:
         DataError: if the layout is another.
-        LabelError: for unknown folder names, with a proposal.
+        LabelError: for unknown folder names, and for codes of which nothing shows what they stand for, with a proposal.
     """
     folders = class_folders(root)
-    names, label_of = read_names([folder.name for _, folder in folders], short_path(root), mapping, class_names)
+    meanings, remarks = meanings_of(root, folders, mapping, class_names)
+    names, label_of = read_names([folder.name for _, folder in folders], short_path(root), meanings, class_names)
+    listing = list_classes(root, folders, names, label_of, meanings, allow_outside=allow_outside)
+    sources = np.full(len(listing.paths), source if source is not None else root.name)
+    return replace(listing, sources=sources, remarks=(*remarks, *listing.remarks))
+
+
+def list_classes(
+    root: Path,
+    folders: list[tuple[str, Path]],
+    class_names: tuple[str, ...],
+    label_of: Mapping[str, int],
+    meanings: Mapping[str, str | None],
+    *,
+    reasons: Mapping[str, str] | None = None,
+    allow_outside: bool = False,
+) -> Listing:
+    """List the images in class folders; sources are the name of ``root``.
+
+    Args:
+        root: folder that paths are relative to.
+        folders: split, ``""`` for none, and path of each class folder.
+        class_names: the classes.
+        label_of: label of each folder's name, -1 for one that is left out.
+        meanings: other meanings of labels in tables beside the folders, which are compared with these.
+        reasons: why folders are left out, by name.
+        allow_outside: follow links that lead out of ``root``.
+    """
     paths: list[str] = []
     labels: list[int] = []
     splits: list[str] = []
     left_out = [(path.relative_to(root).as_posix(), "not in a class folder") for path in _stray_images(root, folders)]
     for split, folder in folders:
+        reason = (reasons or {}).get(folder.name, f"class '{folder.name}' is left out")
         for path, is_image in walk_images(folder, None if allow_outside else root):
             place = path.relative_to(root).as_posix()
             if label_of[folder.name] < 0:
-                left_out.append((place, f"class '{folder.name}' is left out"))
+                left_out.append((place, reason))
             elif not is_image:
                 left_out.append((place, "not an image by its name"))
             else:
@@ -110,14 +141,14 @@ def list_image_folder(
                 splits.append(split)
     listing = Listing(
         root=root,
-        class_names=names,
+        class_names=class_names,
         paths=np.array(paths, np.str_),
         labels=np.array(labels, np.int64),
         splits=np.array(splits, "<U5"),
-        sources=np.full(len(paths), source if source is not None else root.name),
+        sources=np.full(len(paths), root.name),
         left_out=tuple(left_out),
     )
-    return replace(listing, remarks=compared_with_tables(root, listing, mapping))
+    return replace(listing, remarks=compared_with_tables(root, listing, meanings))
 
 
 def _stray_images(root: Path, folders: list[tuple[str, Path]]) -> list[Path]:
@@ -152,8 +183,10 @@ class ImageFolderDataModule(FilesDataModule):
         self.mapping = mapping
         self.source = Path(root).expanduser().resolve().name if source is None else source
         self._folder = self.opened(root)
-        names = [folder.name for _, folder in class_folders(self._folder)]
-        self.class_names, _ = read_names(names, short_path(Path(root)), mapping, class_names)
+        folders = class_folders(self._folder)
+        meanings, _ = meanings_of(self._folder, folders, mapping, class_names)
+        names = [folder.name for _, folder in folders]
+        self.class_names, _ = read_names(names, short_path(Path(root)), meanings, class_names)
 
     def list_files(self) -> Listing:
         """List the tree."""

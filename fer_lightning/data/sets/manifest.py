@@ -15,7 +15,9 @@ Layout, one of:
     Paths are relative to the table's folder, or absolute. Where none of the images is as its path says, they are looked
     for in that folder by the last parts of their paths, which is told: tables bring the paths of other machines along.
 Classes:
-    labels by any known name of an expression; ``mapping`` for others and for codes, ``class_names`` for your own.
+    labels by any known name of an expression; ``mapping`` for others, ``class_names`` for your own. Codes are read
+    where something proves which expression each stands for, such as a column of names beside them (see
+    :mod:`.code_evidence`), and told; else ``mapping`` must say it.
 Converted sets:
     beside a table that ``fer data convert --to folders`` or ``fer data balance`` wrote, ``fer_dataset.json`` gives the
     classes, the size, the channels, mean and deviation, unless they are given.
@@ -37,6 +39,7 @@ from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files.tree import split_of
 from fer_lightning.data.files_datamodule import FilesDataModule
+from fer_lightning.data.sets.code_meanings import meanings_of_labels
 from fer_lightning.data.sets.labels.tables import read_labels
 from fer_lightning.data.storage.description import METADATA, StoredSet, read_metadata
 from fer_lightning.data.table.manifest_file import ManifestFile
@@ -46,6 +49,7 @@ from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["ManifestDataModule", "list_manifest"]
 
+_TOLD = ("path", "label", "split")  # columns that are no evidence for the codes among the labels
 _BOX = ("x", "y", "w", "h")
 _FARTHEST = 10**6  # pixels: a box with larger numbers is none
 
@@ -65,12 +69,16 @@ def list_manifest(
         LabelError: for unknown labels, with a proposal.
     """
     raw = np.char.strip(manifest.columns["label"])
-    names, label_of = read_names(np.unique(raw).tolist(), short_path(manifest.path), mapping, class_names)
+    paths, splits = manifest.columns["path"], _splits(manifest)
+    others = {name: column for name, column in manifest.columns.items() if name not in _TOLD}
+    meanings, remarks = meanings_of_labels(
+        manifest.path, raw, paths, splits, others, mapping=mapping, class_names=class_names
+    )
+    names, label_of = read_names(np.unique(raw).tolist(), short_path(manifest.path), meanings, class_names)
     labels = np.array([label_of[name] for name in raw.tolist()], np.int64)
     keep = np.flatnonzero(labels >= 0)
     boxes = _boxes(manifest)
     _check_paths(manifest, boxes)
-    paths = manifest.columns["path"]
     default = manifest.path.stem if source is None else source
     sources = manifest.columns.get("source", np.full(len(labels), default))
     left_out = [(str(paths[row]), f"class '{raw[row]}' is left out") for row in np.flatnonzero(labels < 0)]
@@ -79,12 +87,12 @@ def list_manifest(
         class_names=names,
         paths=paths[keep],
         labels=labels[keep],
-        splits=_splits(manifest)[keep],
+        splits=splits[keep],
         sources=np.where(np.char.strip(sources) == "", default, sources)[keep],
         boxes=None if boxes is None else boxes[keep],
         columns={name: column[keep] for name, column in manifest.further().items()},
         left_out=tuple(left_out),
-        remarks=manifest.remarks,
+        remarks=(*manifest.remarks, *remarks),
     )
 
 

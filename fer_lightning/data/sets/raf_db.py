@@ -10,7 +10,8 @@ Layout, one of:
       ``basic/Image/original/train_00001.jpg``; perhaps ``basic/Annotation/boundingbox/train_00001_boundingbox.txt``
       (``x1 y1 x2 y2``, cut out of the original images) and ``basic/Annotation/manual/train_00001_manu_attri.txt``
       (five landmarks, then gender, race and age);
-    - ``train/<code>/*.jpg`` and ``test/<code>/*.jpg``, also in ``DATASET/``, as they are passed around.
+    - ``train/<code>/*.jpg`` and ``test/<code>/*.jpg``, also in ``DATASET/``, as they are passed around; names of
+      expressions do too.
 Classes:
     surprise, fear, disgust, happy, sad, angry, neutral (codes 1..7).
 Splits:
@@ -24,6 +25,7 @@ Licence:
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -36,9 +38,11 @@ from tqdm import tqdm
 
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
-from fer_lightning.data.sets.raw_codes import expected_codes, is_coded_tree, list_code_folders
+from fer_lightning.data.sets.code_meanings import Codes, remark
+from fer_lightning.data.sets.image_folder import class_folders
+from fer_lightning.data.sets.raw_codes import is_tree_of, list_code_folders, refuse_mapping
 from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, check_on_error, contents
-from fer_lightning.emotions import RAFDB_CODES, SEVEN
+from fer_lightning.emotions import RAFDB_CODES, SEVEN, SYNONYMS, code_of, codes_text
 from fer_lightning.errors import DataError
 from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
@@ -50,13 +54,19 @@ GENDERS = ("male", "female", "")
 RACES = ("Caucasian", "African-American", "Asian")
 AGE_GROUPS = ("0-3", "4-19", "20-39", "40-69", "70+")
 
+_CODES = Codes("RAF-DB", RAFDB_CODES)
 _LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 _LINE = re.compile(r"((train|test)_\d+)\.jpg\s+(\S+)")
 _LANDMARKS = 5  # lines before the attributes
 
 
 def list_raf_db(
-    root: Path, *, aligned: bool = True, on_error: OnError = "raise", allow_outside: bool = False
+    root: Path,
+    *,
+    aligned: bool = True,
+    on_error: OnError = "raise",
+    allow_outside: bool = False,
+    mapping: dict[str, str | None] | None = None,
 ) -> Listing:
     """List RAF-DB, whichever way it lies on disk; layouts and splits stand in this module's docstring.
 
@@ -70,21 +80,36 @@ def list_raf_db(
     try:
         folder, official = _find_layout(root)
         if not official:
-            return list_code_folders(folder, RAFDB_CODES, SEVEN.class_names, "raf_db", allow_outside=allow_outside)
+            return list_code_folders(
+                folder, _CODES, SEVEN.class_names, "raf_db", mapping=mapping, allow_outside=allow_outside
+            )
+        refuse_mapping(mapping, f"EmoLabel/{_LISTS[0]}")
         return _list_official(folder, aligned, on_error)
     except OSError as error:
         raise DataError(unreadable(error.filename or root, error)) from None
 
 
 def is_raf_db(root: Path) -> bool:
-    """Tell whether a folder is laid out like RAF-DB."""
-    return bool(_layouts(root))
+    """Tell whether a folder is laid out like RAF-DB: officially, or as a tree whose codes are proven to be its."""
+    return bool(_official(root)) or any(is_tree_of(folder, _CODES) for folder in (root, root / "DATASET"))
 
 
-def _layouts(root: Path) -> list[tuple[Path, bool]]:
-    """Return the folders that hold the data set, and whether in the official layout."""
-    found = [(folder, True) for folder in (root, root / "basic") if _label_lists(folder)]
-    return found + [(folder, False) for folder in (root, root / "DATASET") if is_coded_tree(folder, RAFDB_CODES)]
+def _official(root: Path) -> list[Path]:
+    return [folder for folder in (root, root / "basic") if _label_lists(folder)]
+
+
+def _trees(root: Path) -> list[Path]:
+    """Return the folders that hold class folders or splits."""
+    found = []
+    for folder in (root, root / "DATASET"):
+        with contextlib.suppress(DataError):
+            if any(_is_class(top.name) for _, top in class_folders(folder)):
+                found.append(folder)
+    return found
+
+
+def _is_class(name: str) -> bool:
+    return code_of(name) is not None or name.lower() in {*SEVEN.class_names, *SYNONYMS}
 
 
 def _label_lists(folder: Path) -> list[Path]:
@@ -94,7 +119,7 @@ def _label_lists(folder: Path) -> list[Path]:
 def _find_layout(root: Path) -> tuple[Path, bool]:
     if not root.is_dir():
         raise DataError(one_line(f"{short_path(root)} does not exist or is no folder"))
-    found = _layouts(root)
+    found = [*((folder, True) for folder in _official(root)), *((folder, False) for folder in _trees(root))]
     if len(found) > 1:
         places = ", ".join(folder.relative_to(root).as_posix() for folder, _ in found)
         raise DataError(one_line(f"{short_path(root)} holds RAF-DB more than once ({places}): name one of them"))
@@ -146,6 +171,7 @@ def _list_official(folder: Path, aligned: bool, on_error: OnError) -> Listing:
         boxes=np.array([box for *_, box, _ in kept], np.int64).reshape(-1, 4) if with_boxes else None,
         columns={name: np.array([facts[at] for *_, facts in kept], np.str_) for at, name in enumerate(columns)},
         left_out=tuple(bad.places),
+        remarks=(remark("codes of expressions", RAFDB_CODES, f"RAF-DB's own list, {lists[0].name}"),),
     )
 
 
@@ -180,7 +206,7 @@ def _read_line(line: str) -> tuple[str, int]:
         raise DataError(f"expected train_<number>.jpg or test_<number>.jpg and a code, found {excerpt(line)}")
     name, _, code = found.groups()
     if code not in map(str, RAFDB_CODES):
-        raise DataError(f"unknown expression code {excerpt(code)}, expected one of {expected_codes(RAFDB_CODES)}")
+        raise DataError(f"unknown expression code {excerpt(code)}, expected one of {codes_text(RAFDB_CODES)}")
     return name, SEVEN.index(RAFDB_CODES[int(code)])
 
 
@@ -227,18 +253,27 @@ class RAFDBDataModule(FilesDataModule):
     Args:
         root: folder of the data set, the one that holds ``basic/`` or ``DATASET/``, or a .zip or .tar of it.
         aligned: take the aligned images of 100x100 pixels; else the face boxes of the original ones.
+        mapping: in trees of class folders, meanings of codes and of names that are not known; ``null`` leaves a class
+            out.
         **options: of :class:`.FilesDataModule`.
     """
 
     native_size = 100
 
-    def __init__(self, root: str, aligned: bool = True, **options: Any) -> None:
+    def __init__(
+        self, root: str, aligned: bool = True, mapping: dict[str, str | None] | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.root = root
         self.aligned = aligned
+        self.mapping = mapping
 
     def list_files(self) -> Listing:
         """Read the list of labels, boxes and attributes."""
         return list_raf_db(
-            self.opened(self.root), aligned=self.aligned, on_error=self.on_error, allow_outside=self.allow_outside
+            self.opened(self.root),
+            aligned=self.aligned,
+            on_error=self.on_error,
+            allow_outside=self.allow_outside,
+            mapping=self.mapping,
         )

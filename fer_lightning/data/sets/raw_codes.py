@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fer_lightning.data.files.listing import Listing
-from fer_lightning.data.sets.image_folder import class_folders, list_image_folder
-from fer_lightning.emotions import EIGHT, SEVEN, LabelScheme, canonical
-from fer_lightning.errors import ConfigError, DataError, LabelError
-from fer_lightning.text import one_line, short_path
+import numpy as np
 
-__all__ = ["code_of", "expected_codes", "is_coded_tree", "list_code_folders", "scheme_with"]
+from fer_lightning.data.files.listing import Listing
+from fer_lightning.data.sets.code_evidence import evidence_of_folders
+from fer_lightning.data.sets.code_meanings import Codes, meanings_of
+from fer_lightning.data.sets.image_folder import class_folders, list_classes
+from fer_lightning.emotions import EIGHT, SEVEN, LabelScheme, code_of, read_names
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.text import short_path
+
+__all__ = ["is_tree_of", "list_code_folders", "refuse_mapping", "scheme_with"]
 
 
 def scheme_with(classes: int) -> LabelScheme:
@@ -22,90 +26,61 @@ def scheme_with(classes: int) -> LabelScheme:
     return EIGHT if classes == 8 else SEVEN
 
 
-def expected_codes(codes: Mapping[int, str]) -> str:
-    """Return codes and names as a message lists them."""
-    return ", ".join(f"{code} {name}" for code, name in codes.items())
+def refuse_mapping(mapping: Mapping[str, str | None] | None, where: str) -> None:
+    """Raise a ConfigError for a mapping of class folders where a data set has none."""
+    if mapping is not None:
+        raise ConfigError(f"data.mapping is for class folders, but {where} says what the codes are; remove it")
 
 
-def code_of(name: str) -> int | None:
-    """Return the code that a folder is named by, ``None`` for a name of another kind."""
-    return int(name) if name.isascii() and name.isdigit() and len(name) < 4 else None
-
-
-def is_coded_tree(root: Path, codes: Mapping[int, str]) -> bool:
-    """Tell whether a folder is a tree (with splits or without) whose class folders are named by all of some codes."""
+def is_tree_of(root: Path, codes: Codes) -> bool:
+    """Tell whether a folder has class folders named by codes that are proven to be these of this data set."""
     try:
-        found = {code_of(folder.name) for _, folder in class_folders(root)}
+        folders = class_folders(root)
+        if any(code_of(folder.name) is None for _, folder in folders):
+            return False
+        found = evidence_of_folders(root, folders)
     except (DataError, OSError):
         return False
-    return None not in found and set(codes) <= found
+    return (
+        found is not None
+        and found.whose == codes.whose
+        and all(codes.table.get(code, "") == name for code, name in found.table.items())
+    )
 
 
 def list_code_folders(
     root: Path,
-    codes: Mapping[int, str],
+    codes: Codes,
     class_names: tuple[str, ...],
     source: str,
     no_class: Mapping[str, str] | None = None,
+    *,
+    mapping: Mapping[str, str | None] | None = None,
     allow_outside: bool = False,
 ) -> Listing:
     """List a tree of images whose class folders are named by code or by expression.
 
-    Layouts and arguments are those of :func:`.list_image_folder`; ``codes`` has the expression of each code. Known
-    expressions that are not among ``class_names`` are left out and counted, and so are folders that stand for no
-    expression: ``no_class`` has their names, lower case, and what they stand for.
+    Layouts and arguments are those of :func:`.list_image_folder`. Known expressions that are not among ``class_names``
+    are left out and counted, and so are folders that stand for no expression: ``no_class`` has their names, lower case,
+    and what they stand for.
 
     Raises:
-        DataError: if the tree is another, or codes and names stand side by side.
-        LabelError: for an unknown folder name.
+        DataError: if the tree is another, or something shows that its codes are not ``codes``.
+        LabelError: for an unknown folder name, or codes of which nothing shows what they stand for.
     """
-    names = list(dict.fromkeys(folder.name for _, folder in class_folders(root)))
     nothing = {} if no_class is None else no_class
-    _check_one_kind(root, names, nothing)
-    mapping: dict[str, str | None] = {}
-    reasons: dict[str, str] = {}
-    for name in names:
-        if name.lower() in nothing:
-            mapping[name], reasons[name] = None, nothing[name.lower()]
-            continue
-        meaning = _meaning(root, name, codes)
-        mapping[name] = meaning if meaning in class_names else None
-        if mapping[name] is None:
-            reasons[name] = f"{meaning} is not among the classes"
-    listing = list_image_folder(
-        root, mapping=mapping, class_names=list(class_names), source=source, allow_outside=allow_outside
-    )
-    left_out = [(place, reasons.get(_class_folder(place, reasons), why)) for place, why in listing.left_out]
-    return replace(listing, left_out=tuple(left_out))
-
-
-def _class_folder(place: str, names: Mapping[str, str]) -> str:
-    """Return which of some folder names stands first or second in a path, ``""`` for none."""
-    return next((part for part in place.split("/")[:-1][:2] if part in names), "")
-
-
-def _check_one_kind(root: Path, names: list[str], no_class: Mapping[str, str]) -> None:
-    coded = [name for name in names if code_of(name) is not None]
-    named = [name for name in names if code_of(name) is None and name.lower() not in no_class]
-    if coded and named:
-        raise DataError(
-            one_line(
-                f"{short_path(root)}: the class folder '{coded[0]}' is named by code, '{named[0]}' by expression; "
-                "expected one kind, for codes are told from names by what stands beside them"
-            )
-        )
-
-
-def _meaning(root: Path, name: str, codes: Mapping[int, str]) -> str:
-    code = code_of(name)
-    if code is not None and code in codes:
-        return codes[code]
-    try:
-        return canonical(name)
-    except LabelError:
-        raise LabelError(
-            one_line(
-                f"{short_path(root, 80)}: unknown class folder '{name}', expected names of expressions or the codes "
-                f"{expected_codes(codes)}"
-            )
-        ) from None
+    folders = class_folders(root)
+    names = list(dict.fromkeys(folder.name for _, folder in folders))
+    reasons = {name: nothing[name.lower()] for name in names if name.lower() in nothing}
+    given = {**dict.fromkeys(reasons), **(mapping or {})}
+    meanings, remarks = meanings_of(root, folders, given, own=codes)
+    found, label_of = read_names(names, short_path(root, 80), meanings)
+    labels = dict.fromkeys(names, -1)
+    for name, label in label_of.items():
+        if label >= 0 and found[label] in class_names:
+            labels[name] = class_names.index(found[label])
+        elif label >= 0:
+            reasons[name] = f"{found[label]} is not among the classes"
+    listing = list_classes(root, folders, class_names, labels, meanings, reasons=reasons, allow_outside=allow_outside)
+    sources = np.full(len(listing.paths), source)
+    return replace(listing, sources=sources, remarks=(*remarks, *listing.remarks))

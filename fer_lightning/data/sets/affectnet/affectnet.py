@@ -11,7 +11,9 @@ Layout, one of:
       face_width, face_height, facial_landmarks, expression, valence, arousal``) with ``Manually_Annotated_Images/`` or
       ``Manually_Annotated/Manually_Annotated_Images/``; the face box is cut out;
     - ``train/<class>/*.jpg``, ``val/<class>/*.jpg``, ``test/<class>/*.jpg``, or ``<class>/*.jpg`` alone, with classes
-      by code (``0`` .. ``7``) or by name, as they are passed around.
+      by name or by code (``0`` .. ``7``), as they are passed around. Some copies have the codes below, others count the
+      names in alphabetical order: codes are read where the numbers of images or a table beside them prove which (see
+      :mod:`.code_evidence`), else ``mapping`` must say it.
     The automatically annotated part is not used: a network labelled it.
 Classes:
     neutral, happy, sad, surprise, fear, disgust, angry, contempt (codes 0..7); 8 none, 9 uncertain and 10 no face are
@@ -45,9 +47,10 @@ from fer_lightning.data.sets.affectnet.affectnet_layouts import (
     read_annotations,
     read_file_list,
 )
-from fer_lightning.data.sets.raw_codes import code_of, is_coded_tree, list_code_folders, scheme_with
+from fer_lightning.data.sets.code_meanings import Codes, remark
+from fer_lightning.data.sets.raw_codes import is_tree_of, list_code_folders, refuse_mapping, scheme_with
 from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
-from fer_lightning.emotions import AFFECTNET_CODES, EIGHT, SYNONYMS
+from fer_lightning.emotions import AFFECTNET_CODES, CODE_TABLES, EIGHT, SYNONYMS, code_of
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import one_line, short_path, unreadable
 
@@ -63,6 +66,7 @@ _NO_CLASS = {str(code): reason for code, reason in NO_EXPRESSION.items()} | {
     "none": NO_EXPRESSION[8], "uncertain": NO_EXPRESSION[9], "no-face": NO_EXPRESSION[10],
     "no face": NO_EXPRESSION[10], "noface": NO_EXPRESSION[10], "non-face": NO_EXPRESSION[10],
 }  # fmt: skip
+_CODES = Codes("AffectNet", CODE_TABLES["AffectNet"], stated=False)
 _PARTS = {"training": ("train_set", "training.csv"), "validation": ("val_set", "validation.csv")}
 _LISTS = "Manually_Annotated_file_lists"
 _IMAGES = ("Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images")
@@ -77,6 +81,7 @@ def list_affectnet(
     on_error: OnError = "raise",
     cache_dir: Path | None = None,
     allow_outside: bool = False,
+    mapping: dict[str, str | None] | None = None,
 ) -> Listing:
     """List AffectNet, whichever way it lies on disk; layouts and splits stand in this module's docstring.
 
@@ -86,7 +91,7 @@ def list_affectnet(
     Raises:
         ConfigError: for a wrong argument.
         DataError: if the data set is missing, ambiguous or malformed; the message names the file.
-        LabelError: for an unknown class folder.
+        LabelError: for an unknown class folder, or codes of which nothing shows what they stand for.
     """
     check_on_error(on_error)
     if official_val not in ("val", "test"):
@@ -95,7 +100,8 @@ def list_affectnet(
     try:
         layout = _find_layout(root)
         if layout == "folders":
-            return _list_folders(root, names, official_val, allow_outside)
+            return _list_folders(root, names, official_val, mapping, allow_outside)
+        refuse_mapping(mapping, "AffectNet's own annotation")
         read = _read_annotated if layout == "annotations" else _read_listed
         return _listing(root, names, official_val, read(root, cache_dir), on_error)
     except OSError as error:
@@ -103,9 +109,8 @@ def list_affectnet(
 
 
 def is_affectnet(root: Path) -> bool:
-    """Tell whether a folder is laid out like AffectNet: officially, or as a tree of the codes 0..6 or 0..7."""
-    seven = {code: name for code, name in AFFECTNET_CODES.items() if name != "contempt"}
-    return bool(_official(root)) or is_coded_tree(root, seven)
+    """Tell whether a folder is laid out like AffectNet: officially, or as a tree whose codes are proven to be its."""
+    return bool(_official(root)) or is_tree_of(root, _CODES)
 
 
 def _official(root: Path) -> dict[str, str]:
@@ -148,13 +153,20 @@ def _find_layout(root: Path) -> str:
 
 
 def _is_class_or_split(name: str) -> bool:
-    code = code_of(name)
     known = {*EIGHT.class_names, *SYNONYMS}
-    return name.lower() in known or split_of_folder(name) is not None or code in AFFECTNET_CODES
+    return name.lower() in known or split_of_folder(name) is not None or code_of(name) is not None
 
 
-def _list_folders(root: Path, names: tuple[str, ...], official_val: str, allow_outside: bool) -> Listing:
-    listing = list_code_folders(root, AFFECTNET_CODES, names, "affectnet", _NO_CLASS, allow_outside)
+def _list_folders(
+    root: Path,
+    names: tuple[str, ...],
+    official_val: str,
+    mapping: dict[str, str | None] | None,
+    allow_outside: bool,
+) -> Listing:
+    listing = list_code_folders(
+        root, _CODES, names, "affectnet", _NO_CLASS, mapping=mapping, allow_outside=allow_outside
+    )
     if official_val == "val":
         return listing
     if (listing.splits == "test").any():
@@ -264,6 +276,7 @@ def _listing(root: Path, names: tuple[str, ...], official_val: str, parts: list[
             "arousal": np.array([part.rows.arousal[row] for part, row, _ in kept], np.float64),
         },
         left_out=(*left_out, *bad.places),
+        remarks=(remark("codes of expressions", AFFECTNET_CODES, "AffectNet's own annotation"),),
     )
 
 
@@ -309,16 +322,24 @@ class AffectNetDataModule(FilesDataModule):
         classes: 7, or 8 with contempt.
         official_val: what the official validation set is used for: ``val``, or ``test`` (validation is then held out of
             training).
+        mapping: in trees of class folders, meanings of codes and of names that are not known, such as
+            ``{0: angry, 1: contempt}``; ``null`` leaves a class out.
         **options: of :class:`.FilesDataModule`.
     """
 
     def __init__(
-        self, root: str, classes: Literal[7, 8] = 7, official_val: OfficialVal = "val", **options: Any
+        self,
+        root: str,
+        classes: Literal[7, 8] = 7,
+        official_val: OfficialVal = "val",
+        mapping: dict[str, str | None] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.root = root
         self.classes = classes
         self.official_val = official_val
+        self.mapping = mapping
         self.class_names = scheme_with(classes).class_names
 
     def list_files(self) -> Listing:
@@ -330,4 +351,5 @@ class AffectNetDataModule(FilesDataModule):
             on_error=self.on_error,
             cache_dir=self.cache_dir,
             allow_outside=self.allow_outside,
+            mapping=self.mapping,
         )

@@ -6,7 +6,8 @@ Source:
 Layout, one of:
     - ``fer2013.csv`` (``emotion,pixels,Usage``), ``icml_face_data.csv`` (``emotion, Usage, pixels``) or any CSV with
       these columns; of ``emotion,pixels`` alone, as the challenge's ``train.csv``, all rows are Training;
-    - ``train/<emotion>/Training_<row>.png`` and ``test/<emotion>/PublicTest_<row>.png``, also ``validation/``;
+    - ``train/<emotion>/Training_<row>.png`` and ``test/<emotion>/PublicTest_<row>.png``, also ``validation/``, the
+      folders named by expression or by code;
     - beside either, for soft labels, the FER+ votes ``fer2013new.csv`` (Barsoum et al. 2016, arXiv:1608.01041).
 Classes:
     angry, disgust, fear, happy, sad, surprise, neutral (codes 0..6).
@@ -145,7 +146,7 @@ def scan_fer2013(
         digests=rows.digests,
         soft_labels=soft,
         left_out=rows.left_out,
-        remarks=_remarks(layout),
+        remarks=(*layout.remarks, *_remarks(layout)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from fer_lightning.data.files.decode import IMAGE_SUFFIXES, decode, inside
 from fer_lightning.data.sets.fer2013.fer2013_rows import SIDE, Fer2013Rows
 from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.bad_rows import BadRows, OnError
-from fer_lightning.emotions import SEVEN
+from fer_lightning.emotions import SEVEN, code_key
 from fer_lightning.errors import DataError, LabelError
 from fer_lightning.text import one_line, short_path
 
@@ -48,7 +49,9 @@ def top_folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.name.lower() in TOP_FOLDERS and path.is_dir())
 
 
-def read_folder_rows(root: Path, on_error: OnError = "raise") -> Fer2013Rows:
+def read_folder_rows(
+    root: Path, on_error: OnError = "raise", meanings: Mapping[str, str | None] | None = None
+) -> Fer2013Rows:
     """Read all images of a folder, sorted by path.
 
     A file's usage is told by the prefix of its name; without one, ``train/`` is taken for Training, ``validation/`` for
@@ -57,6 +60,7 @@ def read_folder_rows(root: Path, on_error: OnError = "raise") -> Fer2013Rows:
     Args:
         root: holds ``train/``, ``test/`` and perhaps ``validation/`` (also ``val/`` or ``valid/``).
         on_error: what to do with a bad image.
+        meanings: expression of each class folder that is named by a code, by code.
 
     Raises:
         DataError: if there is no image, a name contradicts its folder, an image is bad and ``on_error`` is ``raise``,
@@ -64,7 +68,7 @@ def read_folder_rows(root: Path, on_error: OnError = "raise") -> Fer2013Rows:
         LabelError: for a class folder that is no expression.
     """
     bad = BadRows(f"{short_path(root)}{os.sep}", on_error)
-    files = _list_files(root, bad)
+    files = _list_files(root, bad, {} if meanings is None else meanings)
     if not files and not bad.count:
         tops = ", ".join(f"{top.name}/" for top in top_folders(root))
         raise DataError(one_line(f"{short_path(root)}: expected images under {tops}<emotion>/, found none"))
@@ -80,12 +84,13 @@ def read_folder_rows(root: Path, on_error: OnError = "raise") -> Fer2013Rows:
     return Fer2013Rows.collect(images, rows, bad)
 
 
-def _list_files(root: Path, bad: BadRows) -> list[_ImageFile]:
+def _list_files(root: Path, bad: BadRows, meanings: Mapping[str, str | None]) -> list[_ImageFile]:
     files: list[_ImageFile] = []
     for top in top_folders(root):
         for entry in _sorted_entries(top):
             if entry.is_dir():
-                files += _list_class(root, top.name, entry, bad)
+                label = _label(root / top.name / entry.name, meanings)
+                files += _list_class(root, top.name, entry, label, bad)
             elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                 bad.add(f"{top.name}/{entry.name}", DataError(f"expected images in {top.name}/<emotion>/ only"))
     return files
@@ -96,11 +101,15 @@ def _sorted_entries(folder: str | Path) -> list[os.DirEntry[str]]:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
-def _list_class(root: Path, top: str, folder: os.DirEntry[str], bad: BadRows) -> list[_ImageFile]:
+def _label(folder: Path, meanings: Mapping[str, str | None]) -> int:
     try:
-        label = SEVEN.index(folder.name)
+        return SEVEN.index(meanings.get(code_key(folder.name)) or folder.name)
     except LabelError as error:
-        raise LabelError(one_line(f"{short_path(root / top / folder.name, 80)}: {error}")) from None
+        way_out = "--data ImageFolderDataModule reads any tree"
+        raise LabelError(one_line(f"{short_path(folder, 80)}: {error}; {way_out}", 400)) from None
+
+
+def _list_class(root: Path, top: str, folder: os.DirEntry[str], label: int, bad: BadRows) -> list[_ImageFile]:
     files = []
     for entry in _sorted_entries(folder.path):
         place = f"{top}/{folder.name}/{entry.name}"

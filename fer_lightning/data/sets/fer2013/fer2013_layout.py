@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.sets.fer2013.fer2013_csv import has_fer2013_header, read_csv_rows
+from fer_lightning.data.sets.code_meanings import Codes, meanings_of, remark
+from fer_lightning.data.sets.fer2013.fer2013_csv import COLUMNS, has_fer2013_header, read_csv_rows
 from fer_lightning.data.sets.fer2013.fer2013_folder import read_folder_rows, top_folders
 from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows
 from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.bad_rows import BadRows, OnError, contents
 from fer_lightning.data.table.cache import cached_arrays
+from fer_lightning.emotions import FER2013_CODES
 from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest, listing_digest
 from fer_lightning.text import one_line, short_path
@@ -30,10 +32,21 @@ _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the data set is and how it is laid out: one file, or a folder of images."""
+    """Where the data set is and how it is laid out: one file, or a folder of images.
+
+    Attributes:
+        path: the file, or the folder with the parts.
+        is_csv: whether it is a file.
+        meanings: expression of each class folder that is named by a code, by code.
+        remarks: what is to be told of the codes.
+    """
 
     path: Path
     is_csv: bool
+    meanings: Mapping[str, str | None] = field(default_factory=dict)
+    remarks: tuple[str, ...] = (
+        remark("codes of expressions", FER2013_CODES, f"FER2013's columns {', '.join(COLUMNS)}"),
+    )
 
     @property
     def prefix(self) -> str:
@@ -50,7 +63,8 @@ class Layout:
         """Digest of the content, or of names, sizes and times of a folder's files."""
         if self.is_csv:
             return file_digest(self.path)
-        return "-".join(f"{top.name}-{listing_digest(top)}" for top in top_folders(self.path))
+        codes = [f"{code}={name}" for code, name in self.meanings.items()]
+        return "-".join([*(f"{top.name}-{listing_digest(top)}" for top in top_folders(self.path)), *codes])
 
     def files(self, rows: Fer2013Rows) -> NDArray[np.str_]:
         """Name of each row, ``(N,)``."""
@@ -81,15 +95,32 @@ def find_layout(root: Path) -> Layout:
         )
     if not found:
         raise DataError(one_line(f"{short_path(root, 70)}: expected {looked_for}; found {contents(root)}"))
-    return Layout(tables[0], is_csv=True) if tables else Layout(root, is_csv=False)
+    return Layout(tables[0], is_csv=True) if tables else _folder_layout(root)
+
+
+def _folder_layout(root: Path) -> Layout:
+    """Find out what the class folders stand for that are named by a code; raise a DataError if it is not FER2013's."""
+    folders = [
+        (top.name, path)
+        for top in top_folders(root)
+        for path in sorted(top.iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    ]
+    meanings, remarks = meanings_of(root, folders, own=Codes("FER2013", FER2013_CODES))
+    return Layout(root, False, meanings, remarks)
 
 
 def read_layout(layout: Layout, on_error: OnError, cache_dir: Path | None) -> Fer2013Rows:
     """Return the rows from the cache or from the files, and say again what is wrong with them."""
-    read: Callable[[Path, OnError], Fer2013Rows] = read_csv_rows if layout.is_csv else read_folder_rows
+
+    def read() -> Fer2013Rows:
+        if layout.is_csv:
+            return read_csv_rows(layout.path, on_error)
+        return read_folder_rows(layout.path, on_error, layout.meanings)
+
     form = "csv" if layout.is_csv else "folder"
     key = f"fer2013-{form}-v{_CACHE_FORMAT}-{on_error}-{layout.digest()}"
-    rows = Fer2013Rows(**cached_arrays(key, lambda: vars(read(layout.path, on_error)), cache_dir))
+    rows = Fer2013Rows(**cached_arrays(key, lambda: vars(read()), cache_dir))
     bad = BadRows(layout.prefix, on_error)
     for place, reason in rows.left_out:
         bad.note(place, reason)
