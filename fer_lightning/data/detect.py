@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from fer_lightning.data.files.archives import is_archive, open_root
+from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.sets.affectnet.affectnet import is_affectnet
 from fer_lightning.data.sets.ck_plus import is_ck_plus
 from fer_lightning.data.sets.ck_plus_csv import find_ck_csv, is_ck_csv
@@ -29,7 +29,6 @@ __all__ = ["detect_datamodule"]
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".json")
 _STORED = {"arrow": "ArrowDataModule", "shards": "ShardsDataModule", "folders": "ManifestDataModule"}
-_UNPACKING = ("ImageFolderDataModule", "AffectNetDataModule", "RAFDBDataModule", "CKPlusDataModule")
 
 
 def detect_datamodule(path: Path) -> tuple[str, Path]:
@@ -41,10 +40,12 @@ def detect_datamodule(path: Path) -> tuple[str, Path]:
         DataError: if nothing known lies there.
     """
     try:
-        if path.is_dir():
-            return _detect_folder(path)
-        if path.is_file():
-            return _detect_archive(path) if is_archive(path) else (_detect_table(path), path)
+        place = open_root(path)
+        if place.is_dir():
+            name, root = _detect_folder(place)
+            return name, root if place == path else path  # each data module opens what the user has named
+        if place.is_file():
+            return _detect_table(place), path
     except OSError as error:
         raise DataError(unreadable(path, error)) from None
     raise DataError(absent(path, "a folder, a table or an archive"))
@@ -74,11 +75,6 @@ def _detect_folder(folder: Path) -> tuple[str, Path]:
         tables = tables_to_read(folder)
         return "ManifestDataModule", tables[0] if len(tables) == 1 and tables[0].parent == folder else folder
     return "ImageFolderDataModule", folder
-
-
-def _detect_archive(path: Path) -> tuple[str, Path]:
-    name, root = detect_datamodule(open_root(path))
-    return name, path if name in _UNPACKING else root
 
 
 def _detect_table(path: Path) -> str:

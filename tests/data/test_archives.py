@@ -355,7 +355,7 @@ def test_a_full_disk_leaves_nothing(data: Path, cache: Path, monkeypatch: pytest
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fer_lightning.data.files.archives._Unpacking._count_bytes", full)
+    monkeypatch.setattr("fer_lightning.data.files.archives.Unpacking._count_bytes", full)
     assert "(No space left on device); unpack it by hand" in refusal(write_tree(data, ".zip"), cache)
 
 
@@ -395,7 +395,7 @@ def test_an_interruption_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("fer_lightning.data.files.archives._Unpacking.make_links", interrupt)
+    monkeypatch.setattr("fer_lightning.data.files.archives.Unpacking.make_links", interrupt)
     with pytest.raises(error):
         open_root(write_tree(data, ".tar.gz"), cache)
     assert everything(cache) == ["archives"]
@@ -409,7 +409,7 @@ def test_ctrl_c_leaves_nothing(data: Path, cache: Path, monkeypatch: pytest.Monk
         if len(seen) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("fer_lightning.data.files.archives._Unpacking._count_bytes", press)
+    monkeypatch.setattr("fer_lightning.data.files.archives.Unpacking._count_bytes", press)
     with pytest.raises(KeyboardInterrupt):
         open_root(write_tree(data, ".tar"), cache)
     assert [path for path in seen[1] if path.endswith(".part/set/train/happy/b b.txt")]  # half of it was there

@@ -332,7 +332,7 @@ class TestFER2013DataModule(DataModuleContract):
         table = FER2013DataModule(str(path)).table
         assert set(table.splits.tolist()) == {"train"}
         assert table.labels.tolist() == fake_rows({"Training": 70}).labels.tolist()
-        assert table.remarks == (f"{path} has no column Usage: all rows are taken for Training",)
+        assert table.remarks[1:] == (f"{path} has no column Usage: all rows are taken for Training",)
         with pytest.raises(DataError, match="needs the val split") as caught:
             FER2013DataModule(str(path)).check("fit")
         assert proposed(str(caught.value)) == ["--data.val=holdout"]

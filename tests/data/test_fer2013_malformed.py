@@ -122,7 +122,7 @@ BAD_CSV: dict[str, tuple[bytes, str]] = {
     "file: old Mac line ends": (CSV.replace(b"\n", b"\r"), "line 1: expected a header"),
     "file: UTF-16": (CSV.decode().encode("utf-16"), "it looks like UTF-16 text"),
     "file: binary": (bytes(range(256)) * 40, "it looks like binary data"),
-    "file: ZIP": (b"PK\x03\x04" + bytes(5000), "it looks like a ZIP archive"),
+    "file: ZIP": (b"PK\x03\x04" + bytes(5000), "expected a whole .zip archive, found a ZIP archive"),
     "file: HTML": (b"<!DOCTYPE html>\n<html></html>", "it looks like an HTML page"),
     "file: LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid 1\n", "it looks like a Git LFS pointer"),
 }

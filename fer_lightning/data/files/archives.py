@@ -4,6 +4,9 @@
 archive or entry                               behaviour
 =============================================  ======================================================================
 .zip, .tar, .tar.gz, .tar.xz, .tar.bz2         unpacked into ``<cache>/archives/<name>-<digest of the content>``
+one of these under another name                the same: its first bytes tell what it is, not its name
+a single file, compressed (fer2013.csv.gz)     the same
+an archive in an archive                       the same, where nothing lies beside it
 .rar, .7z                                      refused: to be unpacked by hand
 absolute path, drive letter, ``..``            refused, with slashes and with backslashes
 link, symbolic or hard, to inside              kept; made when all files are written, so that none is written through it
@@ -31,92 +34,179 @@ import re
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from tqdm import tqdm
 
-from fer_lightning.data.files.decode import inside
+from fer_lightning.data.files.tree import split_of_folder
+from fer_lightning.data.files.unpacking import ArchiveLimits, Unpacking
 from fer_lightning.data.table.bad_rows import appearance
 from fer_lightning.data.table.cache import default_cache_dir
+from fer_lightning.emotions import EIGHT, SYNONYMS, code_of
 from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest, part_beside, remove_stale_parts
-from fer_lightning.text import excerpt, one_line, short_path, unreadable
+from fer_lightning.text import one_line, short_path, unreadable
 
 __all__ = ["ArchiveLimits", "is_archive", "open_root"]
 
-_ZIP = ".zip"
-_TAR: dict[str, Callable[[BinaryIO], Any]] = {
-    ".tar": lambda raw: raw,
-    ".tar.gz": lambda raw: gzip.GzipFile(fileobj=raw),
-    ".tgz": lambda raw: gzip.GzipFile(fileobj=raw),
-    ".tar.xz": lzma.LZMAFile,
-    ".txz": lzma.LZMAFile,
-    ".tar.bz2": bz2.BZ2File,
-    ".tbz2": bz2.BZ2File,
+_STREAMS: dict[str, Callable[[BinaryIO], Any]] = {
+    "tar": lambda raw: raw,
+    "gz": lambda raw: gzip.GzipFile(fileobj=raw),
+    "xz": lzma.LZMAFile,
+    "bz2": bz2.BZ2File,
 }
-_BY_HAND = (".rar", ".7z")
+"""The bytes inside of an archive that is no zip, by its form."""
+
+_SUFFIXES = {
+    ".zip": "zip", ".tar": "tar", ".tar.gz": "gz", ".tgz": "gz", ".tar.xz": "xz", ".txz": "xz", ".tar.bz2": "bz2",
+    ".tbz2": "bz2", ".rar": "rar", ".7z": "7z",
+}  # fmt: skip
+_SIGNATURES = {
+    "zip": re.compile(rb"PK(\x03\x04|\x05\x06|\x07\x08)"), "gz": re.compile(rb"\x1f\x8b"),
+    "xz": re.compile(rb"\xfd7zXZ"),
+    "bz2": re.compile(rb"BZh[1-9]1AY&SY"), "rar": re.compile(rb"Rar!"), "7z": re.compile(rb"7z\xbc\xaf"),
+}  # fmt: skip
+_OF_PROGRAMS = (".npz", ".pt", ".pth", ".ckpt", ".xlsx", ".docx", ".pptx", ".whl", ".jar")
+_DEEPEST = 10  # folders and archives in each other
+_FEW = 20  # files in a folder that are looked at for archives
+_ABOUT = re.compile(
+    r"(readme[^.]*|licen[cs]e|citation|copyright|changelog|notes?|about|info)(\.(md|txt|rst|rtf|html?|bib|cff))?$"
+    r"|fer2013new\.csv$|thumbs\.db$|desktop\.ini$",
+    re.IGNORECASE,
+)
+_PARTS = {
+    "images", "image", "labels", "basic", "dataset", "ck+48", "cohn-kanade-images", "extended-cohn-kanade-images",
+    "emotion", "emotion_labels", "manually_annotated", "manually_annotated_images", "manually_annotated_file_lists",
+}  # fmt: skip
 _CHUNK = 1 << 20  # bytes
 _BLOCK = 512  # bytes of a block in a tar file
 _LONGEST_READ = 1 << 26  # bytes: a header of a tar file that asks for more is an attack
 _LONGEST_LINK = 4096  # bytes
-_SPLITS = frozenset({"test", "train", "train_set", "training", "val", "val_set", "valid", "validation", "images"})
-
-
-@dataclass(frozen=True)
-class ArchiveLimits:
-    """What an archive may hold.
-
-    Attributes:
-        entries: number of files, folders and links.
-        size: bytes of all files.
-        ratio: bytes of all files over bytes of the archive, once they are more than ``ratio_from``.
-        ratio_from: bytes.
-    """
-
-    entries: int = 5_000_000
-    size: int = 1 << 40
-    ratio: int = 200
-    ratio_from: int = 1 << 30
 
 
 def is_archive(path: Path) -> bool:
-    """Tell by its name whether a path is an archive that :func:`open_root` unpacks."""
-    return path.name.lower().endswith((_ZIP, *_TAR))
+    """Tell whether a file is an archive that :func:`open_root` opens, by its first bytes or by its name."""
+    return _form(path) is not None
+
+
+def _form(path: Path) -> str | None:
+    """Return what an archive is by its first bytes, and where these say nothing by its name; ``None`` for no archive.
+
+    Files of programs that are zip archives inside, such as checkpoints, are none.
+    """
+    name = path.name.lower()
+    if name.endswith(_OF_PROGRAMS):
+        return None
+    try:
+        with path.open("rb") as raw:
+            head = raw.read(_BLOCK)
+    except OSError:
+        head = b""
+    for form, signature in _SIGNATURES.items():
+        if signature.match(head):
+            return form
+    if _is_tar_header(head):
+        return "tar"
+    return next((form for suffix, form in _SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def _is_tar_header(block: bytes) -> bool:
+    """Tell whether a block is the header of an entry in a tar file, by its checksum."""
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def open_root(root: Path, cache_dir: Path | None = None, limits: ArchiveLimits | None = None) -> Path:
-    """Return the folder of a data set; an archive is unpacked into the cache first, once for each content.
+    """Return the folder of a data set, wherever a user's path leads to it: the one door for all data modules and verbs.
 
     Args:
-        root: a folder, or an archive. Whatever is neither is returned as it is.
-        cache_dir: where to unpack; ``None`` for :func:`.default_cache_dir`.
-        limits: what the archive may hold.
+        root: a folder or an archive; or a folder that holds nothing but one of these, at any depth, beside texts such
+            as a README. Whatever is neither is returned as it is.
+        cache_dir: where archives are unpacked, once for each content; ``None`` for :func:`.default_cache_dir`.
+        limits: what an archive may hold.
 
     Returns:
-        ``root``, or the folder with what the archive holds; the only folder in it, unless that has a split's name.
+        ``root``, or the first folder below it or in it that holds more, or whose only folder is named like a split, a
+        class or a part of a published set.
 
     Raises:
-        DataError: if the archive is damaged or not safe, or there is no place to unpack it; it names archive and entry.
+        DataError: if an archive is damaged or not safe, or there is no place to unpack it; it names archive and entry.
+            If a folder holds nothing but several archives.
     """
-    by_hand = root.name.lower().endswith(_BY_HAND)
-    if not (by_hand or is_archive(root)) or not os.path.isfile(root):
-        return root
-    if by_hand:
-        raise DataError(f"{short_path(root)}: expected a folder, .zip or .tar; unpack this archive by hand")
+    place = root
+    for _ in range(_DEEPEST):
+        if place.is_dir():
+            inner = _only_entry(place)
+            if inner is None:
+                return place
+            place = inner
+        elif os.path.isfile(place) and is_archive(place):
+            place = _unpacked(place, cache_dir, ArchiveLimits() if limits is None else limits)
+        else:
+            break
+    return place
+
+
+def _only_entry(folder: Path) -> Path | None:
+    """Return the folder or archive that is all that a folder holds, ``None`` if it holds something else."""
+    try:
+        names = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith((".", "__MACOSX"))]
+        found = [entry for entry in names if entry.is_dir() or not _is_about(entry)]
+        if not found or len(found) > _FEW or (len(found) > 1 and any(entry.is_dir() for entry in found)):
+            return None
+        if found[0].is_dir():
+            stays = _is_part(found[0].name) or found[0].is_symlink() or not any(found[0].iterdir())
+            return None if stays else found[0]
+        if not all(map(is_archive, found)):
+            return None
+    except OSError:
+        return None  # whoever reads it will say so
+    if len(found) > 1:
+        listed = ", ".join(entry.name for entry in found[:4])
+        text = (
+            f"{short_path(folder)} holds several archives ({listed}): unpack them into one folder, or name one of them"
+        )
+        raise DataError(one_line(f"{text}, such as {short_path(found[0])}", 400))
+    return found[0]
+
+
+def _is_about(file: Path) -> bool:
+    """Tell whether a file only tells about a data set, or completes one that lies in an archive beside it."""
+    return bool(_ABOUT.fullmatch(file.name)) or file.suffix.lower() == ".pdf"
+
+
+def _is_part(name: str) -> bool:
+    """Tell whether a folder is a part of a data set by its name: a split, a class, a part of a published set."""
+    key = name.strip().lower()
+    is_class = key in EIGHT.class_names or key in SYNONYMS or code_of(name) is not None
+    return is_class or key in _PARTS or split_of_folder(name) is not None
+
+
+def _unpacked(archive: Path, cache_dir: Path | None, limits: ArchiveLimits) -> Path:
+    """Return the folder into which an archive was unpacked, now or before."""
+    form = _form(archive)
+    if form in ("rar", "7z"):
+        with archive.open("rb") as raw:
+            found = appearance(raw.read(64))
+        raise DataError(
+            f"{short_path(archive)}: expected a folder, .zip or .tar, found {found}; unpack this archive by hand"
+        )
     cache = default_cache_dir() if cache_dir is None else cache_dir.expanduser()
     if cache is None:
-        raise _no_place(root, "there is no home folder")
+        raise _no_place(archive, "there is no home folder")
     try:
-        digest = file_digest(root)
+        digest = file_digest(archive)
     except OSError as error:
-        raise DataError(unreadable(root, error)) from None
-    folder = cache / "archives" / f"{root.name.split('.')[0][:40]}-{digest}"
+        raise DataError(unreadable(archive, error)) from None
+    folder = cache / "archives" / f"{archive.name.split('.')[0][:40]}-{digest}"
     if not folder.is_dir():
-        _unpack_to(root, folder, ArchiveLimits() if limits is None else limits)
-    return _only_folder(folder)
+        _unpack_to(archive, folder, limits)
+    return folder
 
 
 def _no_place(root: Path, reason: str) -> DataError:
@@ -128,20 +218,13 @@ def _no_place(root: Path, reason: str) -> DataError:
     )
 
 
-def _only_folder(folder: Path) -> Path:
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    if len(entries) == 1 and entries[0].is_dir() and entries[0].name.lower() not in _SPLITS:
-        return entries[0]
-    return folder
-
-
 def _unpack_to(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
     """Unpack into a folder beside the place and rename it: others see all of it or nothing."""
     remove_stale_parts(folder.parent)
     try:
         with part_beside(folder) as part:
             part.mkdir()
-            _unpack(archive, _Unpacking(archive, part, limits))
+            _unpack(archive, Unpacking(archive, part, limits))
             try:
                 part.rename(folder)
             except OSError:
@@ -152,7 +235,7 @@ def _unpack_to(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
         raise _no_place(archive, f"{where}{error.strerror or error}") from None
 
 
-def _unpack(archive: Path, unpacking: _Unpacking) -> None:
+def _unpack(archive: Path, unpacking: Unpacking) -> None:
     with archive.open("rb") as raw:
         head = raw.read(64)
         raw.seek(0)
@@ -161,10 +244,11 @@ def _unpack(archive: Path, unpacking: _Unpacking) -> None:
         )
         try:
             with bar:
-                if archive.name.lower().endswith(_ZIP):
+                form = _form(archive)
+                if form == "zip":
                     _unpack_zip(raw, unpacking, bar)
-                else:
-                    _unpack_tar(raw, unpacking, bar)
+                elif form is not None:
+                    _unpack_stream(raw, form, unpacking, bar)
                 unpacking.make_links()
         except DataError:
             raise
@@ -172,13 +256,12 @@ def _unpack(archive: Path, unpacking: _Unpacking) -> None:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk is full or has failed, not the archive
             reason = str(error) or type(error).__name__
-            text = (
-                f"{short_path(archive)}: expected a whole {archive.suffix} archive, found {appearance(head)} ({reason})"
-            )
+            suffix = archive.suffix if archive.name.lower().endswith(tuple(_SUFFIXES)) else f".{_form(archive)}"
+            text = f"{short_path(archive)}: expected a whole {suffix} archive, found {appearance(head)} ({reason})"
             raise DataError(one_line(text)) from None
 
 
-def _unpack_zip(raw: BinaryIO, unpacking: _Unpacking, bar: tqdm[Any]) -> None:
+def _unpack_zip(raw: BinaryIO, unpacking: Unpacking, bar: tqdm[Any]) -> None:
     with zipfile.ZipFile(raw) as archive:
         for entry in archive.infolist():
             name = entry.filename
@@ -198,9 +281,21 @@ def _unpack_zip(raw: BinaryIO, unpacking: _Unpacking, bar: tqdm[Any]) -> None:
             bar.update(entry.compress_size)
 
 
-def _unpack_tar(raw: BinaryIO, unpacking: _Unpacking, bar: tqdm[Any]) -> None:
-    suffix = next(suffix for suffix in sorted(_TAR) if unpacking.archive.name.lower().endswith(suffix))
-    stream = _ShortReads(_TAR[suffix](raw))
+def _unpack_stream(raw: BinaryIO, form: str, unpacking: Unpacking, bar: tqdm[Any]) -> None:
+    """Unpack a tar file, compressed or not, or a single file that was only compressed."""
+    name = unpacking.archive.name
+    stream = _STREAMS[form](raw)
+    if name.lower().endswith(tuple(_SUFFIXES)) or _is_tar_header(stream.read(_BLOCK)):
+        raw.seek(0)
+        _unpack_tar(raw, _STREAMS[form](raw), unpacking, bar)
+        return
+    raw.seek(0)
+    is_called_so = name.lower().endswith((".gz", ".xz", ".bz2"))
+    unpacking.add_file(name.rpartition(".")[0] if is_called_so else name, _STREAMS[form](raw))
+
+
+def _unpack_tar(raw: BinaryIO, content: IO[bytes], unpacking: Unpacking, bar: tqdm[Any]) -> None:
+    stream = _ShortReads(content)
     with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
         while (entry := archive.next()) is not None:
             if entry.isdir():
@@ -242,132 +337,3 @@ class _ShortReads:
     def tell(self) -> int:
         """Return the position."""
         return self.stream.tell()
-
-
-class _Unpacking:
-    """Writes the entries of one archive into a folder, and into that folder only.
-
-    Args:
-        archive: for messages.
-        folder: exists and is empty.
-        limits: what may be written.
-    """
-
-    def __init__(self, archive: Path, folder: Path, limits: ArchiveLimits) -> None:
-        self.archive = archive
-        self.archive_size = archive.stat().st_size
-        self.folder = folder
-        self.limits = limits
-        self.entries = 0
-        self.size = 0
-        self.links: dict[Path, tuple[str, str]] = {}  # where -> name in the archive, target
-        self._made = {folder}
-
-    def refuse(self, name: str, reason: str) -> DataError:
-        """Return the error for an entry."""
-        return DataError(one_line(f"{short_path(self.archive, 80)}: entry {excerpt(name, 60)} refused: {reason}"))
-
-    def add_folder(self, name: str) -> None:
-        """Make a folder."""
-        place = self._place(name)
-        if place is not None:
-            self._make_folder(place, name)
-
-    def add_file(self, name: str, content: IO[bytes]) -> None:
-        """Write a file; an earlier one of the same name is replaced."""
-        place = self._place(name)
-        if place is None:
-            return
-        self._make_way(place, name)
-        with place.open("xb") as handle:
-            while chunk := content.read(_CHUNK):
-                self._count_bytes(len(chunk), name)
-                handle.write(chunk)
-
-    def add_link(self, name: str, target: str) -> None:
-        """Note a symbolic link, to be made by :meth:`make_links`."""
-        place = self._place(name)
-        if place is not None:
-            self.links[place] = name, target
-
-    def add_hard_link(self, name: str, target: str) -> None:
-        """Link to a file that was written before."""
-        place, original = self._place(name), self._place(target)
-        if place is None:
-            return
-        if original is None or not original.is_file():
-            raise self.refuse(name, f"it links to {excerpt(target, 60)}, which is no file before it")
-        if place == original:
-            return
-        self._make_way(place, name)
-        os.link(original, place)
-
-    def make_links(self) -> None:
-        """Make the symbolic links; all of them must stay inside."""
-        for place, (name, target) in self.links.items():
-            if place.exists():
-                raise self.refuse(name, "it is a link, and something else too")
-            if not target or "\0" in target or _leaves(os.path.join(os.path.dirname(_slashes(name)), _slashes(target))):
-                raise self.refuse(name, f"it links out of the folder, to {excerpt(target, 60)}")
-            self._make_folder(place.parent, name)
-            place.symlink_to(target)
-        for place, (name, target) in self.links.items():  # a link over a link may leave where neither seems to
-            if not inside(self.folder, place):
-                raise self.refuse(name, f"it links out of the folder, to {excerpt(target, 60)}")
-
-    def _place(self, name: str) -> Path | None:
-        """Return where an entry belongs, ``None`` for one that is left out; refuse one outside of the folder."""
-        self._count_entry(name)
-        path = _slashes(name)
-        if path.startswith("/") or re.match("[A-Za-z]:", path) or "\0" in path or ".." in path.split("/"):
-            raise self.refuse(name, "its path leads out of the folder")
-        parts = [part for part in path.split("/") if part not in ("", ".")]
-        if not parts or parts[0] == "__MACOSX":
-            return None
-        return self.folder.joinpath(*parts)
-
-    def _make_way(self, place: Path, name: str) -> None:
-        """Make the folder that a file goes into, and remove an earlier file of its name."""
-        self._make_folder(place.parent, name)
-        if place.is_dir():
-            raise self.refuse(name, "it is a file, and a folder too")
-        place.unlink(missing_ok=True)
-
-    def _make_folder(self, place: Path, name: str) -> None:
-        for folder in reversed(list(_up_to(place, self._made))):
-            self._count_entry(name)
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                raise self.refuse(name, "it is a folder, and a file too") from None
-            self._made.add(folder)
-
-    def _count_entry(self, name: str) -> None:
-        self.entries += 1
-        if self.entries > self.limits.entries:
-            raise self.refuse(name, f"more than {self.limits.entries:,} entries; unpack the archive by hand")
-
-    def _count_bytes(self, count: int, name: str) -> None:
-        self.size += count
-        if self.size > self.limits.size:
-            raise self.refuse(name, f"more than {self.limits.size:,} bytes in all; unpack the archive by hand")
-        if self.size > max(self.limits.ratio_from, self.limits.ratio * self.archive_size):
-            raise self.refuse(
-                name, f"{self.size:,} bytes out of {self.archive_size:,} look like an attack; unpack by hand if not"
-            )
-
-
-def _slashes(name: str) -> str:
-    return name.replace("\\", "/")
-
-
-def _leaves(path: str) -> bool:
-    """Tell whether a path, relative to a folder, leads out of it as it is written."""
-    return bool(re.match("/|[A-Za-z]:", path)) or os.path.normpath(path).split("/")[0] == ".."
-
-
-def _up_to(place: Path, made: set[Path]) -> Iterator[Path]:
-    """Yield a folder and those above it that are not made yet."""
-    while place not in made:
-        yield place
-        place = place.parent

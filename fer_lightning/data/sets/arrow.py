@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.sets.stored import StoredDataModule
 from fer_lightning.data.storage.columns import IMAGE, table_of_columns
 from fer_lightning.data.storage.description import StoredSet, check_files, need, parse_metadata, read_metadata
@@ -176,13 +177,14 @@ class ArrowDataModule(StoredDataModule):
     """A set converted to Arrow (or Parquet): any sampler, workers, exact resume, whatever the size; see this module.
 
     Args:
-        root: folder of Arrow files, or a ``.parquet`` file.
+        root: folder of Arrow files, or a ``.parquet`` file; or an archive of either.
         verify: compare checksums of all files before use.
         **options: of :class:`.EmotionDataModule`.
     """
 
     def __init__(self, root: str, verify: bool = False, **options: Any) -> None:
-        self.root = Path(root).expanduser()
+        cache_dir = options.get("cache_dir")
+        self.root = open_root(Path(root).expanduser(), None if cache_dir is None else Path(cache_dir))
         self.verify = verify
         self.adopt(read_description(self.root))
         super().__init__(**options)

@@ -37,6 +37,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.files.decode import IMAGE_SUFFIXES
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
@@ -336,7 +337,8 @@ class CKPlusDataModule(FilesDataModule):
         mapping: dict[str, str | None] | None = None,
         **options: Any,
     ) -> None:
-        if root.lower().endswith(".csv"):
+        cache_dir = options.get("cache_dir")
+        if find_ck_csv(open_root(Path(root).expanduser(), None if cache_dir is None else Path(cache_dir))) is not None:
             self.native_size = SIDE
             self.native_channels = 1
         super().__init__(**options)

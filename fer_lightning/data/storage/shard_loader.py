@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from fer_lightning.data.batches.transforms import SampleTransform
+from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.storage.description import METADATA, StoredSet, need, parse_metadata
 from fer_lightning.data.storage.encoded_images import EncodedImages
 from fer_lightning.data.storage.writers import INDEX, SHARD_HEAD, UNUSED, quiet_litdata
@@ -41,7 +42,7 @@ class ShardAddress:
     def __init__(self, root: str, cache_dir: Path | None = None, max_cache_size: str | None = None) -> None:
         plain = root.removeprefix("file://")
         self.is_remote = "://" in plain or plain.startswith("local:")
-        self.root = plain.rstrip("/") if self.is_remote else str(Path(plain).expanduser())
+        self.root = plain.rstrip("/") if self.is_remote else str(open_root(Path(plain).expanduser(), cache_dir))
         self.max_cache_size = max_cache_size
         self._cache_dir = cache_dir
 

@@ -8,7 +8,8 @@ Layout, one of:
       these columns; of ``emotion,pixels`` alone, as the challenge's ``train.csv``, all rows are Training;
     - ``train/<emotion>/Training_<row>.png`` and ``test/<emotion>/PublicTest_<row>.png``, also ``validation/``, the
       folders named by expression or by code;
-    - beside either, for soft labels, the FER+ votes ``fer2013new.csv`` (Barsoum et al. 2016, arXiv:1608.01041).
+    - either in an archive (``fer2013.tar.gz``, .zip), or compressed (``fer2013.csv.gz``);
+    - beside any of them, for soft labels, the FER+ votes ``fer2013new.csv`` (Barsoum et al. 2016, arXiv:1608.01041).
 Classes:
     angry, disgust, fear, happy, sad, surprise, neutral (codes 0..6).
 Splits:
@@ -160,11 +161,12 @@ def _remarks(layout: Layout) -> tuple[str, ...]:
 def read_fer2013(
     root: str | Path, on_error: OnError = "raise", cache_dir: str | Path | None = None
 ) -> tuple[Layout, Fer2013Rows]:
-    """Find the data set in a folder, or its CSV file, and read its rows; raises what :func:`scan_fer2013` raises."""
+    """Find the data set, in a folder, an archive or a CSV, and read it; raises what :func:`scan_fer2013` raises."""
     check_on_error(on_error)
     try:
-        layout = find_layout(Path(root).expanduser())
-        return layout, read_layout(layout, on_error, None if cache_dir is None else Path(cache_dir))
+        cache = None if cache_dir is None else Path(cache_dir)
+        layout = find_layout(Path(root).expanduser(), cache)
+        return layout, read_layout(layout, on_error, cache)
     except OSError as error:
         raise DataError(unreadable(error.filename or root, error)) from None
 
@@ -173,7 +175,8 @@ class UsageDataModule(EmotionDataModule):
     """Base of the data modules that take their rows from FER2013.
 
     Args:
-        root: folder with ``fer2013.csv``, ``icml_face_data.csv`` or ``train/`` and ``test/``; or the CSV itself.
+        root: folder with ``fer2013.csv``, ``icml_face_data.csv`` or ``train/`` and ``test/``; the CSV itself; or an
+            archive of either.
         train: usage to train on: ``Training``, ``PublicTest``, ``PrivateTest``, several joined by ``+``, or ``none``.
         val: the same for validation, or ``holdout``: training rows, stratified, identical images kept together.
         test: the same for testing.
@@ -212,7 +215,8 @@ class FER2013DataModule(UsageDataModule):
     """FER2013 in any of its layouts; what it is, where its splits come from and its licence: see this module.
 
     Args:
-        root: folder with ``fer2013.csv``, ``icml_face_data.csv`` or ``train/`` and ``test/``; or the CSV itself.
+        root: folder with ``fer2013.csv``, ``icml_face_data.csv`` or ``train/`` and ``test/``; the CSV itself; or an
+            archive of either.
         soft_labels: train on the FER+ votes, from ``fer2013new.csv`` beside the data.
         **options: of :class:`UsageDataModule`.
     """

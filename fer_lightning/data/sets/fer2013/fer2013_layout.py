@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.sets.code_meanings import Codes, meanings_of, remark
 from fer_lightning.data.sets.fer2013.fer2013_csv import COLUMNS, has_fer2013_header, read_csv_rows
 from fer_lightning.data.sets.fer2013.fer2013_folder import read_folder_rows, top_folders
@@ -36,12 +37,14 @@ class Layout:
 
     Attributes:
         path: the file, or the folder with the parts.
+        given: what the user named: ``path``, an archive of it, or a folder around it.
         is_csv: whether it is a file.
         meanings: expression of each class folder that is named by a code, by code.
         remarks: what is to be told of the codes.
     """
 
     path: Path
+    given: Path
     is_csv: bool
     meanings: Mapping[str, str | None] = field(default_factory=dict)
     remarks: tuple[str, ...] = (
@@ -57,7 +60,7 @@ class Layout:
     def votes_folders(self) -> list[Path]:
         """Where the file of FER+ votes may be, in this order."""
         folder = self.path.parent if self.is_csv else self.path
-        return [folder, folder.resolve().parent]
+        return list(dict.fromkeys([folder, folder.resolve().parent, self.given, self.given.parent]))
 
     def digest(self) -> str:
         """Digest of the content, or of names, sizes and times of a folder's files."""
@@ -73,10 +76,15 @@ class Layout:
         return np.char.add(f"{self.path.name}#", rows.places)
 
 
-def find_layout(root: Path) -> Layout:
-    """Find out how a data set is laid out; raise a DataError if there is none, or more than one."""
+def find_layout(given: Path, cache_dir: Path | None = None) -> Layout:
+    """Find out how a data set is laid out; archives are unpacked.
+
+    Raises:
+        DataError: if there is none, or more than one, or an archive cannot be unpacked.
+    """
+    root = open_root(given, cache_dir)
     if root.is_file():
-        return Layout(root, is_csv=True)
+        return Layout(root, given, is_csv=True)
     looked_for = f"{' or '.join(_CSV_NAMES)} (or a CSV with the columns emotion, pixels, Usage), or train/<emotion>/"
     if not root.is_dir():
         raise DataError(one_line(f"{short_path(root)} does not exist; expected a folder with {looked_for}"))
@@ -95,10 +103,10 @@ def find_layout(root: Path) -> Layout:
         )
     if not found:
         raise DataError(one_line(f"{short_path(root, 70)}: expected {looked_for}; found {contents(root)}"))
-    return Layout(tables[0], is_csv=True) if tables else _folder_layout(root)
+    return Layout(tables[0], given, is_csv=True) if tables else _folder_layout(root, given)
 
 
-def _folder_layout(root: Path) -> Layout:
+def _folder_layout(root: Path, given: Path) -> Layout:
     """Find out what the class folders stand for that are named by a code; raise a DataError if it is not FER2013's."""
     folders = [
         (top.name, path)
@@ -107,7 +115,7 @@ def _folder_layout(root: Path) -> Layout:
         if path.is_dir() and not path.name.startswith(".")
     ]
     meanings, remarks = meanings_of(root, folders, own=Codes("FER2013", FER2013_CODES))
-    return Layout(root, False, meanings, remarks)
+    return Layout(root, given, False, meanings, remarks)
 
 
 def read_layout(layout: Layout, on_error: OnError, cache_dir: Path | None) -> Fer2013Rows:

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.sets.fer2013.fer2013 import UsageDataModule, read_fer2013
 from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows
 from fer_lightning.data.sets.fer2013.ferplus_folders import ferplus_folders, read_ferplus_folders
@@ -194,7 +195,7 @@ class FERPlusDataModule(UsageDataModule):
 
     def _read(self) -> tuple[Fer2013Rows, NDArray[np.str_], NDArray[np.int64], NDArray[np.int64] | None]:
         """Return the rows, their files, votes and labels in FER2013, ``None`` where these are not known."""
-        root = Path(self.root).expanduser()
+        root = open_root(Path(self.root).expanduser(), self.cache_dir)
         if ferplus_folders(root):
             check_on_error(self.on_error)
             rows, votes = read_ferplus_folders(root, self.on_error, self.cache_dir)
