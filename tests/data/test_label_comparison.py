@@ -124,6 +124,7 @@ def test_a_list_called_like_affectnets_is_a_users_own(tmp_path: Path) -> None:
 
 def test_the_first_layout_in_the_message_is_a_folder_to_name(tmp_path: Path) -> None:
     write_folders(tmp_path / "archive", 1)
+    save(tmp_path / "cover.png", picture())  # else the only folder is opened
     with pytest.raises(DataError, match="found archive/; name .*archive if they lie there") as caught:
         ImageFolderDataModule(str(tmp_path))
     place = re.search("name (.*) if they", str(caught.value))
