@@ -5,15 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.sets.hybrid import HybridDataModule, HybridSource
 from fer_lightning.emotions import SEVEN
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import ConfigError, LabelError
 from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.data import StripesDataModule
+from tests.helpers.folders import write_folders
+from tests.helpers.proposals import proposed
 
 
 def face(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
@@ -185,3 +188,16 @@ def test_rows_of_other_classes_are_left_out(sources: dict[str, str]) -> None:
 def test_bad_sources_are_named(named: dict[str, HybridSource], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         HybridDataModule(named, **options)
+
+
+def test_a_source_named_by_codes_stops_and_its_mapping_goes_on(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "digits", {str(code): 2 for code in range(7)})
+
+    def hybrid(**options: Any) -> HybridDataModule:
+        return HybridDataModule({"web": HybridSource(path=str(root), **options)}, image_size=24, min_side=0)
+
+    with pytest.raises(LabelError, match=r"the source data.sources.web takes it as a key") as caught:
+        _ = hybrid().table
+    mapping = yaml.safe_load(proposed(str(caught.value))[0].partition("=")[2])
+    (told,) = hybrid(mapping={str(code): name for code, name in mapping.items()}).table.remarks
+    assert told.startswith("web: codes of class folders: 0 angry, 1 disgust")

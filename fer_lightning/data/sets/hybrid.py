@@ -23,6 +23,7 @@ import numpy as np
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.files.file_images import ResizedImages
+from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.image_folder import ImageFolderDataModule, class_folders
 from fer_lightning.data.sets.labels.tables import has_labels
@@ -32,7 +33,7 @@ from fer_lightning.data.splitting.near_duplicates import thumbnails
 from fer_lightning.data.table.samples import SamplesTable, concatenate, with_classes
 from fer_lightning.data.table.table_rows import TABLE_SUFFIXES
 from fer_lightning.emotions import SEVEN
-from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.errors import ConfigError, DataError, LabelError
 
 __all__ = ["KINDS", "HybridDataModule", "HybridSource"]
 
@@ -115,13 +116,18 @@ class HybridDataModule(FilesDataModule):
         return replace(table, splits=splits, left_out=(*table.left_out, *told))
 
     def _read_source(self, name: str, source: HybridSource) -> SamplesTable:
-        if source.data is not None:
-            table = self._adapted(source.data.table)
-        else:
-            reader = self._reader(name, source)
-            table = self.read(reader.list_files())
+        data = source.data
+        table = self.read(self._listing(name, source)) if data is None else self._adapted(data.table)
         table = with_classes(table, self.class_names)
         return _with_provenance(table, name, source.kind)
+
+    def _listing(self, name: str, source: HybridSource) -> Listing:
+        """List a source; what is wrong with its labels is told with the place where its mapping belongs."""
+        try:
+            return self._reader(name, source).list_files()
+        except LabelError as error:
+            where = f"data.sources.{name} takes it as a key: {{path: {source.path}, mapping: {{...}}}}"
+            raise LabelError(f"{error} (the source {where})") from None
 
     def _reader(self, name: str, source: HybridSource) -> FilesDataModule:
         assert source.path is not None
