@@ -141,7 +141,10 @@ def struck(arguments: list[str], moment: Moment, log: Path) -> tuple[int, int]:
         pid = forked(arguments, log)
     if moment.activity in ACTIVITIES[1:]:
         place, until = ACTIVITIES.index(moment.activity), time.monotonic() + PATIENCE_S
+        trains = ACTIVITIES.index("batch")
         while counts[place] < moment.turn and time.monotonic() < until:
+            if place < trains and counts[trains]:
+                break  # a run that goes on does not validate before it trains
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 break
             time.sleep(0.001)
