@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "fer_lightning"
 # From left to right; rooms in one tuple do not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("backbone_names", "emotions", "types", "text", "files", "randomness"),
+    ("backbone_names", "emotions", "types", "text", "files", "randomness", "signals"),
     ("class_weights", "figures", "pages", "preprocessing"),
     ("runs",),
     ("data", "losses", "metrics", "optim"),

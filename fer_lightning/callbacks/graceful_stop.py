@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -25,56 +23,10 @@ from fer_lightning.callbacks.checkpoints import checkpoint_folder, is_rehearsal,
 from fer_lightning.errors import NonFiniteError, StorageError
 from fer_lightning.runs.checkpoint import RESUME, SAVED_KEY
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
+from fer_lightning.signals import STOPPING, TIME_IS_UP, Stopped, in_main_thread, signal_name
 from fer_lightning.text import first_line
 
-__all__ = ["TIME_IS_UP", "GracefulStop", "Stopped", "exit_code", "stopping_at_once"]
-
-TIME_IS_UP = 1
-"""Stands for the end of ``trainer.max_time`` where else the number of a signal stands; any handled signal is larger."""
-
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
-
-
-def exit_code(signum: int) -> int:
-    """Return what a program ends with that was stopped: 128 + the signal's number; 0 if its time was up, or by none."""
-    return 128 + signum if signum > TIME_IS_UP else 0
-
-
-class Stopped(SystemExit):
-    """A signal has ended the run, or its time was up; the exit code is that of :func:`exit_code`.
-
-    ``agreed`` tells whether all processes of the run end here together.
-    """
-
-    def __init__(self, signum: int, agreed: bool = True) -> None:
-        super().__init__(exit_code(signum))
-        self.signum = signum
-        self.agreed = agreed
-
-
-@contextmanager
-def stopping_at_once() -> Iterator[None]:
-    """Let SIGTERM raise :class:`Stopped` meanwhile, so that what was begun is cleared away.
-
-    This is for the time before and after training. Outside the main thread nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    own = os.getpid()
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != own:  # a loader's process, which has nothing to clear away
-            signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
-            return
-        raise Stopped(signum, agreed=False)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+__all__ = ["GracefulStop"]
 
 
 class _LoaderStart:
@@ -114,10 +66,11 @@ def _harden(loaders: Any) -> None:
 class GracefulStop(Checkpoint):
     """Ends a run that gets a signal, or whose time is up, where it can go on exactly; dumps its state at an error.
 
-    SIGTERM, SIGUSR1 and the first Ctrl-C, to any of the processes, only set a flag; the processes agree on it after
-    each batch. At the next batch that :func:`may_stop_after` allows, or at the end of the epoch,
-    ``checkpoints/resume.ckpt`` is written and the run ends with the exit code 143, 138 or 130. A second Ctrl-C ends it
-    at once. Lightning's own handler talks to the other processes from inside the handler, which can hang.
+    From the first batch on, SIGTERM, SIGUSR1 and the first Ctrl-C, to any of the processes, only set a flag; the
+    processes agree on it after each batch. At the next batch that :func:`may_stop_after` allows, or at the end of the
+    epoch, ``checkpoints/resume.ckpt`` is written and the run ends with the exit code 143, 138 or 130. A second Ctrl-C
+    ends it at once. Before training, and in an evaluation, the handlers from before Lightning's stay in place: its own
+    talks to the other processes from inside the handler, which can hang.
 
     ``max_time`` ends it in the same way, with the exit code 0. Lightning's own timer would take the epoch that it cuts
     off for a whole one. The time counts from the start of training in this process: a resumed run has all of it again.
@@ -136,6 +89,7 @@ class GracefulStop(Checkpoint):
         signum: number of the signal that ended the run, :data:`TIME_IS_UP`, or 0.
         max_seconds: time after which the run stops, ``None`` for no limit.
         requeue_signal: number of the signal at which SLURM is to start the job again, ``None`` for none.
+        installed: whether signals only set the flag now.
     """
 
     def __init__(self) -> None:
@@ -150,23 +104,25 @@ class GracefulStop(Checkpoint):
         self._trained = False
         self._ending = False
         self._written = False
-        self._installed = False
+        self.installed = False
         self._previous: dict[int, Any] = {}
+        self._before_lightning: dict[int, Any] = {}
 
     def limit(self, max_time: str | timedelta | dict[str, int] | None) -> None:
         """Take over a ``max_time`` of the trainer; raise Lightning's error if it is not ``DD:HH:MM:SS``."""
         self.max_seconds = None if max_time is None else Timer(max_time).time_remaining()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget an earlier run of the same trainer, and take the requeueing of SLURM jobs over from Lightning."""
+        """Forget an earlier run of the same trainer, and take signals and requeueing over from Lightning."""
         environment = trainer._accelerator_connector.cluster_environment
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             signum, environment.auto_requeue = environment.requeue_signal, False  # else its handler saves mid-batch
             self.requeue_signal = None if signum is None else int(signum)
         self.signum = self._flag = self._presses = 0
-        self._installed = self._trained = self._ending = self._written = False
+        self.installed = self._trained = self._ending = self._written = False
         self._deadline = None
         self._previous = {}
+        self._before_lightning = {number: signal.getsignal(number) for number in STOPPING}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
@@ -181,11 +137,10 @@ class GracefulStop(Checkpoint):
 
     def install(self, trainer: Trainer) -> None:
         """Take over the signals, unless that is done or this is a rehearsal or not the main thread."""
-        in_main = threading.current_thread() is threading.main_thread()
-        if self._installed or is_rehearsal(trainer) or not in_main:
+        if self.installed or is_rehearsal(trainer) or not in_main_thread():
             return
-        self._installed, self._owner, self._speaks = True, os.getpid(), trainer.is_global_zero
-        for signum in {*_SIGNALS, self.requeue_signal} - {None}:
+        self.installed, self._owner, self._speaks = True, os.getpid(), trainer.is_global_zero
+        for signum in {*STOPPING, self.requeue_signal} - {None}:
             if signal.getsignal(signum) is not signal.SIG_IGN:  # ignored on purpose stays so
                 self._previous[signum] = signal.signal(signum, self._handle)
         if self.requeue_signal is not None:
@@ -196,16 +151,35 @@ class GracefulStop(Checkpoint):
         for signum, handler in self._previous.items():
             if signal.getsignal(signum) == self._handle:
                 signal.signal(signum, signal.SIG_DFL if handler is None else handler)
-        self._installed, self._previous = False, {}
+        self.installed, self._previous = False, {}
 
     def _say(self, text: str) -> None:
         if self._speaks:
             print(f"fer: {text}", file=sys.stderr)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over from Lightning's handlers, which are in place by now."""
-        self.install(trainer)
+        """Put back the handlers that were there before Lightning's; let the loader's processes live into training."""
+        self._undo_lightning()
         self._harden_validation(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back the handlers that were there before Lightning's."""
+        self._undo_lightning()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back the handlers that were there before Lightning's."""
+        self._undo_lightning()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back the handlers that were there before Lightning's."""
+        self._undo_lightning()
+
+    def _undo_lightning(self) -> None:
+        if self.installed or not in_main_thread():
+            return
+        for number, handler in self._before_lightning.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals, and stop if one has come in the meantime; no step has been trained yet.
@@ -213,6 +187,7 @@ class GracefulStop(Checkpoint):
         Raises:
             Stopped: if a signal has come.
         """
+        self._undo_lightning()
         self.install(trainer)
         self._harden_validation(trainer)
         if self.max_seconds is not None:
@@ -221,7 +196,7 @@ class GracefulStop(Checkpoint):
             self._stop(trainer)
 
     def _harden_validation(self, trainer: Trainer) -> None:
-        if self._installed:
+        if in_main_thread() and not is_rehearsal(trainer):
             trainer.fit_loop.epoch_loop.val_loop.setup_data()  # Lightning makes the loaders now and not a moment later
             _harden(trainer.val_dataloaders)
 
@@ -270,7 +245,7 @@ class GracefulStop(Checkpoint):
         """Raise :class:`Stopped` if the checkpoint to stop at is written; keep the loader's processes alive."""
         if self._ending:
             self._stop(trainer)
-        if self._installed:
+        if self.installed:
             _harden(trainer.train_dataloader)
 
     def _stop(self, trainer: Trainer) -> None:
@@ -318,7 +293,7 @@ _NOTHING = "before the first step"
 
 
 def _name(signum: int) -> str:
-    return "trainer.max_time, incomplete" if signum == TIME_IS_UP else signal.Signals(signum).name
+    return "trainer.max_time, incomplete" if signum == TIME_IS_UP else signal_name(signum)
 
 
 def _dump(trainer: Trainer, path: Path, exception: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import socket
 import sys
 import time
@@ -16,7 +15,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from fer_lightning.callbacks.checkpoints import FollowsBest, best_checkpoint, first_callback, is_rehearsal
-from fer_lightning.callbacks.graceful_stop import TIME_IS_UP, Stopped
 from fer_lightning.callbacks.provenance import (
     changes_since,
     code_state,
@@ -33,6 +31,7 @@ from fer_lightning.files import write_atomically
 from fer_lightning.runs.checkpoint import LINEAGE_KEY, STOPPED_KEY, epochs_in
 from fer_lightning.runs.completion import NO_BETTER
 from fer_lightning.runs.lineage import LINEAGE, Change, Node, Parent, lineage_text, read_lineage
+from fer_lightning.signals import TIME_IS_UP, Stopped, signal_name
 from fer_lightning.text import folded
 
 __all__ = ["Lineage", "data_changes", "how_it_ended", "how_it_failed"]
@@ -227,7 +226,7 @@ def how_it_failed(exception: BaseException) -> tuple[str, str]:
     if isinstance(exception, Stopped):
         if exception.signum == TIME_IS_UP:
             return "incomplete", "trainer.max_time was up"
-        return "stopped", signal.Signals(exception.signum).name
+        return "stopped", signal_name(exception.signum)
     if isinstance(exception, KeyboardInterrupt):
         return "stopped", "SIGINT"
     if isinstance(exception, SystemExit):

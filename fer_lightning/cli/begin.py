@@ -19,7 +19,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
-from fer_lightning.callbacks.graceful_stop import Stopped
 from fer_lightning.callbacks.learning_rate import LearningRate
 from fer_lightning.callbacks.lineage_writer import data_changes
 from fer_lightning.callbacks.predictions import PredictionWriter
@@ -27,7 +26,9 @@ from fer_lightning.callbacks.progress import OneLineBar
 from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.run_lines import RunLines
+from fer_lightning.cli.end_watch import EndWatch
 from fer_lightning.cli.known_options import DEFAULT_ROOT
+from fer_lightning.cli.launcher import watch_processes
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.cli.peers import Peers, check_world, find_peers
 from fer_lightning.cli.run_checks import check_accelerator, check_monitors
@@ -40,19 +41,26 @@ from fer_lightning.runs.checkpoint import read_checkpoint, run_folder_of
 from fer_lightning.runs.completion import completion, has_ended
 from fer_lightning.runs.folder import Claim, claim_run_folder
 from fer_lightning.runs.lock import LOCK, RunLock, lock_run_folder
+from fer_lightning.signals import Stopped, put_off, signal_name
 from fer_lightning.text import folded
 
-__all__ = ["FOLDER_VARIABLE", "Place", "begin", "begun"]
+__all__ = ["Place", "begin", "begun", "is_started_by_another"]
 
-FOLDER_VARIABLE = "FER_RUN_FOLDER"
-"""Environment variable that hands the run folder to the processes that Lightning's strategy starts."""
+# What the first process hands to those that Lightning's strategy starts.
+_FOLDER_VARIABLE = "FER_RUN_FOLDER"
 _PRECISION_VARIABLE = "FER_PRECISION"
 _CHECKPOINT_VARIABLE = "FER_CHECKPOINT"
+_PARENT_VARIABLE = "FER_FIRST_PROCESS"
+
+
+def is_started_by_another() -> bool:
+    """Tell whether another process of the same run has started this one."""
+    return os.environ.get(_PARENT_VARIABLE, str(os.getpid())) != str(os.getpid())
 
 
 @dataclass
 class Place:
-    """Where a run writes.
+    """Where a run writes; empty until that is chosen.
 
     Attributes:
         folder: the run folder, or that of an evaluation inside of it.
@@ -62,7 +70,7 @@ class Place:
         ended: nothing is to be done at all: a complete run whose reports are written, too.
     """
 
-    folder: Path
+    folder: Path = Path()
     claim: Claim | None = None
     lock: RunLock | None = None
     complete: str = ""
@@ -72,7 +80,8 @@ class Place:
         """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it."""
         if self.lock is None:
             try:
-                self.lock = lock_run_folder(self.folder)
+                with put_off():
+                    self.lock = lock_run_folder(self.folder)
             except ConfigError:
                 if (self.folder / LOCK).exists():
                     self.claim = None  # another process was faster: the folder is not ours to remove
@@ -91,13 +100,16 @@ class Place:
             self.claim.discard()
 
 
-def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
+def begin(cli: FERCLI, place: Place, watch: EndWatch, peers: Peers | None = None) -> None:
     """Read the data, choose the precision, make and lock the run folder, and make ``cli.trainer``.
 
     Of a complete run nothing is read or made, so that it stays as it is; a line says what goes on.
 
-    Returns:
-        Where the run writes. After an error nothing is left there.
+    Args:
+        cli: the parsed command line.
+        place: where the run writes, filled in here. After an error nothing is left there.
+        watch: looks after the processes that the trainer starts.
+        peers: the processes that were started together with this one.
 
     Raises:
         FERError: for whatever a user can mend.
@@ -109,8 +121,8 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
     if cli.verb == "fit":
         watched = {f"{section}.monitor": cli.config[section]["monitor"] for section in ("checkpoint", "model")}
         check_monitors(watched, as_list(cli.config_init["trainer"]["callbacks"]), cli.datamodule.class_names)
-    place, why = _lead(cli) if peers is None or not peers.rank else (_follow(cli, peers), "")
     try:
+        why = _lead(cli, place) if peers is None or not peers.rank else _follow(cli, place, peers)
         writes = cli.verb == "fit" and not config["fast_dev_run"] and not place.ended
         if writes and _rank() == 0:
             place.take_lock()
@@ -120,11 +132,13 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
             word = {"folder": str(place.folder), "precision": config["precision"]}
             peers.tell({**word, "complete": place.complete, "ended": place.ended})
         if place.ended:
+            cli.ended = True
             rank_zero_only(print)(place.complete)
-            return place
+            return
         trainer = cli.instantiate_trainer(
             default_root_dir=str(place.folder), precision=config["precision"], **_output(cli, place.folder, why)
         )
+        watch_processes(trainer.strategy, watch)
         check_world(trainer, peers)
         if trainer.world_size > 1:
             cli.datamodule.check(cli.verb, trainer.world_size)  # before other processes are started
@@ -134,11 +148,10 @@ def begin(cli: FERCLI, peers: Peers | None = None) -> Place:
         place.discard()
         place.unlock()
         raise
-    return place
 
 
-def _lead(cli: FERCLI) -> tuple[Place, str]:
-    """Choose precision and run folder, for all processes; return also why this precision, if it was measured."""
+def _lead(cli: FERCLI, place: Place) -> str:
+    """Choose precision and run folder, for all processes; return why this precision, if it was measured."""
     config, why = cli.config["trainer"], ""
     _look_at_data(cli)
     complete = _completion(cli)
@@ -146,22 +159,26 @@ def _lead(cli: FERCLI) -> tuple[Place, str]:
         assert cli.checkpoint is not None  # what is complete has one
         folder = cli.checkpoint.parents[1]
         if has_ended(folder):
-            return Place(folder, complete=complete, ended=True), ""
+            place.folder, place.complete, place.ended = folder, complete, True
+            return ""
     if config["precision"] is None and cli.verb == "fit":
         cli.datamodule.prepare_data()  # bad data is named before anything is measured
         cli.datamodule.check(cli.verb)
         config["precision"], why = _choose_precision(cli)
-    place = _choose_place(cli)
+    _choose_place(cli, place)
     place.complete = complete
-    os.environ[FOLDER_VARIABLE] = str(place.folder)
-    return place, why
+    os.environ[_FOLDER_VARIABLE] = str(place.folder)
+    if not is_started_by_another():
+        os.environ[_PARENT_VARIABLE] = str(os.getpid())
+    return why
 
 
-def _follow(cli: FERCLI, peers: Peers) -> Place:
+def _follow(cli: FERCLI, place: Place, peers: Peers) -> str:
     """Take the precision and the run folder that process 0 has chosen."""
     word = peers.hear()
     cli.config["trainer"]["precision"] = word["precision"]
-    return Place(Path(word["folder"]), complete=word["complete"], ended=word["ended"])
+    place.folder, place.complete, place.ended = Path(word["folder"]), word["complete"], word["ended"]
+    return ""
 
 
 def _look_at_data(cli: FERCLI) -> None:
@@ -204,28 +221,30 @@ def _choose_precision(cli: FERCLI) -> tuple[str, str]:
     return choice.precision, choice.reason
 
 
-def _choose_place(cli: FERCLI) -> Place:
-    inherited = os.environ.get(FOLDER_VARIABLE)
+def _choose_place(cli: FERCLI, place: Place) -> None:
+    inherited = os.environ.get(_FOLDER_VARIABLE)
     if inherited and _rank() != 0:
-        return Place(Path(inherited))
+        place.folder = Path(inherited)
+        return
     folder = before = None if cli.checkpoint is None else run_folder_of(cli.checkpoint)
     why = ""
     if cli.verb == "fit":
         folder, why = goes_on_in(before, cli.lineage.changes, _root(cli), _has_same_data(cli))
     elif before is not None:
         folder = before / cli.verb
+    if folder is None and cli.config["trainer"]["fast_dev_run"]:
+        folder = Path(tempfile.gettempdir())  # nothing is written
     if folder is not None:
-        return Place(folder)
-    if cli.config["trainer"]["fast_dev_run"]:
-        return Place(Path(tempfile.gettempdir()))  # nothing is written
-    if cli.auto is None:
-        claim = claim_run_folder(_root(cli), cli.config["name"])
-        place = Place(claim.folder, claim)
-    else:
-        place = Place(*cli.auto.take_folder())
+        place.folder = folder
+        return
+    with put_off():
+        if cli.auto is None:
+            place.claim = claim_run_folder(_root(cli), cli.config["name"])
+            place.folder = place.claim.folder
+        else:
+            place.folder, place.claim, place.lock = cli.auto.take_folder()
     if before is not None:
         rank_zero_only(print)(f"goes on as a new run in {place.folder}, because {why}; {before} stays as it is")
-    return place
 
 
 def _has_same_data(cli: FERCLI) -> bool:
@@ -280,73 +299,113 @@ def _rank() -> int:
     return getattr(rank_zero_only, "rank", 0)  # Lightning sets it as an attribute of the function
 
 
-def _parsed_and_begun(verb: str, args: list[str], peers: Peers | None) -> tuple[FERCLI, Place]:
-    def agree(find: Callable[[], str]) -> str:
-        if peers is not None and peers.rank:
-            return str(peers.hear("checkpoint")["path"])
-        if peers is None and _rank() and _CHECKPOINT_VARIABLE in os.environ:  # started by process 0
-            return os.environ[_CHECKPOINT_VARIABLE]
-        path = os.environ[_CHECKPOINT_VARIABLE] = find()
-        if peers is not None:
-            peers.tell({"path": path}, "checkpoint")
-        return path
+class _Start:
+    """One start of a run: what is known of it while it begins, and how it is cleared away."""
 
-    with readable_errors():
-        cli = FERCLI(verb, args, agree)
-        return cli, begin(cli, peers)
+    def __init__(self, verb: str, args: list[str]) -> None:
+        self.verb = verb
+        self.args = args
+        self.cli: FERCLI | None = None
+        self.place = Place()
+        self.watch = EndWatch()
+        self.watch.clear = self.clear
+        self.watch.graceful = lambda: self.cli is not None and self.cli.stop.installed
+        if is_started_by_another():
+            self.watch.parent = int(os.environ[_PARENT_VARIABLE])
+            self.watch.speaks = False
 
+    def begin(self, peers: Peers | None) -> FERCLI:
+        def agree(find: Callable[[], str]) -> str:
+            if peers is not None and peers.rank:
+                return str(peers.hear("checkpoint")["path"])
+            if peers is None and _rank() and _CHECKPOINT_VARIABLE in os.environ:  # started by process 0
+                return os.environ[_CHECKPOINT_VARIABLE]
+            path = os.environ[_CHECKPOINT_VARIABLE] = find()
+            if peers is not None:
+                peers.tell({"path": path}, "checkpoint")
+            return path
 
-def _begun_together(verb: str, args: list[str], peers: Peers) -> tuple[FERCLI, Place]:
-    """Begin the run if all processes can begin it; what is wrong in any of them is said once."""
-    try:
-        cli, place = _parsed_and_begun(verb, args, peers)
-    except FERError as error:
-        peers.settle(error)
-        raise
-    except Exception as error:
-        with suppress(SystemExit):
+        with readable_errors():
+            self.cli = FERCLI(self.verb, self.args, agree)
+            begin(self.cli, self.place, self.watch, peers)
+        return self.cli
+
+    def begin_together(self, peers: Peers) -> FERCLI:
+        """Begin the run if all processes can begin it; what is wrong in any of them is said once."""
+        try:
+            cli = self.begin(peers)
+        except FERError as error:
             peers.settle(error)
-        raise  # a bug: its traceback is wanted
-    try:
-        peers.settle()
-    except BaseException:
-        place.discard()
-        place.unlock()
-        raise
-    return cli, place
+            raise
+        except Exception as error:
+            with suppress(SystemExit):
+                peers.settle(error)
+            raise  # a bug: its traceback is wanted
+        try:
+            peers.settle()
+        except BaseException:
+            self.clear()
+            raise
+        return cli
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether a step was done since this start."""
+        trainer = getattr(self.cli, "trainer", None)
+        return self.cli is not None and trainer is not None and trainer.global_step > self.cli.lineage.first_step
+
+    def clear(self) -> None:
+        """Leave nothing behind of a run that has not trained, and let others write into its folder."""
+        if not self.has_trained:
+            self.place.discard()
+        self.place.unlock()
+
+    def stopped(self, stop: Stopped) -> None:
+        """Clear away after a signal, and say so if the callback that stops runs has not."""
+        if not self.has_trained:
+            self.place.discard()
+        if stop.agreed:
+            return
+        for process in self.watch.processes:
+            process.kill()  # it may wait for this one
+        if _rank() == 0:
+            when = " before the first step" if self.verb == "fit" and not self.has_trained else ""
+            print(f"fer: stopped by {signal_name(stop.signum)}{when}", file=sys.stderr)
+
+    def failed(self, error: Exception) -> None:
+        """Clear away after an error, and raise what is to be told of it if that is another one."""
+        if self.watch.signum and not self.has_trained:  # a process that the signal has reached first is missed
+            stop = Stopped(self.watch.signum, agreed=False)
+            self.stopped(stop)
+            raise stop from error
+        of_user = isinstance(error, MisconfigurationException) or (isinstance(error, FERError) and error.exit_code != 1)
+        if of_user and not self.has_trained:
+            self.place.discard()
+        if isinstance(error, MisconfigurationException):
+            raise ConfigError(folded(error)) from error
 
 
 @contextmanager
 def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
     """Parse a command line and begin its run; give the CLI, whose trainer is ready.
 
-    After an error before the first step the run folder is removed, if it was made for this run. The lock is released
-    in any case.
+    After a user's mistake or a signal before the first step the run folder is removed, if it was made for this run. The
+    lock is released in any case. Meanwhile signals raise :class:`Stopped`, as
+    :class:`~fer_lightning.cli.end_watch.EndWatch` says.
     """
     prepare_parsing()
-    peers = find_peers()
-    try:
-        cli, place = _parsed_and_begun(verb, args, None) if peers is None else _begun_together(verb, args, peers)
+    start = _Start(verb, args)
+    with start.watch:
         try:
-            cli.ended = place.ended
-            yield cli
-        except (FERError, MisconfigurationException) as error:
-            if not _has_trained(cli) and not (isinstance(error, FERError) and error.exit_code == 1):
-                place.discard()  # a user's mistake, found before the first step: nothing stays behind
-            if isinstance(error, MisconfigurationException):
-                raise ConfigError(folded(error)) from error
+            peers = find_peers()
+            yield start.begin(None) if peers is None else start.begin_together(peers)
+        except Stopped as stop:
+            start.stopped(stop)
             raise
-        except Stopped:
-            if not _has_trained(cli):
-                place.discard()
+        except Exception as error:
+            start.failed(error)
             raise
         finally:
-            place.unlock()
-    finally:
-        os.environ.pop(FOLDER_VARIABLE, None)
-        os.environ.pop(_PRECISION_VARIABLE, None)
-        os.environ.pop(_CHECKPOINT_VARIABLE, None)
-
-
-def _has_trained(cli: FERCLI) -> bool:
-    return cli.trainer.global_step > cli.lineage.first_step
+            start.place.unlock()
+            for name in (_FOLDER_VARIABLE, _PRECISION_VARIABLE, _CHECKPOINT_VARIABLE, _PARENT_VARIABLE):
+                os.environ.pop(name, None)

@@ -2,58 +2,49 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from contextlib import nullcontext
 
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from fer_lightning.callbacks.graceful_stop import Stopped, exit_code, stopping_at_once
-from fer_lightning.cli.begin import FOLDER_VARIABLE, begun
+from fer_lightning.cli.begin import begun, is_started_by_another
 from fer_lightning.cli.slurm import requeue_job
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.errors import FERError
+from fer_lightning.signals import Stopped, exit_code
 
 __all__ = ["run_trainer_verb"]
 
 
 def run_trainer_verb(verb: str, args: list[str]) -> int:
     """Run ``fer fit``, ``validate``, ``test`` or ``predict`` and return the exit code."""
-    started_by_us = FOLDER_VARIABLE in os.environ
-    requeue = False
+    of_another, agreed, requeue = is_started_by_another(), True, False
     try:
-        with stopping_at_once() if verb == "fit" else nullcontext(), begun(verb, args) as cli:
+        with begun(verb, args) as cli:
             try:
                 signum = 0 if cli.ended else _execute(cli)
             except Stopped as stop:
                 requeue = stop.signum == cli.stop.requeue_signal
                 raise
     except Stopped as stop:
-        signum = stop.signum
+        signum, agreed = stop.signum, stop.agreed
     except FERError as error:
         error.process = getattr(rank_zero_only, "rank", 0)
         raise
     if requeue and getattr(rank_zero_only, "rank", 0) == 0:
         requeue_job()  # now that the lock is released: the job may start at once, elsewhere
-    # The first process speaks for those it started: Lightning takes a code of theirs for a crash and kills it.
-    return 0 if started_by_us else exit_code(signum)
+    # The first process speaks for those it has started, if all stop together: it takes a code of theirs for a failure.
+    return 0 if agreed and of_another else exit_code(signum)
 
 
 def _execute(cli: FERCLI) -> int:
-    """Run the verb and return the number of the signal that ended it, 0 for none."""
+    """Run the verb and return the number of a signal that came when it was done, 0 for none."""
     try:
         cli.execute()
-    except SIGTERMException:
-        return signal.SIGTERM
-    except Stopped as stop:
-        launcher = cli.trainer.strategy.launcher
-        if launcher is not None and not stop.agreed:
-            launcher.kill(signal.SIGKILL)  # the others wait for this process
+    except Stopped:
         raise
     except SystemExit:
         if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
             raise
-        return signal.SIGINT
+        raise Stopped(signal.SIGINT, agreed=False) from None  # the second Ctrl-C, out of which Lightning makes an exit
     return cli.stop.signum

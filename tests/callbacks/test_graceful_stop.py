@@ -18,17 +18,11 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from fer_lightning.callbacks import graceful_stop
 from fer_lightning.callbacks.checkpoints import may_stop_after
-from fer_lightning.callbacks.graceful_stop import (
-    TIME_IS_UP,
-    GracefulStop,
-    Stopped,
-    _LoaderStart,
-    exit_code,
-    stopping_at_once,
-)
+from fer_lightning.callbacks.graceful_stop import GracefulStop, _LoaderStart
 from fer_lightning.runs.checkpoint import find_checkpoint
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.runs.lock import LOCK
+from fer_lightning.signals import TIME_IS_UP, Stopped, exit_code, stopping_at_once
 from tests.helpers.cli import fer, fit, same_weights
 from tests.helpers.parts import StoppedError
 

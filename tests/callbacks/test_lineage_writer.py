@@ -12,13 +12,13 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 
-from fer_lightning.callbacks.graceful_stop import TIME_IS_UP, Stopped
 from fer_lightning.callbacks.lineage_writer import Lineage, data_changes, how_it_ended, how_it_failed
 from fer_lightning.callbacks.provenance import code_state
 from fer_lightning.errors import DataError
 from fer_lightning.runs.checkpoint import LINEAGE_KEY
 from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
 from fer_lightning.runs.records import Run
+from fer_lightning.signals import TIME_IS_UP, Stopped
 from tests.helpers.cli import fit, same_weights
 from tests.helpers.data import StripesDataModule, stripes_table
 from tests.helpers.parts import StoppedError

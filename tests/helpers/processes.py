@@ -26,7 +26,16 @@ def free_port() -> int:
 
 def environment(**variables: str) -> dict[str, str]:
     """Return the environment of a process of a run, without what tells a process that it is one of several."""
-    told = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "FER_RUN_FOLDER")
+    told = (
+        "RANK",
+        "LOCAL_RANK",
+        "NODE_RANK",
+        "WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "FER_RUN_FOLDER",
+        "FER_FIRST_PROCESS",
+    )
     kept = {name: value for name, value in os.environ.items() if name not in told}
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **variables}
 

@@ -20,11 +20,11 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from tqdm import tqdm
 
-from fer_lightning.callbacks.graceful_stop import stopping_at_once
 from fer_lightning.cli.stored_config import peek
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.runs.lock import Holder, lock_run_folder
 from fer_lightning.runs.records import History, Run
+from fer_lightning.signals import stopping_at_once
 from fer_lightning.studies.child_runs import ChildResult, fit_in_child
 from fer_lightning.studies.tune.config import Base, check_metric, check_space, read_base
 from fer_lightning.studies.tune.options import TuneOptions
