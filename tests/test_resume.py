@@ -67,11 +67,12 @@ def test_resume_is_exact_wherever_it_stopped(tmp_path: Path, step: int) -> None:
         ("--trainer.accumulate_grad_batches=2",),
         ("--trainer.precision=bf16-mixed",),
         EMA,
+        ("--trainer.callbacks=WeightAveraging",),
         ("--data.balance=weighted", "--data.class_multipliers={disgust: 3}", "--data.transform=strong"),
         ("--data.mix=BatchMix", "--data.mix.cutmix=1.0"),
         (*UNFREEZING, "--model.lr_scheduler=WarmupCosine", *MOMENTUM),
     ],
-    ids=["cosine", "plateau", "accumulation", "bf16", "ema", "balance", "mix", "unfreezing"],
+    ids=["cosine", "plateau", "accumulation", "bf16", "ema", "average", "balance", "mix", "unfreezing"],
 )
 def test_resume_is_exact_with(tmp_path: Path, options: tuple[str, ...]) -> None:
     stopped_and_resumed(tmp_path, STEPS + 5, *options)

@@ -216,7 +216,10 @@ class EvaluationReport(FollowsBest):
         print(f"\nBest validation ({best.monitor} {best.best['best']:.4f})\n\n{self._table}\n")
         print(f"report       {folder / 'val' / REPORT}")
         print(f"checkpoint   {checkpoint_folder(trainer) / BEST}")
-        print(f"watch        tensorboard --logdir {folder.parent}")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                place = folder.parent if Path(logger.log_dir) == folder else logger.root_dir
+                print(f"watch        tensorboard --logdir {place}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Print the table of an evaluation."""

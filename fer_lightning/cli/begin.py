@@ -34,7 +34,7 @@ from fer_lightning.cli.peers import Peers, check_world, find_peers
 from fer_lightning.cli.run_checks import check_accelerator, check_monitors
 from fer_lightning.cli.tracking import RunLogger, start_tracking
 from fer_lightning.cli.trainer_cli import FERCLI, as_list
-from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.models.precision import check_precision, measure_precision
 from fer_lightning.runs.changes import goes_on_in
 from fer_lightning.runs.checkpoint import read_checkpoint, run_folder_of
@@ -379,18 +379,20 @@ class _Start:
             self.stopped(stop)
             raise stop from error
         of_user = isinstance(error, MisconfigurationException) or (isinstance(error, FERError) and error.exit_code != 1)
-        if of_user and not self.has_trained:
+        if (of_user or not self.watch.graceful()) and not self.has_trained:
             self.place.discard()
         if isinstance(error, MisconfigurationException):
             raise ConfigError(folded(error)) from error
+        if isinstance(error, ModuleNotFoundError) and not self.has_trained:  # of a part that needs a package of its own
+            raise MissingExtraError(folded(error)) from error
 
 
 @contextmanager
 def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
     """Parse a command line and begin its run; give the CLI, whose trainer is ready.
 
-    After a user's mistake or a signal before the first step the run folder is removed, if it was made for this run. The
-    lock is released in any case. Meanwhile signals raise :class:`Stopped`, as
+    After any error before training, and a user's mistake or a signal before the first step is done, the run folder is
+    removed, if it was made for this run. The lock is released in any case. Meanwhile signals raise :class:`Stopped`, as
     :class:`~fer_lightning.cli.end_watch.EndWatch` says.
     """
     prepare_parsing()

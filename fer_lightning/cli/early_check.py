@@ -29,6 +29,7 @@ from fer_lightning.cli.known_options import (
     options_of_data,
     plain_options,
 )
+from fer_lightning.cli.lightning_parts import check_part
 from fer_lightning.cli.misspelt import nearest_argument, nearest_key, unknown_option
 from fer_lightning.cli.signatures import Types, class_signature
 from fer_lightning.errors import CheckpointError, ConfigError
@@ -198,6 +199,7 @@ class _Check:
             self._argument(parent, key, value, where, text)
         elif key in plain_options():
             _check_type(plain_options()[key], value, where)
+            check_part(key, value)
         elif key.startswith("model.") and key[6:] in LINKED:
             raise ConfigError(f"{where} comes from the data; leave it out, or set data.{key[6:]} if the data has it")
         else:
@@ -243,6 +245,7 @@ class _Check:
         self.chosen[key] = Named(None)
         if not isinstance(name, str) or name in ("null", "true", "false", ""):
             return
+        check_part(key, name)
         if key == "model.backbone" and "." not in name:
             check_backbone(name, where)
         elif key != "model.backbone" or name.rpartition(".")[2][:1].isupper():  # resnet18.a1_in1k is one of timm's

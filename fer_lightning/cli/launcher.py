@@ -11,6 +11,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from lightning.pytorch.strategies.strategy import Strategy
 
 from fer_lightning.cli.end_watch import EndWatch
+from fer_lightning.errors import ConfigError
 from fer_lightning.signals import put_off
 
 __all__ = ["watch_processes"]
@@ -38,6 +39,15 @@ class _WatchedLauncher(_SubprocessScriptLauncher):
 
 
 def watch_processes(strategy: Strategy, watch: EndWatch) -> None:
-    """Let a watch look after the processes that a strategy starts."""
-    if isinstance(strategy.launcher, _SubprocessScriptLauncher):
-        strategy._launcher = _WatchedLauncher(strategy.launcher, watch)
+    """Let a watch look after the processes that a strategy starts.
+
+    Raises:
+        ConfigError: if it starts them in a way that they cannot be looked after, such as ``ddp_spawn``.
+    """
+    launcher = strategy.launcher
+    if launcher is None:
+        return
+    if not isinstance(launcher, _SubprocessScriptLauncher):
+        how = getattr(launcher, "_start_method", type(launcher).__name__)
+        raise ConfigError(f"a run cannot be stopped in processes that were made by {how}; pass --trainer.strategy ddp")
+    strategy._launcher = _WatchedLauncher(launcher, watch)

@@ -15,7 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from fer_lightning.cli.known_options import PLUGIN_GROUP, importable
 from fer_lightning.cli.translation import readable
-from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.text import folded
 
 __all__ = ["prepare_parsing", "readable_errors"]
@@ -85,6 +85,8 @@ def readable_errors() -> Iterator[None]:
     """
     try:
         yield
+    except ModuleNotFoundError as error:  # of a part that needs a package of its own
+        raise MissingExtraError(folded(error)) from error
     except (ArgumentError, MisconfigurationException, TypeError, ValueError) as error:
         ours = _ours(error)
         if ours is not None:

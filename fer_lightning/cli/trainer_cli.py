@@ -23,6 +23,7 @@ from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
 from fer_lightning.cli.auto import StartOrGoOn, with_decided
 from fer_lightning.cli.known_options import AUTO, DEFAULT_ROOT, LINKED, NEEDS_CHECKPOINT
+from fer_lightning.cli.lightning_parts import check_parts
 from fer_lightning.cli.stored_callbacks import names_callbacks, with_callback_options
 from fer_lightning.cli.stored_config import (
     REPLACED,
@@ -217,12 +218,18 @@ class FERCLI(LightningCLI):
                 rank_zero_only(print)(line)
 
     def instantiate_classes(self) -> None:
-        """Make data module, model and callbacks; the trainer follows when the run begins."""
+        """Make data module, model and callbacks; the trainer follows when the run begins.
+
+        Raises:
+            ConfigError: for a part of Lightning's that does not go with a run.
+        """
         config = self.config.clone()
         if self.auto is not None and self.checkpoint is not None:
             for name, value in REPLACED.items():
                 config["model"][name] = value
         self.config_init = self.parser.instantiate_classes(config)
+        trainer = self.config_init["trainer"]
+        check_parts(trainer, as_list(trainer["callbacks"]) if self.verb == "fit" else ())
         self.datamodule = self.config_init["data"]
         self.model = self.config_init["model"]
 

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor, nn
 
 from fer_lightning.models.backbones import BACKBONES
+from fer_lightning.types import Batch
 
 
 class TinyBackbone(nn.Module):
@@ -159,3 +161,33 @@ class Recorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.rows.append(batch["index"].tolist())
+
+
+def note_epoch(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Do nothing at the end of an epoch."""
+
+
+def samples_in(batch: Batch) -> int:
+    """Return how many samples a batch has."""
+    return len(batch["index"])
+
+
+class KeepsPredictions(BasePredictionWriter):
+    """Notes which rows were predicted."""
+
+    seen: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        super().__init__("epoch")
+
+    def write_on_epoch_end(
+        self, trainer: Trainer, pl_module: LightningModule, predictions: Any, batch_indices: Any
+    ) -> None:
+        self.seen += [row for batch in predictions for row in batch["index"].tolist()]
+
+
+class FailsEarly(Callback):
+    """Has a bug that shows before training."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        raise NotImplementedError
