@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch exports without saying
 
 from fer_lightning.cli import end_watch
 from fer_lightning.cli.end_watch import EndWatch

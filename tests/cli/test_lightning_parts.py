@@ -17,7 +17,7 @@ from tests.helpers.parts import KeepsPredictions, StoppedError
 
 DOCS = Path(__file__).parents[2] / "docs/callbacks.md"
 ADD = "--trainer.callbacks+="
-FOCUS = ("--data.train=210", "--data.focus_fraction=0.2", f"{ADD}ClassFocus")
+FOCUS = ("--data.train=105", "--data.focus_fraction=0.2", f"{ADD}ClassFocus")
 BARS = {"ProgressBar", "RichProgressBar", "TQDMProgressBar"}  # a trainer takes one
 AVERAGES = {"EMAWeightAveraging", "WeightAveraging"}  # test_resume has them: they change the weights
 ELSEWHERE = {"EarlyStopping"}  # test_ends
@@ -64,7 +64,7 @@ def test_what_only_watches_changes_nothing(
         }
     options = [*FOCUS, *(flag for name, flags in watching.items() for flag in (f"{ADD}{name}", *flags))]
     if bar == "TQDMProgressBar":  # all at once, and going on inside an epoch
-        monkeypatch.setenv("FER_TEST_STOP_AT", "31")
+        monkeypatch.setenv("FER_TEST_STOP_AT", "17")
         with pytest.raises(StoppedError):
             fit(tmp_path, *options, "--resume_checkpoint.every_n_steps=2", f"{ADD}tests.helpers.parts.StopAt")
         options.append("--ckpt_path=last")

@@ -183,7 +183,7 @@ class KeepsPredictions(BasePredictionWriter):
     def write_on_epoch_end(
         self, trainer: Trainer, pl_module: LightningModule, predictions: Any, batch_indices: Any
     ) -> None:
-        self.seen += [row for batch in predictions for row in batch["index"].tolist()]
+        KeepsPredictions.seen += [row for batch in predictions for row in batch["index"].tolist()]
 
 
 class FailsEarly(Callback):
