@@ -57,7 +57,8 @@ def main(args: Sequence[str] | None = None) -> int:
             print(f"fer: error: {where}{_message(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("fer: interrupted", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one says it
+            print("fer: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of our output has gone, as in `fer ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -310,9 +310,9 @@ class _Start:
         self.watch = EndWatch()
         self.watch.clear = self.clear
         self.watch.graceful = lambda: self.cli is not None and self.cli.stop.installed
+        self.watch.speaks = _rank() == 0
         if is_started_by_another():
             self.watch.parent = int(os.environ[_PARENT_VARIABLE])
-            self.watch.speaks = False
 
     def begin(self, peers: Peers | None) -> FERCLI:
         def agree(find: Callable[[], str]) -> str:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import select
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -62,7 +63,8 @@ class EndWatch:
         self._deadline: float | None = None  # when there is nothing more to wait for
         self._code, self._why = 1, ""
         self._handlers: dict[int, Any] = {}
-        self._pipe: tuple[int, int] | None = None
+        self._told: tuple[socket.socket, socket.socket] | None = None  # where the thread reads, and the system writes
+        self._over = False
         self._wakeup = -1  # where signals were told before
         self._own = os.getpid()
         self._thread = threading.Thread(target=self._run, name="fer-end-watch", daemon=True)
@@ -70,9 +72,9 @@ class EndWatch:
     def __enter__(self) -> EndWatch:
         if not in_main_thread():
             return self
-        self._pipe = os.pipe()
-        os.set_blocking(self._pipe[1], False)
-        self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._told = socket.socketpair()
+        self._told[1].setblocking(False)
+        self._wakeup = signal.set_wakeup_fd(self._told[1].fileno(), warn_on_full_buffer=False)
         _keep_forks_out()
         for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # ignored on purpose stays so
@@ -81,14 +83,17 @@ class EndWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pipe is None:
+        if self._told is None:
             return
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(self._wakeup)
-        os.close(self._pipe[1])  # the end of the thread
+        self._over = True  # closing alone would not end the thread while processes of loaders have the socket too
+        with suppress(BlockingIOError):
+            self._told[1].send(b"\0")
         self._thread.join()
-        os.close(self._pipe[0])
+        for end in self._told:
+            end.close()
 
     def _raise(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._own:  # a loader's process, which has nothing to clear away
@@ -99,14 +104,15 @@ class EndWatch:
             raise Stopped(signum, agreed=False)
 
     def _run(self) -> None:
-        assert self._pipe is not None  # made before the thread was started
+        assert self._told is not None  # made before the thread was started
+        told = self._told[0]
         while True:
-            ready, _, _ = select.select([self._pipe[0]], [], [], _POLL_S)
-            came = os.read(self._pipe[0], 64) if ready else None
-            if came == b"":  # closed
+            ready, _, _ = select.select([told], [], [], _POLL_S)
+            came = told.recv(64) if ready else b""
+            if self._over:
                 return
             now = time.monotonic()
-            for signum in came or b"":
+            for signum in came:
                 self.hear(signum, now)
             self._look_around(now)
             if self.is_over(now):

@@ -164,6 +164,17 @@ def test_it_ends_when_a_process_that_it_has_started_fails(
     assert ending(watch, lambda pid: None) == (code, f"\nfer: {told}\n")
 
 
+def test_it_ends_although_a_process_of_a_loader_lives_on() -> None:
+    asleep = threading.Event()
+    with EndWatch():
+        child = os.fork()
+        if child == 0:
+            asleep.wait(60)
+            os._exit(0)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
 def test_outside_the_main_thread_nothing_is_watched() -> None:
     seen: list[object] = []
     before = signal.getsignal(TERM)
