@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from fer_lightning.cli.known_options import DEFAULT_ROOT
 from fer_lightning.cli.launcher import watch_processes
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.cli.peers import Peers, check_world, find_peers
+from fer_lightning.cli.place import Place
 from fer_lightning.cli.run_checks import check_accelerator, check_monitors
 from fer_lightning.cli.tracking import RunLogger, start_tracking
 from fer_lightning.cli.trainer_cli import FERCLI, as_list
@@ -39,12 +39,11 @@ from fer_lightning.models.precision import check_precision, measure_precision
 from fer_lightning.runs.changes import goes_on_in
 from fer_lightning.runs.checkpoint import read_checkpoint, run_folder_of
 from fer_lightning.runs.completion import completion, has_ended
-from fer_lightning.runs.folder import Claim, claim_run_folder
-from fer_lightning.runs.lock import LOCK, RunLock, lock_run_folder
+from fer_lightning.runs.folder import claim_run_folder
 from fer_lightning.signals import Stopped, put_off, signal_name
 from fer_lightning.text import folded
 
-__all__ = ["Place", "begin", "begun", "is_started_by_another"]
+__all__ = ["begin", "begun", "is_started_by_another"]
 
 # What the first process hands to those that Lightning's strategy starts.
 _FOLDER_VARIABLE = "FER_RUN_FOLDER"
@@ -56,48 +55,6 @@ _PARENT_VARIABLE = "FER_FIRST_PROCESS"
 def is_started_by_another() -> bool:
     """Tell whether another process of the same run has started this one."""
     return os.environ.get(_PARENT_VARIABLE, str(os.getpid())) != str(os.getpid())
-
-
-@dataclass
-class Place:
-    """Where a run writes; empty until that is chosen.
-
-    Attributes:
-        folder: the run folder, or that of an evaluation inside of it.
-        claim: the folder as one that was made for this run, ``None`` if it was there before or is another process's.
-        lock: of the folder, ``None`` in processes and verbs that take none.
-        complete: why nothing is left to train, and what goes on; empty if there is something left.
-        ended: nothing is to be done at all: a complete run whose reports are written, too.
-    """
-
-    folder: Path = Path()
-    claim: Claim | None = None
-    lock: RunLock | None = None
-    complete: str = ""
-    ended: bool = False
-
-    def take_lock(self) -> None:
-        """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it."""
-        if self.lock is None:
-            try:
-                with put_off():
-                    self.lock = lock_run_folder(self.folder)
-            except ConfigError:
-                if (self.folder / LOCK).exists():
-                    self.claim = None  # another process was faster: the folder is not ours to remove
-                raise
-        if (gone := self.lock.took_over) is not None:
-            rank_zero_only(print)(f"took over {self.folder} from process {gone.pid} of this machine, which is gone")
-
-    def unlock(self) -> None:
-        """Let others write into the folder."""
-        if self.lock is not None:
-            self.lock.release()
-
-    def discard(self) -> None:
-        """Remove the folder of a run that has not begun, if it was made for it."""
-        if self.claim is not None:
-            self.claim.discard()
 
 
 def begin(cli: FERCLI, place: Place, watch: EndWatch, peers: Peers | None = None) -> None:

@@ -207,7 +207,7 @@ def test_a_folder_that_another_locks_first_stays_with_it(tmp_path: Path, monkeyp
         held_by(folder, faster)
         return lock_run_folder(folder)
 
-    monkeypatch.setattr("fer_lightning.cli.begin.lock_run_folder", late)
+    monkeypatch.setattr("fer_lightning.cli.place.lock_run_folder", late)
     assert fit(tmp_path, epochs=1) == 2
     assert json.loads((version(tmp_path) / LOCK).read_text()) == asdict(faster)
 

@@ -1,0 +1,57 @@
+"""Where a run writes: its folder, and the lock that keeps other runs out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from fer_lightning.errors import ConfigError
+from fer_lightning.runs.folder import Claim
+from fer_lightning.runs.lock import LOCK, RunLock, lock_run_folder
+from fer_lightning.signals import put_off
+
+__all__ = ["Place"]
+
+
+@dataclass
+class Place:
+    """Where a run writes; empty until that is chosen.
+
+    Attributes:
+        folder: the run folder, or that of an evaluation inside of it.
+        claim: the folder as one that was made for this run, ``None`` if it was there before or is another process's.
+        lock: of the folder, ``None`` in processes and verbs that take none.
+        complete: why nothing is left to train, and what goes on; empty if there is something left.
+        ended: nothing is to be done at all: a complete run whose reports are written, too.
+    """
+
+    folder: Path = Path()
+    claim: Claim | None = None
+    lock: RunLock | None = None
+    complete: str = ""
+    ended: bool = False
+
+    def take_lock(self) -> None:
+        """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it."""
+        if self.lock is None:
+            try:
+                with put_off():
+                    self.lock = lock_run_folder(self.folder)
+            except ConfigError:
+                if (self.folder / LOCK).exists():
+                    self.claim = None  # another process was faster: the folder is not ours to remove
+                raise
+        if (gone := self.lock.took_over) is not None:
+            rank_zero_only(print)(f"took over {self.folder} from process {gone.pid} of this machine, which is gone")
+
+    def unlock(self) -> None:
+        """Let others write into the folder."""
+        if self.lock is not None:
+            self.lock.release()
+
+    def discard(self) -> None:
+        """Remove the folder of a run that has not begun, if it was made for it."""
+        if self.claim is not None:
+            self.claim.discard()
