@@ -140,7 +140,8 @@ class GracefulStop(Checkpoint):
         if self.installed or is_rehearsal(trainer) or not in_main_thread():
             return
         self.installed, self._owner, self._speaks = True, os.getpid(), trainer.is_global_zero
-        for signum in {*STOPPING, self.requeue_signal} - {None}:
+        requeue = () if self.requeue_signal is None else (self.requeue_signal,)
+        for signum in {*STOPPING, *requeue}:
             if signal.getsignal(signum) is not signal.SIG_IGN:  # ignored on purpose stays so
                 self._previous[signum] = signal.signal(signum, self._handle)
         if self.requeue_signal is not None:
