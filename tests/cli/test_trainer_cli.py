@@ -196,7 +196,7 @@ MISTAKES = {
     "devices": (["--trainer.devices=0"], "devices"),
     "accelerator": (["--trainer.accelerator=tpus"], "tpus"),
     "precision": (["--trainer.precision=12"], "precision"),
-    "size": (["--model.backbone=fer_b_fast"], "16"),
+    "size": (["--model.backbone=fer_b_fast", "--data.image_size=20"], "must be a multiple of 8, got 20"),
     "schedule": (["--model.lr_scheduler=WarmupCosine", "--model.lr_scheduler.warmup=3"], "warmup"),
     "endless": (["--model.lr_scheduler=WarmupCosine", "--trainer.max_epochs=-1"], "trainer.max_epochs"),
     "monitor": (["--report.mode=up"], "report.mode"),
