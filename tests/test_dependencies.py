@@ -21,7 +21,13 @@ DISTRIBUTIONS = {  # that are not called as what is imported
     "yaml": "pyyaml",
 }
 EXTRAS = {  # the code that needs each
-    "large": ("data/storage/", "data/sets/arrow.py", "data/sets/shards.py", "data/table/manifest_file.py"),
+    "large": (
+        "data/storage/",
+        "data/sets/arrow.py",
+        "data/sets/shards.py",
+        "data/table/manifest_file.py",
+        "data/table/table_rows.py",
+    ),
     "explain": ("inspection/embedding.py",),
     "tune": ("studies/tune/",),
     "track": ("cli/tracking.py",),

@@ -107,10 +107,19 @@ def check_backbone(name: str, where: str) -> None:
         ConfigError: with the nearest names.
     """
     ours, models = keys_of("fer_lightning.models.backbones", "BACKBONES"), package_folder("timm")
-    if name in ours or ":" in name or not ours or models is None:
+    if name in ours or ":" in name or not ours or models is None or _is_class_of_models(name):
         return
     texts = [file.read_text(encoding="utf-8", errors="replace") for file in sorted((models / "models").glob("*.py"))]
     word = re.compile(rf"\b{re.escape(name.partition('.')[0])}\b")
     if not any(word.search(text) for text in texts):
         known = [model for text in texts for model in re.findall(r"^@register_model\s+def (\w+)", text, re.MULTILINE)]
         raise ConfigError(f"{where}: {unknown_backbone(name, ours, known)}")
+
+
+def _is_class_of_models(name: str) -> bool:
+    """Tell whether a class of the room of networks has this name, which the parser then knows."""
+    folder = package_folder("fer_lightning")
+    files = [] if folder is None else (folder / "models").glob("*.py")
+    return any(
+        re.search(rf"^class {re.escape(name)}\b", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files
+    )

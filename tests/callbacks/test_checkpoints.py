@@ -53,7 +53,7 @@ def test_a_bad_mode_is_named() -> None:
 
 def test_an_unknown_monitor_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(tmp_path, "--checkpoint.monitor=val_accuracy", epochs=1) == 2
-    assert "checkpoint.monitor 'val_accuracy' is not logged; logged are:" in capsys.readouterr().err
+    assert "checkpoint.monitor: no metric is called 'val_accuracy'; did you mean 'val_acc'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

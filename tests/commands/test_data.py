@@ -87,7 +87,7 @@ class TestPath:
             (write_people(root / "people", 3), "ManifestDataModule"),
             *(
                 (write_affectnet(root / f"affectnet_{form}", form), "AffectNetDataModule")
-                for form in ("annotations", "lists", "folders")
+                for form in ("annotations", "lists")
             ),
             *((write_raf_db(root / f"raf_{form}", form), "RAFDBDataModule") for form in ("official", "folders")),
             *((write_ck_plus(root / f"ck_{form}", form), "CKPlusDataModule") for form in ("official", "ck48")),

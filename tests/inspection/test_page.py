@@ -157,6 +157,7 @@ def test_the_json_is_what_was_returned(inspected: tuple[Path, dict[str, Any]]) -
         "scheme",
         "class_names",
         "part",
+        "remarks",
         "findings",
         "unreadable",
         "splits",

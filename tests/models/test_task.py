@@ -90,7 +90,7 @@ def test_plateau_watches_the_named_metric(tmp_path: Path, capsys: pytest.Capture
     history = (tmp_path / "tiny/version_0/metrics.csv").read_text().splitlines()
     assert [float(row.split(",")[2]) for row in history[1:]] == pytest.approx([0.1, 0.01, 0.001])
     assert fit(tmp_path, *options, "--model.optimizer.lr=0.1", "--model.monitor=val_los") == 2
-    assert "model.monitor 'val_los' is not logged" in capsys.readouterr().err
+    assert "model.monitor: no metric is called 'val_los'; did you mean 'val_loss'?" in capsys.readouterr().err
 
 
 class NotingLoss(nn.CrossEntropyLoss):

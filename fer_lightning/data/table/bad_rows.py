@@ -74,7 +74,7 @@ class BadRows:
         """
         if self.on_error == "raise":
             way = "; --data.on_error skip leaves it out" if str(error).startswith("expected an image") else ""
-            raise type(error)(one_line(f"{self.prefix}{place}: {error}", MESSAGE - len(way)) + way)
+            raise type(error)(one_line(f"{self.prefix}{place}: {error}") + way)
         self.note(place, one_line(str(error)))
 
     def note(self, place: str, reason: str) -> None:
