@@ -7,9 +7,12 @@ import pytest
 import yaml
 
 from fer_lightning.emotions import (
+    AFFECTNET_CODES,
+    CODE_TABLES,
     EIGHT,
     FER2013_CODES,
     FERPLUS_COLUMNS,
+    RAFDB_CODES,
     SCHEMES,
     SEVEN,
     SYNONYMS,
@@ -128,3 +131,22 @@ def test_each_synonym_means_its_expression() -> None:
         "happiness": "happy", "joy": "happy", "sadness": "sad", "surprised": "surprise", "calm": "neutral",
         "contemptuous": "contempt",
     }  # fmt: skip
+
+
+def test_codes_mean_what_the_data_sets_have_published() -> None:
+    assert list(AFFECTNET_CODES.values()) == [
+        "neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt",
+    ]  # fmt: skip
+    assert [RAFDB_CODES[code] for code in range(1, 8)] == [
+        "surprise", "fear", "disgust", "happy", "sad", "angry", "neutral",
+    ]  # fmt: skip
+    known = ["neutral", "angry", "contempt", "disgust", "fear", "happy", "sad", "surprise"]
+    assert CODE_TABLES["CK+"] == dict(enumerate(known))
+    assert CODE_TABLES["CK+48"] == dict(enumerate(known[1:]))
+    assert CODE_TABLES["FER2013"] == dict(enumerate((*SEVEN.class_names, "contempt")))
+    assert CODE_TABLES["AffectNet"] == {**AFFECTNET_CODES, 8: None, 9: None, 10: None}
+    votes = ["neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt", None, None]
+    assert CODE_TABLES["FER+"] == dict(enumerate(votes))
+    assert CODE_TABLES["alphabetical"] == dict(
+        enumerate(["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"])
+    )

@@ -392,3 +392,12 @@ def test_an_image_twice_in_the_other_set_is_its_own_parent_once(root: Path) -> N
     table = balanced(root, twice, at_least=30).table
     children = np.flatnonzero(parent_rows(table) >= 0)
     assert len({bytes(table.digests[row]) for row in children}) == len(children)
+
+
+def test_what_is_made_depends_on_the_seed_of_the_synthesis_alone(root: Path) -> None:
+    def made(**options: Any) -> list[bytes]:
+        table = BalancedFER2013DataModule(str(root), at_least=12, **options).table
+        return [bytes(digest) for digest in table.digests[parent_rows(table) >= 0]]
+
+    assert made() == made(seed=1)
+    assert not set(made()) & set(made(synthesis_seed=1))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -267,3 +268,83 @@ def test_rows_that_are_not_there_are_described() -> None:
     }
     assert description["by_kind"] == {"real": {"train": 50, "val": 7}, "web": {"train": 50, "val": 7}}
     assert description["by_source"] == {"stripes": {"train": 100, "val": 14}}
+
+
+def standing(rank: int = 0, world: int = 1) -> Any:
+    """Return what a data module asks of a trainer, one that stands at batch 2 of epoch 3 of 12."""
+    progress = SimpleNamespace(current=SimpleNamespace(ready=2), total=SimpleNamespace(ready=41))
+    return SimpleNamespace(
+        global_rank=rank,
+        world_size=world,
+        current_epoch=3,
+        max_epochs=12,
+        state=SimpleNamespace(fn="fit"),
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+        _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
+    )
+
+
+def read(loader: Any) -> list[int]:
+    return [index for batch in loader for index in batch["index"].tolist()]
+
+
+def test_each_row_is_evaluated_by_one_process() -> None:
+    data = StripesDataModule(val=27)
+    parts = []
+    for rank in range(2):
+        data.trainer = standing(rank, world=2)
+        parts.append(read(data.val_dataloader()))
+    assert sorted(parts[0] + parts[1]) == data.table.rows("val").tolist()
+    assert [len(part) for part in parts] == [14, 13]
+
+
+def test_each_loader_reads_its_split() -> None:
+    data = StripesDataModule(train=8, val=4, test=3)
+    loaders = data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()
+    assert [read(loader) for loader in loaders] == [[8, 9, 10, 11], [12, 13, 14], [12, 13, 14]]
+
+
+def test_the_place_in_a_run_is_that_of_the_trainer() -> None:
+    data = StripesDataModule(train=24, batch_size=4, augment=BatchAugment(calm=0.75, calm_strength=0.0, flip=0.0))
+    whole = read(data.train_dataloader())
+    sampler = data.train_dataloader().sampler
+    data.trainer = standing()
+    sampler.start_at(3, 0)
+    epoch = [row for row, _ in sampler]
+    assert epoch != whole
+    assert read(data.train_dataloader()) == epoch[8:]
+    assert data._progress() == 0.25
+    batch = next(iter(data.train_dataloader()))
+    changed, plain = (each.on_after_batch_transfer(batch, 0)["image"] for each in (data, StripesDataModule()))
+    assert torch.allclose(changed, plain, atol=1e-4)  # calm begins at this quarter of the run
+
+
+def test_the_seed_of_the_run_is_taken_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    orders = [read(StripesDataModule(seed=seed).train_dataloader()) for seed in (None, 5, 0)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_gray_images_of_a_coloured_set_are_normalised_by_the_mean_of_its_channels() -> None:
+    class Coloured(StripesDataModule):
+        native_channels = 3
+        native_mean = (0.5, 0.25, 0.0)
+        native_std = (0.5, 0.25, 0.75)
+
+    assert Coloured(channels=1).preprocessing["mean"] == [0.25]
+    assert Coloured(channels=1).preprocessing["std"] == [0.5]
+    assert Coloured().preprocessing["std"] == [0.5, 0.25, 0.75]
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_near_duplicates_stay_in_one_fold_if_that_is_wanted(near: bool, tmp_path: Path) -> None:
+    table = stripes_table({"train": 80})
+    images = pixels(table).copy()
+    images[40:] = np.minimum(images[:40] + 3, 255)  # a little brighter
+    data = Fixed(
+        replace(table, images=images, labels=np.tile(table.labels[:40], 2), digests=content_digests(images)),
+        folds=2,
+        cache_dir=str(tmp_path),
+    )
+    data.near_duplicates = near
+    assert (data.table.splits[:40].tolist() == data.table.splits[40:].tolist()) is near

@@ -72,3 +72,10 @@ def test_a_loader_process_has_one_thread() -> None:
     assert cv2.getNumThreads() <= 1
     torch.set_num_threads(before[0])
     cv2.setNumThreads(before[1])
+
+
+def test_votes_are_given_with_draws_alone() -> None:
+    votes = np.arange(21 * 7, dtype=np.float32).reshape(21, 7)
+    dataset = TableDataset(stripes_table({"train": 21}), votes=votes)
+    assert np.array_equal(dataset.__getitems__([(4, 1), (2, 3)])["votes"].numpy(), votes[[4, 2]])
+    assert "votes" not in dataset.__getitems__([4, 2])

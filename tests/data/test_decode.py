@@ -446,6 +446,7 @@ def test_a_box_across_the_border_repeats_it(box: tuple[int, int, int, int]) -> N
         ((0, 0, 10, -1), "no pixels"),
         ((64, 0, 10, 10), "outside"),
         ((0, -10, 10, 10), "outside"),
+        ((-10, 0, 10, 10), "outside"),
         ((0, 0, 641, 10), "far too large"),
         ((0, 0, 2**40, 2**40), "far too large"),
         ((2**62, 2**62, 2**62, 2**62), "outside"),

@@ -15,6 +15,7 @@ from PIL import Image
 
 from fer_lightning.data.sets.fer2013.fer2013 import scan_fer2013
 from fer_lightning.data.sets.fer2013.fer2013_csv import _parse_pixels
+from fer_lightning.data.table.bad_rows import BadRows
 from fer_lightning.errors import DataError, FERError, LabelError
 from tests.helpers.fer2013 import csv_lines, fake_rows, write_fer2013
 
@@ -368,3 +369,12 @@ def test_spaces_that_moved_neither_hide_nor_add_a_value(gap: int, between: str, 
             _parse_pixels(text.encode())
     else:
         assert _parse_pixels(text.encode()).tolist() == wanted
+
+
+def test_half_of_the_rows_may_be_bad_and_no_more() -> None:
+    bad = BadRows("fer2013.csv, ", "skip")
+    bad.add("line 2", DataError("expected a number"))
+    bad.check_share(2)
+    bad.add("line 3", DataError("expected a number"))
+    with pytest.raises(DataError, match="2 of 3 rows are bad, too many to skip; the first: line 2: expected a number"):
+        bad.check_share(3)

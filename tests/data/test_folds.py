@@ -17,6 +17,7 @@ from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule
 from fer_lightning.data.sets.image_folder import ImageFolderDataModule
 from fer_lightning.data.sets.shards import ShardsDataModule
 from fer_lightning.data.splitting.folds import assign_folds, check_folds, fold_splits
+from fer_lightning.data.splitting.links import linked_groups
 from fer_lightning.data.storage.convert import convert_table
 from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.data.table.synthesis import synthesise, with_kinds
@@ -145,6 +146,24 @@ def test_people_and_copies_stay_together() -> None:
         assert not shown(fold, "train") & shown(fold, "val")
         groups = {split: {people[row] for row in fold.rows(split)} - {""} for split in ("train", "val")}
         assert not groups["train"] & groups["val"]
+
+
+def test_siblings_whose_parent_is_elsewhere_stay_together() -> None:
+    parents = np.array(["", "away/1", "away/2", "away/1", "", "away/2", ""])
+    table = replace(stripes_table({"train": 7}), columns={"parent": parents})
+    groups = [row.tobytes() for row in linked_groups(table, near=False)]
+    assert groups[1] == groups[3] != groups[2] == groups[5]
+    assert len(set(groups)) == 5
+
+
+def test_nearly_equal_images_without_thumbnails_stay_together(tmp_path: Path) -> None:
+    table = stripes_table({"train": 84})
+    images = pixels(table).copy()
+    images[40:80] = np.minimum(images[:40] + 3, 255)  # a little brighter
+    table = replace(table, images=images, digests=content_digests(images))
+    assert table.thumbnails is None
+    for fold in divided(table, 3, near=True, cache_dir=tmp_path):
+        assert fold.splits[:40].tolist() == fold.splits[40:80].tolist()
 
 
 def test_what_is_linked_to_a_test_image_is_never_held_out() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.sets.hybrid import HybridDataModule, HybridSource
+from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, LabelError
 from tests.contracts.datamodule import DataModuleContract
@@ -167,6 +169,18 @@ def test_small_images_are_rejected_or_marked(sources: dict[str, str], tmp_path: 
         assert set(upscaled[data.table.sources == "stripes"]) == {"yes"}
         assert set(upscaled[data.table.sources == "web"]) == {"no"}
         assert data.table.files[(data.table.sources == "mixed") & (upscaled == "yes")] == ["mixed/sad/tiny.png"]
+
+
+def test_the_shorter_side_of_another_modules_images_counts() -> None:
+    class Sized(StripesDataModule):
+        def scan(self) -> SamplesTable:
+            table = super().scan()
+            sides = np.arange(len(table))
+            return replace(table, columns={"width": 100 - sides % 2 * 90, "height": 100 - sides % 3 % 2 * 90})
+
+    data = HybridDataModule({"sized": HybridSource(data=Sized())}, image_size=32, min_side=70)
+    rows = np.arange(140)
+    assert len(data.table) == np.count_nonzero((rows % 2 != 1) & (rows % 3 != 1))
 
 
 def test_rows_of_other_classes_are_left_out(sources: dict[str, str]) -> None:

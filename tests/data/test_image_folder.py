@@ -334,3 +334,12 @@ def test_every_option_is_read_from_the_command_line(tmp_path: Path) -> None:
     known = {*parameters, *signature(EmotionDataModule).parameters} - {"options"}
     # a file of soft labels, and what they are for, have their own tests
     assert known - {"class_names"} - set(options) == {"eval_batch_size", "soft_label_file", "soft_label_role"}
+
+
+def test_small_images_are_left_out_or_enlarged_as_asked_for(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "faces", 4)
+    save(root / SEVEN_NAMES[0] / "tiny.png", draw(0, np.random.default_rng(1))[:12, :12])
+    for small, count in (("reject", 28), ("upscale", 29)):
+        table = module(root, min_side=16, small=small, test_per_class=1).table
+        assert len(table) == count
+        assert ("upscaled" in table.columns) is (small == "upscale")

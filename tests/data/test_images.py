@@ -121,3 +121,11 @@ def test_lazy_images_travel_to_loader_processes(tmp_path: Path, files: NDArray[n
     images = SubsetImages(ConcatImages([FileImages(tmp_path, files, 8, 1), numbered(2, side=8)]), ROWS)
     assert np.array_equal(pickle.loads(pickle.dumps(images))[array(0, 1, 2)], images[array(0, 1, 2)])
     assert is_in_memory(numbered(1))
+
+
+def test_each_file_has_a_box_of_its_own(tmp_path: Path, files: NDArray[np.str_]) -> None:
+    boxes = array(0, 0, 20, 20, 5, 3, 16, 16, 10, 12, 24, 24).reshape(3, 4)
+    images = FileImages(tmp_path, files, 16, 1, boxes)
+    for row, (x, y, width, height) in enumerate(boxes.tolist()):
+        part = decode(tmp_path / str(files[row]), channels=1)[y : y + height, x : x + width]
+        np.testing.assert_array_equal(images[array(row)][0], to_planes(resized_picture(part, 16)))

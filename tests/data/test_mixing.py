@@ -282,3 +282,11 @@ def test_labels_get_the_share_that_a_coarse_type_gives_the_pixels() -> None:
     black = label == 0
     assert torch.equal(mixed["image"][black, 0, 0, 0].float(), mixed["soft_label"][black, 1])
     assert len(set(mixed["soft_label"][black, 1].tolist())) > 10
+
+
+def test_half_of_the_samples_are_pasted_into_and_half_are_blended() -> None:
+    batch = shades(count=4096, side=4)
+    images = BatchMix(mixup=1.0, cutmix=1.0)({**batch, "label": batch["label"] % 7}, 7)["image"].flatten(1)
+    pasted = (images != images[:, :1]).any(1)
+    which = uniform(batch["key"], 7, stream=7)[:, 1]
+    assert 0.49 < float(which[pasted].max()) < 0.5

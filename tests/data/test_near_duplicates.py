@@ -117,7 +117,10 @@ def test_different_pictures_of_one_kind_are_no_pairs() -> None:
 
 def test_a_negative_is_another_picture() -> None:
     image = faces(1)
-    assert len(near_duplicates(thumbnails(np.concatenate([image, 255 - image])))) == 0
+    small = thumbnails(np.concatenate([image, 255 - image]))
+    assert len(near_duplicates(small)) == 0
+    blurred = near._blurred(small)
+    assert near._aligned(blurred[[0]], blurred[[1]]).tolist() == [np.inf]  # however well it fits upside down
 
 
 def test_a_larger_distance_finds_more() -> None:

@@ -9,6 +9,7 @@ import pytest
 from fer_lightning.data.files.file_images import ResizedImages
 from fer_lightning.data.table.images import ConcatImages, SubsetImages
 from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests, with_classes
+from fer_lightning.data.table.summary import table_summary
 from fer_lightning.errors import DataError, LabelError
 from tests.helpers.data import pixels, stripes_table
 
@@ -46,6 +47,14 @@ def test_fingerprint_knows_content_not_order(table: SamplesTable) -> None:
     assert table.fingerprint("val") != table.fingerprint("train")
 
 
+def test_the_fingerprint_of_known_samples_has_not_changed(table: SamplesTable) -> None:
+    assert [table.fingerprint(split) for split in COUNTS] == [
+        "20ff233ca1c83203",
+        "1022c47fdc99eb21",
+        "c9f9042c9537fe2a",
+    ]
+
+
 def test_overlap_finds_identical_images(table: SamplesTable) -> None:
     images = pixels(table).copy()
     train, val = table.rows("train"), table.rows("val")
@@ -54,6 +63,9 @@ def test_overlap_finds_identical_images(table: SamplesTable) -> None:
     assert changed.overlap("val", "train").tolist() == [val[3]]
     assert changed.overlap("train", "val").tolist() == [train[5]]
     assert len(table.overlap("val", "train")) == 0
+    images[train[6]] = images[train[5]]
+    summary = table_summary(replace(table, images=images, digests=content_digests(images)))
+    assert summary["overlap_with_train"] == {"val": 1, "test": 0}  # of val, although two of train are in it
 
 
 @pytest.mark.parametrize(
@@ -156,3 +168,21 @@ def test_other_classes_are_matched_by_name_and_synonym(table: SamplesTable) -> N
     np.testing.assert_array_equal(found.soft_labels, np.eye(2, dtype=np.float32)[found.labels])
     assert len(found.left_out) == len(table) - len(old)
     assert found.left_out[0] == (table.files[np.argmax(table.labels == 1)], "class 'disgust' is not used")
+
+
+def test_soft_labels_of_classes_that_become_one_are_added(table: SamplesTable) -> None:
+    soft = np.tile(np.array([0.125, 0.25, 0.0, 0.5, 0.125, 0.0, 0.0], np.float32), (len(table), 1))
+    names = ("angry", "anger", *table.class_names[2:])
+    found = with_classes(replace(table, class_names=names, soft_labels=soft), ("angry", "happy", "sad"))
+    assert found.soft_labels is not None
+    assert np.unique(found.soft_labels, axis=0).tolist() == [[0.375, 0.5, 0.125]]
+
+
+def test_images_in_memory_and_elsewhere_are_put_together() -> None:
+    first, second = stripes_table({"train": 7}), stripes_table({"val": 5}, seed=1)
+    lazy = replace(second, images=SubsetImages(second.images, np.arange(5)))
+    for tables in ((first, lazy), (lazy, first)):
+        both = concatenate(tables)
+        assert both.images[np.array([0, 11, 6, 4])].tolist() == (
+            np.concatenate([pixels(table) for table in tables])[[0, 11, 6, 4]].tolist()
+        )

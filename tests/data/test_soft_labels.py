@@ -200,3 +200,9 @@ def test_a_run_distils_stored_predictions(tmp_path: Path, capsys: pytest.Capture
     assert fit(tmp_path, f"--data.soft_label_file={path}", "--data.mix=BatchMix", epochs=1) == 0
     assert fit(tmp_path, f"--data.soft_label_file={tmp_path}/none.csv", name="none") == 2
     assert "none.csv: cannot be read" in capsys.readouterr().err
+
+
+def test_rounded_probabilities_sum_to_one_again(tmp_path: Path) -> None:
+    rounded = np.full((14, 7), 0.142)  # sums to 0.994
+    path = write_csv(tmp_path / "p.csv", "file", list(table().files[:14]), rounded)
+    np.testing.assert_allclose(targets(with_soft_labels(table(), "target", [path])[0])[:14].sum(1), 1.0, atol=1e-6)

@@ -243,6 +243,40 @@ def test_an_exact_number_is_met_whatever_the_groups(number_of_groups: int, seed:
     assert again.tolist() == changed[order].tolist()
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_other_orders_are_tried_until_whole_groups_make_the_number(seed: int) -> None:
+    groups = np.concatenate([np.repeat(np.arange(10), 2), np.repeat(np.arange(10, 20), 3)])
+    labels = np.zeros(50, np.int64)  # 7 is 2 + 2 + 3, but an order that begins with 2 + 2 + 2 or 3 + 3 does not meet it
+    changed = complete_splits(np.full(50, ""), labels, groups, test_per_class=7, val_fraction=0, seed=seed)
+    assert ((changed == "test").sum(), (changed == "").sum()) == (7, 0)
+
+
+def test_which_rows_of_a_large_group_are_tested_on_depends_on_the_seed() -> None:
+    labels, groups = np.zeros(20, np.int64), np.repeat([0, 1], 10)
+    contents = np.random.default_rng(0).integers(0, 256, (20, 16), dtype=np.uint8)
+    chosen = {
+        tuple(
+            np.flatnonzero(
+                complete_splits(
+                    np.full(20, ""), labels, groups, test_per_class=3, val_fraction=0, seed=seed, digests=contents
+                )
+                == "test"
+            ).tolist()
+        )
+        for seed in range(8)
+    }
+    assert len(chosen) > 2  # more than one for each of the two groups
+
+
+def test_a_twin_of_an_official_validation_row_is_not_tested_on() -> None:
+    splits = np.array(["train"] * 40 + ["val"] * 20)
+    groups = np.concatenate([np.arange(40), np.arange(20)])
+    changed = complete_splits(splits, np.zeros(60, np.int64), groups, test_fraction=0.5)
+    assert changed[40:].tolist() == ["val"] * 20
+    assert changed[:20].tolist() == ["train"] * 20
+    assert (changed == "test").sum() == 10
+
+
 def test_too_many_test_rows_are_refused() -> None:
     labels = array([0] * 9 + [1] * 4)
     for count in (4, 40):

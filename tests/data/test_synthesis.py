@@ -312,3 +312,13 @@ def test_tables_put_together_keep_their_families() -> None:
     second = replace(second, sources=np.full(70, "other"))
     both = concatenate([second, first])
     np.testing.assert_array_equal(parent_rows(both)[70:], np.where(parent_rows(first) < 0, -1, parent_rows(first) + 70))
+
+
+def test_a_shift_is_a_share_of_the_side_that_it_goes_along() -> None:
+    images = np.zeros((1, 1, 20, 100), np.uint8)
+    images[..., 10, 50] = 255
+    parents, keys = np.zeros(200, np.int64), np.random.default_rng(0).integers(-(2**62), 2**62, 200)
+    shifted = SyntheticImages(images, parents, keys, Recipe(rotation=0, shift=0.25, zoom=0, flip=False))
+    peaks = np.array([np.unravel_index(one.argmax(), (20, 100)) for one in shifted[np.arange(200)][:, 0]])
+    assert 4 <= np.abs(peaks[:, 0] - 10).max() <= 5
+    assert 23 <= np.abs(peaks[:, 1] - 50).max() <= 25

@@ -154,6 +154,26 @@ def test_light_is_as_documented() -> None:
     assert relight.brightness_limit == relight.contrast_limit == (-0.2, 0.2)
 
 
+def test_strong_is_as_documented() -> None:
+    flip, affine, relight, light, blur, holes = preset("strong").pipeline.transforms
+    assert (type(flip), flip.p) == (A.HorizontalFlip, 0.5)
+    assert (type(affine), affine.p, affine.rotate, affine.keep_ratio) == (A.Affine, 0.8, (-20, 20), True)
+    assert affine.scale == {"x": (0.85, 1.15), "y": (0.85, 1.15)}
+    assert affine.translate_percent == {"x": (-0.1, 0.1), "y": (-0.1, 0.1)}
+    assert affine.border_mode == cv2.BORDER_REPLICATE
+    assert (type(relight), relight.p) == (A.RandomBrightnessContrast, 0.5)
+    assert relight.brightness_limit == relight.contrast_limit == (-0.2, 0.2)
+    assert (type(light), light.p, type(blur), blur.p) == (A.OneOf, 0.3, A.OneOf, 0.3)
+    gamma, clahe = light.transforms
+    assert (type(gamma), gamma.gamma_limit, gamma.p) == (A.RandomGamma, (70, 140), 1.0)
+    assert (type(clahe), clahe.clip_limit, clahe.tile_grid_size, clahe.p) == (A.CLAHE, (1.0, 3.0), (4, 4), 1.0)
+    soft, noisy = blur.transforms
+    assert (type(soft), soft.blur_limit, soft.sigma_limit, soft.p) == (A.GaussianBlur, (3, 5), (0.3, 1.2), 1.0)
+    assert (type(noisy), noisy.std_range, noisy.p) == (A.GaussNoise, (0.02, 0.08), 1.0)
+    assert (type(holes), holes.p, holes.num_holes_range) == (A.CoarseDropout, 0.3, (1, 3))
+    assert holes.hole_height_range == holes.hole_width_range == (0.1, 0.25)
+
+
 # the draws
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from numpy.typing import NDArray
 
 from fer_lightning.data.files.file_images import ResizedImages
 from fer_lightning.errors import ConfigError, MissingExtraError
@@ -42,6 +43,27 @@ def test_images_that_look_alike_lie_together() -> None:
     np.fill_diagonal(distances, np.inf)
     assert (table.labels[rows][distances.argmin(axis=1)] == table.labels[rows]).all()
     np.testing.assert_array_equal(embed_pixels(table, samples=105, seed=0)[1], places)
+
+
+def test_pca_and_tsne_are_asked_for_what_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifold, decomposition = pytest.importorskip("sklearn.manifold"), pytest.importorskip("sklearn.decomposition")
+    asked: list[dict[str, Any]] = []
+
+    class Recorded:
+        def __init__(self, components: int = 2, **options: Any) -> None:
+            asked.append({"components": components, **options})
+
+        def fit_transform(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+            return values[:, :2]
+
+    monkeypatch.setattr(manifold, "TSNE", Recorded)
+    monkeypatch.setattr(decomposition, "PCA", Recorded)
+    table = stripes_table({"train": 140})
+    for samples in (112, 28):
+        embed_pixels(table, samples, seed=5)
+    assert [call["components"] for call in asked] == [50, 2, 28, 2]
+    assert [call["perplexity"] for call in asked[1::2]] == [30.0, 9.0]  # at most a third of the other images
+    assert {call["random_state"] for call in asked} == {5}
 
 
 def test_large_images_are_averaged_down() -> None:

@@ -150,11 +150,16 @@ def test_blank_images_and_extremes() -> None:
 
 
 def test_brightness_of_classes_is_that_of_train() -> None:
-    table = noise([0, 0, 1], ["train", "val", "val"])
+    table = noise([0, 0, 1, 0], ["train", "val", "val", "train"])
     pixels = measure_pixels(table)
     classes = pixel_summary(table, pixels)["classes"]
-    assert classes["happy"]["images"] == 1
-    assert classes["happy"]["brightness"] == pytest.approx(np.asarray(table.images)[0].mean() / 255.0)
+    happy = np.asarray(table.images)[[0, 3]] / 255.0
+    assert classes["happy"] == {
+        "images": 2,
+        "brightness": pytest.approx(happy.mean()),
+        "brightness_std": pytest.approx(happy.mean(axis=(1, 2, 3)).std()),
+        "contrast": pytest.approx(happy.std(axis=(1, 2, 3)).mean()),
+    }
     assert classes["sad"] == {"images": 0, "brightness": None, "brightness_std": None, "contrast": None}
 
 
