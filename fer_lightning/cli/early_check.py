@@ -32,6 +32,7 @@ from fer_lightning.cli.known_options import (
 from fer_lightning.cli.lightning_parts import check_part
 from fer_lightning.cli.misspelt import nearest_argument, nearest_key, unknown_option
 from fer_lightning.cli.signatures import Types, class_signature
+from fer_lightning.cli.trainer_values import check_trainer_value
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs.checkpoint import find_checkpoint
 from fer_lightning.text import did_you_mean, folded, one_line, short_path
@@ -110,7 +111,7 @@ def _options(verb: str, args: Sequence[str]) -> Iterator[tuple[str, str | None]]
         if not flag.startswith("-") or flag == "-":
             raise ConfigError(f"fer {verb}: '{argument}' belongs to no option (see fer {verb} --help)")
         follows = bool(waiting) and not re.match(r"-[^\d.]", waiting[0])
-        key = "config" if flag == "-c" else flag.lstrip("-")
+        key = "config" if flag == "-c" else flag.removeprefix("--")
         yield key, value if equals else waiting.pop(0) if follows else None
 
 
@@ -199,6 +200,7 @@ class _Check:
             self._argument(parent, key, value, where, text)
         elif key in plain_options():
             _check_type(plain_options()[key], value, where)
+            check_trainer_value(key, value, where)
             check_part(key, value)
         elif key.startswith("model.") and key[6:] in LINKED:
             raise ConfigError(f"{where} comes from the data; leave it out, or set data.{key[6:]} if the data has it")
@@ -213,6 +215,8 @@ class _Check:
             hint = {"model": "model.backbone", "checkpoint": "ckpt_path", "trainer": "trainer.accelerator"}.get(key)
             more = f"; did you mean --{hint} {value}?" if hint else ""
             raise ConfigError(f"{where}: expected a YAML file, there is none called '{value}'{more}")
+        elif not isinstance(value, str | dict | None):
+            raise ConfigError(f"{where}: expected keys with their values, as {{a: b}}, found a {_kind(value)}")
         for name, inner in value.items() if isinstance(value, dict) else ():
             self._value(f"{key}.{name}".rstrip("+"), inner, f"{where}.{name}")
 
@@ -236,6 +240,9 @@ class _Check:
         if "class_path" in value:
             self._name(key, value["class_path"], where)
         inner = {name: each for name, each in value.items() if name not in _STRUCTURE}
+        for name in inner:
+            if key in FAMILIES and name in FAMILIES[key].classes:
+                raise ConfigError(f"{where}: write class_path: {name}, and its arguments below init_args:")
         given = value.get("init_args")
         for begin, arguments in ((where, inner), (f"{where}.init_args", given)):
             for name, each in arguments.items() if isinstance(arguments, Mapping) else ():

@@ -24,7 +24,8 @@ def unknown_option(
     """
     meant = [_typed(option, value, lacks_class) for option in _meant(key)]
     hint = f"; did you mean {' or '.join(meant)}?" if meant else f" (fer {verb} --help lists them)"
-    return f"there is no option --{key}{hint}"
+    dashes = "" if key.startswith("-") else "--"
+    return f"there is no option {dashes}{key}{hint}"
 
 
 def nearest_key(key: str) -> str:
@@ -48,7 +49,7 @@ def _known() -> dict[str, str]:
 
 def _meant(key: str) -> list[str]:
     """Return the options that a misspelt one may stand for, the surest way of guessing first."""
-    known, plain = _known(), key.replace("-", "_").lower().rstrip("+")
+    known, plain = _known(), key.lstrip("-").replace("-", "_").lower().rstrip("+")
     last = plain.rpartition(".")[2]
     if plain in known:
         return [plain]
@@ -76,9 +77,23 @@ def _typed(option: str, value: str | None, lacks_class: Callable[[str], str]) ->
         value = "last"
     if option == "trainer.accelerator" and value is not None and value != "cpu":
         value = "gpu"
-    if " " in option and not option.endswith(("devices", "mixup", "cutmix", "patience")):
+    last = option.rpartition(" ")[2]
+    if "=" in last or (" " in option and not last.startswith("--")):
         value = None  # the text is complete
+    types = plain_options().get(option)
+    if value is None and types is not None and bool in types.scalars:
+        value = "true"
+    if option in FAMILIES and value is not None:
+        value = _class_named(option, value)
     parent = next((each for each in FAMILIES if option.startswith(f"{each}.") and each != "data"), "")
     name = lacks_class(parent) if parent else ""
+    name = "SGD" if name and option == "model.optimizer.momentum" else name
     text = f"--{option}" + (f" {value}" if value is not None and " " not in value else "")
     return f"--{parent} {name} {text}" if name else text
+
+
+def _class_named(option: str, name: str) -> str:
+    """Return the class that a name means without regard to case, the name itself if none is near."""
+    by_lower = {each.lower(): each for each in FAMILIES[option].classes}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[close[0]] if close else name

@@ -27,8 +27,9 @@ _KINDS = {
     "float": "a number",
     "bool": "true or false",
     "str": "text",
-    "list": "a list",
+    "list": "a list as [a,b]",
     "dict": "a mapping as {a: b}",
+    "tuple": "a list as [a,b]",
 }
 
 
@@ -58,8 +59,20 @@ def readable(message: str, limit: int = 400) -> str:
 
 def _no_class(key: str, kind: str, cause: re.Match[str]) -> str:
     family = FAMILIES.get(key)
+    if cause[1].lower() in ("none", "no", "off"):
+        return f"{key}: there is no class '{cause[1]}'; did you mean null?"
     what = no_class(family, cause[1]) if family else f"there is no class '{cause[1]}' (one of your own: module.Class)"
     return f"{key}: {what}"
+
+
+def _other_kind(key: str, kind: str, cause: re.Match[str]) -> str:
+    value = re.search(r"Expected '([^']+)'|Got value: ([\w.]+)", cause.string)
+    given = f"'{value[1] or value[2]}'" if value else "what is given"
+    return f"{key}: {given} is no {cause[1].rpartition('.')[2]}; take one of ours or a class that is derived from it"
+
+
+def _ambiguous(key: str, kind: str, cause: re.Match[str]) -> str:
+    return f"{key}: several classes are called '{cause[1]}'; name the module, too: {cause[2]}"
 
 
 def _no_attribute(key: str, kind: str, cause: re.Match[str]) -> str:
@@ -90,6 +103,9 @@ def _lacking(key: str, kind: str, cause: re.Match[str]) -> str:
 
 
 _CAUSES: tuple[tuple[str, Callable[[str, str, re.Match[str]], str]], ...] = (
+    (r"(?:to a subclass|to be a subclass) of (?:<class ')?([\w.]+)", _other_kind),
+    (r"to be a function that returns (?:<class ')?([\w.]+)", _other_kind),
+    (r"Multiple subclasses with name (\w+)\..*?: ([\w.]+)", _ambiguous),
     (r"Importing '([^']+)' is not allowed", lambda key, kind, cause: f"{key}: {not_importable(cause[1], Path.cwd())}"),
     (r"No module named '([^']+)'", lambda key, kind, cause: f"{key}: there is no module '{cause[1]}'"),
     (r"module '([^']+)' has no attribute '([^']+)'", _no_attribute),

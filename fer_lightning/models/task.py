@@ -279,12 +279,16 @@ class EmotionTask(LightningModule):
         """Return the optimizer and, unless it is a plateau schedule, the schedule.
 
         Raises:
-            ConfigError: if the schedule does not know the length of the run, or sets rates of its own.
+            ConfigError: if the optimizer refuses an argument, or the schedule does not know the length of the run or
+                sets rates of its own.
         """
         make = self.make_optimizer
         if self.rates != RateShares():
             make = ScaledRates(make, self.rates.factors(parameters_by_group(self, self.classifier.backbone)))
-        optimizer = make(parameter_groups(self, self.decay_norm_and_bias))
+        try:
+            optimizer = make(parameter_groups(self, self.decay_norm_and_bias))
+        except ValueError as error:  # a learning rate below 0, and the like
+            raise ConfigError(f"model.optimizer: {error}") from error
         if self.make_lr_scheduler is None:
             return optimizer
         scheduler = self.make_lr_scheduler(optimizer)

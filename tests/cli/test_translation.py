@@ -56,6 +56,36 @@ DATA = "Parser key \"data\": Problem with given class_path 'fer_lightning.data.S
             "model.optimizer: name the class before its arguments: --model.optimizer CLASS --model.optimizer.NAME",
         ),
         ("Parser key \"trainer\": Unable to load config 'cpu' - x", "trainer: expected a YAML file, found 'cpu'"),
+        (
+            'Parser key "data.augment": - Does not validate against any of the Union subtypes Subtypes: [<class \'fer_'
+            "lightning.data.batches.augment.BatchAugment'>, <class 'NoneType'>] Errors: - Import path does not "
+            "correspond to a subclass of BatchAugment",
+            "data.augment: what is given is no BatchAugment; take one of ours or a class that is derived from it",
+        ),
+        (
+            "Parser key \"model.optimizer\": Expected 'torch.optim.lr_scheduler.StepLR' to be a subclass of <class "
+            "'Optimizer'>.",
+            "model.optimizer: 'torch.optim.lr_scheduler.StepLR' is no Optimizer; take one of ours",
+        ),
+        (
+            f"Parser key \"model.loss\": {LOSS}Expected 'torch.nn.functional.cross_entropy' to be a function that "
+            "returns <class 'Module'>.. Got value: torch.nn.functional.cross_entropy",
+            "model.loss: 'torch.nn.functional.cross_entropy' is no Module; take one of ours",
+        ),
+        (
+            'Parser key "model.head": - Multiple subclasses with name Linear. Give the full class path to avoid '
+            "ambiguity: torch.nn.Linear, torch.ao.nn.qat.Linear.",
+            "model.head: several classes are called 'Linear'; name the module, too: torch.nn.Linear",
+        ),
+        (
+            'Parser key "data.augment": - Expected a path but none either not accessible or invalid - Expected a dot '
+            "import path string: none",
+            "data.augment: there is no class 'none'; did you mean null?",
+        ),
+        (
+            "Parser key \"model.optimizer.betas\": Expected a <class 'tuple'>. Got value: 0.9",
+            "model.optimizer.betas must be a list as [a,b], not '0.9'",
+        ),
         ("argument --name: expected one argument", "--name needs a value"),
         ("unrecognized arguments: --lr 0.1", "there is no option --lr; did you mean --model.optimizer.lr 0.1?"),
         ("one\n  two", "one two"),

@@ -175,6 +175,11 @@ def test_a_backbone_without_parameters_needs_no_layer_groups() -> None:
         task(backbone=nn.Flatten(), layer_lr_decay=0.5).configure_optimizers()
 
 
+def test_what_the_optimizer_refuses_is_said_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^model\.optimizer: Invalid learning rate: -1$"):
+        task(optimizer=partial(torch.optim.SGD, lr=-1)).configure_optimizers()
+
+
 def test_a_loss_is_told_what_an_epoch_draws_and_not_what_there_is() -> None:
     built = task(loss=NotingLoss)
     data = StripesDataModule(train=20, batch_size=8, class_multipliers={"disgust": 3.0})
