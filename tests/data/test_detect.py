@@ -29,6 +29,15 @@ def test_tables_as_files(tmp_path: Path) -> None:
     assert detect_datamodule(manifest) == ("ManifestDataModule", manifest)
 
 
+@pytest.mark.parametrize(
+    ("name", "reader"), [("ckextended.csv", "CKPlusDataModule"), ("faces.csv", "FER2013DataModule")]
+)
+def test_pixels_of_ck_plus_are_told_by_the_name_of_the_file(name: str, reader: str, tmp_path: Path) -> None:
+    table = tmp_path / name
+    table.write_text(f"emotion,pixels,Usage\n0,{' '.join(['1'] * 2304)},Training\n")
+    assert detect_datamodule(table) == (reader, table)
+
+
 @pytest.mark.parametrize("splits", [("",), ("train", "val", "test"), ("Training", "Validation")])
 def test_image_folders(splits: tuple[str, ...], tmp_path: Path) -> None:
     write_folders(tmp_path, 1, splits)

@@ -243,7 +243,7 @@ def test_an_exact_number_is_met_whatever_the_groups(number_of_groups: int, seed:
     assert again.tolist() == changed[order].tolist()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [9, 17, 24, 28])  # whose first order does not meet it
 def test_other_orders_are_tried_until_whole_groups_make_the_number(seed: int) -> None:
     groups = np.concatenate([np.repeat(np.arange(10), 2), np.repeat(np.arange(10, 20), 3)])
     labels = np.zeros(50, np.int64)  # 7 is 2 + 2 + 3, but an order that begins with 2 + 2 + 2 or 3 + 3 does not meet it

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fer_lightning.data.sets.fer2013.fer2013 import UsageSplits, scan_fer2013
 from fer_lightning.data.storage import convert as convert_module
+from fer_lightning.data.storage.columns import arrow_columns
 from fer_lightning.data.storage.convert import Format, check_target, convert_table
 from fer_lightning.data.storage.description import METADATA
 from fer_lightning.data.storage.encoding import Encoder
@@ -299,3 +300,12 @@ def test_png_keeps_every_pixel_of_colour() -> None:
     image = np.random.default_rng(0).integers(0, 256, (3, 9, 9)).astype(np.uint8)
     _, digest = Encoder("png").encode(image)
     assert (digest == content_digests(image[None])[0]).all()
+
+
+def test_columns_hold_the_digests_before_and_after(tmp_path: Path) -> None:
+    table = stripes_table({"train": 7})
+    stored = np.arange(7 * 16, dtype=np.uint8).reshape(7, 16)
+    columns = arrow_columns(table, np.array([3, 1]), stored[:2])
+    assert columns["digest"].to_pylist() == [row.tobytes() for row in stored[:2]]
+    assert columns["source_digest"].to_pylist() == [table.digests[row].tobytes() for row in (3, 1)]
+    assert columns["label"].to_pylist() == [3, 1]
