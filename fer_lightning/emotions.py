@@ -280,11 +280,12 @@ def read_names(
             unknown.append(name)
     if unknown and all(code_of(name) is not None for name in unknown):
         raise LabelError(_unknown_codes(where, unknown, class_names))
+    every = sorted({*meant, *unknown}) if class_names is None else []
     if class_names is None:
         class_names = EIGHT.class_names if "contempt" in meant.values() else SEVEN.class_names
     outside = [name for name, value in meant.items() if value is not None and value not in class_names]
     if unknown or outside:
-        raise LabelError(_unknown_names(where, unknown, outside, class_names))
+        raise LabelError(_unknown_names(where, unknown, outside, class_names, every))
     labels = {name: -1 if value is None else list(class_names).index(value) for name, value in meant.items()}
     return tuple(class_names), labels
 
@@ -340,17 +341,21 @@ def _unknown_codes(where: str, codes: Sequence[str], class_names: Sequence[str] 
     )
 
 
-def _unknown_names(where: str, unknown: Sequence[str], outside: Sequence[str], class_names: Sequence[str]) -> str:
+def _unknown_names(
+    where: str, unknown: Sequence[str], outside: Sequence[str], class_names: Sequence[str], every: Sequence[str]
+) -> str:
     names = [*unknown, *outside]
     shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    proposal = mapping_option({name: _guess(name, class_names) for name in names[:_SHOWN]})
+    guesses = {name: _guess(name, class_names) for name in names[:_SHOWN]}
     what = "unknown class names" if unknown else "classes outside the label scheme"
-    return (
-        f"{where}: {what} {shown}{more} (known: {', '.join(class_names)}); "
-        f"pass {proposal} after checking it (null leaves a class out), "
-        "or --data.class_names '[...]' for classes of your own"
-    )
+    text = f"{where}: {what} {shown}{more} (known: {', '.join(class_names)}); pass"
+    classes = ", ".join(_yaml_key(name) if code_of(name) is None else f'"{name}"' for name in every)
+    own = f"--data.class_names {shlex.quote(f'[{classes}]')}" if 0 < len(every) <= _SHOWN else "data.class_names"
+    own = f"{own} for classes of your own"
+    if any(guesses.values()) or not every:
+        return f"{text} {mapping_option(guesses)} after checking it (null leaves a class out), or {own}"
+    return f"{text} {own}, or in data.mapping which expression each one means, such as {{{names[0]}: {class_names[0]}}}"
 
 
 def _yaml_key(name: str) -> str:

@@ -188,7 +188,7 @@ def encrypted(data: bytes) -> bytes:
 
 
 BAD_TREES: dict[str, tuple[Build, str]] = {
-    "unknown class names": (more_folders("joyful", "other, things", "1"), "--data.mapping '{1: null, joyful: "),
+    "unknown class names": (more_folders("joyful", "other, things", "1"), "--data.class_names '[\"1\", angry, "),
     "a split beside classes": (more_folders("train/happy"), "'angry/' stands beside 'train/'; expected splits or"),
     "an empty class folder": (emptied_class, "no training image of sad; pass --data.class_names '[angry, "),
     "no images": (nothing_but(*SEVEN_NAMES), "set: expected images, found none"),

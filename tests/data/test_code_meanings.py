@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,11 @@ PROVEN: dict[str, tuple[Callable[[Path], Path], dict[int, str]]] = {
         ALPHABETICAL,
     ),
     "alphabetical by a table": (beside("classes.csv", "code,name\n" + words(ALPHABETICAL), range(8)), ALPHABETICAL),
+    "alphabetical by names in JSON": (
+        beside("class_indices.json", json.dumps({name: code for code, name in ALPHABETICAL.items()}), range(8)),
+        ALPHABETICAL,
+    ),
+    "AffectNet by codes in JSON": (beside("labels.json", json.dumps(AFFECTNET_CODES), range(8)), AFFECTNET_CODES),
     "AffectNet by a table": (
         beside("labels.txt", words(AFFECTNET_CODES).replace(",", ": "), range(8)),
         AFFECTNET_CODES,
@@ -117,6 +123,8 @@ UNPROVEN: dict[str, Callable[[Path], Path]] = {
     "CK+'s names from 0": named(range(7), "S005_{n:03}_{n:08}.png"),
     "a table with other codes": beside("classes.csv", "0,angry\n1,happy\n"),
     "a table with two meanings": beside("classes.csv", words(FER2013_CODES) + words(AFFECTNET_CODES)),
+    "other things in JSON": beside("labels.json", json.dumps([list(ALPHABETICAL.values()), {"angry": 0}])),
+    "damaged JSON": beside("labels.json", '{"angry": 0, '),
     "a column of codes": manifest(int),
     "a column of codes as pandas writes it": manifest(float),
     "a column of numbers beside": manifest(int, row=str),

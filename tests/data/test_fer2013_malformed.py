@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +83,8 @@ BAD_CSV: dict[str, tuple[bytes, str]] = {
     "label: empty": (line_5(f",{PIXELS},Training"), "line 5: unknown emotion code ''"),
     "label: fraction": (line_5(f"3.0,{PIXELS},Training"), "line 5: unknown emotion code '3.0'"),
     "usage: unknown": (
-        line_5(f"3,{PIXELS},Train"),
-        "line 5: unknown usage 'Train', expected one of Training, ",
+        line_5(f"3,{PIXELS},Trial"),
+        "line 5: unknown usage 'Trial', expected one of Training, ",
     ),
     "usage: empty": (line_5(f"3,{PIXELS},"), "line 5: unknown usage ''"),
     "columns: one too few": (line_5(f"3,{PIXELS}"), "line 5: expected 3 columns, found 2"),
@@ -145,6 +145,29 @@ def test_a_malformed_csv_is_refused(tmp_path: Path, case: str) -> None:
         scan_fer2013(tmp_path)
     assert type(caught.value) is (LabelError if case.startswith("label") else DataError)
     assert_one_line(caught.value, "fer2013.csv", expected)
+
+
+def coded(path: Path, labels: Sequence[object], usage: str = "Training") -> Path:
+    """Write a CSV with one row of each label."""
+    path.write_text("emotion,pixels,Usage\n" + "".join(f"{label},{PIXELS},{usage}\n" for label in labels))
+    return path
+
+
+@pytest.mark.parametrize("labels", [[*range(8)] * 2, [*range(1, 8)] * 2, [*[0] * 197, 7, 7]])
+def test_the_code_7_says_that_the_others_are_not_those_of_fer2013(labels: list[int], tmp_path: Path) -> None:
+    root = coded(tmp_path / "ferplus.csv", labels)
+    with pytest.raises(LabelError, match=r"2 rows have the code 7, so the codes are not FER2013's") as caught:
+        scan_fer2013(root, on_error="skip")
+    assert_one_line(caught.value, "pass --data CKPlusDataModule", "write names instead of codes into column emotion")
+    assert len(scan_fer2013(coded(tmp_path / "one.csv", [*range(7), 7]), on_error="skip")) == 7
+    assert len(scan_fer2013(coded(tmp_path / "few.csv", [*[0] * 199, 7, 7]), on_error="skip")) == 199
+
+
+def test_names_of_expressions_and_of_splits_are_read_too(tmp_path: Path) -> None:
+    root = coded(tmp_path / "named.csv", ["Angry", "happiness", " SAD", "fearful"], "valid")
+    table = scan_fer2013(root)
+    assert [table.class_names[label] for label in table.labels] == ["angry", "happy", "sad", "fear"]
+    assert set(table.splits) == {"val"}
 
 
 def folder(tmp_path: Path) -> Path:

@@ -126,6 +126,35 @@ def test_further_columns(
     assert "" not in samples.columns
 
 
+def test_a_table_in_a_folder_called_data(tmp_path: Path) -> None:
+    rows = faces(tmp_path / "images", "{label}{k}.jpg")
+    table(tmp_path / "data" / "legend.csv", ["user.id", "image", "emotion"], [[7, *row] for row in rows])
+    assert labels(read(tmp_path)) == {f"images/{path}": label for path, label in rows}
+
+
+def test_ids_without_a_suffix_are_proposed_and_the_proposal_works(tmp_path: Path) -> None:
+    rows = faces(tmp_path / "train", "face{label}{k}.png")
+    table(tmp_path / "train.csv", ["id", "emotion"], [[Path(path).stem, label] for path, label in rows])
+    with pytest.raises(DataError, match="expected a column 'path', found id, emotion") as caught:
+        read(tmp_path)
+    assert proposed(str(caught.value)) == ["--data.columns={path: id}"]
+    assert labels(read(tmp_path, columns={"path": "id"})) == {f"train/{path}": label for path, label in rows}
+
+
+def test_a_list_with_boxes_as_in_expw(tmp_path: Path) -> None:
+    rows = faces(tmp_path / "origin", "face{label}{k}.jpg")
+    table(tmp_path / "label.lst", None, [[path, 0, 1, 1, 20, 20, 55.6, label] for path, label in rows], delimiter=" ")
+    assert labels(read(tmp_path)) == {f"origin/{path}": label for path, label in rows}
+    listed = [[path, 0, 1, 1, 20, 20, 55.6, SEVEN_NAMES.index(label)] for path, label in rows]
+    table(tmp_path / "label.lst", None, listed, delimiter=" ")
+    with pytest.raises(DataError, match="no header and 8 columns") as caught:
+        read(tmp_path)
+    assert proposed(str(caught.value)) == ["--data.columns={label: 8}"]
+    mapping: dict[str, str | None] = {str(code): name for code, name in enumerate(SEVEN_NAMES)}
+    found = labels(read(tmp_path, columns={"label": 8}, mapping=mapping))
+    assert found == {f"origin/{path}": label for path, label in rows}
+
+
 @pytest.mark.parametrize("suffix", [".jpeg", ".JPG", ".tiff", ".bmp", ".webp", ".png"])
 def test_formats(suffix: str, tmp_path: Path) -> None:
     rows = faces(tmp_path, "{k}{label}" + suffix)
@@ -413,7 +442,7 @@ class TestNamesOfFiles:
         assert fer(*typed) == 2
         assert "--data.pattern '_(?P<label>[a-z]+)[.]'" in capsys.readouterr().err
         assert fer(*typed, pattern) == 2
-        assert "--data.mapping" in (message := capsys.readouterr().err)
+        assert "data.mapping" in (message := capsys.readouterr().err)
         assert "unknown class names 'a', 'b', 'c'" in message
         assert fer(*typed, pattern, "--data.mapping={a: angry, b: happy, c: sad}", "--data.image_size=16") == 0
 

@@ -9,7 +9,7 @@ names of files that one set has            ``Training_00012.png`` (FER2013), ``t
                                            ``S010_004_00000017.png`` (CK+)
 names of files that hold the expression    ``0/angry_0001.png``
 numbers of images                          4,830 images of code 4 among the 28,709 of FER2013's Training: sad
-a table with code and name side by side    ``classes.csv`` with ``0,angry``; a list with ``0/0001.png,angry``
+a table with code and name side by side    ``0,angry`` in ``classes.csv``; ``{"angry": 0}`` in JSON; ``0/1.png,angry``
 =========================================  =========================================================================
 
 Evidence that contradicts itself is an error.
@@ -18,6 +18,7 @@ Evidence that contradicts itself is an error.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -242,7 +243,7 @@ def _codes_in(field: str) -> Iterator[int]:
 
 def _tables_beside(root: Path) -> Iterator[Path]:
     """Yield the short text tables that lie in a data set's folder."""
-    paths = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".txt"))
+    paths = sorted(path for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".txt", ".json"))
     for path in islice(paths, _MOST_TABLES):
         if path.is_file() and not path.name.startswith(".") and path.stat().st_size <= _LONGEST_TABLE:
             yield path
@@ -254,9 +255,22 @@ def _rows_of(path: Path) -> Iterator[list[str]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         return
+    if path.suffix.lower() == ".json":
+        yield from _pairs_of_json(lines)
+        return
     for line in lines:
         try:
             fields = next(csv.reader([line]), [])
         except csv.Error:
             continue
         yield [part for field in fields for part in re.split(r"[;:=\t]|(?<=\d) +| +(?=\d)", field)]
+
+
+def _pairs_of_json(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Yield key and value of an object such as ``{"angry": 0}`` or ``{"0": "angry"}``; anything else has none."""
+    try:
+        content = json.loads("\n".join(lines))
+    except (ValueError, RecursionError):
+        return
+    if isinstance(content, dict):
+        yield from ([str(key), str(value)] for key, value in content.items() if isinstance(value, str | int))

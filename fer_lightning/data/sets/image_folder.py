@@ -36,7 +36,8 @@ __all__ = ["ImageFolderDataModule", "class_folders", "list_classes", "list_image
 
 _NO_CLASSES = frozenset({
     "images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "ann", "bbox",
-    "data", "dataset", "datasets", "faces", "archive", "cropped", "aligned", "original", "raw", "lists", "masks",
+    "data", "dataset", "datasets", "faces", "archive", "cropped", "aligned", "original", "origin", "raw", "lists",
+    "masks",
 })  # fmt: skip
 """Folder names that say what lies in a folder, or how it was made, but no expression."""
 

@@ -20,7 +20,16 @@ from fer_lightning.emotions import EIGHT, SYNONYMS
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import MESSAGE, excerpt, one_line
 
-__all__ = ["COLUMNS", "LOOKED_AT", "Header", "names_an_image", "one_hot_columns", "place_columns", "read_header"]
+__all__ = [
+    "COLUMNS",
+    "LOOKED_AT",
+    "Header",
+    "id_columns",
+    "names_an_image",
+    "one_hot_columns",
+    "place_columns",
+    "read_header",
+]
 
 COLUMNS = ("path", "label", "split", "source", "kind", "subject", "gender", "skin_type", "age_group")
 """The columns that have a meaning, in the order in which they are written."""
@@ -67,6 +76,11 @@ def read_header(first: Sequence[str]) -> Header:
     if any(map(names_an_image, first)):
         return Header(tuple(str(position) for position in range(1, len(first) + 1)), present=False)
     return Header(tuple(name.strip().lower() for name in first))
+
+
+def id_columns(header: Header) -> list[int]:
+    """Return the columns whose name is one for images or for other things, such as ``id``: their values may be both."""
+    return [at for at, name in enumerate(header.names) if _key(name) in _ONLY_WITH_SUFFIX]
 
 
 def one_hot_columns(header: Header, rows: Sequence[Sequence[str]]) -> list[int]:
@@ -153,7 +167,7 @@ def _path(header: Header, values: Sequence[Sequence[str]]) -> int | None:
     if not header.present:
         return images[0]
     named = [at for at, name in enumerate(header.names) if _key(name) in _FILES]
-    named += [at for at, name in enumerate(header.names) if _key(name) in _ONLY_WITH_SUFFIX and at in images]
+    named += [at for at in id_columns(header) if at in images]
     return _first(header, "path", [at for at in named if at in images] or named)
 
 
@@ -201,6 +215,7 @@ def _unknown_columns(
     free = [at for at in range(len(header.names)) if at not in found.values()]
     proposal: dict[str, int] = {}
     images = [at for at in free if values[at] and all(map(names_an_image, values[at]))]
+    images = images or [at for at in free if at in id_columns(header)]
     if "path" in missing and images:
         proposal["path"] = images[0]
     few = [at for at in free if 1 < len(set(values[at])) <= _FEW and at not in images]

@@ -22,6 +22,7 @@ from fer_lightning.data.table.label_columns import (
     COLUMNS,
     LOOKED_AT,
     Header,
+    id_columns,
     names_an_image,
     one_hot_columns,
     place_columns,
@@ -246,12 +247,15 @@ def joined(folder: Path, manifests: Sequence[ManifestFile]) -> ManifestFile:
 
 
 def names_images(path: Path) -> bool:
-    """Tell whether a table names an image in its first row, whatever its columns are called."""
+    """Tell whether a table names an image in its first row, whatever its columns are called, or has ids and labels."""
     try:
-        rows = read_rows(path, HEAD).rows
+        read = read_rows(path, HEAD)
+        if read.rows and any(map(names_an_image, read.rows[0])):
+            return True
+        place_columns(path.name, read.header, read.rows[:LOOKED_AT], ("label",))
     except (FERError, OSError):
         return False
-    return bool(rows) and any(map(names_an_image, rows[0]))
+    return bool(read.rows) and bool(id_columns(read.header))
 
 
 def has_label_columns(path: Path, columns: Columns | None = None) -> bool:

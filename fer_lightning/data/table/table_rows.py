@@ -16,7 +16,7 @@ from fer_lightning.text import one_line, short_path
 
 __all__ = ["HEAD", "TABLE_SUFFIXES", "TableRows", "read_rows", "unit_of"]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt", ".lst")
 """Suffixes of files that may be a table of samples."""
 
 HEAD = 1 << 16

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from fer_lightning.data.files.tree import split_of
 from fer_lightning.data.sets.fer2013.fer2013_rows import SIDE, Fer2013Rows, usage_code
 from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, known_kind
-from fer_lightning.emotions import EIGHT, FER2013_CODES
+from fer_lightning.data.table.samples import SPLITS
+from fer_lightning.emotions import EIGHT, FER2013_CODES, SYNONYMS, codes_text
 from fer_lightning.errors import DataError, LabelError
 from fer_lightning.text import excerpt, one_line, short_path
 
@@ -29,6 +31,10 @@ _PIXELS = SIDE * SIDE
 _LONGEST = 1 << 16  # bytes; an honest line has at most 9,300
 _BOM = b"\xef\xbb\xbf"
 _SPACE, _ZERO, _NINE = b" 09"
+_NAMES = {**{name: name for name in EIGHT.class_names}, **SYNONYMS}
+_OTHER_CODES = (
+    "if it is CK+'s ckextended.csv, pass --data CKPlusDataModule, else write names instead of codes into column emotion"
+)
 
 
 def has_fer2013_header(path: Path) -> bool:
@@ -69,7 +75,8 @@ def read_csv_rows(path: Path, on_error: OnError = "raise", codes: Mapping[int, s
     Raises:
         DataError: if the file is not such a CSV, if a row is bad and ``on_error`` is ``raise``, or if more than half
             of the rows are bad. The message names file and line.
-        LabelError: like this, for an emotion code that is none of ``codes``.
+        LabelError: like this, for an emotion code that is none of ``codes``; and if one row in a hundred has the code
+            7, which FER2013 has not: the other codes then have other meanings, too.
     """
     bad = BadRows(f"{short_path(path)}, ", on_error)
     images: list[NDArray[np.uint8]] = []
@@ -90,6 +97,9 @@ def read_csv_rows(path: Path, on_error: OnError = "raise", codes: Mapping[int, s
                     rows.append((label, usage, number, str(line)))
     if not rows and not bad.count:
         raise DataError(one_line(f"{short_path(path)}: has a header (line 1) but no rows"))
+    if parser.eighth > 1 and 100 * parser.eighth >= len(rows) + bad.count:
+        what = f"{short_path(path, 50)}: {parser.eighth:,} rows have the code 7, so the codes are not FER2013's"
+        raise LabelError(one_line(f"{what}; {_OTHER_CODES}"))
     return Fer2013Rows.collect(images, rows, bad)
 
 
@@ -150,23 +160,28 @@ class _RowParser:
         self.usage = header.index("usage") if "usage" in header else None
         self.codes = codes
         self.labels = {str(code).encode(): EIGHT.index(name) for code, name in codes.items()}
+        self.names = {name.encode(): EIGHT.index(meant) for name, meant in _NAMES.items() if meant in codes.values()}
+        self.eighth = 0  # rows of the code 7, where it is unknown
 
     def parse(self, line: bytes) -> tuple[int, int, NDArray[np.uint8]]:
         fields = self._fields(line)
         if len(fields) != self.width:
             raise DataError(f"expected {self.width} columns, found {len(fields)}")
         code = fields[self.emotion].strip()
-        if code not in self.labels:
-            known = ", ".join(f"{number} {name}" for number, name in self.codes.items())
-            hint = "; for CK+'s ckextended.csv, where it is contempt, pass --data CKPlusDataModule"
-            what = f"unknown emotion code {excerpt(code)}, expected one of {known}"
-            raise LabelError(f"{what}{hint}" if code == b"7" else what)
-        return self.labels[code], self._usage(fields), _parse_pixels(fields[self.pixels])
+        label = self.labels.get(code, self.names.get(code.lower()))
+        if label is None:
+            self.eighth += code == b"7"
+            what = f"unknown emotion code {excerpt(code)}, expected one of {codes_text(self.codes)}"
+            raise LabelError(f"{what}; {_OTHER_CODES}" if code == b"7" else what)
+        return label, self._usage(fields), _parse_pixels(fields[self.pixels])
 
     def _usage(self, fields: list[bytes]) -> int:
         if self.usage is None:
             return USAGES.index("Training")
-        usage = usage_code(fields[self.usage].decode("utf-8", "replace"))
+        name = fields[self.usage].decode("utf-8", "replace")
+        usage = usage_code(name)
+        if usage is None and (split := split_of(name)) is not None:
+            usage = SPLITS.index(split)
         if usage is None:
             raise DataError(f"unknown usage {excerpt(fields[self.usage])}, expected one of {', '.join(USAGES)}")
         return usage

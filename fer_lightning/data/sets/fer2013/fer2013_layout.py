@@ -27,7 +27,7 @@ from fer_lightning.text import one_line, short_path
 __all__ = ["Layout", "find_layout", "read_layout"]
 
 _LOG = logging.getLogger(__name__)
-_CACHE_FORMAT = 2  # raise it whenever the same files would be read into other arrays
+_CACHE_FORMAT = 3  # raise it whenever the same files would be read into other arrays
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 
 

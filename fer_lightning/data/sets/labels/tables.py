@@ -40,7 +40,7 @@ from fer_lightning.text import one_line, short_path
 
 __all__ = ["has_labels", "label_tables", "read_labels", "tables_to_read"]
 
-_FOR_LABELS = ("labels", "label", "annotations", "annotation", "lists", "metadata", "csv")
+_FOR_LABELS = ("labels", "label", "annotations", "annotation", "lists", "metadata", "csv", "data")
 
 LeftOut = tuple[tuple[str, str], ...]
 
