@@ -97,3 +97,16 @@ def test_a_run_that_was_killed_while_it_wrote_its_end_is_finished_without_anothe
     before = everything(tmp_path)
     assert fit(tmp_path, *limits, "--ckpt_path=last") == 0
     assert everything(tmp_path) == before
+
+
+def test_a_stopped_run_that_has_more_than_the_new_limit_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tmp_path, "--data.num_workers=0", epochs=2) == 0
+    lineage = tmp_path / "tiny/version_0/lineage.json"
+    nodes = [replace(node, status="stopped") for node in read_lineage(lineage.parent)]
+    lineage.write_text(lineage_text(nodes))
+    before = everything(tmp_path)
+    assert fit(tmp_path, "--data.num_workers=0", "--ckpt_path=last", epochs=1) == 0
+    assert "2 of 1 epochs; --trainer.max_epochs 4 goes on" in capsys.readouterr().out
+    assert everything(tmp_path) == before

@@ -37,7 +37,7 @@ from fer_lightning.cli.trainer_cli import FERCLI, as_list
 from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.models.precision import check_precision, measure_precision
 from fer_lightning.runs.changes import goes_on_in
-from fer_lightning.runs.checkpoint import read_checkpoint, run_folder_of
+from fer_lightning.runs.checkpoint import epochs_in, read_checkpoint, run_folder_of
 from fer_lightning.runs.completion import completion, has_ended
 from fer_lightning.runs.folder import claim_run_folder
 from fer_lightning.signals import Stopped, put_off, signal_name
@@ -115,7 +115,7 @@ def _lead(cli: FERCLI, place: Place) -> str:
     if complete and not cli.config["allow_changed_data"]:
         assert cli.checkpoint is not None  # what is complete has one
         folder = cli.checkpoint.parents[1]
-        if has_ended(folder):
+        if has_ended(folder) or _has_more_than(config["max_epochs"], cli.checkpoint):
             place.folder, place.complete, place.ended = folder, complete, True
             return ""
     if config["precision"] is None and cli.verb == "fit":
@@ -128,6 +128,11 @@ def _lead(cli: FERCLI, place: Place) -> str:
     if not is_started_by_another():
         os.environ[_PARENT_VARIABLE] = str(os.getpid())
     return why
+
+
+def _has_more_than(max_epochs: int | None, checkpoint: Path) -> bool:
+    """Tell whether more epochs are done than a limit allows, with which the trainer would refuse to begin."""
+    return max_epochs is not None and 0 <= max_epochs < epochs_in(read_checkpoint(checkpoint, mapped=True))
 
 
 def _follow(cli: FERCLI, place: Place, peers: Peers) -> str:
