@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -381,3 +382,12 @@ def test_the_job_script_of_the_documentation_runs(tmp_path: Path) -> None:
     assert script.startswith("#!/bin/bash\n#SBATCH ")
     assert "#SBATCH --requeue\n" in script
     assert shell(script, tmp_path, 0) == (0, ["fit --config FILE --name NAME --ckpt_path auto"])
+
+
+def test_of_several_runs_that_fit_the_newest_goes_on(tmp_path: Path) -> None:
+    assert auto(tmp_path, epochs=1) == 0
+    shutil.copytree(version(tmp_path), version(tmp_path, 1))
+    before = everything(version(tmp_path))
+    assert auto(tmp_path, epochs=2) == 0
+    assert everything(version(tmp_path)) == before
+    assert len(Run(version(tmp_path, 1)).history) == 2
