@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fer_lightning.cli import auto, begin
+from fer_lightning.cli import auto, place
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.runs.lineage import read_lineage
 from fer_lightning.runs.lock import LOCK
@@ -89,7 +89,7 @@ def noted_functions() -> Iterator[None]:
     places: list[tuple[Any, str, str]] = [
         (auto, "claim_run_folder", "folder"),
         (auto, "lock_run_folder", "folder"),
-        (begin, "lock_run_folder", "folder"),
+        (place, "lock_run_folder", "folder"),
         (AtomicCheckpointIO, "save_checkpoint", "save"),
     ]
     before = [getattr(holder, name) for holder, name, _ in places]

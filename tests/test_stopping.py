@@ -85,7 +85,7 @@ def test_the_start_can_be_stopped_and_leaves_nothing(
             os.kill(pid, signal.SIGKILL)
         process.wait()
     printed = log.read_text()
-    if "epoch 1/" in printed:
+    if "epoch 1/" in printed or " steps; go on with " in printed:
         pytest.skip("this machine was too fast: the run had begun to train")
     assert code in (128 + signum, -signum, 1), printed[-2000:]  # torchrun itself ends with 1
     assert not (tmp_path / "runs").exists()
