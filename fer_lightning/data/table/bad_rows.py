@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.text import MESSAGE, counted, excerpt, one_line
+from fer_lightning.text import MESSAGE, counted, excerpt, folded, one_line
 
 __all__ = [
     "BadRows",
@@ -73,9 +73,16 @@ class BadRows:
             DataError: with file, place and reason, of the type of ``error``, unless bad rows are skipped.
         """
         if self.on_error == "raise":
-            way = "; --data.on_error skip leaves it out" if str(error).startswith("expected an image") else ""
-            raise type(error)(one_line(f"{self.prefix}{place}: {error}") + way)
+            raise type(error)(self._refusal(place, str(error)))
         self.note(place, one_line(str(error)))
+
+    def _refusal(self, place: str, reason: str) -> str:
+        """Return the message of a bad row; of a long one the end of the reason is left out, not the way out."""
+        if not reason.startswith("expected an image"):
+            return one_line(f"{self.prefix}{place}: {reason}")
+        head, way = one_line(f"{self.prefix}{place}", 120), "; --data.on_error skip leaves it out"
+        room, said = MESSAGE - len(head) - len(way) - 2, folded(reason)
+        return f"{head}: {said if len(said) <= room else f'{said[: room - 4]} ...'}{way}"
 
     def note(self, place: str, reason: str) -> None:
         """Note a bad row that is left out."""
