@@ -401,3 +401,13 @@ def test_half_of_the_rows_may_be_bad_and_no_more() -> None:
     bad.add("line 3", DataError("expected a number"))
     with pytest.raises(DataError, match="2 of 3 rows are bad, too many to skip; the first: line 2: expected a number"):
         bad.check_share(3)
+
+
+def test_of_a_long_reason_the_end_is_left_out_and_not_the_way_out() -> None:
+    bad = BadRows("folder/", "raise")
+    with pytest.raises(DataError) as caught:
+        bad.add("a.png", DataError("expected an image, found a PNG file that is damaged (" + "x" * 300 + ")"))
+    message = str(caught.value)
+    assert message.startswith("folder/a.png: expected an image, found a PNG file that is damaged (xxx")
+    assert message.endswith("x ...; --data.on_error skip leaves it out")
+    assert len(message) == 250
