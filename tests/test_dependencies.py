@@ -25,7 +25,6 @@ EXTRAS = {  # the code that needs each
         "data/storage/",
         "data/sets/arrow.py",
         "data/sets/shards.py",
-        "data/table/manifest_file.py",
         "data/table/table_rows.py",
     ),
     "explain": ("inspection/embedding.py",),

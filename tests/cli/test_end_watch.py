@@ -172,7 +172,7 @@ def test_it_ends_although_a_process_of_a_loader_lives_on() -> None:
             asleep.wait(60)
             os._exit(0)
     os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    assert os.waitpid(child, 0) == (child, signal.SIGKILL)  # it was alive until now, and the watch had ended
 
 
 def test_outside_the_main_thread_nothing_is_watched() -> None:

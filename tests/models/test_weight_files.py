@@ -189,9 +189,9 @@ def test_what_programs_store_beside_the_weights_is_no_obstacle(
 
 def test_the_content_decides_and_not_the_suffix(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_file({name: value.contiguous() for name, value in weights_of(Net()).items()}, tmp_path / "w.pth")
-    taken(str(tmp_path / "w.pth"), caplog)
+    assert "10 of 10 tensors taken" in taken(str(tmp_path / "w.pth"), caplog)
     caplog.clear()
-    taken(write(weights_of(Net()), tmp_path / "w.safetensors"), caplog)
+    assert "10 of 10 tensors taken" in taken(write(weights_of(Net()), tmp_path / "w.safetensors"), caplog)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
