@@ -25,6 +25,7 @@ EXTRAS = {  # the code that needs each
         "data/storage/",
         "data/sets/arrow.py",
         "data/sets/shards.py",
+        "data/sets/labels/hugging_face.py",
         "data/table/table_rows.py",
     ),
     "explain": ("inspection/embedding.py",),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.sets.affectnet.affectnet import is_affectnet
+from fer_lightning.data.sets.arrow import is_converted
 from fer_lightning.data.sets.ck_plus import is_ck_plus
 from fer_lightning.data.sets.ck_plus_csv import find_ck_csv, is_ck_csv
 from fer_lightning.data.sets.code_meanings import Codes
@@ -78,8 +79,8 @@ def _detect_folder(folder: Path) -> tuple[str, Path]:
 
 
 def _detect_table(path: Path) -> str:
-    if path.suffix.lower() == ".parquet":
-        return "ManifestDataModule" if has_label_columns(path) else "ArrowDataModule"
+    if path.suffix.lower() in (".parquet", ".arrow"):
+        return "ArrowDataModule" if is_converted(path) else "ManifestDataModule"
     if has_fer2013_header(path):
         return "CKPlusDataModule" if is_ck_csv(path) else "FER2013DataModule"
     if path.suffix.lower() in _TABLES or has_label_columns(path):

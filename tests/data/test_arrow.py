@@ -263,7 +263,7 @@ def test_a_flipped_bit_in_parquet_is_found_when_asked(parquet: Path, tmp_path: P
 def test_a_foreign_parquet_file_is_told_apart(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="converted sets need the extra 'large'")
     parquet.write_table(pyarrow.table({"path": ["a.png"], "label": ["happy"]}), tmp_path / "m.parquet")
-    with pytest.raises(DataError, match="use ManifestDataModule"):
+    with pytest.raises(DataError, match="read by --data ManifestDataModule"):
         ArrowDataModule(str(tmp_path / "m.parquet"))
 
 

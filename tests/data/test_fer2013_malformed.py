@@ -282,7 +282,7 @@ def test_a_malformed_folder_is_refused(tmp_path: Path, case: str) -> None:
 
 def test_what_was_found_is_listed(tmp_path: Path) -> None:
     make_something_else(tmp_path)
-    with pytest.raises(DataError, match=r"found archive.zip, notes.csv$"):
+    with pytest.raises(DataError, match=r"found archive.zip, notes.csv; fer data inspect PATH"):
         scan_fer2013(tmp_path)
 
 

@@ -16,6 +16,7 @@ from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.data.storage.convert import convert_table
 from tests.data.test_ferplus import write_generated
+from tests.data.test_hugging_face import named, saved
 from tests.helpers.data import stripes_table
 from tests.helpers.fer2013 import csv_lines, fake_rows, write_fer2013
 from tests.helpers.folders import SEVEN_NAMES, draw, save, write_folders, write_people, write_table
@@ -99,6 +100,8 @@ LAYOUTS: dict[tuple[str, str], Callable[[Path], Path]] = {
     ("ManifestDataModule", "path,label"): lambda root: write_people(root, 2),
     ("ManifestDataModule", "train_labels.csv"): tables,
     ("ManifestDataModule", "metadata.csv"): hugging_face,
+    ("ManifestDataModule", "train-00000-of-00001.parquet"): named,
+    ("ManifestDataModule", "dataset_dict.json"): saved,
     ("ArrowDataModule", "fer data convert"): converted,
 }
 NOT_DETECTED = {"FERPlusDataModule": "FER2013DataModule", "AffectNetDataModule": "ImageFolderDataModule"}

@@ -49,7 +49,7 @@ from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest, part_beside, remove_stale_parts
 from fer_lightning.text import one_line, short_path, unreadable
 
-__all__ = ["ArchiveLimits", "is_archive", "open_root"]
+__all__ = ["ArchiveLimits", "is_archive", "open_root", "unpacked_once"]
 
 _STREAMS: dict[str, Callable[[BinaryIO], Any]] = {
     "tar": lambda raw: raw,
@@ -196,16 +196,31 @@ def _unpacked(archive: Path, cache_dir: Path | None, limits: ArchiveLimits) -> P
         raise DataError(
             f"{short_path(archive)}: expected a folder, .zip or .tar, found {found}; unpack this archive by hand"
         )
-    cache = default_cache_dir() if cache_dir is None else cache_dir.expanduser()
-    if cache is None:
-        raise _no_place(archive, "there is no home folder")
     try:
         digest = file_digest(archive)
     except OSError as error:
         raise DataError(unreadable(archive, error)) from None
-    folder = cache / "archives" / f"{archive.name.split('.')[0][:40]}-{digest}"
+    return unpacked_once(archive, digest, cache_dir, lambda part: _unpack(archive, Unpacking(archive, part, limits)))
+
+
+def unpacked_once(source: Path, digest: str, cache_dir: Path | None, write: Callable[[Path], None]) -> Path:
+    """Return the folder in the cache for what is inside of a data set, filled by ``write`` unless it was before.
+
+    Args:
+        source: the archive or data set, for the folder's name and messages.
+        digest: of its content.
+        cache_dir: the cache; ``None`` for :func:`.default_cache_dir`.
+        write: fills a folder that exists; it raises nothing but a DataError or an OSError.
+
+    Raises:
+        DataError: if there is no place to write.
+    """
+    cache = default_cache_dir() if cache_dir is None else cache_dir.expanduser()
+    if cache is None:
+        raise _no_place(source, "there is no home folder")
+    folder = cache / "archives" / f"{source.name.split('.')[0][:40]}-{digest}"
     if not folder.is_dir():
-        _unpack_to(archive, folder, limits)
+        _unpack_to(source, folder, write)
     return folder
 
 
@@ -218,13 +233,13 @@ def _no_place(root: Path, reason: str) -> DataError:
     )
 
 
-def _unpack_to(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
+def _unpack_to(source: Path, folder: Path, write: Callable[[Path], None]) -> None:
     """Unpack into a folder beside the place and rename it: others see all of it or nothing."""
     remove_stale_parts(folder.parent)
     try:
         with part_beside(folder) as part:
             part.mkdir()
-            _unpack(archive, Unpacking(archive, part, limits))
+            write(part)
             try:
                 part.rename(folder)
             except OSError:
@@ -232,7 +247,7 @@ def _unpack_to(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
                     raise
     except OSError as error:
         where = "" if error.filename is None else f"{folder.parent}: "
-        raise _no_place(archive, f"{where}{error.strerror or error}") from None
+        raise _no_place(source, f"{where}{error.strerror or error}") from None
 
 
 def _unpack(archive: Path, unpacking: Unpacking) -> None:

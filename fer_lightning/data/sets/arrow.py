@@ -27,10 +27,10 @@ from fer_lightning.data.storage.description import StoredSet, check_files, need,
 from fer_lightning.data.storage.encoded_images import EncodedImages
 from fer_lightning.data.storage.writers import PARQUET_KEY
 from fer_lightning.data.table.samples import SamplesTable
-from fer_lightning.errors import DataError
+from fer_lightning.errors import DataError, MissingExtraError
 from fer_lightning.text import one_line, short_path
 
-__all__ = ["ArrowDataModule", "ArrowImages", "ParquetImages", "read_description", "scan_arrow"]
+__all__ = ["ArrowDataModule", "ArrowImages", "ParquetImages", "is_converted", "read_description", "scan_arrow"]
 
 _FORGET_EVERY = 256
 """Images after which pages of the file are let go. They stay in the system's cache, from which they come back at once;
@@ -100,6 +100,14 @@ class ParquetImages(EncodedImages):
         return files
 
 
+def is_converted(path: Path) -> bool:
+    """Tell whether a ``.parquet`` file is one that ``fer data convert`` wrote; not without pyarrow."""
+    try:
+        return path.suffix.lower() == ".parquet" and PARQUET_KEY in (_parquet(path, False).metadata.metadata or {})
+    except (DataError, MissingExtraError):
+        return False
+
+
 def read_description(root: Path) -> StoredSet:
     """Return what a converted set, a folder of Arrow files or a ``.parquet`` file, says of itself.
 
@@ -113,7 +121,7 @@ def read_description(root: Path) -> StoredSet:
         raise DataError(
             one_line(
                 f"{short_path(root)}: expected a file made by `fer data convert --to parquet`, found another one; "
-                "if it is a manifest of image files, use ManifestDataModule"
+                "those of other programs are read by --data ManifestDataModule"
             )
         )
     return parse_metadata(kept[PARQUET_KEY], short_path(root))

@@ -10,6 +10,7 @@ Layout, one of:
       ``train/metadata.csv`` and ``test/metadata.csv`` (Hugging Face);
     - ``train/images/*.jpg`` with ``train/labels/*.txt``, or ``images/train/`` with
       ``labels/train/``, and ``data.yaml`` (YOLO);
+    - a Parquet file, or a folder of those or of ``save_to_disk`` (Hugging Face), with the images inside;
     - a folder of images whose names hold the expression: as in JAFFE (``KA.AN1.39.tiff``) and KDEF (``AF01ANS.JPG``),
       an expression as a word (``0001_happy.jpg``), or where ``pattern`` says.
     Paths are relative to the table's folder, or absolute. Where none of the images is as its path says, they are looked
@@ -160,7 +161,7 @@ class ManifestDataModule(FilesDataModule):
     """A table of images, or a folder of images with labels beside them; its forms: see this module.
 
     Args:
-        root: the table (CSV, Parquet, JSON), or the folder, or a .zip or .tar of it.
+        root: the table (CSV, Parquet, JSON), the Parquet or Arrow file, or the folder, or a .zip or .tar of it.
         images: folder that the paths of the table are relative to; ``null`` for its own.
         columns: which columns of the table are meant, where their names do not tell: ``{path: photo, label: mood}``,
             ``{path: 1, label: 3}`` in a table without header, ``{split: null}`` for no such column.
@@ -186,7 +187,8 @@ class ManifestDataModule(FilesDataModule):
         **options: Any,
     ) -> None:
         cache_dir = options.get("cache_dir")
-        place = open_root(Path(root).expanduser(), None if cache_dir is None else Path(cache_dir))
+        cache = None if cache_dir is None else Path(cache_dir)
+        place = open_root(Path(root).expanduser(), cache)
         stored = _description(place)
         if stored is not None:
             self.native_size = stored.size
@@ -202,7 +204,8 @@ class ManifestDataModule(FilesDataModule):
         self.pattern = pattern
         self.mapping = mapping
         self.source = source
-        read, folder, left_out = read_labels(place, None if images is None else self.opened(images), columns, pattern)
+        beside = None if images is None else self.opened(images)
+        read, folder, left_out = read_labels(place, beside, columns, pattern, cache)
         listing = list_manifest(read, folder, mapping=mapping, class_names=class_names, source=source)
         self._listing = replace(listing, left_out=(*left_out, *listing.left_out))
         self.class_names = self._listing.class_names

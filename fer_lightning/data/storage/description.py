@@ -168,12 +168,10 @@ def check_files(folder: Path, stored: StoredSet, verify: bool = False) -> None:
             raise DataError(one_line(f"{short_path(path)}: {reason}; copy or convert the set again")) from None
 
 
-def need(module: str) -> Any:
-    """Import a package of the extra ``large``; raise a MissingExtraError if it is not installed."""
+def need(module: str, what: str = "converted sets need") -> Any:
+    """Import a package of the extra ``large``; raise a MissingExtraError, beginning with ``what``, if it is absent."""
     try:
         return importlib.import_module(module)
     except ImportError:
         package = module.partition(".")[0]
-        raise MissingExtraError(
-            f"converted sets need the package {package}: pip install 'fer_lightning[large]'"
-        ) from None
+        raise MissingExtraError(f"{what} the package {package}: pip install 'fer_lightning[large]'") from None

@@ -14,7 +14,7 @@ from fer_lightning.data.table.label_columns import LOOKED_AT, Header, names_an_i
 from fer_lightning.errors import DataError, MissingExtraError
 from fer_lightning.text import one_line, short_path
 
-__all__ = ["HEAD", "TABLE_SUFFIXES", "TableRows", "read_rows", "unit_of"]
+__all__ = ["HEAD", "TABLE_SUFFIXES", "TableRows", "holds_many", "read_rows", "texts_of", "unit_of"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt", ".lst")
 """Suffixes of files that may be a table of samples."""
@@ -28,7 +28,7 @@ _LONGEST_JSON = 1 << 28  # bytes of a JSON file that is no JSONL: it is read as 
 
 def unit_of(path: Path) -> str:
     """Return what the rows of a file are counted by."""
-    return "row" if path.suffix.lower() in (".parquet", ".json") else "line"
+    return "row" if path.suffix.lower() in (".parquet", ".arrow", ".json") else "line"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _parquet_rows(path: Path, most: int | None) -> TableRows:
         raise MissingExtraError("Parquet needs: pip install 'fer_lightning[large]'") from None
     try:
         with parquet.ParquetFile(path) as file:
-            kept = [entry.name for entry in file.schema_arrow if not _holds_many(entry.type)]
+            kept = [entry.name for entry in file.schema_arrow if not holds_many(entry.type)]
             packed = len(kept) < len(file.schema_arrow)
             if most is None:
                 table = file.read(columns=kept)
@@ -156,14 +156,19 @@ def _parquet_rows(path: Path, most: int | None) -> TableRows:
                 table = file.schema_arrow.empty_table().select(kept) if batch is None else batch
     except pyarrow.ArrowException as error:
         raise DataError(one_line(f"{short_path(path)}: expected a Parquet file ({error})")) from None
-    texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns]
+    texts = [texts_of(column) for column in table.columns]
     names = tuple(name.strip().lower() for name in table.schema.names)
     rows = [list(row) for row in zip(*texts, strict=True)]
     return TableRows(Header(names), rows, list(range(1, table.num_rows + 1)), packed)
 
 
-def _holds_many(kind: Any) -> bool:
-    """Tell whether a column of Parquet holds lists, records or bytes, such as whole images."""
+def texts_of(column: Any) -> list[str]:
+    """Return the values of a column of pyarrow as texts, ``""`` where there is none."""
+    return ["" if value is None else str(value) for value in column.to_pylist()]
+
+
+def holds_many(kind: Any) -> bool:
+    """Tell whether a column of pyarrow's type holds lists, records or bytes, such as whole images."""
     import pyarrow.types as types
 
     return bool(types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))

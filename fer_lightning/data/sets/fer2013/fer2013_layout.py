@@ -102,7 +102,8 @@ def find_layout(given: Path, cache_dir: Path | None = None) -> Layout:
             )
         )
     if not found:
-        raise DataError(one_line(f"{short_path(root, 70)}: expected {looked_for}; found {contents(root)}"))
+        what = f"{short_path(root, 60)}: expected {looked_for}; found {contents(root)}"
+        raise DataError(f"{one_line(what, 208)}; fer data inspect PATH tells what reads it")
     return Layout(tables[0], given, is_csv=True) if tables else _folder_layout(root, given)
 
 

@@ -7,6 +7,8 @@ in the folder                                                  what is read
 a table with columns for path and label, by any known name     its rows
 ``train_labels.csv`` and ``test_labels.csv``, ``train.csv``    their rows; the names give the splits
 ``train/metadata.csv``, ``test/metadata.jsonl``                Hugging Face's form; the folders give the splits
+``train-00000-of-00001.parquet``, ``dataset_info.json``        images and labels in one file (see
+                                                               :mod:`.hugging_face`)
 ``labels/train.csv``, ``annotations/labels.csv``               tables in a folder of their own, beside ``images/``
 images alone, whose names hold the expression                  see :mod:`.file_names`
 =============================================================  ====================================================
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.files.tree import entries, split_of, split_of_folder, subfolders
 from fer_lightning.data.sets.labels.file_names import known_names, read_file_names
+from fer_lightning.data.sets.labels.hugging_face import holds_images, packed_files, read_packed
 from fer_lightning.data.sets.labels.whereabouts import locate
 from fer_lightning.data.sets.labels.yolo import is_yolo, read_yolo
 from fer_lightning.data.table.bad_rows import contents
@@ -65,11 +68,21 @@ def label_tables(root: Path, columns: Columns | None = None) -> list[Path]:
 
 def has_labels(root: Path) -> bool:
     """Tell whether a folder of images has labels that :func:`read_labels` finds."""
-    return is_yolo(root) or bool(tables_to_read(root)) or known_names(root) is not None
+    return bool(is_yolo(root) or _is_packed(root) or tables_to_read(root)) or known_names(root) is not None
+
+
+def _is_packed(place: Path) -> bool:
+    """Tell whether images and labels lie in Parquet or Arrow files; without pyarrow, whether there is nothing else."""
+    files = packed_files(place)
+    return bool(files) and (files[0].suffix.lower() == ".arrow" or holds_images(files[0]) or not tables_to_read(place))
 
 
 def read_labels(
-    place: Path, images: Path | None = None, columns: Columns | None = None, pattern: str | None = None
+    place: Path,
+    images: Path | None = None,
+    columns: Columns | None = None,
+    pattern: str | None = None,
+    cache_dir: Path | None = None,
 ) -> tuple[ManifestFile, Path, LeftOut]:
     """Read the labels of images.
 
@@ -78,6 +91,7 @@ def read_labels(
         images: folder that the paths of a table are relative to; ``None`` for the folder itself, or that of the table.
         columns: which columns of a table are meant, see :func:`.read_manifest`.
         pattern: the labels are in the names of the files, see :func:`.read_file_names`.
+        cache_dir: where images that lie in Parquet or Arrow files are written.
 
     Returns:
         The rows; the folder that their paths are relative to; (place, reason) of the images that are left out.
@@ -93,6 +107,8 @@ def read_labels(
         return _with_root(read_file_names(place, pattern), root)
     if place.is_dir() and columns is None and is_yolo(place):
         return _with_root(read_yolo(place), root)
+    if _is_packed(place):
+        return read_packed(place, columns, cache_dir)
     tables = tables_to_read(place, columns)
     if not tables:
         known = known_names(place)
