@@ -17,18 +17,18 @@ before. Two rules say what the weights are; both stretch the sides independently
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.types import Interpolation, Preprocessing
 
-__all__ = ["LUMA", "normalised", "prepare", "resize_weights", "resized", "resized_picture", "to_channels"]
+__all__ = ["LUMA", "check_preprocessing", "normalised", "prepare", "resize_weights", "resized", "resized_picture", "to_channels"]
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray: ITU-R BT.601, as in Pillow's ``convert("L")`` and OpenCV."""
@@ -56,6 +56,22 @@ def prepare(images: Tensor, preprocessing: Preprocessing) -> Tensor:
         values = to_channels(values, 1)
     values = resized(values, preprocessing["image_size"], preprocessing["interpolation"])
     return normalised(to_channels(values, preprocessing["channels"]), preprocessing["mean"], preprocessing["std"])
+
+
+def check_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
+    """Return a preprocessing that was read from a file, with the rule of resizing that older versions had.
+
+    Raises:
+        CheckpointError: if a value is missing or wrong.
+    """
+    size, channels = values.get("image_size"), values.get("channels")
+    rule, mean, std = values.get("interpolation", "bilinear"), values.get("mean"), values.get("std")
+    right = isinstance(size, int) and size > 0 and channels in (1, 3) and rule in get_args(Interpolation)
+    for numbers in (mean, std):
+        right = right and isinstance(numbers, list) and len(numbers) == channels
+    if not right:
+        raise CheckpointError(f"the preprocessing {dict(values)} is damaged: it needs {', '.join(Preprocessing.__annotations__)}")
+    return {"image_size": size, "channels": channels, "mean": mean, "std": std, "interpolation": rule}  # type: ignore[typeddict-item]  # checked above
 
 
 def to_channels(images: Tensor, channels: int) -> Tensor:

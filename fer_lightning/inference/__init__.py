@@ -1,0 +1,1 @@
+"""From a face to an answer: detectors, model folders, the recognizer."""

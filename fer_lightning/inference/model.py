@@ -1,0 +1,130 @@
+"""A trained network with everything that it needs to answer: classes, preprocessing, framing, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fer_lightning.emotions import scheme_of
+from fer_lightning.inference.framing import Framing
+from fer_lightning.models.architecture import Architecture
+from fer_lightning.models.classifier import EmotionClassifier
+from fer_lightning.preprocessing import prepare
+from fer_lightning.types import Preprocessing
+
+__all__ = ["Backend", "Calibration", "Card", "Model", "TorchBackend"]
+
+
+class Backend(Protocol):
+    """Runs a network."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the logits to decide by, float32 ``(N, K)``, of prepared images float32 ``(N, c, S, S)``."""
+
+
+class TorchBackend:
+    """Runs a network by PyTorch.
+
+    Args:
+        network: put into eval mode.
+        device: where it runs.
+    """
+
+    def __init__(self, network: EmotionClassifier, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the logits to decide by, float32 ``(N, K)`` on the CPU."""
+        laid_out = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.network(laid_out)
+        return logits.cpu()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns logits into probabilities that can be believed.
+
+    Attributes:
+        temperature: the logits are divided by it.
+        threshold: below this confidence an answer is marked as uncertain; 0 for never.
+    """
+
+    temperature: float = 1.0
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a model comes from: plain values for its folder and its card.
+
+    Attributes:
+        name: of the model, as it is shown.
+        training: data set, counts and fingerprints of the splits, seed, epochs.
+        metrics: scores by split.
+        licence: of the weights and of what they were trained on.
+        version: of the package that trained it.
+    """
+
+    name: str
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    version: str = ""
+
+
+@dataclass
+class Model:
+    """A trained network that answers.
+
+    Attributes:
+        backend: runs the network.
+        class_names: in the order of its outputs.
+        preprocessing: of its input.
+        card: where it comes from.
+        architecture: ``None`` where only the backend knows it, as in ONNX files.
+        framing: how a face sits in the images that it was trained on; ``None`` if nobody has measured it.
+        calibration: of its probabilities.
+    """
+
+    backend: Backend
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    card: Card
+    architecture: Architecture | None = None
+    framing: Framing | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+
+    @property
+    def scheme(self) -> str:
+        """Name of the label scheme."""
+        return scheme_of(self.class_names)
+
+    def probabilities(self, crops: Sequence[NDArray[np.uint8]] | Tensor) -> NDArray[np.float32]:
+        """Return the calibrated probabilities of face crops, float32 ``(N, K)``.
+
+        Args:
+            crops: pictures uint8 ``(H, W, 3)`` or ``(H, W, 1)`` of any sizes, or a tensor uint8 ``(N, C, H, W)``.
+        """
+        if len(crops) == 0:
+            return np.zeros((0, len(self.class_names)), np.float32)
+        logits = self.backend(self.prepared(crops)) / self.calibration.temperature
+        return logits.softmax(dim=1).numpy()
+
+    def prepared(self, crops: Sequence[NDArray[np.uint8]] | Tensor) -> Tensor:
+        """Return face crops as the network expects them, float32 ``(N, c, S, S)``."""
+        if isinstance(crops, Tensor):
+            return prepare(crops, self.preprocessing)
+        return torch.cat([prepare(torch.from_numpy(crop).permute(2, 0, 1)[None], self.preprocessing) for crop in crops])
+
+    def __repr__(self) -> str:
+        size, channels = self.preprocessing["image_size"], self.preprocessing["channels"]
+        kind = "gray" if channels == 1 else "colour"
+        return f"{self.card.name}: {', '.join(self.class_names)} from {kind} faces of {size}x{size} pixels"

@@ -1,0 +1,210 @@
+"""From a picture to the expressions in it: detector, framing, network and calibration behind one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.files.decode import decode
+from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.inference.faces.blazeface import BlazeFace
+from fer_lightning.inference.faces.choice import make_detector
+from fer_lightning.inference.faces.found import Detector, Faces
+from fer_lightning.inference.faces.model_files import blazeface_file
+from fer_lightning.inference.faces.views import Views
+from fer_lightning.inference.framing import crop
+from fer_lightning.inference.model import Model
+from fer_lightning.inference.model_folder import is_model_folder, model_of_checkpoint, read_model_folder
+from fer_lightning.runs.checkpoint import BEST, find_checkpoint, run_folder_of
+
+__all__ = ["Face", "Picture", "Recognizer", "Result", "load_model"]
+
+Picture = str | Path | bytes | NDArray[np.uint8]
+"""A file, its content, or pixels: RGB uint8 ``(H, W, 3)`` or gray ``(H, W)``."""
+
+_SMALL = 200  # pixels: a picture up to this size without a hit may be a face that fills it
+_BORDER = 0.5  # of the picture, around which such a face is looked for
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face and its expression.
+
+    Attributes:
+        box: left, top, width, height in pixels; the whole picture where nobody looked for a face.
+        det_score: how sure the detector is, in 0..1; NaN where nobody looked.
+        probabilities: of each class, by name; they sum to 1.
+        uncertain: whether the confidence is below the model's threshold.
+    """
+
+    box: tuple[float, float, float, float]
+    det_score: float
+    probabilities: dict[str, float]
+    uncertain: bool = False
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
+
+    @property
+    def confidence(self) -> float:
+        """Its probability."""
+        return self.probabilities[self.label]
+
+    def __str__(self) -> str:
+        left, top, width, height = (round(value) for value in self.box)
+        second = sorted(self.probabilities.items(), key=lambda item: -item[1])[1]
+        doubt = ", uncertain" if self.uncertain else ""
+        return (
+            f"{self.label} {self.confidence:.0%}{doubt} (then {second[0]} {second[1]:.0%}) "
+            f"at {left},{top}, {width}x{height} pixels"
+        )
+
+
+@dataclass(frozen=True)
+class Result(Sequence[Face]):
+    """The faces in one picture, the surest first.
+
+    Attributes:
+        name: of the picture: its path, or ``image``.
+        faces: found and classified.
+        hint: what to try where no face was found; empty else.
+    """
+
+    name: str
+    faces: tuple[Face, ...]
+    hint: str = ""
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.faces[index]
+
+    def __iter__(self) -> Iterator[Face]:
+        return iter(self.faces)
+
+    def __str__(self) -> str:
+        if not self.faces:
+            return f"{self.name}: no face found{f' ({self.hint})' if self.hint else ''}"
+        return "\n".join([f"{self.name}:", *(f"  {face}" for face in self.faces)])
+
+
+class Recognizer:
+    """Finds the faces in pictures and classifies their expressions.
+
+    Example::
+
+        recognizer = Recognizer.load("runs/fer2013_a/version_0")
+        print(recognizer("photo.jpg"))
+
+    Args:
+        model: the trained network.
+        detector: finds the faces; ``None`` takes each picture for a face, as it is.
+    """
+
+    def __init__(self, model: Model, detector: Detector | None) -> None:
+        self.model = model
+        self.detector = detector
+
+    @classmethod
+    def load(
+        cls, source: str | Path, detector: str | None = "auto", views: Views = "squares", **options: Any
+    ) -> Recognizer:
+        """Load a recognizer.
+
+        Args:
+            source: see :func:`load_model`.
+            detector: name of a detector, see :func:`.make_detector`; ``None`` for pictures that are faces already.
+            views: where small faces are looked for.
+            **options: of the detector.
+
+        Raises:
+            CheckpointError: if there is no such model or it is damaged.
+            ConfigError: if there is no such detector.
+        """
+        return cls(load_model(source), None if detector is None else make_detector(detector, views, **options))
+
+    def __call__(self, picture: Picture) -> Result:
+        """Return the faces in a picture.
+
+        Raises:
+            DataError: if a file is no picture or damaged.
+        """
+        name = str(picture) if isinstance(picture, (str, Path)) else "image"
+        pixels = _pixels(picture)
+        found = self.find(pixels)
+        faces = self.classify([crop(pixels, box, self.model.framing) for box in found.boxes] if self.detector else [pixels])
+        hint = ""
+        if not len(found):
+            hint = "if the picture is a face already: --no-detect, or detector=None" if max(pixels.shape) <= _SMALL else ""
+        return Result(name, tuple(self._face(*each) for each in zip(found.boxes, found.scores, faces, strict=True)), hint)
+
+    def find(self, pixels: NDArray[np.uint8]) -> Faces:
+        """Return the faces in a picture uint8 ``(H, W, 3)``; all of it where there is no detector."""
+        height, width = pixels.shape[:2]
+        if self.detector is None:
+            whole = np.array([[0, 0, width, height]], np.float32)
+            return Faces(whole, np.full(1, np.nan, np.float32), np.full((1, 2, 2), np.nan, np.float32))
+        found = self.detector(pixels)
+        if len(found) or max(height, width) > _SMALL:
+            return found
+        close = blazeface_file("short")
+        return found if close is None else BlazeFace(close, "short", border=_BORDER)(pixels)
+
+    def classify(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return the probabilities of face crops, pictures uint8 ``(H, W, 3)``, float32 ``(N, K)``."""
+        return self.model.probabilities(crops)
+
+    def _face(self, box: NDArray[np.float32], score: np.float32, probabilities: NDArray[np.float32]) -> Face:
+        left, top, width, height = (float(value) for value in box)
+        shares = dict(zip(self.model.class_names, map(float, probabilities), strict=True))
+        uncertain = max(shares.values()) < self.model.calibration.threshold
+        return Face((left, top, width, height), float(score), shares, uncertain)
+
+    def __repr__(self) -> str:
+        finder = "no detector" if self.detector is None else type(self.detector).__name__
+        return f"Recognizer({self.model!r}; {finder})"
+
+
+def load_model(source: str | Path, root: Path = Path("runs"), name: str = "default") -> Model:
+    """Load a trained model.
+
+    Args:
+        source: a model folder, a run folder, a checkpoint file, or ``best`` or ``last`` of the newest run of ``name``.
+        root: the folder of all runs.
+        name: of the experiment.
+
+    Raises:
+        CheckpointError: if there is no such model or it is damaged.
+    """
+    path = Path(source).expanduser()
+    if is_model_folder(path):
+        return read_model_folder(path)
+    if path.is_file() and path.suffix in (".onnx", ".safetensors", ".pth", ".pt"):
+        raise CheckpointError(f"{path} is a file of weights alone: give a model folder, a run folder or a .ckpt file")
+    checkpoint = find_checkpoint(str(source), root, name, BEST)
+    run = run_folder_of(checkpoint)
+    return model_of_checkpoint(checkpoint, checkpoint.stem if run is None else f"{run.parent.name}/{run.name}")
+
+
+def _pixels(picture: Picture) -> NDArray[np.uint8]:
+    """Return a picture as RGB uint8 ``(H, W, 3)``."""
+    if isinstance(picture, (str, Path)):
+        return decode(Path(picture), channels=3)
+    if isinstance(picture, bytes):
+        return decode(picture, channels=3)
+    pixels = np.asarray(picture)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)):
+        raise ConfigError(
+            f"a picture is RGB uint8 (H, W, 3) or gray (H, W), not {pixels.dtype} {pixels.shape}; "
+            "OpenCV's are BGR: picture[..., ::-1]"
+        )
+    gray = pixels.ndim == 2 or pixels.shape[2] == 1
+    return np.ascontiguousarray(np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2) if gray else pixels)
