@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "INK",
     "SPLIT_COLORS",
     "STYLE",
+    "class_colors",
     "figure_pixels",
     "figure_png",
     "house_style",
@@ -48,6 +49,15 @@ COLORS = {
 }
 """Eight colours that colour-blind readers can tell apart (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/)."""
 
+_CLASS_COLORS = {
+    "angry": "vermillion",
+    "disgust": "green",
+    "fear": "purple",
+    "happy": "yellow",
+    "sad": "blue",
+    "surprise": "orange",
+    "neutral": "sky",
+}
 SPLIT_COLORS = {"train": COLORS["blue"], "val": COLORS["vermillion"], "test": COLORS["green"]}
 INK = "#222222"
 FAINT = "#767676"
@@ -80,6 +90,13 @@ STYLE: dict[Any, Any] = {
     "figure.titleweight": "bold",
     "figure.facecolor": "white",
 }
+
+
+def class_colors(class_names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """Return the colour of each class as red, green, blue in 0..255: always the same for the seven expressions."""
+    spare = iter(["black", *(name for name in COLORS if name not in _CLASS_COLORS.values())] + list(COLORS) * 4)
+    chosen = {name: COLORS[_CLASS_COLORS.get(name) or next(spare)] for name in class_names}
+    return {name: tuple(bytes.fromhex(color[1:])) for name, color in chosen.items()}  # type: ignore[misc]  # three bytes
 
 
 @contextmanager

@@ -74,6 +74,11 @@ PATH is a folder, a table or an archive, told apart by its layout, or a YAML fil
 Or name the data module:
   fer data convert --data FERPlusDataModule --data.root PATH --to arrow --out ferplus
 """
+_MODELS = """\
+usage: fer models VERB [options]        fer models VERB --help
+
+{verbs}
+"""
 _RUNS = """\
 usage: fer runs VERB [RUN] [options]        fer runs VERB --help
 
@@ -132,6 +137,13 @@ COMMANDS: dict[str, Command | Group] = {
         "measure the time of training or of reading",
         "study",
         _BENCH,
+    ),
+    "recognize": Command(f"{_HERE}.recognize:recognize", "find the faces in pictures and tell their expressions", "use"),
+    "models": Group(
+        {"fetch": Command(f"{_HERE}.recognize:fetch", "fetch the files of a face detector")},
+        "fetch the files of a face detector",
+        "use",
+        _MODELS,
     ),
     "doctor": Command(f"{_HERE}.doctor:doctor", "name what is wrong with an installation", "study"),
 }

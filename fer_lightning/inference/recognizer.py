@@ -131,13 +131,18 @@ class Recognizer:
         """
         return cls(load_model(source), None if detector is None else make_detector(detector, views, **options))
 
-    def __call__(self, picture: Picture) -> Result:
+    def __call__(self, picture: Picture, name: str | None = None) -> Result:
         """Return the faces in a picture.
+
+        Args:
+            picture: a file, its content, or pixels.
+            name: of the picture in the result; ``None`` for its path.
 
         Raises:
             DataError: if a file is no picture or damaged.
         """
-        name = str(picture) if isinstance(picture, (str, Path)) else "image"
+        if name is None:
+            name = str(picture) if isinstance(picture, (str, Path)) else "image"
         pixels = _pixels(picture)
         found = self.find(pixels)
         faces = self.classify([crop(pixels, box, self.model.framing) for box in found.boxes] if self.detector else [pixels])

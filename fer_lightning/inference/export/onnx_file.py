@@ -1,0 +1,171 @@
+"""ONNX files: the network with its normalisation in the graph, and all else that a model is in the metadata.
+
+Input ``image``: float32 ``(batch, c, S, S)`` in 0..1. Output ``logits``: float32 ``(batch, K)``, those to decide by;
+softmax of the logits over the temperature in the metadata are the probabilities.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fer_lightning.errors import CheckpointError, ConfigError, MissingExtraError
+from fer_lightning.files import write_atomically
+from fer_lightning.inference.framing import Framing
+from fer_lightning.inference.model import Calibration, Card, Model, TorchBackend
+from fer_lightning.preprocessing import check_preprocessing, normalised
+from fer_lightning.text import first_line
+
+__all__ = ["KEY", "OnnxBackend", "metadata_of", "onnx_bytes", "read_onnx", "write_onnx"]
+
+KEY = "fer_lightning"
+"""Key of the metadata, as JSON: ``schema, class_names, scheme, preprocessing, framing, calibration, name`` and more."""
+
+_SCHEMA = 1
+
+
+class _WithNormalisation(nn.Module):
+    """A classifier of images in 0..1."""
+
+    def __init__(self, backend: TorchBackend, model: Model) -> None:
+        super().__init__()
+        self.network = backend.network
+        self.mean, self.std = model.preprocessing["mean"], model.preprocessing["std"]
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(normalised(images, self.mean, self.std))
+        return logits
+
+
+class OnnxBackend:
+    """Runs a network by onnxruntime.
+
+    Args:
+        content: of an ONNX file.
+        threads: of one call.
+
+    Raises:
+        MissingExtraError: without onnxruntime.
+        CheckpointError: if it is no network.
+    """
+
+    def __init__(self, content: bytes, threads: int = 1) -> None:
+        runtime = _onnxruntime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads  # several sessions with pools of their own fight over the cores
+        options.log_severity_level = 3
+        try:
+            self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a kind of its own for each fault
+            raise CheckpointError(f"not an ONNX network that can be run: {first_line(error)}") from error
+        self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the logits to decide by, float32 ``(N, K)``, of images float32 ``(N, c, S, S)`` in 0..1."""
+        return torch.from_numpy(self._session.run(["logits"], {"image": images.contiguous().numpy()})[0])
+
+
+def metadata_of(model: Model) -> dict[str, Any]:
+    """Return what an ONNX file says of its model, as plain values."""
+    return {
+        "schema": _SCHEMA,
+        "class_names": list(model.class_names),
+        "scheme": model.scheme,
+        "preprocessing": dict(model.preprocessing),
+        "framing": None if model.framing is None else asdict(model.framing),
+        "calibration": asdict(model.calibration),
+        **asdict(model.card),
+    }
+
+
+def onnx_bytes(model: Model) -> bytes:
+    """Return a model as the content of an ONNX file; the batch may have any size.
+
+    Raises:
+        MissingExtraError: without the packages for it.
+        ConfigError: if the model has no PyTorch network, or one that cannot be exported.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # torch needs it
+    except ImportError as error:
+        raise MissingExtraError("ONNX files need more packages: pip install 'fer_lightning[export]'") from error
+    if not isinstance(model.backend, TorchBackend):
+        raise ConfigError(f"{model.card.name} has no PyTorch network to export")
+    network = _WithNormalisation(model.backend, model).eval().to("cpu", memory_format=torch.contiguous_format)
+    size, channels = model.preprocessing["image_size"], model.preprocessing["channels"]
+    images = torch.rand(2, channels, size, size)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network,
+                (images,),
+                dynamo=True,
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                input_names=["image"],
+                output_names=["logits"],
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever its passes meet
+        raise ConfigError(f"{model.card.name} cannot be exported to ONNX: {first_line(error)}") from error
+    assert program is not None  # with dynamo
+    proto = program.model_proto
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(metadata_of(model), ensure_ascii=False)
+    buffer = io.BytesIO()
+    onnx.save_model(proto, buffer)
+    return buffer.getvalue()
+
+
+def write_onnx(model: Model, path: Path) -> Path:
+    """Write a model as an ONNX file and return its path; see :func:`onnx_bytes` for what can go wrong."""
+    return write_atomically(path, onnx_bytes(model))
+
+
+def read_onnx(path: Path, threads: int = 1) -> Model:
+    """Read a model from an ONNX file of ours.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, or says nothing of classes and preprocessing.
+        MissingExtraError: without onnxruntime.
+    """
+    try:
+        backend = OnnxBackend(path.read_bytes(), threads)
+        values = json.loads(backend.metadata[KEY])
+        preprocessing = check_preprocessing(values["preprocessing"])
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} does not say which classes and preprocessing it has: only files of fer export do"
+        ) from error
+    framing = values.get("framing")
+    return Model(
+        backend,
+        tuple(values["class_names"]),
+        preprocessing,
+        Card(**{name: values[name] for name in Card.__annotations__ if name in values}),
+        framing=None if framing is None else Framing(**framing),
+        calibration=Calibration(**values.get("calibration", {})),
+    )
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("ONNX files need onnxruntime: pip install 'fer_lightning[export]'") from error
+    return onnxruntime
