@@ -28,7 +28,7 @@ from torch import Tensor
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.types import Interpolation, Preprocessing
 
-__all__ = ["LUMA", "check_preprocessing", "normalised", "prepare", "resize_weights", "resized", "resized_picture", "to_channels"]
+__all__ = ["LUMA", "check_preprocessing", "normalised", "prepare", "resize_weights", "resized", "resized_picture", "scaled", "to_channels"]
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray: ITU-R BT.601, as in Pillow's ``convert("L")`` and OpenCV."""
@@ -51,11 +51,24 @@ def prepare(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     Raises:
         ConfigError: for a rule of resizing that there is not.
     """
+    return normalised(scaled(images, preprocessing), preprocessing["mean"], preprocessing["std"])
+
+
+def scaled(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return images in the network's channels and size, not normalised yet: float32 ``(N, c, S, S)`` in 0..1.
+
+    Args:
+        images: as in :func:`prepare`.
+        preprocessing: of the network.
+
+    Raises:
+        ConfigError: for a rule of resizing that there is not.
+    """
     values = images.float().div_(255) if images.dtype == torch.uint8 else images
     if preprocessing["channels"] == 1:
         values = to_channels(values, 1)
     values = resized(values, preprocessing["image_size"], preprocessing["interpolation"])
-    return normalised(to_channels(values, preprocessing["channels"]), preprocessing["mean"], preprocessing["std"])
+    return to_channels(values, preprocessing["channels"])
 
 
 def check_preprocessing(values: Mapping[str, Any]) -> Preprocessing:

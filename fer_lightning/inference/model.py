@@ -15,7 +15,7 @@ from fer_lightning.emotions import scheme_of
 from fer_lightning.inference.framing import Framing
 from fer_lightning.models.architecture import Architecture
 from fer_lightning.models.classifier import EmotionClassifier
-from fer_lightning.preprocessing import prepare
+from fer_lightning.preprocessing import normalised, scaled
 from fer_lightning.types import Preprocessing
 
 __all__ = ["Backend", "Calibration", "Card", "Model", "TorchBackend"]
@@ -25,7 +25,7 @@ class Backend(Protocol):
     """Runs a network."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the logits to decide by, float32 ``(N, K)``, of prepared images float32 ``(N, c, S, S)``."""
+        """Return the logits to decide by, float32 ``(N, K)``, of images float32 ``(N, c, S, S)`` in 0..1."""
 
 
 class TorchBackend:
@@ -33,18 +33,22 @@ class TorchBackend:
 
     Args:
         network: put into eval mode.
+        preprocessing: of its input.
         device: where it runs.
     """
 
-    def __init__(self, network: EmotionClassifier, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, network: EmotionClassifier, preprocessing: Preprocessing, device: str | torch.device = "cpu"
+    ) -> None:
         self.device = torch.device(device)
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self._mean, self._std = preprocessing["mean"], preprocessing["std"]
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the logits to decide by, float32 ``(N, K)`` on the CPU."""
-        laid_out = images.to(self.device).contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.network(laid_out)
+        """Return the logits to decide by, float32 ``(N, K)`` on the CPU, of images ``(N, c, S, S)`` in 0..1."""
+        ready = normalised(images.to(self.device), self._mean, self._std)
+        logits: Tensor = self.network(ready.contiguous(memory_format=torch.channels_last))
         return logits.cpu()
 
 
@@ -115,14 +119,14 @@ class Model:
         """
         if len(crops) == 0:
             return np.zeros((0, len(self.class_names)), np.float32)
-        logits = self.backend(self.prepared(crops)) / self.calibration.temperature
+        logits = self.backend(self.scaled(crops)) / self.calibration.temperature
         return logits.softmax(dim=1).numpy()
 
-    def prepared(self, crops: Sequence[NDArray[np.uint8]] | Tensor) -> Tensor:
-        """Return face crops as the network expects them, float32 ``(N, c, S, S)``."""
+    def scaled(self, crops: Sequence[NDArray[np.uint8]] | Tensor) -> Tensor:
+        """Return face crops in the network's size and channels, float32 ``(N, c, S, S)`` in 0..1."""
         if isinstance(crops, Tensor):
-            return prepare(crops, self.preprocessing)
-        return torch.cat([prepare(torch.from_numpy(crop).permute(2, 0, 1)[None], self.preprocessing) for crop in crops])
+            return scaled(crops, self.preprocessing)
+        return torch.cat([scaled(torch.from_numpy(crop).permute(2, 0, 1)[None], self.preprocessing) for crop in crops])
 
     def __repr__(self) -> str:
         size, channels = self.preprocessing["image_size"], self.preprocessing["channels"]

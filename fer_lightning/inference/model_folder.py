@@ -92,7 +92,7 @@ def read_model_folder(folder: Path) -> Model:
     _load(classifier, weights, path)
     framing = values.get("framing")
     return Model(
-        TorchBackend(classifier),
+        TorchBackend(classifier, preprocessing),
         tuple(values["class_names"]),
         preprocessing,
         Card(**{name: values[name] for name in Card.__annotations__ if name in values}),
@@ -124,7 +124,7 @@ def model_of_checkpoint(path: Path, name: str) -> Model:
     _load(classifier, {key.removeprefix(_PREFIX): state[key] for key in state if key.startswith(_PREFIX)}, path)
     training = {"data": config.get("data", {}).get("class_path", ""), **content.get(LINEAGE_KEY, {}).get("data", {})}
     card = Card(name, training={**training, "seed": config.get("seed_everything")})
-    return Model(TorchBackend(classifier), tuple(task["class_names"]), preprocessing, card, architecture)
+    return Model(TorchBackend(classifier, preprocessing), tuple(task["class_names"]), preprocessing, card, architecture)
 
 
 def _load(classifier: EmotionClassifier, weights: Mapping[str, Tensor], path: Path) -> None:
