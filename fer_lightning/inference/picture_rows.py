@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -16,7 +15,7 @@ from fer_lightning.figures import pixels_png
 from fer_lightning.files import write_atomically
 from fer_lightning.inference.annotate import annotated
 from fer_lightning.inference.recognizer import Recognizer, Result
-from fer_lightning.inference.rows import RowWriter, row_of
+from fer_lightning.inference.rows import RowWriter, face_rows
 
 __all__ = ["PictureRows"]
 
@@ -80,25 +79,11 @@ class PictureRows:
             yield file, result
 
     def _write(self, rows: RowWriter, file: Path, result: Result | None) -> None:
-        found = [] if result is None else list(result)
         model = self.recognizer.model
-        common: dict[str, Any] = {"file": str(file), "model": model.card.name, "scheme": model.scheme}
-        lines = [
-            row_of(
-                rows.columns,
-                **common,
-                **dict(zip("xywh", face.box, strict=True)),
-                face_id=number,
-                det_score=face.det_score,
-                label=face.label,
-                confidence=face.confidence,
-                uncertain=face.uncertain,
-                **{f"p_{name}": share for name, share in face.probabilities.items()},
-            )
-            for number, face in enumerate(found)
-        ]
+        faces = () if result is None else result.faces
+        lines = face_rows(rows.columns, faces, file=str(file), model=model.card.name, scheme=model.scheme)
         try:
-            rows.add(lines or [row_of(rows.columns, **common)])
+            rows.add(lines)
         except OSError as error:
             raise ConfigError(f"{self.table} cannot be written ({error.strerror}); the rows before {file} are in it") from error
 

@@ -36,12 +36,14 @@ class Face:
     """A face and its expression.
 
     Attributes:
+        number: of the face in its picture, or of the person in a video.
         box: left, top, width, height in pixels; the whole picture where nobody looked for a face.
         det_score: how sure the detector is, in 0..1; NaN where nobody looked.
         probabilities: of each class, by name; they sum to 1.
         uncertain: whether the confidence is below the model's threshold.
     """
 
+    number: int
     box: tuple[float, float, float, float]
     det_score: float
     probabilities: dict[str, float]
@@ -145,11 +147,9 @@ class Recognizer:
             name = str(picture) if isinstance(picture, (str, Path)) else "image"
         pixels = _pixels(picture)
         found = self.find(pixels)
-        faces = self.classify([crop(pixels, box, self.model.framing) for box in found.boxes] if self.detector else [pixels])
-        hint = ""
-        if not len(found):
-            hint = "if the picture is a face already: --no-detect, or detector=None" if max(pixels.shape) <= _SMALL else ""
-        return Result(name, tuple(self._face(*each) for each in zip(found.boxes, found.scores, faces, strict=True)), hint)
+        small = not len(found) and max(pixels.shape) <= _SMALL
+        hint = "if the picture is a face already: --no-detect, or detector=None" if small else ""
+        return Result(name, self.classified(pixels, found, range(len(found))), hint)
 
     def find(self, pixels: NDArray[np.uint8]) -> Faces:
         """Return the faces in a picture uint8 ``(H, W, 3)``; all of it where there is no detector."""
@@ -163,15 +163,16 @@ class Recognizer:
         close = blazeface_file("short")
         return found if close is None else BlazeFace(close, "short", border=_BORDER)(pixels)
 
-    def classify(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the probabilities of face crops, pictures uint8 ``(H, W, 3)``, float32 ``(N, K)``."""
-        return self.model.probabilities(crops)
-
-    def _face(self, box: NDArray[np.float32], score: np.float32, probabilities: NDArray[np.float32]) -> Face:
-        left, top, width, height = (float(value) for value in box)
-        shares = dict(zip(self.model.class_names, map(float, probabilities), strict=True))
-        uncertain = max(shares.values()) < self.model.calibration.threshold
-        return Face((left, top, width, height), float(score), shares, uncertain)
+    def classified(self, pixels: NDArray[np.uint8], found: Faces, numbers: Sequence[int]) -> tuple[Face, ...]:
+        """Return the expressions of faces that were found in a picture uint8 ``(H, W, 3)``, with their numbers."""
+        crops = [crop(pixels, box, self.model.framing) for box in found.boxes] if self.detector else [pixels]
+        made = []
+        for number, box, score, row in zip(numbers, found.boxes, found.scores, self.model.probabilities(crops), strict=True):
+            shares = dict(zip(self.model.class_names, map(float, row), strict=True))
+            left, top, width, height = (float(value) for value in box)
+            uncertain = max(shares.values()) < self.model.calibration.threshold
+            made.append(Face(number, (left, top, width, height), float(score), shares, uncertain))
+        return tuple(made)
 
     def __repr__(self) -> str:
         finder = "no detector" if self.detector is None else type(self.detector).__name__

@@ -7,16 +7,17 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from fer_lightning.errors import ConfigError, MissingExtraError
 from fer_lightning.files import csv_text, flush, replacing
+from fer_lightning.inference.recognizer import Face
 from fer_lightning.types import prediction_columns
 
-__all__ = ["FORMS", "RowWriter", "read_rows", "row_of"]
+__all__ = ["FORMS", "RowWriter", "face_rows", "read_rows", "rounded"]
 
 FORMS = (".csv", ".jsonl", ".parquet")
 """Suffixes of the files that can be written."""
@@ -25,10 +26,33 @@ _NUMBERS = frozenset({"frame", "time_s", "face_id", "x", "y", "w", "h", "det_sco
 _WHOLE = frozenset({"frame", "face_id"})
 
 
-def row_of(columns: Sequence[str], **values: Any) -> dict[str, Any]:
-    """Return a row with all columns; what is not given is ``None``, and so is NaN."""
-    known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
-    return {name: known.get(name) for name in columns}
+def rounded(value: float) -> float:
+    """Return a number with the six digits that tables have."""
+    return float(f"{value:.6g}")
+
+
+def face_rows(columns: Sequence[str], faces: Iterable[Face], **common: Any) -> list[dict[str, Any]]:
+    """Return a row for each face of a picture or frame; one row that says so where there is none.
+
+    Args:
+        columns: of the table.
+        faces: with their numbers.
+        **common: what stands in every row, such as ``file`` and ``model``.
+    """
+    rows = [
+        {
+            **common,
+            "face_id": face.number,
+            **dict(zip("xywh", face.box, strict=True)),
+            "det_score": None if math.isnan(face.det_score) else face.det_score,
+            "label": face.label,
+            "confidence": face.confidence,
+            "uncertain": face.uncertain,
+            **{f"p_{name}": share for name, share in face.probabilities.items()},
+        }
+        for face in faces
+    ]
+    return [{name: row.get(name) for name in columns} for row in rows or [common]]
 
 
 class RowWriter:
@@ -161,8 +185,8 @@ def _cell(value: Any) -> str:
 
 
 def _json_line(row: Mapping[str, Any]) -> str:
-    rounded = {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
-    return json.dumps(rounded, ensure_ascii=False)
+    short = {name: rounded(value) if isinstance(value, float) else value for name, value in row.items()}
+    return json.dumps(short, ensure_ascii=False)
 
 
 def _cut_unfinished_line(path: Path) -> None:

@@ -1,0 +1,99 @@
+"""Labels and probabilities over time without the flicker of single frames. Times are seconds, in ascending order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.errors import ConfigError
+
+__all__ = ["Exponential", "Hysteresis", "majority", "windows"]
+
+
+def windows(times: Sequence[float], width: float = 1.0, origin: float = 0.0) -> NDArray[np.int64]:
+    """Return the number of the window that each time lies in, int64 ``(N,)``: ``[origin, origin + width)`` is 0.
+
+    >>> windows([0.0, 0.99, 1.0, 3.2]).tolist()
+    [0, 0, 1, 3]
+
+    Raises:
+        ConfigError: if the width is not above 0.
+    """
+    if not width > 0:
+        raise ConfigError(f"a window must be longer than 0 seconds, not {width}")
+    return np.floor((np.asarray(times, np.float64) - origin) / width + 1e-9).astype(np.int64)
+
+
+def majority(labels: Sequence[str]) -> tuple[str, float]:
+    """Return the most frequent label and its share; of equally frequent ones the one that came last.
+
+    >>> majority(["sad", "happy", "sad"])
+    ('sad', 0.6666666666666666)
+    >>> majority(["sad", "happy"])
+    ('happy', 0.5)
+    """
+    counts = Counter(labels)
+    last = {label: place for place, label in enumerate(labels)}
+    best = max(counts, key=lambda label: (counts[label], last[label]))
+    return best, counts[best] / len(labels)
+
+
+class Exponential:
+    """An average of probabilities that forgets: what was seen one half-life ago counts half as much.
+
+    Args:
+        half_life: in seconds.
+
+    Raises:
+        ConfigError: if it is not above 0.
+    """
+
+    def __init__(self, half_life: float = 0.3) -> None:
+        if not half_life > 0:
+            raise ConfigError(f"a half-life must be longer than 0 seconds, not {half_life}")
+        self.half_life = half_life
+        self._time = 0.0
+        self._mean: NDArray[np.float64] | None = None
+
+    def update(self, time: float, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the average, float64 ``(K,)``, after the probabilities of one more time."""
+        new = np.asarray(probabilities, np.float64)
+        if self._mean is None:
+            self._mean = new
+        else:
+            kept = 0.5 ** ((time - self._time) / self.half_life)
+            self._mean = kept * self._mean + (1 - kept) * new
+        self._time = time
+        return self._mean
+
+
+class Hysteresis:
+    """A label that changes only if another one is better by a margin for some time.
+
+    Args:
+        margin: in probability.
+        hold: seconds.
+    """
+
+    def __init__(self, margin: float = 0.1, hold: float = 0.2) -> None:
+        self.margin, self.hold = margin, hold
+        self._label: int | None = None
+        self._rival = -1
+        self._since = 0.0
+
+    def update(self, time: float, probabilities: NDArray[np.floating]) -> int:
+        """Return the class that is shown, after the probabilities ``(K,)`` of one more time."""
+        best = int(np.argmax(probabilities))
+        if self._label is None:
+            self._label = best
+        if best == self._label or probabilities[best] - probabilities[self._label] < self.margin:
+            self._rival = -1
+            return self._label
+        if best != self._rival:
+            self._rival, self._since = best, time
+        if time - self._since >= self.hold:
+            self._label, self._rival = best, -1
+        return self._label
