@@ -17,37 +17,46 @@ def recognize(
     model: str,
     out: Path | None = None,
     annotate: Annotated[Path | None, "DIR"] = None,
+    report: Annotated[Path | None, "DIR"] = None,
     detector: str = "auto",
     no_detect: bool = False,
-    views: Literal["none", "squares", "fine"] = "squares",
+    views: Literal["none", "squares", "fine"] | None = None,
     min_score: float = 0.5,
     min_size: float = 0.0,
+    every: int = 1,
+    window: float = 1.0,
     on_error: Literal["skip", "raise"] = "skip",
 ) -> int:
-    """Find the faces in pictures and tell their expressions, a line for each.
+    """Find the faces in pictures and videos and tell their expressions.
 
     An expression is what a face shows, not what a person feels.
 
     Args:
-        paths: pictures, folders and archives of them, or patterns.
+        paths: pictures, videos, folders and archives of them, or patterns.
         model: a model folder, a run folder, a checkpoint, or best or last of the newest run.
-        out: also write a table, .csv, .jsonl or .parquet; pictures that already have rows in it are left out.
-        annotate: also write each picture into this folder, with boxes and bars.
+        out: also write a table, .csv, .jsonl or .parquet; what already has rows in it is not done again.
+        annotate: also write each picture and video into this folder, with boxes and bars.
+        report: also write a page, pictures and numbers of each video into this folder.
         detector: auto, blazeface, blazeface_short, haar, or the class path of another.
         no_detect: the pictures are faces already, cut as the training images were.
-        views: look for small faces also in parts of the picture: squares, or smaller ones too (fine).
+        views: look for small faces also in parts of the picture: none, squares, or smaller ones too (fine); squares in
+            pictures and none in videos, if not given.
         min_score: least score of a face, in 0..1.
         min_size: least side of a face in pixels.
+        every: recognize every n-th frame of a video.
+        window: seconds over which the label of a video is decided by majority.
         on_error: what becomes of a file that is no picture: skip it and say so, or stop.
     """
-    from fer_lightning.inference.inputs import named_inputs
-    from fer_lightning.inference.picture_rows import PictureRows
+    from fer_lightning.inference.inputs import is_video, named_inputs
+    from fer_lightning.inference.many import Outputs, recognize_all
     from fer_lightning.inference.recognizer import Recognizer
 
     files = named_inputs(paths)
     options = {"min_score": min_score, "min_size": min_size}
+    if views is None:  # a video has many frames, and each view takes as long as a whole one
+        views = "none" if all(map(is_video, files)) else "squares"
     recognizer = Recognizer.load(model, None if no_detect else detector, views, **options)
-    return PictureRows(recognizer, out, annotate, on_error == "skip").run(files)
+    return recognize_all(recognizer, files, Outputs(out, annotate, report, every, window, on_error == "skip"))
 
 
 def fetch(name: Literal["blazeface"]) -> None:

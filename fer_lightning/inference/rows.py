@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -15,15 +14,20 @@ from typing import Any, BinaryIO
 from fer_lightning.errors import ConfigError, MissingExtraError
 from fer_lightning.files import csv_text, flush, replacing
 from fer_lightning.inference.recognizer import Face
+from fer_lightning.text import first_line
 from fer_lightning.types import prediction_columns
 
-__all__ = ["FORMS", "RowWriter", "face_rows", "read_rows", "rounded"]
+__all__ = ["FORMS", "Row", "RowWriter", "face_rows", "read_rows", "rounded"]
+
+Row = dict[str, Any]
+"""A row by column; ``None`` where a cell is empty."""
 
 FORMS = (".csv", ".jsonl", ".parquet")
 """Suffixes of the files that can be written."""
 
-_NUMBERS = frozenset({"frame", "time_s", "face_id", "x", "y", "w", "h", "det_score", "confidence"})
 _WHOLE = frozenset({"frame", "face_id"})
+_TEXT = frozenset({"file", "label", "model", "scheme", "target"})
+_AT_ONCE = 10_000  # rows of a row group of Parquet
 
 
 def rounded(value: float) -> float:
@@ -31,7 +35,7 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def face_rows(columns: Sequence[str], faces: Iterable[Face], **common: Any) -> list[dict[str, Any]]:
+def face_rows(columns: Sequence[str], faces: Iterable[Face], **common: Any) -> list[Row]:
     """Return a row for each face of a picture or frame; one row that says so where there is none.
 
     Args:
@@ -58,19 +62,18 @@ def face_rows(columns: Sequence[str], faces: Iterable[Face], **common: Any) -> l
 class RowWriter:
     """Writes rows to ``.csv`` or ``.jsonl`` as they come, to ``.parquet`` when closed.
 
-    The rows of one unit (a picture, a frame) are written together; what a kill has left of the last line is removed at
-    the next start. Until it is closed, the rows of ``x.parquet`` stand in ``x.parquet.part.jsonl``.
+    The rows of one unit (a picture, a frame) are written together. A kill may leave a part of the last unit: the next
+    start removes that unit, so that it is done again. Until it is closed, the rows of ``x.parquet`` stand in
+    ``x.parquet.part.jsonl``.
 
     Args:
         path: of the table.
         class_names: of the model, in label order.
         model: its name.
 
-    Attributes:
-        before: the rows that an earlier start has written.
-
     Raises:
-        ConfigError: if the suffix is none of :data:`FORMS`, or the file holds rows of another model.
+        ConfigError: if the suffix is none of :data:`FORMS`, the file holds rows of another model, or it cannot be
+            written.
         MissingExtraError: if Parquet is asked for without its package.
     """
 
@@ -83,41 +86,57 @@ class RowWriter:
             _pyarrow()
         self._journal = path.with_name(f"{path.name}.part.jsonl") if self._parquet else path
         self._as_csv = self._journal.suffix.lower() == ".csv"
-        self.before = self._earlier()
-        self._file = self._opened()
-
-    def _earlier(self) -> list[dict[str, Any]]:
-        source = self.path if self._parquet and self.path.is_file() else self._journal
-        if not source.is_file():
-            return []
-        rows = read_rows(source)
-        strange = {str(row.get("model")) for row in rows} - {self.model}
-        if strange or any(set(row) != set(self.columns) for row in rows):
-            other = f"of the model {', '.join(sorted(strange))}" if strange else "with other columns"
-            raise ConfigError(f"{source} holds rows {other}: give another --out, or remove it")
-        return rows
-
-    def _opened(self) -> BinaryIO:
         try:
             self._journal.parent.mkdir(parents=True, exist_ok=True)
+            if self._parquet and path.is_file() and not self._journal.is_file():
+                self._take_up_again()
             if self._journal.is_file():
-                _cut_unfinished_line(self._journal)
-            file = self._journal.open("ab")
+                self._cut_last_unit()
+            self._file: BinaryIO = self._journal.open("ab")
         except OSError as error:
             raise ConfigError(f"{self._journal} cannot be written: {error.strerror}") from error
-        if self._as_csv and file.tell() == 0:
-            file.write(csv_text(self.columns, ()).encode())
-        return file
+        if self._as_csv and self._file.tell() == 0:
+            self._file.write(csv_text(self.columns, ()).encode())
+            self._file.flush()
 
-    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _take_up_again(self) -> None:
+        """Turn a finished Parquet file into a journal that further rows are added to."""
+        with replacing(self._journal) as part, part.open("w", encoding="utf-8") as file:
+            file.writelines(f"{_json_line(row)}\n" for row in read_rows(self.path))
+
+    def _cut_last_unit(self) -> None:
+        """Check the rows that are there and remove those of the last unit."""
+        unit: tuple[Any, Any] | None = None
+        begin = 0
+        for offset, row in _rows_at(self._journal):
+            if set(row) != set(self.columns):
+                raise ConfigError(f"{self._journal} has other columns: give another --out, or remove it")
+            if row["model"] != self.model:
+                raise ConfigError(f"{self._journal} holds rows of the model {row['model']}: give another --out, or remove it")
+            if (row["file"], row["frame"]) != unit:
+                unit, begin = (row["file"], row["frame"]), offset
+        if unit is not None:
+            os.truncate(self._journal, begin)
+        elif not self._as_csv:
+            os.truncate(self._journal, 0)
+
+    def earlier(self) -> Iterator[Row]:
+        """Give the rows that earlier starts have written; to be called before any is added."""
+        return read_rows(self._journal)
+
+    def add(self, rows: Sequence[Row]) -> None:
         """Write the rows of one unit.
 
         Raises:
-            OSError: if the disk is full; what was written before stays.
+            ConfigError: if the disk is full; what was written before stays.
         """
-        text = _csv_lines(self.columns, rows) if self._as_csv else "".join(f"{_json_line(row)}\n" for row in rows)
-        self._file.write(text.encode())
-        self._file.flush()
+        lines = csv_text((), ([_cell(row[name]) for name in self.columns] for row in rows)).removeprefix("\n")
+        text = lines if self._as_csv else "".join(f"{_json_line(row)}\n" for row in rows)
+        try:
+            self._file.write(text.encode())
+            self._file.flush()
+        except OSError as error:
+            raise ConfigError(f"{self._journal} cannot be written ({error.strerror}); the rows before stay") from error
 
     def close(self) -> None:
         """Wait until the rows are on the disk; of Parquet, write the table and remove the journal."""
@@ -125,9 +144,8 @@ class RowWriter:
             return
         self._file.close()
         if self._parquet:
-            rows = read_rows(self._journal)
             with replacing(self.path) as part:
-                _write_parquet(part, self.columns, rows)
+                _write_parquet(part, self.columns, read_rows(self._journal))
             self._journal.unlink()
         else:
             flush(self._journal)
@@ -142,38 +160,53 @@ class RowWriter:
             self._file.close()  # the journal stays: the next start goes on with it
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a table of predictions, numbers as numbers, empty cells as ``None``.
+def read_rows(path: Path) -> Iterator[Row]:
+    """Give the rows of a table of predictions, numbers as numbers; an unfinished last line is left out.
 
     Raises:
-        ConfigError: if it cannot be read; an unfinished last line is left out.
+        ConfigError: if it cannot be read.
     """
+    if path.suffix.lower() != ".parquet":
+        yield from (row for _, row in _rows_at(path))
+        return
+    arrow = _pyarrow()
     try:
-        if path.suffix.lower() == ".parquet":
-            found: list[dict[str, Any]] = _pyarrow().parquet.read_table(path).to_pylist()
-            return found
-        text = path.read_text(encoding="utf-8")
-        text = text[: text.rfind("\n") + 1]
-        if path.suffix.lower() == ".csv":
-            return [{name: _value(name, cell) for name, cell in row.items()} for row in csv.DictReader(io.StringIO(text))]
-        return [json.loads(line) for line in text.splitlines()]
+        for batch in arrow.parquet.ParquetFile(path).iter_batches(_AT_ONCE):
+            yield from batch.to_pylist()
+    except (OSError, arrow.ArrowInvalid) as error:
+        raise ConfigError(f"{path} cannot be read as a table of predictions: {first_line(error)}") from error
+
+
+def _rows_at(path: Path) -> Iterator[tuple[int, Row]]:
+    """Give each row of a text file with the place in bytes where it begins."""
+    header: list[str] | None = None
+    offset, is_csv = 0, path.suffix.lower() == ".csv"
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                begin, offset = offset, offset + len(line)
+                if not line.endswith(b"\n"):
+                    return
+                if not is_csv:
+                    yield begin, json.loads(line)
+                    continue
+                cells = next(csv.reader([line.decode()]))
+                if header is None:
+                    header = cells
+                else:
+                    yield begin, {name: _value(name, cell) for name, cell in zip(header, cells, strict=True)}
     except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(f"{path} cannot be read as a table of predictions: {error}") from error
+        raise ConfigError(f"{path} cannot be read as a table of predictions: {first_line(error)}") from error
 
 
-def _value(name: str, cell: str | None) -> Any:
+def _value(name: str, cell: str) -> Any:
     if not cell:
         return None
     if name in _WHOLE:
         return int(cell)
     if name == "uncertain":
         return cell == "true"
-    return float(cell) if name in _NUMBERS or name.startswith("p_") else cell
-
-
-def _csv_lines(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ([_cell(row[name]) for name in columns] for row in rows)
-    return csv_text((), lines).removeprefix("\n")
+    return cell if name in _TEXT else float(cell)
 
 
 def _cell(value: Any) -> str:
@@ -181,28 +214,27 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value).replace("\n", " ")
 
 
-def _json_line(row: Mapping[str, Any]) -> str:
+def _json_line(row: Row) -> str:
     short = {name: rounded(value) if isinstance(value, float) else value for name, value in row.items()}
     return json.dumps(short, ensure_ascii=False)
 
 
-def _cut_unfinished_line(path: Path) -> None:
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end != len(content):
-        os.truncate(path, end)
-
-
-def _write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_parquet(path: Path, columns: Sequence[str], rows: Iterator[Row]) -> None:
     arrow = _pyarrow()
-    text = {"file", "label", "model", "scheme"}
-    kinds = {name: arrow.float64() for name in columns} | {name: arrow.string() for name in text}
+    kinds = {name: arrow.float64() for name in columns} | {name: arrow.string() for name in _TEXT}
     kinds |= {name: arrow.int64() for name in _WHOLE} | {"uncertain": arrow.bool_()}
     schema = arrow.schema([(name, kinds[name]) for name in columns])
-    arrow.parquet.write_table(arrow.Table.from_pylist([dict(row) for row in rows], schema=schema), path)
+    with arrow.parquet.ParquetWriter(path, schema) as writer:
+        waiting: list[Row] = []
+        for row in rows:
+            waiting.append(row)
+            if len(waiting) == _AT_ONCE:
+                writer.write_table(arrow.Table.from_pylist(waiting, schema=schema))
+                waiting = []
+        writer.write_table(arrow.Table.from_pylist(waiting, schema=schema))
 
 
 def _pyarrow() -> Any:

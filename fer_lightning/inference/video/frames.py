@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from fer_lightning.inference.faces.found import Faces
 from fer_lightning.inference.recognizer import Face, Recognizer
-from fer_lightning.inference.rows import rounded
+from fer_lightning.inference.rows import Row, rounded
 from fer_lightning.inference.video.reading import Frame, Video
 from fer_lightning.inference.video.tracking import Tracker
 
@@ -26,7 +27,7 @@ class Seen:
 
 
 def seen_frames(
-    recognizer: Recognizer, video: Video, before: Sequence[dict[str, Any]] = (), tracker: Tracker | None = None
+    recognizer: Recognizer, video: Video, before: Iterable[Row] = (), tracker: Tracker | None = None
 ) -> Iterator[Seen]:
     """Give the frames of a video with the faces in them.
 
@@ -53,13 +54,9 @@ def _rounded(values: Any) -> Any:
     return np.vectorize(rounded, otypes=[np.float32])(values) if len(values) else values
 
 
-def _replay(tracker: Tracker, rows: Sequence[dict[str, Any]]) -> None:
+def _replay(tracker: Tracker, rows: Iterable[Row]) -> None:
     """Bring a tracker where it was after the frames of some rows."""
-    by_frame: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_frame.setdefault(int(row["frame"]), []).append(row)
-    for entries in by_frame.values():
-        boxes = [[row[side] for side in "xywh"] for row in entries if row["label"] is not None]
-        tracker.update(float(entries[0]["time_s"]), np.array(boxes, np.float32).reshape(-1, 4))
-
-
+    for _, entries in groupby(rows, key=lambda row: row["frame"]):
+        found = list(entries)
+        boxes = [[row[side] for side in "xywh"] for row in found if row["label"] is not None]
+        tracker.update(float(found[0]["time_s"]), np.array(boxes, np.float32).reshape(-1, 4))

@@ -1,0 +1,125 @@
+"""The report of a recognized video: ``summary.json``, a table of windows, pictures and the page that joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_lightning.figures import figure_png
+from fer_lightning.files import csv_text, json_text, write_atomically
+from fer_lightning.inference.video.plots import heat_figure, share_figure, time_figure
+from fer_lightning.inference.video.session import Person, Session
+from fer_lightning.inference.video.temporal import person_summary
+from fer_lightning.pages.render import render
+
+__all__ = ["write_session_report"]
+
+_LEAST = 5  # frames of a person that pictures are made of
+_MOST = 8  # persons that pictures are made of: those seen longest
+NOTE = "An expression is what a face shows, not what a person feels."
+
+
+def write_session_report(session: Session, folder: Path, window: float = 1.0) -> dict[str, Any]:
+    """Write the report of a session and return the content of ``summary.json``.
+
+    Args:
+        session: that has run.
+        folder: for ``summary.json, windows.csv, time_<k>.png, heat_<k>.png, share_<k>.png, index.html``.
+        window: seconds over which the majority label is taken.
+
+    Returns:
+        ``video, model, frames, without_face, problem, window_s`` and by person, ``person_summary``.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    names = session.recognizer.model.class_names
+    persons = {
+        number: person_summary(person.times.tolist(), person.probabilities, names, window)
+        for number, person in sorted(session.persons.items())
+    }
+    summary = {
+        "video": session.path.name,
+        "model": session.recognizer.model.card.name,
+        "class_names": list(names),
+        "frames": session.frames,
+        "without_face": session.without,
+        "problem": session.problem,
+        "window_s": window,
+        "persons": persons,
+    }
+    write_atomically(folder / "summary.json", json_text(summary))
+    lines = [
+        (number, each["start_s"], each["label"], each["share"])
+        for number, person in persons.items()
+        for each in person["windows"]
+    ]
+    write_atomically(folder / "windows.csv", csv_text(("face_id", "start_s", "label", "share"), lines))
+    pictured = sorted(persons, key=lambda number: -persons[number]["frames"])[:_MOST]
+    figures = {
+        number: _pictures(number, session.persons[number], persons[number], names, folder, session.path.name)
+        for number in sorted(pictured)
+        if persons[number]["frames"] >= _LEAST
+    }
+    write_atomically(folder / "index.html", _page(summary, figures, session.rows.path))
+    return summary
+
+
+def _pictures(
+    number: int, person: Person, summary: dict[str, Any], names: Sequence[str], folder: Path, video: str
+) -> list[tuple[str, str]]:
+    """Write the pictures of one person; return the file of each and what it shows."""
+    times, probabilities, who = person.times, person.probabilities, f"{video}, person {number}"
+    time = time_figure(times, probabilities, names, summary["windows"], f"{who}: probabilities")
+    heat = heat_figure(times, probabilities, names, f"{who}: the same as strips")
+    share = share_figure(summary["share"], f"{who}: most probable")
+    made = {
+        f"time_{number}.png": (time, "probability of each expression over time, and the majority of each window"),
+        f"heat_{number}.png": (heat, "the darker, the more probable; gray where the face was not seen"),
+        f"share_{number}.png": (share, "share of the frames in which an expression was the most probable"),
+    }
+    for file, (figure, _) in made.items():
+        write_atomically(folder / file, figure_png(figure))
+    return [(file, shows) for file, (_, shows) in made.items()]
+
+
+def _page(summary: dict[str, Any], figures: dict[int, list[tuple[str, str]]], table: Path) -> str:
+    names = summary["class_names"]
+    tables = {}
+    for number, person in summary["persons"].items():
+        if number in figures:
+            dwell, change = person["dwell_s"], person["mean_change"]
+            tables[number] = [
+                (
+                    name,
+                    f"{person['share'][name]:.1%}",
+                    f"{dwell[name]['mean']:.1f}" if name in dwell else "",
+                    f"{dwell[name]['longest']:.1f}" if name in dwell else "",
+                    f"{dwell[name]['stretches']}" if name in dwell else "",
+                    f"{change[name]:.2f}",
+                )
+                for name in names
+            ]
+    sections = {f"person-{number}": f"Person {number}" for number in figures}
+    changes = {
+        number: [
+            (before, *("" if not count else str(count) for count in row))
+            for before, row in zip(names, person["transitions"], strict=True)
+        ]
+        for number, person in summary["persons"].items()
+        if number in figures and np.any(person["transitions"])
+    }
+    return render(
+        "session.html",
+        summary=summary,
+        sections=sections,
+        figures=figures,
+        tables=tables,
+        changes=changes,
+        rest=[number for number in summary["persons"] if number not in figures],
+        table=table.name,
+        note=NOTE,
+    )
