@@ -139,6 +139,7 @@ COMMANDS: dict[str, Command | Group] = {
         _BENCH,
     ),
     "recognize": Command(f"{_HERE}.recognize:recognize", "find the faces in pictures and tell their expressions", "use"),
+    "export": Command(f"{_HERE}.export:export", "write a model for other programs: ONNX, int8, torch.export", "ship"),
     "models": Group(
         {"fetch": Command(f"{_HERE}.recognize:fetch", "fetch the files of a face detector")},
         "fetch the files of a face detector",

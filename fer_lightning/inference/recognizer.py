@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.files.decode import decode
 from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.inference.export.onnx_file import read_onnx
 from fer_lightning.inference.faces.blazeface import BlazeFace
 from fer_lightning.inference.faces.choice import make_detector
 from fer_lightning.inference.faces.found import Detector, Faces
@@ -183,7 +184,7 @@ def load_model(source: str | Path, root: Path = Path("runs"), name: str = "defau
     """Load a trained model.
 
     Args:
-        source: a model folder, a run folder, a checkpoint file, or ``best`` or ``last`` of the newest run of ``name``.
+        source: a model folder, a run folder, a checkpoint file, an ONNX file of ours, or ``best`` or ``last`` of the newest run of ``name``.
         root: the folder of all runs.
         name: of the experiment.
 
@@ -193,7 +194,9 @@ def load_model(source: str | Path, root: Path = Path("runs"), name: str = "defau
     path = Path(source).expanduser()
     if is_model_folder(path):
         return read_model_folder(path)
-    if path.is_file() and path.suffix in (".onnx", ".safetensors", ".pth", ".pt"):
+    if path.is_file() and path.suffix == ".onnx":
+        return read_onnx(path)
+    if path.is_file() and path.suffix in (".safetensors", ".pth", ".pt"):
         raise CheckpointError(f"{path} is a file of weights alone: give a model folder, a run folder or a .ckpt file")
     checkpoint = find_checkpoint(str(source), root, name, BEST)
     run = run_folder_of(checkpoint)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +44,17 @@ def quantized(content: bytes, images: Tensor) -> bytes:
         whole, ready, small = (Path(folder, name) for name in ("whole.onnx", "ready.onnx", "small.onnx"))
         whole.write_bytes(content)
         try:
-            quant_pre_process(str(whole), str(ready), skip_symbolic_shape=True)
-            quantization.quantize_static(
-                str(ready),
-                str(small),
-                _Reader(images),
-                per_channel=True,
-                weight_type=quantization.QuantType.QInt8,
-                activation_type=quantization.QuantType.QUInt8,
-                calibrate_method=quantization.CalibrationMethod.Percentile,
-            )
+            with redirect_stdout(io.StringIO()):  # it tells of its histograms
+                quant_pre_process(str(whole), str(ready), skip_symbolic_shape=True)
+                quantization.quantize_static(
+                    str(ready),
+                    str(small),
+                    _Reader(images),
+                    per_channel=True,
+                    weight_type=quantization.QuantType.QInt8,
+                    activation_type=quantization.QuantType.QUInt8,
+                    calibrate_method=quantization.CalibrationMethod.Percentile,
+                )
         except Exception as error:  # onnxruntime raises whatever it meets
             raise ConfigError(f"the network cannot be quantized: {first_line(error)}") from error
         finally:

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fer_lightning.errors import CheckpointError, ConfigError, MissingExtraError
 from fer_lightning.files import write_atomically
+from fer_lightning.inference.export.program import exportable
 from fer_lightning.inference.framing import Framing
-from fer_lightning.inference.model import Calibration, Card, Model, TorchBackend
-from fer_lightning.preprocessing import check_preprocessing, normalised
+from fer_lightning.inference.model import Calibration, Card, Model
+from fer_lightning.preprocessing import check_preprocessing
 from fer_lightning.text import first_line
 
 __all__ = ["KEY", "OnnxBackend", "metadata_of", "onnx_bytes", "read_onnx", "write_onnx"]
@@ -31,19 +32,6 @@ KEY = "fer_lightning"
 """Key of the metadata, as JSON: ``schema, class_names, scheme, preprocessing, framing, calibration, name`` and more."""
 
 _SCHEMA = 1
-
-
-class _WithNormalisation(nn.Module):
-    """A classifier of images in 0..1."""
-
-    def __init__(self, backend: TorchBackend, model: Model) -> None:
-        super().__init__()
-        self.network = backend.network
-        self.mean, self.std = model.preprocessing["mean"], model.preprocessing["std"]
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(normalised(images, self.mean, self.std))
-        return logits
 
 
 class OnnxBackend:
@@ -99,11 +87,7 @@ def onnx_bytes(model: Model) -> bytes:
         import onnxscript  # noqa: F401  # torch needs it
     except ImportError as error:
         raise MissingExtraError("ONNX files need more packages: pip install 'fer_lightning[export]'") from error
-    if not isinstance(model.backend, TorchBackend):
-        raise ConfigError(f"{model.card.name} has no PyTorch network to export")
-    network = _WithNormalisation(model.backend, model).eval().to("cpu", memory_format=torch.contiguous_format)
-    size, channels = model.preprocessing["image_size"], model.preprocessing["channels"]
-    images = torch.rand(2, channels, size, size)
+    network, images = exportable(model)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():

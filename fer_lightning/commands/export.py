@@ -1,0 +1,45 @@
+"""``fer export``: a trained model in the forms of other programs.
+
+What needs torch is imported inside of the function.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+__all__ = ["export"]
+
+
+def export(
+    model: str,
+    *,
+    out: Annotated[Path, "DIR"],
+    int8: Annotated[str | None, "DATA"] = None,
+    images: int = 512,
+) -> None:
+    """Write a model as a folder: weights without pickle, ONNX, a program of torch.export, and int8 if data is given.
+
+    Each form is compared with the original; one that differs too much is refused.
+
+    Args:
+        model: a run folder, a checkpoint, or a model folder.
+        out: folder to write.
+        int8: also 8-bit ONNX, with ranges from the training images of this data set (as for fer data inspect); the forms
+            are then compared on its validation images.
+        images: training images for the ranges.
+    """
+    from fer_lightning.inference.export.package import export as exported
+    from fer_lightning.inference.export.package import export_table
+    from fer_lightning.inference.export.samples import samples_of
+    from fer_lightning.inference.recognizer import load_model
+
+    loaded = load_model(model)
+    samples = None
+    if int8 is not None:
+        from fer_lightning.cli.data_set import data_module
+
+        samples = samples_of(data_module("fer export --int8", int8, []), loaded, images)
+    for line in export_table(exported(loaded, out, samples)):
+        print(line)
+    print(f"model folder: {out}")
