@@ -28,7 +28,17 @@ from torch import Tensor
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.types import Interpolation, Preprocessing
 
-__all__ = ["LUMA", "check_preprocessing", "normalised", "prepare", "resize_weights", "resized", "resized_picture", "scaled", "to_channels"]
+__all__ = [
+    "LUMA",
+    "check_preprocessing",
+    "normalised",
+    "prepare",
+    "resize_weights",
+    "resized",
+    "resized_picture",
+    "scaled",
+    "to_channels",
+]
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray: ITU-R BT.601, as in Pillow's ``convert("L")`` and OpenCV."""
@@ -83,7 +93,9 @@ def check_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
     for numbers in (mean, std):
         right = right and isinstance(numbers, list) and len(numbers) == channels
     if not right:
-        raise CheckpointError(f"the preprocessing {dict(values)} is damaged: it needs {', '.join(Preprocessing.__annotations__)}")
+        raise CheckpointError(
+            f"the preprocessing {dict(values)} is damaged: it needs {', '.join(Preprocessing.__annotations__)}"
+        )
     return {"image_size": size, "channels": channels, "mean": mean, "std": std, "interpolation": rule}  # type: ignore[typeddict-item]  # checked above
 
 

@@ -65,5 +65,7 @@ def _draw_bars(drawn: NDArray[np.uint8], face: Face, colors: Mapping[str, tuple[
     panel[:] = (0.35 * panel + 0.65 * 255).astype(np.uint8)
     for number, (name, share) in enumerate(face.probabilities.items()):
         upper = top + number * line
-        cv2.rectangle(drawn, (start, upper + 1), (start + round(share * wide), upper + line - 2), colors[name], cv2.FILLED)
+        cv2.rectangle(
+            drawn, (start, upper + 1), (start + round(share * wide), upper + line - 2), colors[name], cv2.FILLED
+        )
         cv2.putText(drawn, name, (start + 3, upper + round(line * 0.7)), _FONT, scale, _INK, 1, cv2.LINE_AA)

@@ -168,7 +168,9 @@ class Recognizer:
         """Return the expressions of faces that were found in a picture uint8 ``(H, W, 3)``, with their numbers."""
         crops = [crop(pixels, box, self.model.framing) for box in found.boxes] if self.detector else [pixels]
         made = []
-        for number, box, score, row in zip(numbers, found.boxes, found.scores, self.model.probabilities(crops), strict=True):
+        for number, box, score, row in zip(
+            numbers, found.boxes, found.scores, self.model.probabilities(crops), strict=True
+        ):
             shares = dict(zip(self.model.class_names, map(float, row), strict=True))
             left, top, width, height = (float(value) for value in box)
             uncertain = max(shares.values()) < self.model.calibration.threshold

@@ -112,7 +112,9 @@ class RowWriter:
             if set(row) != set(self.columns):
                 raise ConfigError(f"{self._journal} has other columns: give another --out, or remove it")
             if row["model"] != self.model:
-                raise ConfigError(f"{self._journal} holds rows of the model {row['model']}: give another --out, or remove it")
+                raise ConfigError(
+                    f"{self._journal} holds rows of the model {row['model']}: give another --out, or remove it"
+                )
             if (row["file"], row["frame"]) != unit:
                 unit, begin = (row["file"], row["frame"]), offset
         if unit is not None:
@@ -153,7 +155,9 @@ class RowWriter:
     def __enter__(self) -> RowWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None:
             self.close()
         else:

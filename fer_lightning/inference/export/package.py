@@ -182,5 +182,3 @@ def _accept(check: Check) -> None:
             )
     elif check.largest > LARGEST:
         raise ConfigError(f"{check.file} differs from the original by {check.largest:.1e}, more than {LARGEST:.0e}")
-
-

@@ -30,16 +30,16 @@ def samples_of(data: EmotionDataModule, model: Model, calibration: int, seed: in
     """
     table = data.table
     if tuple(table.class_names) != model.class_names:
-        raise DataError(
-            f"the model knows {', '.join(model.class_names)}; the data has {', '.join(table.class_names)}"
-        )
+        raise DataError(f"the model knows {', '.join(model.class_names)}; the data has {', '.join(table.class_names)}")
     train, val = table.rows("train"), table.rows("val")
     if not len(train) or not len(val):
         raise DataError(f"int8 needs training and validation images; there are {len(train)} and {len(val)}")
     chosen = np.random.default_rng(seed).permutation(train)[:calibration]
 
     def prepared(rows: np.ndarray) -> Tensor:  # type: ignore[type-arg]  # whole numbers
-        parts = [np.array([table.images[int(row)] for row in part]) for part in np.array_split(rows, -(-len(rows) // _BATCH))]
+        parts = [
+            np.array([table.images[int(row)] for row in part]) for part in np.array_split(rows, -(-len(rows) // _BATCH))
+        ]
         return torch.cat([model.scaled(torch.from_numpy(part)) for part in parts])
 
     return Samples(prepared(np.sort(chosen)), prepared(val), table.labels[val])

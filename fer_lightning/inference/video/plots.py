@@ -37,7 +37,10 @@ def _binned(
     known = np.flatnonzero(number[:, 0])
     for column in range(means.shape[1]):  # a stretch without a frame between two close ones
         filled = np.interp(middles, middles[known], means[known, column])
-        near = np.abs(middles - middles[known][np.searchsorted(middles[known], middles).clip(0, len(known) - 1)]) < longest_gap
+        near = (
+            np.abs(middles - middles[known][np.searchsorted(middles[known], middles).clip(0, len(known) - 1)])
+            < longest_gap
+        )
         means[:, column] = np.where(number[:, 0] > 0, means[:, column], np.where(near, filled, np.nan))
     return middles, means
 
@@ -126,5 +129,7 @@ def share_figure(shares: Mapping[str, float], title: str) -> Figure:
             wedgeprops={"edgecolor": "white"},
             textprops={"fontsize": 8},
         )
-        axes.legend([f"{name} {share:.1%}" for name, share in seen.items()], loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.legend(
+            [f"{name} {share:.1%}" for name, share in seen.items()], loc="center left", bbox_to_anchor=(1.0, 0.5)
+        )
     return figure

@@ -34,7 +34,9 @@ def transitions(labels: Sequence[str], class_names: Sequence[str]) -> NDArray[np
     return counts
 
 
-def dwell_times(times: Sequence[float], labels: Sequence[str], longest_gap: float = 1.5) -> list[tuple[str, float, float]]:
+def dwell_times(
+    times: Sequence[float], labels: Sequence[str], longest_gap: float = 1.5
+) -> list[tuple[str, float, float]]:
     """Return label, start and duration in seconds of each stretch in which a label stays.
 
     A frame lasts until the next one, the last one as long as the frame before; a gap of more than ``longest_gap``
