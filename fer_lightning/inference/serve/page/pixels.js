@@ -1,0 +1,134 @@
+// From pixels to a network's input. The same rules as fer_lightning/preprocessing.py and inference/framing.py.
+
+const LUMA = [0.299, 0.587, 0.114];
+const MARGIN = 0.2;
+
+/** Weights that resize an axis: for each new pixel, the first old pixel and the weights from there on.
+ *  "area": the mean over the length that a new pixel covers when shrinking, linear between centres when enlarging.
+ *  "bilinear": a triangle as wide as two new pixels when shrinking. */
+export function resizeWeights(length, size, rule = "area") {
+  const scale = length / size;
+  const rows = [];
+  for (let i = 0; i < size; i++) {
+    const left = i * scale;
+    const area = rule === "area" && scale > 1;
+    const reach = Math.max(scale, 1);
+    const middle = left + scale / 2;
+    const first = Math.max(Math.floor(area ? left : middle - reach - 0.5), 0);
+    const last = Math.min(Math.ceil(area ? left + scale : middle + reach + 0.5), length);
+    const weights = new Float64Array(last - first);
+    let sum = 0;
+    for (let j = first; j < last; j++) {
+      const w = area
+        ? Math.max(Math.min(j + 1, left + scale) - Math.max(j, left), 0)
+        : Math.max(1 - Math.abs(j + 0.5 - middle) / reach, 0);
+      weights[j - first] = w;
+      sum += w;
+    }
+    rows.push({ first, weights: Float32Array.from(weights, (w) => w / sum) });
+  }
+  return rows;
+}
+
+const kept = new Map();
+function weightsOf(length, size, rule) {
+  const key = `${length} ${size} ${rule}`;
+  if (!kept.has(key)) {
+    if (kept.size > 200) kept.clear();
+    kept.set(key, resizeWeights(length, size, rule));
+  }
+  return kept.get(key);
+}
+
+/** Resize one plane of floats, height x width, to size x size (or rows x columns). */
+export function resized(plane, height, width, rows, columns, rule = "area") {
+  if (height === rows && width === columns) return plane;
+  const down = weightsOf(height, rows, rule);
+  const across = weightsOf(width, columns, rule);
+  const half = new Float32Array(rows * width);
+  for (let i = 0; i < rows; i++) {
+    const { first, weights } = down[i];
+    const target = half.subarray(i * width, (i + 1) * width);
+    for (let k = 0; k < weights.length; k++) {
+      const w = weights[k];
+      if (w === 0) continue;
+      const source = plane.subarray((first + k) * width, (first + k + 1) * width);
+      for (let j = 0; j < width; j++) target[j] += w * source[j];
+    }
+  }
+  const made = new Float32Array(rows * columns);
+  for (let i = 0; i < rows; i++) {
+    const source = half.subarray(i * width, (i + 1) * width);
+    for (let j = 0; j < columns; j++) {
+      const { first, weights } = across[j];
+      let sum = 0;
+      for (let k = 0; k < weights.length; k++) sum += weights[k] * source[first + k];
+      made[i * columns + j] = sum;
+    }
+  }
+  return made;
+}
+
+/** The square part of a picture in which a face sits as in the training images: {left, top, side} in pixels. */
+export function square(box, framing) {
+  const [left, top, width, height] = box;
+  let side = Math.max(width, height) * (1 + 2 * MARGIN);
+  let x = 0.5;
+  let y = 0.5;
+  if (framing) {
+    side = Math.sqrt(width * height) / framing.size;
+    x = framing.x;
+    y = framing.y;
+  }
+  return {
+    left: even(left + width / 2 - x * side),
+    top: even(top + height / 2 - y * side),
+    side: Math.max(even(side), 1),
+  };
+}
+
+/** Round as Python does: halves to the even neighbour. */
+function even(value) {
+  const low = Math.floor(value);
+  if (value - low !== 0.5) return Math.round(value);
+  return low % 2 === 0 ? low : low + 1;
+}
+
+/** Planes of a part of a picture (RGBA bytes), in 0..1; beyond the picture its edge pixels are repeated. */
+export function planes(image, { left, top, side }, channels) {
+  const { data, width, height } = image;
+  const found = Array.from({ length: channels }, () => new Float32Array(side * side));
+  for (let i = 0; i < side; i++) {
+    const y = Math.min(Math.max(top + i, 0), height - 1);
+    for (let j = 0; j < side; j++) {
+      const x = Math.min(Math.max(left + j, 0), width - 1);
+      const at = 4 * (y * width + x);
+      const to = i * side + j;
+      if (channels === 1) {
+        found[0][to] = (LUMA[0] * data[at] + LUMA[1] * data[at + 1] + LUMA[2] * data[at + 2]) / 255;
+      } else {
+        for (let c = 0; c < 3; c++) found[c][to] = data[at + c] / 255;
+      }
+    }
+  }
+  return found;
+}
+
+/** A face as the network expects it, in 0..1: Float32Array of channels x size x size. */
+export function networkInput(image, part, preprocessing) {
+  const { image_size: size, channels, interpolation } = preprocessing;
+  const made = new Float32Array(channels * size * size);
+  planes(image, part, channels).forEach((plane, c) => {
+    made.set(resized(plane, part.side, part.side, size, size, interpolation), c * size * size);
+  });
+  return made;
+}
+
+/** Softmax of logits over a temperature. */
+export function softmax(logits, temperature = 1) {
+  const scaled = Array.from(logits, (z) => z / temperature);
+  const top = Math.max(...scaled);
+  const grown = scaled.map((z) => Math.exp(z - top));
+  const sum = grown.reduce((a, b) => a + b, 0);
+  return grown.map((e) => e / sum);
+}
