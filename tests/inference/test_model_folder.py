@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.inference.framing import Framing
+from fer_lightning.inference.model import Calibration
+from fer_lightning.inference.model_folder import (
+    CONFIG,
+    WEIGHTS,
+    is_model_folder,
+    read_model_folder,
+    write_model_folder,
+)
+from fer_lightning.inference.recognizer import load_model
+from fer_lightning.models.task import EmotionTask
+from tests.inference.helpers import tiny_model
+
+
+def test_a_folder_gives_the_same_answers(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.framing, model.calibration = Framing(0.8, 0.5, 0.6, 0.4, 90, 100), Calibration(1.7, 0.4)
+    read = read_model_folder(write_model_folder(model, tmp_path / "model"))
+    crops = torch.randint(0, 256, (5, 3, 60, 70), dtype=torch.uint8)
+    assert np.array_equal(model.probabilities(crops), read.probabilities(crops))
+    assert (read.framing, read.calibration, read.card) == (model.framing, model.calibration, model.card)
+    assert (read.class_names, read.preprocessing, read.scheme) == (model.class_names, model.preprocessing, "fer7")
+    assert is_model_folder(tmp_path / "model")
+    assert not is_model_folder(tmp_path)
+
+
+def test_a_checkpoint_gives_what_its_task_gives(whole_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = whole_run("--model.tau=0.7")
+    model = load_model(run)
+    task = EmotionTask.load_from_checkpoint(run / "checkpoints/best.ckpt").eval()
+    images = torch.rand(6, task.preprocessing["channels"], *[task.preprocessing["image_size"]] * 2)
+    from fer_lightning.preprocessing import normalised
+
+    with torch.inference_mode():
+        wanted = task(normalised(images, task.preprocessing["mean"], task.preprocessing["std"]))
+    assert torch.equal(model.backend(images), wanted)
+    assert model.card.name == "whole/version_0"
+    with pytest.raises(ConfigError, match=r"needs the class .*TinyBackbone"):
+        read_model_folder(write_model_folder(model, tmp_path / "own"))
+
+
+def changed(folder: Path, **values: object) -> Path:
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, **values}))
+    return folder
+
+
+def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
+    folder = write_model_folder(tiny_model(), tmp_path / "model")
+    weights = load_file(folder / WEIGHTS)
+    save_file({name: value + 1 for name, value in weights.items()}, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match="is not the file that"):
+        read_model_folder(folder)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="holds no"):
+        read_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"schema": 2}, "later version"),
+        ({"format": "timm"}, "not of a model of this package"),
+        ({"preprocessing": {"image_size": 48}}, "preprocessing .* is damaged"),
+        ({"architecture": {"backbone": "fer_b"}}, "names no backbone and head"),
+        ({"architecture": {"backbone": "fer_b", "backbone_args": {}, "head": {"class_path": "os.system"}}}, "os.system"),
+        ({"architecture": {"backbone": "fer_a", "backbone_args": {}, "head": {"class_path": "fer_lightning.models.heads.LinearHead"}}}, "does not fit"),
+    ],
+)
+def test_a_wrong_config_is_refused(tmp_path: Path, values: dict[str, object], message: str) -> None:
+    folder = changed(write_model_folder(tiny_model(), tmp_path / "model"), **values)
+    with pytest.raises((CheckpointError, ConfigError), match=message):
+        read_model_folder(folder)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="a file of weights alone"):
+        load_model(tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        load_model(tmp_path / "nothing")

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.inference.framing import crop
+from fer_lightning.inference.model import Calibration
+from fer_lightning.inference.recognizer import Recognizer
+from tests.inference.helpers import BrightSquares, scene, tiny_model
+
+
+def test_faces_are_found_and_classified(tmp_path: Path) -> None:
+    model, picture = tiny_model(), scene((10, 10, 30), (80, 40, 50))
+    result = Recognizer(model, BrightSquares())(picture)
+    assert [face.box for face in result] == [(80, 40, 50, 50), (10, 10, 30, 30)]
+    assert [face.number for face in result] == [0, 1]
+    wanted = model.probabilities([crop(picture, np.float32([80, 40, 50, 50]))])[0]
+    assert np.allclose(list(result[0].probabilities.values()), wanted, atol=1e-6)
+    assert result[0].label == model.class_names[wanted.argmax()]
+    assert result[0].confidence == max(result[0].probabilities.values())
+    assert str(result).splitlines()[1].strip().endswith("at 80,40, 50x50 pixels")
+
+
+def test_a_file_its_content_and_its_pixels_say_the_same(tmp_path: Path) -> None:
+    recognizer, picture = Recognizer(tiny_model(), BrightSquares()), scene((20, 20, 40))
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    from_file = recognizer(tmp_path / "a.png")
+    assert from_file.name == str(tmp_path / "a.png")
+    assert from_file.faces == recognizer(picture).faces == recognizer((tmp_path / "a.png").read_bytes()).faces
+    gray = picture[..., 0]
+    assert recognizer(gray).faces == recognizer(np.repeat(gray[..., None], 3, axis=2)).faces
+
+
+def test_without_a_detector_the_picture_is_the_face() -> None:
+    picture = scene((20, 20, 40))
+    model = tiny_model()
+    (face,) = Recognizer(model, None)(picture)
+    assert face.box == (0, 0, 160, 120)
+    assert np.isnan(face.det_score)
+    assert list(face.probabilities.values()) == model.probabilities([picture])[0].tolist()
+
+
+def test_where_nothing_is_found_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FER_MODELS_DIR", str(tmp_path))
+    result = Recognizer(tiny_model(), BrightSquares())(scene(), "x.png")
+    assert len(result) == 0
+    assert str(result) == "x.png: no face found (if the picture is a face already: --no-detect, or detector=None)"
+    assert "--no-detect" not in str(Recognizer(tiny_model(), BrightSquares())(scene(width=300)))
+
+
+def test_doubt_is_marked() -> None:
+    model = tiny_model()
+    model.calibration = Calibration(threshold=1.01)
+    assert Recognizer(model, None)(scene())[0].uncertain
+    assert "uncertain" in str(Recognizer(model, None)(scene()))
+
+
+def test_temperature_flattens() -> None:
+    model = tiny_model()
+    before = Recognizer(model, None)(scene())[0]
+    model.calibration = Calibration(temperature=3.0)
+    after = Recognizer(model, None)(scene())[0]
+    assert after.label == before.label
+    logits = np.log(list(before.probabilities.values())) / 3
+    wanted = np.exp(logits) / np.exp(logits).sum()
+    assert np.allclose(list(after.probabilities.values()), wanted, atol=1e-6)
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    recognizer = Recognizer(tiny_model(), None)
+    with pytest.raises(ConfigError, match="a picture is RGB uint8"):
+        recognizer(np.zeros((5, 5, 4), np.uint8))
+    with pytest.raises(ConfigError, match=r"BGR: picture\[\.\.\., ::-1\]"):
+        recognizer(np.zeros((5, 5, 3), np.float32))  # type: ignore[arg-type]
+    buffer = io.BytesIO()
+    Image.fromarray(scene()).save(buffer, "JPEG")
+    with pytest.raises(DataError, match="cut off"):
+        recognizer(buffer.getvalue()[:1000])

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import ConfigError
+from fer_lightning.inference.recognizer import Face
+from fer_lightning.inference.rows import FORMS, RowWriter, face_rows, read_rows
+
+SHARES = {name: share for name, share in zip(SEVEN.class_names, (0.5, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05), strict=True)}
+FACE = Face(0, (1.23456789, 2.0, 3.0, 4.0), 0.9, SHARES)
+NAN = float("nan")
+
+
+def write(path: Path, *files: str, model: str = "m") -> None:
+    with RowWriter(path, SEVEN.class_names, model) as rows:
+        for file in files:
+            faces = [] if file.startswith("empty") else [FACE, Face(1, (0.0, 0.0, 9.0, 9.0), NAN, SHARES, True)]
+            rows.add(face_rows(rows.columns, faces, file=file, model=model, scheme="fer7"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_come_back(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"rows{form}"
+    write(path, "a.jpg", "empty.jpg")
+    first, second, third = read_rows(path)
+    assert (first["file"], first["x"], first["label"], first["confidence"], first["p_angry"]) == ("a.jpg", 1.23457, "angry", 0.5, 0.5)
+    assert (first["frame"], first["face_id"], first["uncertain"]) == (None, 0, False)
+    assert (second["det_score"], second["face_id"], second["uncertain"]) == (None, 1, True)
+    assert {name for name, value in third.items() if value is not None} == {"file", "model", "scheme"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_second_start_adds(tmp_path: Path, form: str) -> None:
+    path, whole = tmp_path / f"rows{form}", tmp_path / f"whole{form}"
+    write(path, "a.jpg", "b.jpg")
+    with RowWriter(path, SEVEN.class_names, "m") as rows:  # the last unit is done again
+        assert [row["file"] for row in rows.earlier()] == ["a.jpg", "a.jpg"]
+        for file in ("b.jpg", "empty.jpg"):
+            rows.add(face_rows(rows.columns, [] if "empty" in file else [FACE, Face(1, (0.0, 0.0, 9.0, 9.0), NAN, SHARES, True)], file=file, model="m", scheme="fer7"))
+    write(whole, "a.jpg", "b.jpg", "empty.jpg")
+    assert list(read_rows(path)) == list(read_rows(whole))
+
+
+@pytest.mark.parametrize("form", [".csv", ".jsonl"])
+def test_wherever_it_was_cut_off_the_rest_is_done_again(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"rows{form}"
+    write(path, "a.jpg", "b.jpg", "empty.jpg")
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        with RowWriter(path, SEVEN.class_names, "m") as rows:
+            done = {row["file"] for row in rows.earlier()}
+            for file in ("a.jpg", "b.jpg", "empty.jpg"):
+                if file not in done:
+                    faces = [] if "empty" in file else [FACE, Face(1, (0.0, 0.0, 9.0, 9.0), NAN, SHARES, True)]
+                    rows.add(face_rows(rows.columns, faces, file=file, model="m", scheme="fer7"))
+        assert path.read_bytes() == whole
+
+
+def test_rows_of_another_model_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "rows.csv", "a.jpg")
+    with pytest.raises(ConfigError, match="holds rows of the model m: give another --out"):
+        RowWriter(tmp_path / "rows.csv", SEVEN.class_names, "other")
+    with pytest.raises(ConfigError, match="other columns"):
+        RowWriter(tmp_path / "rows.csv", ["happy", "sad"], "m")
+    with pytest.raises(ConfigError, match=r"ends in \.csv, \.jsonl, \.parquet"):
+        RowWriter(tmp_path / "rows.txt", SEVEN.class_names, "m")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        RowWriter(tmp_path / "file" / "rows.csv", SEVEN.class_names, "m")
+
+
+def test_an_error_keeps_the_rows_before(tmp_path: Path) -> None:
+    def fail() -> None:
+        with RowWriter(tmp_path / "rows.parquet", SEVEN.class_names, "m") as rows:
+            rows.add(face_rows(rows.columns, [FACE], file="a.jpg", model="m", scheme="fer7"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet.part.jsonl"]
+    write(tmp_path / "rows.parquet", "b.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+av = pytest.importorskip("av")
+
+from fer_lightning.errors import ConfigError, DataError  # noqa: E402
+from fer_lightning.inference.recognizer import Recognizer  # noqa: E402
+from fer_lightning.inference.rows import RowWriter, read_rows  # noqa: E402
+from fer_lightning.inference.video.reading import Video  # noqa: E402
+from fer_lightning.inference.video.report import write_session_report  # noqa: E402
+from fer_lightning.inference.video.session import Session  # noqa: E402
+from fer_lightning.inference.video.writing import VideoWriter  # noqa: E402
+from tests.inference.helpers import BrightSquares, scene, tiny_model  # noqa: E402
+
+
+def clip(path: Path, times: list[float], width: int = 160, height: int = 120) -> Path:
+    """Write a clip in which a white square moves to the right and a second one comes after half of it."""
+    with VideoWriter(path, width, height) as writer:
+        for number, time in enumerate(times):
+            squares = [(10 + 2 * number, 20, 30)] + ([(20, 80, 24)] if number >= len(times) // 2 else [])
+            writer.add(time, scene(*squares, width=width, height=height))
+    return path
+
+
+EVEN = [number / 10 for number in range(20)]
+
+
+def test_frames_come_back_at_their_times(tmp_path: Path) -> None:
+    times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.1, 40))
+    times -= times[0]
+    video = Video(clip(tmp_path / "a.mp4", times.tolist(), 161, 121))
+    frames = list(video)
+    assert np.abs(np.array([frame.time for frame in frames]) - times).max() < 1e-4
+    assert [frame.number for frame in frames] == list(range(40))
+    assert (video.width, video.height, video.frames, video.problem) == (162, 122, 40, "")
+    assert all(frame.picture.shape == (122, 162, 3) for frame in frames)
+    assert [frame.number for frame in Video(tmp_path / "a.mp4", every=7, first=3)] == [3, 10, 17, 24, 31, 38]
+
+
+def test_leaving_early_ends_the_decoding(tmp_path: Path) -> None:
+    import threading
+
+    before = threading.active_count()
+    for _ in Video(clip(tmp_path / "a.mp4", EVEN)):
+        break
+    assert threading.active_count() == before
+
+
+def test_a_turned_video_stands_upright(tmp_path: Path) -> None:
+    clip(tmp_path / "a.mp4", EVEN)
+    with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "turned.mp4"), "w") as target:
+        stream = source.streams.video[0]
+        out = target.add_stream_from_template(stream)
+        out.set_display_rotation(90)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = out
+                target.mux(packet)
+    plain, turned = Video(tmp_path / "a.mp4"), Video(tmp_path / "turned.mp4")
+    assert (turned.width, turned.height) == (plain.height, plain.width)
+    assert np.array_equal(next(iter(turned)).picture, np.rot90(next(iter(plain)).picture, k=1))
+
+
+def test_a_cut_off_file_gives_what_it_has_and_says_so(tmp_path: Path) -> None:
+    whole = clip(tmp_path / "a.mp4", [number / 10 for number in range(100)]).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    video = Video(tmp_path / "cut.mp4")
+    frames = list(video)
+    assert 10 < len(frames) < 100
+    assert video.problem.startswith(("damaged after frame", "cut off"))
+
+
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video" * 100)
+    with pytest.raises(DataError, match="not a video, or damaged"):
+        Video(tmp_path / "a.mp4")
+    with pytest.raises(DataError, match="there is no video"):
+        Video(tmp_path / "b.mp4")
+    with pytest.raises(ConfigError, match="at least 1"):
+        Video(tmp_path / "b.mp4", every=0)
+
+
+def test_nothing_half_written_is_left(tmp_path: Path) -> None:
+    def stopped() -> None:
+        with VideoWriter(tmp_path / "a.mp4", 32, 32) as writer:
+            writer.add(0.0, np.zeros((32, 32, 3), np.uint8))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"), VideoWriter(tmp_path / "file/a.mp4", 32, 32) as writer:
+        writer.add(0.0, np.zeros((32, 32, 3), np.uint8))
+
+
+def session(tmp_path: Path, video: Path, name: str = "rows.csv", **options: object) -> Session:
+    recognizer = Recognizer(tiny_model(), BrightSquares())
+    with RowWriter(tmp_path / name, recognizer.model.class_names, "tiny") as rows:
+        return Session(recognizer, video, rows, **options).run()  # type: ignore[arg-type]
+
+
+def test_a_session_follows_people(tmp_path: Path) -> None:
+    found = session(tmp_path, clip(tmp_path / "a.mp4", EVEN), copy=tmp_path / "copy.mp4")
+    assert {number: len(person.times) for number, person in found.persons.items()} == {0: 20, 1: 10}
+    assert (found.frames, found.without, found.problem) == (20, 0, "")
+    rows = list(read_rows(tmp_path / "rows.csv"))
+    assert [row["frame"] for row in rows if row["face_id"] == 1] == list(range(10, 20))
+    assert np.allclose([row["time_s"] for row in rows if row["face_id"] == 0], EVEN, atol=1e-4)
+    assert [row["x"] for row in rows if row["face_id"] == 0] == pytest.approx([10 + 2 * k for k in range(20)], abs=2)
+    drawn: NDArray[np.uint8] = next(iter(Video(tmp_path / "copy.mp4"))).picture
+    assert Video(tmp_path / "copy.mp4").frames == 20
+    assert np.abs(drawn.astype(int) - next(iter(Video(tmp_path / "a.mp4"))).picture).max() > 50
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.93])
+def test_an_interrupted_session_gives_the_same_rows(tmp_path: Path, part: float) -> None:
+    video = clip(tmp_path / "a.mp4", EVEN)
+    whole = session(tmp_path, video, "whole.csv", every=2)
+    text = (tmp_path / "whole.csv").read_bytes()
+    (tmp_path / "rows.csv").write_bytes(text[: int(len(text) * part)])
+    again = session(tmp_path, video, every=2)
+    assert (tmp_path / "rows.csv").read_bytes() == text
+    assert (again.frames, again.without) == (whole.frames, whole.without) == (10, 0)
+    assert {n: p.times.tolist() for n, p in again.persons.items()} == {n: p.times.tolist() for n, p in whole.persons.items()}
+
+
+def test_the_report_of_a_session(tmp_path: Path) -> None:
+    found = session(tmp_path, clip(tmp_path / "a<b>.mp4", EVEN))
+    summary = write_session_report(found, tmp_path / "report", window=0.5)
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    pictures = {f"{kind}_{number}.png" for kind in ("time", "heat", "share") for number in (0, 1)}
+    assert names == {"summary.json", "windows.csv", "index.html", *pictures}
+    page = (tmp_path / "report/index.html").read_text()
+    assert "a&lt;b&gt;.mp4" in page
+    assert "a<b>" not in page
+    assert all(name in page for name in pictures)
+    assert [len(person["windows"]) for person in summary["persons"].values()] == [4, 2]
+    assert (tmp_path / "report/windows.csv").read_text().count("\n") == 7

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fer_lightning.errors import ConfigError
+from fer_lightning.inference.video.smoothing import Exponential, Hysteresis, majority, windows
+from fer_lightning.inference.video.temporal import deltas, dwell_times, person_summary, transitions
+
+
+def test_windows_of_a_second_begin_at_whole_seconds() -> None:
+    assert windows([0.0, 0.1 * 10, 2 / 3, 1.999999999], 1.0).tolist() == [0, 1, 0, 2]
+    assert windows([0.5, 0.75], 0.25).tolist() == [2, 3]
+    with pytest.raises(ConfigError, match="longer than 0 seconds"):
+        windows([0.0], 0.0)
+
+
+def test_the_majority_of_a_window_and_its_share() -> None:
+    assert majority(["a", "b", "b", "a", "b"]) == ("b", 0.6)
+    assert majority(["a", "b", "a", "b"]) == ("b", 0.5)
+    assert majority(["b", "a", "b", "a"]) == ("a", 0.5)
+
+
+def test_what_was_seen_a_half_life_ago_counts_half() -> None:
+    average = Exponential(half_life=2.0)
+    average.update(0.0, np.array([1.0, 0.0]))
+    assert average.update(2.0, np.array([0.0, 1.0])).tolist() == [0.5, 0.5]
+    assert average.update(6.0, np.array([0.0, 1.0])).tolist() == [0.125, 0.875]
+    with pytest.raises(ConfigError, match="half-life"):
+        Exponential(0.0)
+
+
+def test_a_label_changes_only_when_another_is_better_for_a_while() -> None:
+    shown = Hysteresis(margin=0.2, hold=0.3)
+    steps = [(0.0, 0.9), (0.1, 0.2), (0.2, 0.2), (0.3, 0.9), (0.4, 0.2), (0.5, 0.45), (0.6, 0.2), (0.8, 0.2), (0.9, 0.2)]
+    assert [shown.update(time, np.array([share, 1 - share])) for time, share in steps] == [0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_changes_from_frame_to_frame() -> None:
+    assert np.allclose(deltas(np.array([[0.2, 0.8], [0.5, 0.5], [0.4, 0.6]])), [[0.3, -0.3], [-0.1, 0.1]])
+    assert transitions(["a", "b", "b", "a", "b"], ["a", "b"]).tolist() == [[0, 2], [1, 0]]
+
+
+def test_stretches_end_where_the_face_was_gone() -> None:
+    times = [0.0, 0.1, 0.2, 5.0, 5.1]
+    assert dwell_times(times, ["a"] * 5) == [("a", 0.0, pytest.approx(0.3)), ("a", 5.0, pytest.approx(0.2))]
+
+
+def test_a_person_is_summed_up() -> None:
+    times = np.arange(0, 6, 0.25).tolist()
+    sure = np.array([[0.9, 0.1] if time < 2 or time >= 4 else [0.2, 0.8] for time in times])
+    sure[1] = [0.4, 0.6]  # one frame in the first second
+    found = person_summary(times, sure, ["happy", "sad"])
+    assert [(each["start_s"], each["label"], each["share"]) for each in found["windows"]] == [
+        (0.0, "happy", 0.75),
+        (1.0, "happy", 1.0),
+        (2.0, "sad", 1.0),
+        (3.0, "sad", 1.0),
+        (4.0, "happy", 1.0),
+        (5.0, "happy", 1.0),
+    ]
+    assert found["transitions"] == [[0, 1], [1, 0]]
+    assert found["dwell_s"] == {
+        "happy": {"mean": 2.0, "longest": 2.0, "stretches": 2},
+        "sad": {"mean": 2.0, "longest": 2.0, "stretches": 1},
+    }
+    assert (found["frames"], found["dominant"], found["share"]["happy"]) == (24, "happy", round(15 / 24, 4))
+    assert found["mean_change"]["happy"] == round((0.5 + 0.5 + 0.7 + 0.7) / 5.75, 4)
