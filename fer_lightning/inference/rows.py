@@ -117,10 +117,7 @@ class RowWriter:
                 )
             if (row["file"], row["frame"]) != unit:
                 unit, begin = (row["file"], row["frame"]), offset
-        if unit is not None:
-            os.truncate(self._journal, begin)
-        elif not self._as_csv:
-            os.truncate(self._journal, 0)
+        os.truncate(self._journal, begin)  # without a row, also what is left of a header
 
     def earlier(self) -> Iterator[Row]:
         """Give the rows that earlier starts have written; to be called before any is added."""

@@ -23,11 +23,13 @@ GRAY: Preprocessing = {"image_size": 48, "channels": 1, "mean": [0.5], "std": [0
 def tiny_model(name: str = "tiny", seed: int = 0, preprocessing: Preprocessing = GRAY) -> Model:
     """Return a model with random weights that tells its classes apart, as far as that goes."""
     torch.manual_seed(seed)
-    network = described(TINY, 7, preprocessing)
+    options = {**TINY["backbone_args"], "image_size": preprocessing["image_size"]}
+    architecture: Architecture = {**TINY, "backbone_args": options}
+    network = described(architecture, 7, preprocessing)
     with torch.no_grad():
         for parameter in network.head.parameters():
             parameter.normal_(0, 3)
-    return Model(TorchBackend(network, preprocessing), SEVEN.class_names, preprocessing, Card(name), TINY)
+    return Model(TorchBackend(network, preprocessing), SEVEN.class_names, preprocessing, Card(name), architecture)
 
 
 class BrightSquares:
@@ -36,8 +38,8 @@ class BrightSquares:
     def __call__(self, picture: NDArray[np.uint8]) -> Faces:
         import cv2
 
-        _, _, stats, _ = cv2.connectedComponentsWithStats((picture.min(axis=2) > 250).astype(np.uint8))
-        boxes = stats[1:, :4].astype(np.float32)
+        _, _, stats, _ = cv2.connectedComponentsWithStats((picture.min(axis=2) > 200).astype(np.uint8))
+        boxes = stats[1:, :4][stats[1:, 4] > 100].astype(np.float32)
         order = np.argsort(-boxes[:, 2], kind="stable")
         scores = (1 - 1 / (1 + boxes[order, 2])).astype(np.float32)
         return Faces(boxes[order], scores, np.full((len(boxes), 2, 2), np.nan, np.float32))

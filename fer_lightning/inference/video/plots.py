@@ -95,8 +95,7 @@ def heat_figure(
 ) -> Figure:
     """Draw a strip for each class that is the darker the more probable it is; nothing where no face was seen."""
     middles, means = _binned(times, probabilities, longest_gap)
-    scale = LinearSegmentedColormap.from_list("probability", ["#FFFFFF", COLORS["blue"]])
-    scale.set_bad(BLANK)
+    scale = LinearSegmentedColormap.from_list("probability", ["#FFFFFF", COLORS["blue"]], bad=BLANK)
     with house_style():
         figure = Figure(figsize=(9.0, 0.7 + 0.3 * len(class_names)), layout="constrained")
         figure.suptitle(title)

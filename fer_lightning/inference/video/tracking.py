@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 __all__ = ["Tracker"]
 
-_INERTIA = 0.6  # share of the velocity before in the new one
+_MEMORY = 0.25  # seconds after which a velocity counts a third: single steps are mostly the detector's jitter
 _HORIZON = 0.5  # seconds for which a velocity is believed
 _FORBIDDEN = 1e3  # cost of a pair that cannot be
 
@@ -45,7 +46,8 @@ class _Track:
         """Note where the person is now."""
         passed = max(time - self.time, 1e-6)
         moved = (box[:2] + box[2:] / 2 - self.middle) / passed
-        self.velocity = _INERTIA * self.velocity + (1 - _INERTIA) * moved
+        kept = math.exp(-passed / _MEMORY)
+        self.velocity = kept * self.velocity + (1 - kept) * moved
         self.box, self.time = box, time
 
 
