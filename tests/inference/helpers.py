@@ -23,13 +23,11 @@ GRAY: Preprocessing = {"image_size": 48, "channels": 1, "mean": [0.5], "std": [0
 def tiny_model(name: str = "tiny", seed: int = 0, preprocessing: Preprocessing = GRAY) -> Model:
     """Return a model with random weights that tells its classes apart, as far as that goes."""
     torch.manual_seed(seed)
-    options = {**TINY["backbone_args"], "image_size": preprocessing["image_size"]}
-    architecture: Architecture = {**TINY, "backbone_args": options}
-    network = described(architecture, 7, preprocessing)
+    network = described(TINY, 7, preprocessing)
     with torch.no_grad():
         for parameter in network.head.parameters():
             parameter.normal_(0, 3)
-    return Model(TorchBackend(network, preprocessing), SEVEN.class_names, preprocessing, Card(name), architecture)
+    return Model(TorchBackend(network, preprocessing), SEVEN.class_names, preprocessing, Card(name), TINY)
 
 
 class BrightSquares:
