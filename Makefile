@@ -33,7 +33,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,large,explain,tune,track,hf]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,large,explain,tune,track,hf,video,export,serve]"
 	touch $(STAMP)
 
 clean:

@@ -17,6 +17,7 @@ DISTRIBUTIONS = {  # that are not called as what is imported
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "mlflow": "mlflow-skinny",
+    "starlette": "fastapi",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
@@ -27,13 +28,23 @@ EXTRAS = {  # the code that needs each
         "data/sets/shards.py",
         "data/sets/labels/hugging_face.py",
         "data/table/table_rows.py",
+        "inference/rows.py",
     ),
     "explain": ("inspection/embedding.py",),
     "tune": ("studies/tune/",),
     "track": ("cli/tracking.py",),
     "hf": ("models/hf_folder.py",),
+    "video": ("inference/video/reading.py",),
+    "export": ("inference/export/", "inference/faces/blazeface.py", "inference/faces/conversion.py"),
+    "serve": ("inference/serve/", "commands/serve.py"),
 }
-USED_BY_OTHERS = {"torchvision", "tensorboard", "alembic", "scikit-learn"}  # timm; Lightning; MLflow; optuna
+USED_BY_OTHERS = {
+    "torchvision",
+    "tensorboard",
+    "alembic",
+    "scikit-learn",
+    "python-multipart",
+}  # timm; Lightning; MLflow; optuna; starlette
 BY_NAME = {"import_module", "need"}  # functions that import what a text names
 
 

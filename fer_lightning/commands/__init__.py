@@ -142,7 +142,7 @@ COMMANDS: dict[str, Command | Group] = {
         f"{_HERE}.recognize:recognize", "find the faces in pictures and tell their expressions", "use"
     ),
     "export": Command(f"{_HERE}.export:export", "write a model for other programs: ONNX, int8, torch.export", "ship"),
-    "serve": Command(f"{_HERE}.serve:serve", "answer over HTTP, with a page for pictures, videos and the camera", "ship"),
+    "serve": Command(f"{_HERE}.serve:serve", "answer over HTTP, with a page for pictures, videos, the camera", "ship"),
     "models": Group(
         {"fetch": Command(f"{_HERE}.recognize:fetch", "fetch the files of a face detector")},
         "fetch the files of a face detector",

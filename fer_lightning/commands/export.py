@@ -25,8 +25,8 @@ def export(
     Args:
         model: a run folder, a checkpoint, or a model folder.
         out: folder to write.
-        int8: also 8-bit ONNX, with ranges from the training images of this data set (as for fer data inspect); the forms
-            are then compared on its validation images.
+        int8: also 8-bit ONNX, with ranges from the training images of this data set (as for fer data inspect); the
+            forms are then compared on its validation images.
         images: training images for the ranges.
     """
     from fer_lightning.inference.export.package import export as exported

@@ -60,7 +60,9 @@ def serve(
         from fer_lightning.inference.serve.page import write_page
         from fer_lightning.inference.serve.settings import Limits
     except ImportError as error:
-        raise MissingExtraError(f"the server needs more packages ({error.name}): pip install 'fer_lightning[serve]'") from error
+        raise MissingExtraError(
+            f"the server needs more packages ({error.name}): pip install 'fer_lightning[serve]'"
+        ) from error
     recognizer = Recognizer.load(model, detector, views)
     with TemporaryDirectory() as folder:
         try:

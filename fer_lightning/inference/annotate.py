@@ -18,14 +18,14 @@ _PAPER, _INK = (255, 255, 255), (34, 34, 34)
 
 
 def annotated(picture: NDArray[np.uint8], faces: Sequence[Face], bars: bool = True) -> NDArray[np.uint8]:
-    """Return a copy of an RGB picture uint8 ``(H, W, 3)`` with a box, the label and bars of probabilities for each face.
+    """Return a copy of an RGB picture uint8 ``(H, W, 3)`` with a box, a label and bars of probabilities for each face.
 
     Args:
         picture: stays as it is.
         faces: in it.
         bars: also draw a bar for each class, where a face has room for them beside it.
     """
-    drawn = picture.copy()
+    drawn: NDArray[np.uint8] = picture.copy()
     for face in faces:
         colors = class_colors(list(face.probabilities))
         _draw_box(drawn, face, colors[face.label])

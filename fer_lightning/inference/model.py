@@ -41,7 +41,7 @@ class TorchBackend:
         self, network: EmotionClassifier, preprocessing: Preprocessing, device: str | torch.device = "cpu"
     ) -> None:
         self.device = torch.device(device)
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self._mean, self._std = preprocessing["mean"], preprocessing["std"]
 
     @torch.inference_mode()

@@ -186,7 +186,8 @@ def load_model(source: str | Path, root: Path = Path("runs"), name: str = "defau
     """Load a trained model.
 
     Args:
-        source: a model folder, a run folder, a checkpoint file, an ONNX file of ours, or ``best`` or ``last`` of the newest run of ``name``.
+        source: a model folder, a run folder, a checkpoint file, an ONNX file of ours, or ``best`` or ``last`` of
+            the newest run of ``name``.
         root: the folder of all runs.
         name: of the experiment.
 

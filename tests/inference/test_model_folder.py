@@ -75,8 +75,20 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
         ({"format": "timm"}, "not of a model of this package"),
         ({"preprocessing": {"image_size": 48}}, "preprocessing .* is damaged"),
         ({"architecture": {"backbone": "fer_b"}}, "names no backbone and head"),
-        ({"architecture": {"backbone": "fer_b", "backbone_args": {}, "head": {"class_path": "os.system"}}}, "os.system"),
-        ({"architecture": {"backbone": "fer_a", "backbone_args": {}, "head": {"class_path": "fer_lightning.models.heads.LinearHead"}}}, "does not fit"),
+        (
+            {"architecture": {"backbone": "fer_b", "backbone_args": {}, "head": {"class_path": "os.system"}}},
+            "os.system",
+        ),
+        (
+            {
+                "architecture": {
+                    "backbone": "fer_a",
+                    "backbone_args": {},
+                    "head": {"class_path": "fer_lightning.models.heads.LinearHead"},
+                }
+            },
+            "does not fit",
+        ),
     ],
 )
 def test_a_wrong_config_is_refused(tmp_path: Path, values: dict[str, object], message: str) -> None:

@@ -19,7 +19,7 @@ def test_faces_are_found_and_classified(tmp_path: Path) -> None:
     result = Recognizer(model, BrightSquares())(picture)
     assert [face.box for face in result] == [(80, 40, 50, 50), (10, 10, 30, 30)]
     assert [face.number for face in result] == [0, 1]
-    wanted = model.probabilities([crop(picture, np.float32([80, 40, 50, 50]))])[0]
+    wanted = model.probabilities([crop(picture, np.array([80, 40, 50, 50], np.float32))])[0]
     assert np.allclose(list(result[0].probabilities.values()), wanted, atol=1e-6)
     assert result[0].label == model.class_names[wanted.argmax()]
     assert result[0].confidence == max(result[0].probabilities.values())
@@ -76,7 +76,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a picture is RGB uint8"):
         recognizer(np.zeros((5, 5, 4), np.uint8))
     with pytest.raises(ConfigError, match=r"BGR: picture\[\.\.\., ::-1\]"):
-        recognizer(np.zeros((5, 5, 3), np.float32))  # type: ignore[arg-type]
+        recognizer(np.zeros((5, 5, 3), np.float32))
     buffer = io.BytesIO()
     Image.fromarray(scene()).save(buffer, "JPEG")
     with pytest.raises(DataError, match="cut off"):

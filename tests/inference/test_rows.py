@@ -26,7 +26,13 @@ def test_rows_come_back(tmp_path: Path, form: str) -> None:
     path = tmp_path / f"rows{form}"
     write(path, "a.jpg", "empty.jpg")
     first, second, third = read_rows(path)
-    assert (first["file"], first["x"], first["label"], first["confidence"], first["p_angry"]) == ("a.jpg", 1.23457, "angry", 0.5, 0.5)
+    assert (first["file"], first["x"], first["label"], first["confidence"], first["p_angry"]) == (
+        "a.jpg",
+        1.23457,
+        "angry",
+        0.5,
+        0.5,
+    )
     assert (first["frame"], first["face_id"], first["uncertain"]) == (None, 0, False)
     assert (second["det_score"], second["face_id"], second["uncertain"]) == (None, 1, True)
     assert {name for name, value in third.items() if value is not None} == {"file", "model", "scheme"}
@@ -40,7 +46,15 @@ def test_a_second_start_adds(tmp_path: Path, form: str) -> None:
     with RowWriter(path, SEVEN.class_names, "m") as rows:  # the last unit is done again
         assert [row["file"] for row in rows.earlier()] == ["a.jpg", "a.jpg"]
         for file in ("b.jpg", "empty.jpg"):
-            rows.add(face_rows(rows.columns, [] if "empty" in file else [FACE, Face(1, (0.0, 0.0, 9.0, 9.0), NAN, SHARES, True)], file=file, model="m", scheme="fer7"))
+            rows.add(
+                face_rows(
+                    rows.columns,
+                    [] if "empty" in file else [FACE, Face(1, (0.0, 0.0, 9.0, 9.0), NAN, SHARES, True)],
+                    file=file,
+                    model="m",
+                    scheme="fer7",
+                )
+            )
     write(whole, "a.jpg", "b.jpg", "empty.jpg")
     assert list(read_rows(path)) == list(read_rows(whole))
 

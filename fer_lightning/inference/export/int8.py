@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fer_lightning.errors import ConfigError, MissingExtraError
@@ -70,7 +71,7 @@ class _Reader:
     """Gives the images in batches, as onnxruntime asks for them."""
 
     def __init__(self, images: Tensor) -> None:
-        self._batches: Iterator[Tensor] = iter(images.split(_BATCH))
+        self._batches: Iterator[Tensor] = iter(torch.split(images, _BATCH))
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)

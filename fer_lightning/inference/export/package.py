@@ -84,8 +84,8 @@ def export(model: Model, folder: Path, samples: Samples | None = None) -> list[C
         A check of each form, the original first; they are also in ``export.json``.
 
     Raises:
-        ConfigError: if a form differs by more than :data:`LARGEST`, or int8 agrees less than :data:`LEAST_AGREEMENT`, or
-            there is something else in the folder.
+        ConfigError: if a form differs by more than :data:`LARGEST`, or int8 agrees less than :data:`LEAST_AGREEMENT`,
+            or there is something else in the folder.
         MissingExtraError: without the packages for it.
     """
     _check_place(folder)
@@ -134,7 +134,7 @@ def _fixture(model: Model) -> Tensor:
 
 
 def _probabilities(model: Model, backend: Backend, images: Tensor) -> Tensor:
-    logits = torch.cat([backend(part) for part in images.split(256)])
+    logits = torch.cat([backend(part) for part in torch.split(images, 256)])
     return (logits / model.calibration.temperature).softmax(dim=1)
 
 

@@ -38,7 +38,7 @@ def exportable(model: Model) -> tuple[nn.Module, Tensor]:
     """
     if not isinstance(model.backend, TorchBackend):
         raise ConfigError(f"{model.card.name} has no PyTorch network to export: export the model that it came from")
-    network = copy.deepcopy(model.backend.network).to("cpu", memory_format=torch.contiguous_format)
+    network = copy.deepcopy(model.backend.network).to("cpu").to(memory_format=torch.contiguous_format)
     size, channels = model.preprocessing["image_size"], model.preprocessing["channels"]
     whole = _WithNormalisation(network, model.preprocessing["mean"], model.preprocessing["std"]).eval()
     return whole, torch.rand(2, channels, size, size)

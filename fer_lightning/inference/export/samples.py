@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fer_lightning.data.datamodule import EmotionDataModule
@@ -36,10 +37,8 @@ def samples_of(data: EmotionDataModule, model: Model, calibration: int, seed: in
         raise DataError(f"int8 needs training and validation images; there are {len(train)} and {len(val)}")
     chosen = np.random.default_rng(seed).permutation(train)[:calibration]
 
-    def prepared(rows: np.ndarray) -> Tensor:  # type: ignore[type-arg]  # whole numbers
-        parts = [
-            np.array([table.images[int(row)] for row in part]) for part in np.array_split(rows, -(-len(rows) // _BATCH))
-        ]
+    def prepared(rows: NDArray[np.int64]) -> Tensor:
+        parts = [table.images[part] for part in np.array_split(rows, -(-len(rows) // _BATCH))]
         return torch.cat([model.scaled(torch.from_numpy(part)) for part in parts])
 
     return Samples(prepared(np.sort(chosen)), prepared(val), table.labels[val])

@@ -110,8 +110,9 @@ class _OpenCV:
         """Return boxes ``(A, 16)`` and logits ``(A,)`` of an image float32 ``(1, 3, S, S)`` in -1..1."""
         with self._lock:
             self._network.setInput(image)
-            outputs = {each.shape[-1]: each.reshape(-1, each.shape[-1]) for each in self._network.forward(self._outputs)}
-        return outputs[16], outputs[1][:, 0]
+            outputs = [np.asarray(each, np.float32) for each in self._network.forward(self._outputs)]
+        boxes, scores = sorted(outputs, key=lambda each: -each.shape[-1])
+        return boxes.reshape(-1, boxes.shape[-1]), scores.ravel()
 
 
 class _Onnx:

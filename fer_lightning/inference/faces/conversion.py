@@ -36,7 +36,9 @@ def blazeface_onnx(content: bytes) -> bytes:
         import onnx
         import tflite
     except ImportError as error:
-        raise MissingExtraError("converting a detector needs more packages: pip install 'fer_lightning[export]'") from error
+        raise MissingExtraError(
+            "converting a detector needs more packages: pip install 'fer_lightning[export]'"
+        ) from error
     return bytes(_Conversion(tflite, onnx, content).model().SerializeToString())
 
 
@@ -126,7 +128,8 @@ class _Conversion:
 
     def _kind(self, operator: Any) -> str:
         code = self.source.OperatorCodes(operator.OpcodeIndex())
-        return self.operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        name: str = self.operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        return name
 
     def _options(self, operator: Any, kind: str) -> Any:
         options = getattr(self.tflite, kind)()

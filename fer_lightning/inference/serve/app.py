@@ -23,7 +23,7 @@ from fer_lightning import __version__
 from fer_lightning.data.files.decode import decode
 from fer_lightning.errors import DataError
 from fer_lightning.inference.recognizer import Face, Recognizer
-from fer_lightning.inference.serve.body import BadRequest, images_of
+from fer_lightning.inference.serve.body import BadRequestError, images_of
 from fer_lightning.inference.serve.settings import Limits
 
 __all__ = ["NOTICE", "make_app"]
@@ -51,7 +51,9 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 """What a request may be answered by, besides 200."""
 
 
-def make_app(recognizer: Recognizer, limits: Limits | None = None, token: str = "", page: Path | None = None) -> FastAPI:
+def make_app(
+    recognizer: Recognizer, limits: Limits | None = None, token: str = "", page: Path | None = None
+) -> FastAPI:
     """Make the application.
 
     Args:
@@ -77,8 +79,8 @@ def make_app(recognizer: Recognizer, limits: Limits | None = None, token: str = 
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    @app.exception_handler(BadRequest)
-    async def refused(request: Request, error: BadRequest) -> Response:
+    @app.exception_handler(BadRequestError)
+    async def refused(request: Request, error: BadRequestError) -> Response:
         return _problem(error.status, str(error), limits.retry_s)
 
     @app.post("/recognize", responses=_ERRORS, openapi_extra={"requestBody": _REQUEST})
@@ -122,12 +124,12 @@ class _Desk:
     async def answer(self, request: Request) -> dict[str, Any]:
         if self.waiting >= self.limits.waiting:
             self.requests.labels("429").inc()
-            raise BadRequest(429, f"{self.waiting} requests are waiting; come back in {self.limits.retry_s} s")
+            raise BadRequestError(429, f"{self.waiting} requests are waiting; come back in {self.limits.retry_s} s")
         self.waiting += 1
         start = time.perf_counter()
         try:
             found = await self._recognized(await images_of(request, self.limits))
-        except BadRequest as error:
+        except BadRequestError as error:
             self.requests.labels(str(error.status)).inc()
             raise
         finally:
@@ -153,13 +155,13 @@ class _Desk:
             with Image.open(io.BytesIO(file), formats=("JPEG", "PNG", "WEBP", "BMP", "GIF")) as image:
                 width, height = image.size
         except Exception as error:  # Pillow raises several kinds for damaged headers
-            raise BadRequest(422, f"image {number} is no JPEG, PNG, WebP, BMP or GIF, or damaged") from error
+            raise BadRequestError(422, f"image {number} is no JPEG, PNG, WebP, BMP or GIF, or damaged") from error
         if width * height > self.limits.pixels:
-            raise BadRequest(413, f"image {number} has {width}x{height} pixels; at most {self.limits.pixels:,}")
+            raise BadRequestError(413, f"image {number} has {width}x{height} pixels; at most {self.limits.pixels:,}")
         try:
             return decode(file, channels=3, max_pixels=self.limits.pixels)
         except DataError as error:
-            raise BadRequest(422, f"image {number}: {error}") from error
+            raise BadRequestError(422, f"image {number}: {error}") from error
 
 
 def _plain(face: Face) -> dict[str, Any]:
@@ -187,7 +189,9 @@ def _mount_page(app: FastAPI, page: Path | None) -> None:
 
     @app.get("/", include_in_schema=False)
     async def no_page() -> Response:
-        return Response(f"The page was not built here: make web. POST images to /recognize.\n\n{NOTICE}\n", media_type="text/plain")
+        return Response(
+            f"The page was not built here: make web. POST images to /recognize.\n\n{NOTICE}\n", media_type="text/plain"
+        )
 
 
 _REQUEST: dict[str, Any] = {

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -15,13 +15,13 @@ from starlette.requests import ClientDisconnect, Request
 
 from fer_lightning.inference.serve.settings import Limits
 
-__all__ = ["BadRequest", "images_of"]
+__all__ = ["BadRequestError", "images_of"]
 
 FIELD = "files"
 """Name of the form's field, which may stand several times."""
 
 
-class BadRequest(Exception):
+class BadRequestError(Exception):
     """A request that is refused.
 
     Args:
@@ -38,22 +38,24 @@ async def images_of(request: Request, limits: Limits) -> list[bytes]:
     """Return the images of a request, as files.
 
     Raises:
-        BadRequest: if there are none, too many, the body is too large, malformed, or comes too slowly.
+        BadRequestError: if there are none, too many, the body is too large, malformed, or comes too slowly.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("multipart/form-data", "application/json"):
-        raise BadRequest(415, f"send multipart/form-data with fields '{FIELD}', or application/json; got '{kind}'")
+        raise BadRequestError(415, f"send multipart/form-data with fields '{FIELD}', or application/json; got '{kind}'")
     try:
         body = await asyncio.wait_for(_read(request, limits), limits.read_s)
     except (asyncio.TimeoutError, TimeoutError):
-        raise BadRequest(408, f"the body did not come within {limits.read_s:g} s") from None
+        raise BadRequestError(408, f"the body did not come within {limits.read_s:g} s") from None
     except ClientDisconnect:
-        raise BadRequest(400, "the client went away") from None
+        raise BadRequestError(400, "the client went away") from None
     found = _in_json(body) if kind == "application/json" else await _in_form(request, body, limits)
     if not found:
-        raise BadRequest(422, f"there is no image in the request: fields '{FIELD}', or JSON {{\"images\": [base64, ...]}}")
+        raise BadRequestError(
+            422, f"there is no image in the request: fields '{FIELD}', or JSON {{\"images\": [base64, ...]}}"
+        )
     if len(found) > limits.images:
-        raise BadRequest(413, f"{len(found)} images in a request; at most {limits.images}")
+        raise BadRequestError(413, f"{len(found)} images in a request; at most {limits.images}")
     return found
 
 
@@ -61,12 +63,12 @@ async def _read(request: Request, limits: Limits) -> bytes:
     """Return the body; stop as soon as it is too large, whatever its header promised."""
     promised = request.headers.get("content-length", "")
     if promised.isdigit() and int(promised) > limits.body:
-        raise BadRequest(413, f"the body has {int(promised):,} bytes; at most {limits.body:,}")
+        raise BadRequestError(413, f"the body has {int(promised):,} bytes; at most {limits.body:,}")
     parts, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limits.body:
-            raise BadRequest(413, f"the body has more than {limits.body:,} bytes")
+            raise BadRequestError(413, f"the body has more than {limits.body:,} bytes")
         parts.append(chunk)
     return b"".join(parts)
 
@@ -75,20 +77,20 @@ def _in_json(body: bytes) -> list[bytes]:
     try:
         values: Any = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise BadRequest(422, f"the body is no JSON: {error}") from None
+        raise BadRequestError(422, f"the body is no JSON: {error}") from None
     listed = values.get("images") if isinstance(values, dict) else None
     if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
-        raise BadRequest(422, 'expected {"images": [base64, ...]}')
+        raise BadRequestError(422, 'expected {"images": [base64, ...]}')
     try:
         return [base64.b64decode(each.rpartition(",")[2], validate=True) for each in listed]  # a data URL has a comma
     except (binascii.Error, ValueError) as error:
-        raise BadRequest(422, f"an image is no base64: {error}") from None
+        raise BadRequestError(422, f"an image is no base64: {error}") from None
 
 
 async def _in_form(request: Request, body: bytes, limits: Limits) -> list[bytes]:
     """Return the files of the form, by Starlette's parser, which keeps them in memory up to the size of the body."""
 
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = MultiPartParser(request.headers, stream(), max_files=limits.images + 1, max_fields=limits.images + 1)
@@ -96,9 +98,9 @@ async def _in_form(request: Request, body: bytes, limits: Limits) -> list[bytes]
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise BadRequest(422, f"the form is malformed: {error.message}") from None
+        raise BadRequestError(422, f"the form is malformed: {error.message}") from None
     except (KeyError, ValueError, UnicodeDecodeError) as error:  # its head says too little
-        raise BadRequest(422, f"the form is malformed: {error}") from None
+        raise BadRequestError(422, f"the form is malformed: {error}") from None
     try:
         return [await each.read() for each in form.getlist(FIELD) if isinstance(each, UploadFile)]
     finally:

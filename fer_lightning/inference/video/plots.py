@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def time_figure(
         above.grid(axis="y")
         above.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=len(class_names), fontsize=8)
         width = shown[1]["start_s"] - shown[0]["start_s"] if len(shown) > 1 else 1.0
-        width = min((b["start_s"] - a["start_s"] for a, b in zip(shown, shown[1:], strict=False)), default=width)
+        width = min((b["start_s"] - a["start_s"] for a, b in pairwise(shown)), default=width)
         for window in shown:
             below.axvspan(window["start_s"], window["start_s"] + width, color=colors[window["label"]], linewidth=0)
         below.set_yticks([])
@@ -108,7 +109,7 @@ def heat_figure(
         axes.tick_params(length=0)
         bar = figure.colorbar(image, ax=axes, pad=0.01)
         bar.set_label("probability", color=INK)
-        bar.outline.set_edgecolor(FAINT)  # type: ignore[operator]  # its stubs call it a method
+        bar.outline.set_edgecolor(FAINT)
     return figure
 
 

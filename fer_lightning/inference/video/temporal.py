@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def transitions(labels: Sequence[str], class_names: Sequence[str]) -> NDArray[np
     """
     number = {name: place for place, name in enumerate(class_names)}
     counts = np.zeros((len(class_names),) * 2, np.int64)
-    for before, after in zip(labels, labels[1:], strict=False):
+    for before, after in pairwise(labels):
         if before != after:
             counts[number[before], number[after]] += 1
     return counts

@@ -10,17 +10,23 @@ import torch
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from fer_lightning.errors import CheckpointError, ConfigError  # noqa: E402
-from fer_lightning.inference.export import package  # noqa: E402
-from fer_lightning.inference.export.onnx_file import OnnxBackend, read_onnx, write_onnx  # noqa: E402
-from fer_lightning.inference.export.package import INT8, ONNX, PROGRAM, Samples, export, export_table  # noqa: E402
-from fer_lightning.inference.framing import Framing  # noqa: E402
-from fer_lightning.inference.model import Calibration, Model  # noqa: E402
-from fer_lightning.inference.model_folder import WEIGHTS, read_model_folder  # noqa: E402
-from fer_lightning.types import Preprocessing  # noqa: E402
-from tests.inference.helpers import tiny_model  # noqa: E402
+from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.inference.export import package
+from fer_lightning.inference.export.onnx_file import OnnxBackend, onnx_bytes, read_onnx, write_onnx
+from fer_lightning.inference.export.package import INT8, ONNX, PROGRAM, Samples, export, export_table
+from fer_lightning.inference.framing import Framing
+from fer_lightning.inference.model import Calibration, Model
+from fer_lightning.inference.model_folder import WEIGHTS, read_model_folder
+from fer_lightning.types import Preprocessing
+from tests.inference.helpers import tiny_model
 
-COLOUR: Preprocessing = {"image_size": 40, "channels": 3, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "interpolation": "area"}
+COLOUR: Preprocessing = {
+    "image_size": 40,
+    "channels": 3,
+    "mean": [0.4, 0.5, 0.6],
+    "std": [0.2, 0.25, 0.3],
+    "interpolation": "area",
+}
 
 
 def crops(count: int) -> torch.Tensor:
@@ -46,7 +52,11 @@ def test_onnx_answers_as_the_original_for_any_batch(exported: tuple[Model, Path]
     model, folder = exported
     read = read_onnx(folder / ONNX)
     assert np.abs(read.probabilities(crops(count)) - model.probabilities(crops(count))).max() < 1e-5
-    assert (read.class_names, read.preprocessing, read.framing) == (model.class_names, model.preprocessing, model.framing)
+    assert (read.class_names, read.preprocessing, read.framing) == (
+        model.class_names,
+        model.preprocessing,
+        model.framing,
+    )
     assert (read.calibration, read.card) == (model.calibration, model.card)
 
 
@@ -74,7 +84,7 @@ def test_the_program_needs_no_package_of_ours(exported: tuple[Model, Path]) -> N
 
 def test_a_form_that_differs_is_refused_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
-    other = package.onnx_bytes(tiny_model(seed=1))
+    other = onnx_bytes(tiny_model(seed=1))
     monkeypatch.setattr(package, "onnx_bytes", lambda model: other)
     monkeypatch.setattr(package, "program_bytes", lambda model: b"")
     monkeypatch.setattr(package, "ProgramBackend", lambda content: model.backend)
@@ -101,4 +111,7 @@ def test_what_is_no_onnx_of_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="only files of fer export do"):
         read_onnx(tmp_path / "b.onnx")
     with pytest.raises(ConfigError, match="has no PyTorch network"):
-        write_onnx(Model(OnnxBackend((tmp_path / "b.onnx").read_bytes()), ("a", "b"), COLOUR, tiny_model().card), tmp_path / "c.onnx")
+        write_onnx(
+            Model(OnnxBackend((tmp_path / "b.onnx").read_bytes()), ("a", "b"), COLOUR, tiny_model().card),
+            tmp_path / "c.onnx",
+        )

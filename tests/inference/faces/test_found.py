@@ -15,7 +15,7 @@ def faces(*rows: tuple[float, float, float, float, float]) -> Faces:
 def test_of_overlapping_boxes_the_surest_stays() -> None:
     found = faces((0, 0, 10, 10, 0.6), (1, 1, 10, 10, 0.9), (30, 0, 10, 10, 0.7), (8, 8, 10, 10, 0.8)).distinct()
     assert found.boxes[:, 0].tolist() == [1, 8, 30]
-    assert found.scores.tolist() == np.float32([0.9, 0.8, 0.7]).tolist()
+    assert found.scores.tolist() == np.array([0.9, 0.8, 0.7], np.float32).tolist()
 
 
 def test_a_box_inside_of_a_surer_one_is_the_same_face() -> None:
@@ -24,7 +24,9 @@ def test_a_box_inside_of_a_surer_one_is_the_same_face() -> None:
 
 
 def test_moving_scales_first() -> None:
-    found = Faces(np.float32([[1, 2, 3, 4]]), np.float32([1]), np.float32([[[1, 1], [2, 2]]])).moved(2.0, 10, 20)
+    found = Faces(
+        np.array([[1, 2, 3, 4]], np.float32), np.array([1], np.float32), np.array([[[1, 1], [2, 2]]], np.float32)
+    ).moved(2.0, 10, 20)
     assert found.boxes.tolist() == [[12, 24, 6, 8]]
     assert found.eyes.tolist() == [[[12, 22], [14, 24]]]
 
@@ -33,7 +35,7 @@ def test_squares_cover_the_picture() -> None:
     for width, height in ((1280, 720), (720, 1280), (500, 500), (333, 100)):
         for views in ("squares", "fine"):
             covered = np.zeros((height, width), bool)
-            for left, top, side in _squares(width, height, views):  # type: ignore[arg-type]
+            for left, top, side in _squares(width, height, views):
                 assert left >= 0
                 assert top >= 0
                 assert left + side <= width
@@ -46,6 +48,6 @@ def test_squares_cover_the_picture() -> None:
 def test_each_face_is_found_once_in_all_views() -> None:
     picture = scene((5, 5, 20), (70, 50, 12), (140, 90, 16), width=320)
     for views in ("none", "squares", "fine"):
-        found = in_views(picture, BrightSquares(), views)  # type: ignore[arg-type]
+        found = in_views(picture, BrightSquares(), views)
         assert sorted(map(tuple, found.boxes.tolist())) == [(5, 5, 20, 20), (70, 50, 12, 12), (140, 90, 16, 16)]
     assert len(in_views(scene(), BrightSquares(), "fine")) == 0

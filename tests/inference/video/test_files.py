@@ -127,7 +127,9 @@ def test_an_interrupted_session_gives_the_same_rows(tmp_path: Path, part: float)
     again = session(tmp_path, video, every=2)
     assert (tmp_path / "rows.csv").read_bytes() == text
     assert (again.frames, again.without) == (whole.frames, whole.without) == (10, 0)
-    assert {n: p.times.tolist() for n, p in again.persons.items()} == {n: p.times.tolist() for n, p in whole.persons.items()}
+    assert {n: p.times.tolist() for n, p in again.persons.items()} == {
+        n: p.times.tolist() for n, p in whole.persons.items()
+    }
 
 
 def test_the_report_of_a_session(tmp_path: Path) -> None:

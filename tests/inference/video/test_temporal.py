@@ -32,7 +32,17 @@ def test_what_was_seen_a_half_life_ago_counts_half() -> None:
 
 def test_a_label_changes_only_when_another_is_better_for_a_while() -> None:
     shown = Hysteresis(margin=0.2, hold=0.3)
-    steps = [(0.0, 0.9), (0.1, 0.2), (0.2, 0.2), (0.3, 0.9), (0.4, 0.2), (0.5, 0.45), (0.6, 0.2), (0.8, 0.2), (0.9, 0.2)]
+    steps = [
+        (0.0, 0.9),
+        (0.1, 0.2),
+        (0.2, 0.2),
+        (0.3, 0.9),
+        (0.4, 0.2),
+        (0.5, 0.45),
+        (0.6, 0.2),
+        (0.8, 0.2),
+        (0.9, 0.2),
+    ]
     assert [shown.update(time, np.array([share, 1 - share])) for time, share in steps] == [0, 0, 0, 0, 0, 0, 0, 0, 1]
 
 
@@ -43,7 +53,10 @@ def test_changes_from_frame_to_frame() -> None:
 
 def test_stretches_end_where_the_face_was_gone() -> None:
     times = [0.0, 0.1, 0.2, 5.0, 5.1]
-    assert dwell_times(times, ["a"] * 5) == [("a", 0.0, pytest.approx(0.3)), ("a", 5.0, pytest.approx(0.2))]
+    assert dwell_times(times, ["a"] * 5) == [
+        ("a", 0.0, pytest.approx(0.3)),  # type: ignore[comparison-overlap]
+        ("a", 5.0, pytest.approx(0.2)),
+    ]
 
 
 def test_a_person_is_summed_up() -> None:

@@ -74,7 +74,7 @@ def test_who_is_apart_again_has_the_number_of_before(every: int) -> None:
             time = step / 30
             middle = np.array([640, 360]) + np.array([500, 250]) * np.sin(2 * np.pi * speed * time + phase)
             seen = [person for person in range(2) if not step or rng.random() > 0.05]
-            boxes = np.array([box(*middle[person], 100) for person in seen]).reshape(-1, 4)
+            boxes = np.array([box(middle[person][0], middle[person][1], 100) for person in seen]).reshape(-1, 4)
             numbers = tracker.update(time, boxes + rng.normal(0, 3, boxes.shape))
             if np.linalg.norm(middle[0] - middle[1]) > 100:
                 for person, number in zip(seen, numbers, strict=True):
