@@ -32,6 +32,7 @@ __all__ = [
     "code_of",
     "codes_text",
     "fitting_tables",
+    "is_expression",
     "mapping_option",
     "read_names",
     "scheme_of",
@@ -135,27 +136,44 @@ CODE_TABLES: dict[str, dict[int, str | None]] = {
 
 _SHOWN = 12  # names in a proposal
 _CODE = re.compile(r"([0-9]{1,3})(?:\.0*)?")
+_NUMBERED = re.compile(r"[0-9]{1,3} ?[-_. ] ?(?P<behind>[a-z]+)|(?P<before>[a-z]+) ?[-_. ] ?[0-9]{1,3}")
 _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # YAML 1.1 does not read these as text
+
+
+def is_expression(name: str) -> bool:
+    """Tell whether :func:`canonical` knows a name.
+
+    >>> is_expression("Anger"), is_expression("7_contempt"), is_expression("joyful")
+    (True, True, False)
+    """
+    return _known(name) is not None
+
+
+def _known(name: str) -> str | None:
+    """Return the canonical name, ``None`` for an unknown one; a number before or behind the name does not matter."""
+    key = name.strip().lower()
+    if (numbered := _NUMBERED.fullmatch(key)) is not None:
+        key = numbered["before"] or numbered["behind"]
+    return key if key in EIGHT.class_names else SYNONYMS.get(key)
 
 
 def canonical(name: str) -> str:
     """Map any known name of an expression to the canonical one.
 
     Args:
-        name: for example ``"Anger"``, ``"happiness"`` or ``"angry"``; case and surrounding spaces do not matter.
+        name: for example ``"Anger"``, ``"happiness"``, ``"angry"`` or ``"0_angry"``; case, surrounding spaces and a
+            number that is joined to the name do not matter.
 
     Example:
-        >>> canonical(" Happiness ")
-        'happy'
+        >>> canonical(" Happiness "), canonical("7_contempt"), canonical("fear-2")
+        ('happy', 'contempt', 'fear')
 
     Raises:
         LabelError: for an unknown name; the message proposes the nearest known one.
     """
+    if (found := _known(name)) is not None:
+        return found
     key = name.strip().lower()
-    if key in EIGHT.class_names:
-        return key
-    if key in SYNONYMS:
-        return SYNONYMS[key]
     known = [*EIGHT.class_names, *SYNONYMS]
     close = difflib.get_close_matches(key, known, n=1)
     proposal = f"; did you mean '{SYNONYMS.get(close[0], close[0])}'?" if close else ""

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from fer_lightning.data.files.archives import open_root
+from fer_lightning.data.files.tree import entries
 from fer_lightning.data.sets.affectnet.affectnet import is_affectnet
 from fer_lightning.data.sets.arrow import is_converted
 from fer_lightning.data.sets.ck_plus import is_ck_plus
@@ -22,13 +23,14 @@ from fer_lightning.data.sets.raw_codes import is_tree_of
 from fer_lightning.data.storage.description import METADATA, read_metadata
 from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.manifest_file import has_label_columns
-from fer_lightning.emotions import EIGHT, FER2013_CODES, SYNONYMS, code_of
+from fer_lightning.emotions import FER2013_CODES, code_of, is_expression
 from fer_lightning.errors import DataError
 from fer_lightning.text import absent, one_line, short_path, unreadable
 
 __all__ = ["detect_datamodule"]
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".json")
+_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".xlsx")
+_ARRAYS = (".h5", ".hdf5", ".npz", ".npy", ".mat", ".pkl", ".pickle")
 _STORED = {"arrow": "ArrowDataModule", "shards": "ShardsDataModule", "folders": "ManifestDataModule"}
 
 
@@ -75,12 +77,22 @@ def _detect_folder(folder: Path) -> tuple[str, Path]:
     if not _has_class_folders(folder) and has_labels(folder):
         tables = tables_to_read(folder)
         return "ManifestDataModule", tables[0] if len(tables) == 1 and tables[0].parent == folder else folder
+    names = [path for path in entries(folder) if not path.name.lower().startswith("readme")]
+    if names and all(path.suffix.lower() in _ARRAYS for path in names):
+        raise _arrays(names[0])
     return "ImageFolderDataModule", folder
+
+
+def _arrays(path: Path) -> DataError:
+    way_out = "the section Arrays of docs/data.md has the lines that write the images and a manifest.csv, which is read"
+    return DataError(one_line(f"{short_path(path)}: arrays (HDF5, NumPy, pickle) are not read; {way_out}", 400))
 
 
 def _detect_table(path: Path) -> str:
     if path.suffix.lower() in (".parquet", ".arrow"):
         return "ArrowDataModule" if is_converted(path) else "ManifestDataModule"
+    if path.suffix.lower() in _ARRAYS:
+        raise _arrays(path)
     if has_fer2013_header(path):
         return "CKPlusDataModule" if is_ck_csv(path) else "FER2013DataModule"
     if path.suffix.lower() in _TABLES or has_label_columns(path):
@@ -92,10 +104,10 @@ def _detect_table(path: Path) -> str:
 def _has_class_folders(folder: Path) -> bool:
     """Tell whether a folder holds folders named after expressions or their codes, under folders for splits or not."""
     try:
-        names = {top.name.strip().lower() for _, top in class_folders(folder)}
+        names = {top.name for _, top in class_folders(folder)}
     except DataError:
         return False
-    return any(name in EIGHT.class_names or name in SYNONYMS or name.isdecimal() for name in names)
+    return any(is_expression(name) or code_of(name) is not None for name in names)
 
 
 def _has_usage_names(root: Path) -> bool:

@@ -13,6 +13,7 @@ import torch
 
 from fer_lightning.data.batches.dataset import spare_cores
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.data.files.tree import walk_images
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.image_folder import ImageFolderDataModule, class_folders, list_image_folder
@@ -91,6 +92,19 @@ def test_contempt_makes_eight_classes_and_others_can_be_named(tmp_path: Path) ->
     assert data.class_names == ("flow", "bored", "happy")
     assert data.table.class_counts("train") == {"flow": 1, "bored": 1, "happy": 1}
     assert data.table.scheme == "custom"
+
+
+@pytest.mark.parametrize(
+    "form", ["{code}_{name}", "{code}-{name}", "{name}_{code}", "0{code} {name}", "{code}. {name}"]
+)
+def test_numbered_names_are_read_by_the_name(form: str, tmp_path: Path) -> None:
+    order = ("neutral", "Happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+    write_folders(tmp_path / "faces", {form.format(code=code, name=name): 2 for code, name in enumerate(order)})
+    assert detect_datamodule(tmp_path) == ("ImageFolderDataModule", tmp_path)
+    table = module(tmp_path).table
+    expected = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+    for file, label in zip(table.files.tolist(), table.labels.tolist(), strict=True):
+        assert expected[int("".join(filter(str.isdigit, file.split("/")[0])))] == table.class_names[label]
 
 
 def test_unknown_names_stop_with_a_mapping(tmp_path: Path) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
+import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,7 @@ from tests.helpers.cli import fer
 from tests.helpers.folders import SEVEN_NAMES
 from tests.helpers.proposals import proposed
 
+DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 YOLO_NAMES = ("Anger", "Contempt", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 
 
@@ -141,18 +146,142 @@ def test_ids_without_a_suffix_are_proposed_and_the_proposal_works(tmp_path: Path
     assert labels(read(tmp_path, columns={"path": "id"})) == {f"train/{path}": label for path, label in rows}
 
 
-def test_a_list_with_boxes_as_in_expw(tmp_path: Path) -> None:
+def test_expw_as_it_is_published(tmp_path: Path) -> None:
+    rows = faces(tmp_path / "ExpW" / "data" / "image" / "origin", "face{label}{k}.jpg")
+    listed = [[path, 0, 3, 5, 21, 23, 55.6, SEVEN_NAMES.index(label)] for path, label in rows]
+    listed.append([rows[0][0], 1, 1, 2, 13, 14, 9.5, 3])  # a second face in the first image
+    table(tmp_path / "ExpW/data/label/label.lst", None, listed, delimiter=" ")
+    (tmp_path / "ExpW/readme.txt").write_text("Expression in-the-Wild")
+    samples = read(tmp_path)
+    assert samples.files.tolist() == [f"image/origin/{row[0]}" for row in listed]
+    assert [samples.class_names[k] for k in samples.labels] == [*(label for _, label in rows), "happy"]
+    assert samples.columns["width"].tolist() == [16] * 14 + [11]
+    assert samples.columns["height"].tolist() == [20] * 14 + [13]
+    assert any("ExpW's list" in text and "0 angry, 1 disgust, 2 fear, 3 happy" in text for text in samples.remarks)
+    with Image.open(tmp_path / "ExpW/data/image/origin" / rows[0][0]) as image:
+        crop = np.asarray(image.crop((5, 3, 21, 23)).convert("RGB"), np.float64).mean()
+    assert abs(samples.images[np.array([0])].mean() - crop) < 1
+
+
+@pytest.mark.parametrize("row", ["a.jpg 0 3 5 21 23 9.5 7", "a.jpg 0 3 5 5 23 9.5 1", "a.jpg 0 3 5 21 3 9.5 1"])
+def test_a_malformed_row_of_expw_is_named(row: str, tmp_path: Path) -> None:
+    face(tmp_path / "a.jpg")
+    (tmp_path / "label.lst").write_text(f"a.jpg 0 3 5 21 23 9.5 1\n{row}\n")
+    with pytest.raises(DataError, match=r"label.lst, line 2: expected image, face, top, left, .* as in ExpW; found"):
+        read(tmp_path)
+
+
+def test_a_list_with_boxes_and_names(tmp_path: Path) -> None:
     rows = faces(tmp_path / "origin", "face{label}{k}.jpg")
     table(tmp_path / "label.lst", None, [[path, 0, 1, 1, 20, 20, 55.6, label] for path, label in rows], delimiter=" ")
     assert labels(read(tmp_path)) == {f"origin/{path}": label for path, label in rows}
-    listed = [[path, 0, 1, 1, 20, 20, 55.6, SEVEN_NAMES.index(label)] for path, label in rows]
+    listed = [[path, 0, 1, 1, 20, 20, 55.6, SEVEN_NAMES.index(label), 1] for path, label in rows]
     table(tmp_path / "label.lst", None, listed, delimiter=" ")
-    with pytest.raises(DataError, match="no header and 8 columns") as caught:
+    with pytest.raises(DataError, match="no header and 9 columns") as caught:
         read(tmp_path)
     assert proposed(str(caught.value)) == ["--data.columns={label: 8}"]
     mapping: dict[str, str | None] = {str(code): name for code, name in enumerate(SEVEN_NAMES)}
     found = labels(read(tmp_path, columns={"label": 8}, mapping=mapping))
     assert found == {f"origin/{path}": label for path, label in rows}
+
+
+def coco(rows: Sequence[tuple[str, str]], box: Sequence[float] | None = (2, 3, 10.4, 12)) -> str:
+    """Return the JSON of a COCO set, as Roboflow exports it: the first category is that of the project."""
+    names = ("expressions", *SEVEN_NAMES)
+    images = [{"id": 7 + k, "file_name": path, "height": 24, "width": 24} for k, (path, _) in enumerate(rows)]
+    marks = [
+        {"id": k, "image_id": 7 + k, "category_id": names.index(label), "bbox": box, "area": 1, "segmentation": []}
+        for k, (_, label) in enumerate(rows)
+    ]
+    categories = [{"id": k, "name": name, "supercategory": "none"} for k, name in enumerate(names)]
+    return json.dumps({"info": {}, "licenses": [], "images": images, "annotations": marks, "categories": categories})
+
+
+class TestOtherPrograms:
+    """Tables as other programs write them."""
+
+    def test_coco_with_a_file_for_each_split(self, tmp_path: Path) -> None:
+        expected: dict[str, tuple[str, str]] = {}
+        for part, split in (("train", "train"), ("valid", "val"), ("test", "test")):
+            rows = faces(tmp_path / part, part + "{label}{k}.jpg")
+            (tmp_path / part / "_annotations.coco.json").write_text(coco(rows))
+            expected |= {f"{part}/{path}": (label, split) for path, label in rows}
+        samples = read(tmp_path)
+        assert labels(samples) == {path: label for path, (label, _) in expected.items()}
+        assert splits(samples) == {path: split for path, (_, split) in expected.items()}
+        assert set(samples.columns["width"].tolist()) == {10}
+
+    def test_coco_with_annotations_in_a_folder(self, tmp_path: Path) -> None:
+        rows = faces(tmp_path / "images")
+        (tmp_path / "annotations").mkdir()
+        (tmp_path / "annotations" / "instances_default.json").write_text(coco(rows, None))
+        samples = read(tmp_path)
+        assert labels(samples) == {f"images/{path}": label for path, label in rows}
+        assert set(samples.columns["width"].tolist()) == {24}  # whole images
+
+    def test_json_with_the_label_of_each_path(self, tmp_path: Path) -> None:
+        rows = faces(tmp_path)
+        (tmp_path / "labels.json").write_text(json.dumps(dict(rows)))
+        assert labels(read(tmp_path)) == dict(rows)
+
+    @pytest.mark.parametrize("text", ['{"images": [], "annotations": [{}], "categories": []}', '{"a.txt": 1}', "{}"])
+    def test_json_of_another_form_is_told(self, text: str, tmp_path: Path) -> None:
+        (tmp_path / "labels.json").write_text(text)
+        with pytest.raises(DataError, match="labels.json: expected a list of objects such as .* or COCO's"):
+            read(tmp_path / "labels.json")
+
+    def test_a_workbook(self, tmp_path: Path) -> None:
+        rows = faces(tmp_path)
+        workbook(tmp_path / "labels.xlsx", [("image", "", "emotion"), *((path, "", label) for path, label in rows)])
+        assert labels(read(tmp_path)) == dict(rows)
+        assert labels(read(tmp_path / "labels.xlsx")) == dict(rows)
+
+    @pytest.mark.parametrize("content", [b"no book", b"PK\3\4"])
+    def test_what_is_no_workbook_is_told(self, content: bytes, tmp_path: Path) -> None:
+        (tmp_path / "labels.xlsx").write_bytes(content)
+        with pytest.raises(DataError, match="labels.xlsx: expected a workbook of Excel, .*; save it as CSV"):
+            read(tmp_path / "labels.xlsx")
+
+
+def test_the_lines_for_arrays_in_the_docs_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = re.search(r"## Arrays.*?```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert lines is not None
+    images = np.random.default_rng(0).integers(0, 255, (14, 20, 20, 1)).astype(np.float32)
+    file = {"images": images, "labels": np.array([name.encode() for name in SEVEN_NAMES * 2])}
+    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=lambda name: file if name == "faces.h5" else None))
+    monkeypatch.chdir(tmp_path)
+    exec(lines[1], {})
+    samples = read(tmp_path / "faces" / "manifest.csv", channels=1)
+    assert [samples.class_names[k] for k in samples.labels] == [*SEVEN_NAMES * 2]
+
+
+@pytest.mark.parametrize("name", ["faces.h5", "faces.HDF5", "faces.npz", "X_train.npy", "faces.mat", "faces.pkl"])
+def test_arrays_are_told_what_to_do(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x89HDF")
+    for place in (tmp_path, tmp_path / name):
+        with pytest.raises(DataError, match=rf"{name}: .* section Arrays of docs/data.md"):
+            read(place)
+
+
+def workbook(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Write a workbook as Excel does: texts in a list of their own, empty cells left away, and one text inside."""
+    shared = list(dict.fromkeys(text for row in rows for text in row if text))
+    lines = []
+    for number, row in enumerate(rows, 1):
+        cells = [
+            f'<c r="{"ABC"[at]}{number}" t="s"><v>{shared.index(text)}</v></c>' for at, text in enumerate(row) if text
+        ]
+        lines.append(f'<row r="{number}">{"".join(cells)}</row>')
+    lines[-1] = f'<row><c r="A9" t="inlineStr"><is><t>{rows[-1][0]}</t></is></c><c r="B9"/><c r="C9" t="str"><v>'
+    lines[-1] += f"{rows[-1][2]}</v></c></row>"
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    with zipfile.ZipFile(path, "w") as book:
+        texts = "".join(f"<si><t>{text}</t></si>" for text in shared)
+        book.writestr("xl/sharedStrings.xml", f"<sst {space}>{texts}</sst>")
+        book.writestr("xl/worksheets/sheet2.xml", f"<worksheet {space}><sheetData/></worksheet>")
+        book.writestr(
+            "xl/worksheets/sheet1.xml", f"<worksheet {space}><sheetData>{''.join(lines)}</sheetData></worksheet>"
+        )
 
 
 @pytest.mark.parametrize("suffix", [".jpeg", ".JPG", ".tiff", ".bmp", ".webp", ".png"])
@@ -392,14 +521,56 @@ class TestYolo:
         [
             ("data.yaml", "nc: 8", "data.yaml: expected 'names'"),
             ("data.yaml", "names: [a, b]", "class . is not in data.yaml"),
-            ("train/labels/ffhq_train0.0.txt", "angry\n", "expected <class> <x> <y> <width> <height>, found 'angry'"),
+            (
+                "train/labels/ffhq_train0.0.txt",
+                "angry 1\n",
+                "expected <class> <x> <y> .*, or a label alone; found 'angry",
+            ),
+            ("classes.yaml", "names: [a, b]", "class . is not in classes.yaml"),
         ],
     )
     def test_what_is_malformed_is_named(self, file: str, text: str, message: str, tmp_path: Path) -> None:
         self.write(tmp_path, "by split")
+        if file == "classes.yaml":
+            (tmp_path / "data.yaml").unlink()
         (tmp_path / file).write_text(text)
         with pytest.raises(DataError, match=message):
             read(tmp_path)
+
+    def test_a_yaml_file_of_another_name(self, tmp_path: Path) -> None:
+        self.write(tmp_path, "by kind")
+        (tmp_path / "data.yaml").rename(tmp_path / "faces8.YML")
+        (tmp_path / "args.yaml").write_text("epochs: 3")
+        samples = read(tmp_path)
+        assert set(samples.class_names) >= {"contempt", "angry"}
+        assert "faces8.YML says: 0 Anger" in samples.remarks[0]
+
+
+class TestTexts:
+    """A text with a label for each image."""
+
+    @pytest.mark.parametrize("suffix", [".txt", ".cls"])
+    @pytest.mark.parametrize("form", ["{}", "train/{}", "images/{}"])
+    def test_a_label_alone(self, form: str, suffix: str, tmp_path: Path) -> None:
+        rows = [(form.format(path), label) for path, label in faces(tmp_path / form.format(""), "img{k}.{label}.JPG")]
+        for path, label in rows:
+            text = (tmp_path / path.replace("images/", "labels/")).with_suffix(suffix)
+            text.parent.mkdir(exist_ok=True)
+            text.write_text(f"{label.upper()}\n")
+        samples = read(tmp_path)
+        assert labels(samples) == dict(rows)
+        assert samples.remarks[0].endswith(": labels in a text for each image")
+        assert set(splits(samples).values()) == {"train", "val"}
+
+    def test_yolo_beside_the_images(self, tmp_path: Path) -> None:
+        rows = [(f"{code}{k}.png", label) for code, label in enumerate(SEVEN_NAMES) for k in range(2)]
+        for path, label in rows:
+            face(tmp_path / "train" / path, int(path[:2]))
+            (tmp_path / "train" / path).with_suffix(".txt").write_text(f"{SEVEN_NAMES.index(label)} .5 .5 1 1\n")
+        with pytest.raises(DataError, match="the codes 0, 1, 2"):
+            read(tmp_path)
+        (tmp_path / "obj.names").write_text("\n".join(SEVEN_NAMES))
+        assert labels(read(tmp_path)) == {f"train/{path}": label for path, label in rows}
 
 
 class TestNamesOfFiles:

@@ -44,7 +44,7 @@ from fer_lightning.data.files.tree import split_of_folder
 from fer_lightning.data.files.unpacking import ArchiveLimits, Unpacking
 from fer_lightning.data.table.bad_rows import appearance
 from fer_lightning.data.table.cache import default_cache_dir
-from fer_lightning.emotions import EIGHT, SYNONYMS, code_of
+from fer_lightning.emotions import code_of, is_expression
 from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest, part_beside, remove_stale_parts
 from fer_lightning.text import one_line, short_path, unreadable
@@ -183,8 +183,7 @@ def _is_about(file: Path) -> bool:
 def _is_part(name: str) -> bool:
     """Tell whether a folder is a part of a data set by its name: a split, a class, a part of a published set."""
     key = name.strip().lower()
-    is_class = key in EIGHT.class_names or key in SYNONYMS or code_of(name) is not None
-    return is_class or key in _PARTS or split_of_folder(name) is not None
+    return is_expression(name) or code_of(name) is not None or key in _PARTS or split_of_folder(name) is not None
 
 
 def _unpacked(archive: Path, cache_dir: Path | None, limits: ArchiveLimits) -> Path:

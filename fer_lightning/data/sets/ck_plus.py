@@ -48,7 +48,7 @@ from fer_lightning.data.sets.image_folder import class_folders
 from fer_lightning.data.sets.raw_codes import list_code_folders, refuse_mapping, scheme_with
 from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
 from fer_lightning.data.table.samples import SamplesTable
-from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SYNONYMS, code_of, codes_text
+from fer_lightning.emotions import CKPLUS_CODES, code_of, codes_text, is_expression
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
@@ -112,10 +112,9 @@ def _layouts(root: Path) -> list[Path]:
 
 def _is_small(folder: Path) -> bool:
     """Tell whether a folder holds folders named by expression or code with frames that are named like those of CK+."""
-    known = {*EIGHT.class_names, *SYNONYMS}
     try:
         classes = class_folders(folder)
-        return all(top.name.lower() in known or code_of(top.name) is not None for _, top in classes) and any(
+        return all(is_expression(top.name) or code_of(top.name) is not None for _, top in classes) and any(
             _FRAME.fullmatch(path.stem) for _, top in classes for path in islice(top.iterdir(), 20)
         )
     except (DataError, OSError):

@@ -42,6 +42,7 @@ from fer_lightning.emotions import (
     SYNONYMS,
     canonical,
     code_of,
+    is_expression,
     mapping_option,
 )
 from fer_lightning.errors import DataError
@@ -224,7 +225,7 @@ def _by_pairs(name: str, rows: Iterable[Sequence[str]], codes: set[int]) -> Iter
     meant: dict[int, set[str]] = defaultdict(set)
     for row in rows:
         found = [code for field in row for code in _codes_in(field)]
-        expressions = {canonical(field) for field in row if field.strip().lower() in _KNOWN}
+        expressions = {canonical(field) for field in row if is_expression(field)}
         if len(set(found)) == 1 and len(expressions) == 1:
             meant[found[0]] |= expressions
     one = {code: next(iter(names)) for code, names in sorted(meant.items()) if len(names) == 1 and code in codes}

@@ -42,7 +42,7 @@ from fer_lightning.data.sets.code_meanings import Codes, remark
 from fer_lightning.data.sets.image_folder import class_folders
 from fer_lightning.data.sets.raw_codes import is_tree_of, list_code_folders, refuse_mapping
 from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, check_on_error, contents
-from fer_lightning.emotions import RAFDB_CODES, SEVEN, SYNONYMS, code_of, codes_text
+from fer_lightning.emotions import RAFDB_CODES, SEVEN, code_of, codes_text, is_expression
 from fer_lightning.errors import DataError
 from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
@@ -109,7 +109,7 @@ def _trees(root: Path) -> list[Path]:
 
 
 def _is_class(name: str) -> bool:
-    return code_of(name) is not None or name.lower() in {*SEVEN.class_names, *SYNONYMS}
+    return code_of(name) is not None or is_expression(name)
 
 
 def _label_lists(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 import yaml
 
 from fer_lightning.data.table.images import IMAGE_SUFFIXES
-from fer_lightning.emotions import EIGHT, SYNONYMS
+from fer_lightning.emotions import is_expression
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import MESSAGE, excerpt, one_line
 
@@ -49,7 +49,6 @@ _LABELS = frozenset({
     "category", "target", "emotionlabel", "emotionname", "labelname", "expressionlabel", "facialexpression", "feeling",
 })  # fmt: skip
 _SPLITS = frozenset({"split", "usage", "subset", "partition", "phase", "datasplit"})
-_KNOWN = {*EIGHT.class_names, *SYNONYMS}
 _FEW = 15  # different values: a column with more of them holds no classes
 
 
@@ -87,7 +86,7 @@ def one_hot_columns(header: Header, rows: Sequence[Sequence[str]]) -> list[int]:
     """Return the columns that are named after expressions and hold 0 and 1, where no other could be the label."""
     if any(_key(name) in _LABELS for name in header.names) or not header.present:
         return []
-    named = [at for at, name in enumerate(header.names) if _is_expression(name)]
+    named = [at for at, name in enumerate(header.names) if is_expression(name)]
     cells = {row[at].strip() for row in rows for at in named if at < len(row)}
     return named if len(named) > 1 and cells and cells <= {"0", "1", "0.0", "1.0"} else []
 
@@ -173,7 +172,7 @@ def _path(header: Header, values: Sequence[Sequence[str]]) -> int | None:
 
 def _label(header: Header, values: Sequence[Sequence[str]]) -> int | None:
     """Return the position of the column of labels: of several, one that holds names of expressions."""
-    names = [at for at, column in enumerate(values) if column and all(map(_is_expression, column))]
+    names = [at for at, column in enumerate(values) if column and all(map(is_expression, column))]
     if not header.present:
         others = [at for at in range(len(values)) if at != _path(header, values)]
         chosen = names if len(names) == 1 else others
@@ -193,10 +192,6 @@ def _first(header: Header, role: str, positions: list[int]) -> int | None:
     """Return the column that is called by its meaning, else the first one."""
     exact = [at for at in positions if header.names[at] == role]
     return next(iter([*exact, *positions]), None)
-
-
-def _is_expression(text: str) -> bool:
-    return text.strip().lower() in _KNOWN
 
 
 def _unknown_columns(
@@ -220,7 +215,7 @@ def _unknown_columns(
         proposal["path"] = images[0]
     few = [at for at in free if 1 < len(set(values[at])) <= _FEW and at not in images]
     if "label" in missing and few:
-        proposal["label"] = next((at for at in few if all(map(_is_expression, values[at]))), few[0])
+        proposal["label"] = next((at for at in few if all(map(is_expression, values[at]))), few[0])
     if not proposal or len(proposal) < len({*missing} & {"path", "label"}):
         return one_line(f"{text}; name the columns with --data.columns '{{path: ..., label: ...}}'", 2 * MESSAGE)
     entries = ", ".join(f"{role}: {_yaml(header, at)}" for role, at in proposal.items())

@@ -27,8 +27,10 @@ from fer_lightning.data.table.label_columns import (
     one_hot_columns,
     place_columns,
 )
+from fer_lightning.data.table.other_forms import EXPW_COLUMNS, expw_row
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.data.table.table_rows import HEAD, TableRows, read_rows, unit_of
+from fer_lightning.emotions import FER2013_CODES, codes_text
 from fer_lightning.errors import DataError, FERError
 from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
@@ -145,7 +147,9 @@ def read_manifest(
 
 
 def _with_label(where: str, read: TableRows) -> tuple[TableRows, tuple[str, ...]]:
-    """Add the column ``label`` where the table has a column of 0 and 1 for each expression; return a remark too."""
+    """Add the column ``label`` where the table has another form: 0 and 1 for each expression, ExpW's; and a remark."""
+    if not read.header.present and read.rows and expw_row(read.rows[0]) is not None:
+        return _expw(where, read)
     marks = one_hot_columns(read.header, read.rows)
     if not marks:
         return read, ()
@@ -153,6 +157,20 @@ def _with_label(where: str, read: TableRows) -> tuple[TableRows, tuple[str, ...]
     rows = [[*row, "" if len(row) <= max(marks) else _marked(row, marks, names)] for row in read.rows]
     remark = f"{where}: label from the columns of 0 and 1 {', '.join(names)}"
     return replace(read, header=Header((*read.header.names, "label")), rows=rows), (one_line(remark),)
+
+
+def _expw(where: str, read: TableRows) -> tuple[TableRows, tuple[str, ...]]:
+    """Return the rows of ExpW's list with the names of the labels and the boxes of the faces."""
+    rows = []
+    for line, fields in zip(read.lines, read.rows, strict=True):
+        row = expw_row(fields)
+        if row is None:
+            found = excerpt(" ".join(fields), 60)
+            what = "image, face, top, left, right, bottom, confidence and label 0 to 6, as in ExpW"
+            raise DataError(one_line(f"{where}, line {line}: expected {what}; found {found}"))
+        rows.append(row)
+    remark = f"{where}: ExpW's list, each row a face in its box; labels: {codes_text(FER2013_CODES)}"
+    return replace(read, header=Header(EXPW_COLUMNS), rows=rows), (one_line(remark),)
 
 
 def _marked(row: Sequence[str], marks: Sequence[int], names: Sequence[str]) -> str:

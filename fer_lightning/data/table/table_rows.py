@@ -11,12 +11,13 @@ from typing import Any
 
 from fer_lightning.data.table.bad_rows import known_kind
 from fer_lightning.data.table.label_columns import LOOKED_AT, Header, names_an_image, read_header
+from fer_lightning.data.table.other_forms import csv_of_workbook, flat_entries
 from fer_lightning.errors import DataError, MissingExtraError
 from fer_lightning.text import one_line, short_path
 
 __all__ = ["HEAD", "TABLE_SUFFIXES", "TableRows", "holds_many", "read_rows", "texts_of", "unit_of"]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt", ".lst")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt", ".lst", ".xlsx")
 """Suffixes of files that may be a table of samples."""
 
 HEAD = 1 << 16
@@ -60,6 +61,8 @@ def read_rows(path: Path, most: int | None) -> TableRows:
         return _parquet_rows(path, most)
     if path.suffix.lower() == ".json":
         return _json_rows(path)
+    if path.suffix.lower() == ".xlsx":
+        return _csv_rows(path, csv_of_workbook(path))
     with path.open("rb") as handle:
         content = handle.read(-1 if most is None else most)
     kind = known_kind(content[:64])
@@ -123,8 +126,11 @@ def _json_rows(path: Path) -> TableRows:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise DataError(one_line(f"{short_path(path)}: expected JSON ({error})")) from None
+    if isinstance(entries, dict):
+        entries = flat_entries(entries)
     if not isinstance(entries, list):
-        raise DataError(f"{short_path(path)}: expected a list of objects such as {{'path': 'a.jpg', 'label': 'happy'}}")
+        forms = """a list of objects such as {"path": "a.jpg", "label": "happy"}, the label of each path, or COCO's"""
+        raise DataError(one_line(f"{short_path(path)}: expected {forms}"))
     return _object_rows(path, entries, list(range(1, len(entries) + 1)))
 
 

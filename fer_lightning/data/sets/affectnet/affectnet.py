@@ -50,7 +50,7 @@ from fer_lightning.data.sets.affectnet.affectnet_layouts import (
 from fer_lightning.data.sets.code_meanings import Codes, remark
 from fer_lightning.data.sets.raw_codes import is_tree_of, list_code_folders, refuse_mapping, scheme_with
 from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
-from fer_lightning.emotions import AFFECTNET_CODES, CODE_TABLES, EIGHT, SYNONYMS, code_of
+from fer_lightning.emotions import AFFECTNET_CODES, CODE_TABLES, code_of, is_expression
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import one_line, short_path, unreadable
 
@@ -153,8 +153,7 @@ def _find_layout(root: Path) -> str:
 
 
 def _is_class_or_split(name: str) -> bool:
-    known = {*EIGHT.class_names, *SYNONYMS}
-    return name.lower() in known or split_of_folder(name) is not None or code_of(name) is not None
+    return is_expression(name) or split_of_folder(name) is not None or code_of(name) is not None
 
 
 def _list_folders(
