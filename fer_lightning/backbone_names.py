@@ -1,11 +1,14 @@
-"""What to say of a network's name that nobody knows."""
+"""What to say of a network that nobody knows, or that cannot be built."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-__all__ = ["unknown_backbone"]
+from fer_lightning.text import first_line
+
+__all__ = ["quoted", "unknown_backbone", "why_not"]
 
 
 def unknown_backbone(name: str, ours: Sequence[str], timms: Iterable[str]) -> str:
@@ -16,3 +19,20 @@ def unknown_backbone(name: str, ours: Sequence[str], timms: Iterable[str]) -> st
         f"unknown backbone '{name}'{proposal} (ours: {', '.join(ours)}; timm's: a name of timm.list_models(), "
         "hf-hub:OWNER/NAME or local-dir:PATH; hf:PATH for a folder of transformers)"
     )
+
+
+def why_not(name: str, pretrained: bool, options: Mapping[str, Any], error: Exception) -> str:
+    """Return the message for a network that could not be built."""
+    text = first_line(error)
+    wrong = [option for option in options if f"'{option}'" in text]
+    if isinstance(error, TypeError) and wrong:
+        return f"'{name}' has no option {quoted(wrong)} ({text})"
+    if pretrained and not isinstance(error, TypeError):
+        return f"the pretrained weights of '{name}' could not be loaded ({text}); 'weights: PATH' loads a local file"
+    given = ", ".join(f"{option}={value!r}" for option, value in options.items()) or "no options"
+    return f"'{name}' cannot be built with {given}: {text}"
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Return names in quotes, with commas between them."""
+    return ", ".join(f"'{name}'" for name in names)

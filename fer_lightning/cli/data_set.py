@@ -8,14 +8,17 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentParser
 
-import fer_lightning.data  # noqa: F401  # its classes are known by their short names once they are imported
+import fer_lightning.data
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.errors import ConfigError
+from fer_lightning.lazy import import_all
 from fer_lightning.text import absent, folded, one_line, short_path
 
 __all__ = ["data_module"]
+
+import_all(fer_lightning.data)
 
 _YAML = (".yaml", ".yml")
 

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+import fer_lightning.data
 from fer_lightning.callbacks.changed_options import ChangedOptions
 from fer_lightning.callbacks.checkpoints import BestCheckpoint, ResumeCheckpoint
 from fer_lightning.callbacks.global_batch import GlobalBatch
@@ -35,6 +36,7 @@ from fer_lightning.cli.stored_config import (
 )
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError
+from fer_lightning.lazy import import_all
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs.changes import changes_for, differences
 from fer_lightning.runs.checkpoint import BEST, RESUME, find_checkpoint
@@ -42,6 +44,8 @@ from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.runs.lock import slurm_restarts
 
 __all__ = ["FERCLI", "Agreement", "as_list"]
+
+import_all(fer_lightning.data)
 
 Agreement = Callable[[Callable[[], str]], str]
 """Calls a function that returns a path, empty for none, in one process and returns its answer in all of them."""

@@ -19,8 +19,6 @@ from fer_lightning.inference.annotate import annotated
 from fer_lightning.inference.inputs import is_video
 from fer_lightning.inference.recognizer import Recognizer
 from fer_lightning.inference.rows import RowWriter, face_rows
-from fer_lightning.inference.video.report import write_session_report
-from fer_lightning.inference.video.session import Session
 
 __all__ = ["Outputs", "recognize_all"]
 
@@ -111,6 +109,9 @@ def _picture(recognizer: Recognizer, file: Path, rows: RowWriter, outputs: Outpu
 
 
 def _video(recognizer: Recognizer, file: Path, rows: RowWriter, outputs: Outputs, sums: _Sums) -> list[str]:
+    from fer_lightning.inference.video.report import write_session_report  # scipy and PyAV, which pictures do not need
+    from fer_lightning.inference.video.session import Session
+
     copy = None if outputs.copies is None else outputs.copies / file.with_suffix(".mp4").name
     session = Session(recognizer, file, rows, copy, outputs.every).run()
     sums.faces += len(session.persons)

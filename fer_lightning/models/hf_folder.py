@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from fer_lightning.emotions import canonical
@@ -114,9 +113,10 @@ class HFFolderBackbone(nn.Module):
             _warn(f"the data differ from what hf:{self.path} was trained on: {words}; for its own: {flags}")
 
 
-@rank_zero_only
 def _warn(text: str) -> None:
-    _LOG.warning(text)
+    from lightning.pytorch.utilities import rank_zero_only  # a trained model is loaded without Lightning
+
+    rank_zero_only(_LOG.warning)(text)
 
 
 def preprocessing_differences(stated: dict[str, Any], given: Preprocessing) -> dict[str, str]:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from timm.models._manipulate import group_with_matcher
 from torch import nn
 
 from fer_lightning.errors import ConfigError
@@ -46,6 +45,8 @@ def layer_groups(backbone: nn.Module) -> list[LayerGroup]:
     if matcher is None:
         places = _by_child(backbone, chain(parameters, buffers))
     else:
+        from timm.models._manipulate import group_with_matcher  # timm takes a second to import
+
         named = ((name, None) for name in chain(parameters, buffers))
         places = group_with_matcher(named, matcher(coarse=True), reverse=True)
     numbers = sorted({places[name] for name in parameters})

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from fer_lightning.errors import CheckpointError
@@ -94,6 +93,8 @@ def load_weights(backbone: nn.Module, path: str) -> None:
         )
     own = backbone.state_dict()
     backbone.load_state_dict({name: value for name, value in weights.items() if name in own})
+    from lightning.pytorch.utilities import rank_zero_info  # a trained model is loaded without Lightning
+
     rank_zero_info(_summary(file, found, weights, own))
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fer_lightning.errors import CheckpointError, ConfigError
-from fer_lightning.models import backbones
+from fer_lightning.models import timm_backbones
 from fer_lightning.models.backbones import BACKBONES, create_backbone, feature_width
 from fer_lightning.models.weights import load_weights
 
@@ -68,7 +68,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache and a hub that refuses connections at once."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(backbones, "try_to_load_from_cache", lambda *args, **kwargs: None)
+    monkeypatch.setattr(timm_backbones, "try_to_load_from_cache", lambda *args, **kwargs: None)
 
 
 # --- building ---------------------------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ def test_the_hubs_own_switch_is_respected(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_cached_copy_is_used_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = filled(timm.create_model("resnet10t", num_classes=1000))
     path = save(dict(published.state_dict()), tmp_path / "model.safetensors")
-    monkeypatch.setattr(backbones, "try_to_load_from_cache", lambda *args, **kwargs: path)
+    monkeypatch.setattr(timm_backbones, "try_to_load_from_cache", lambda *args, **kwargs: path)
     loaded = create_backbone("resnet10t", 1, pretrained=True).eval()
     key = "layer4.0.conv1.weight"
     assert torch.equal(loaded.state_dict()[key], published.state_dict()[key])
@@ -380,7 +380,7 @@ def test_a_cached_repository_is_used_without_a_network(tmp_path: Path, monkeypat
     published = filled(timm.create_model("resnet10t", num_classes=0))
     save(dict(published.state_dict()), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet10t", "pretrained_cfg": {}}))
-    monkeypatch.setattr(backbones, "try_to_load_from_cache", lambda repo, file, **kwargs: str(tmp_path / file))
+    monkeypatch.setattr(timm_backbones, "try_to_load_from_cache", lambda repo, file, **kwargs: str(tmp_path / file))
     loaded = create_backbone("hf-hub:someone/resnet", 3, pretrained=True)
     key = "layer4.0.conv1.weight"
     assert torch.equal(loaded.state_dict()[key], published.state_dict()[key])
@@ -391,7 +391,7 @@ def test_a_download_that_breaks_is_one_clear_line(monkeypatch: pytest.MonkeyPatc
     def broken(*args: Any, **kwargs: Any) -> nn.Module:
         raise OSError("connection reset\nand a long explanation")
 
-    monkeypatch.setattr(backbones, "_hub_unreachable", lambda: None)
+    monkeypatch.setattr(timm_backbones, "_hub_unreachable", lambda: None)
     monkeypatch.setattr(timm, "create_model", broken)
     with pytest.raises(ConfigError, match=r"weights of 'resnet18' could not be loaded \(connection reset\)"):
         create_backbone("resnet18", 1, pretrained=True)
@@ -403,7 +403,7 @@ def test_a_hub_that_answers_with_an_error_is_reachable(monkeypatch: pytest.Monke
         raise urllib.error.HTTPError(request.full_url, 405, "no HEAD", {}, None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    assert backbones._hub_unreachable() is None
+    assert timm_backbones._hub_unreachable() is None
 
 
 def test_every_name_of_ours_builds() -> None:
