@@ -17,18 +17,30 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PAPER, _INK = (255, 255, 255), (34, 34, 34)
 
 
-def annotated(picture: NDArray[np.uint8], faces: Sequence[Face], bars: bool = True) -> NDArray[np.uint8]:
+def annotated(
+    picture: NDArray[np.uint8],
+    faces: Sequence[Face],
+    bars: bool = True,
+    shown: Mapping[int, tuple[str, float]] | None = None,
+) -> NDArray[np.uint8]:
     """Return a copy of an RGB picture uint8 ``(H, W, 3)`` with a box, a label and bars of probabilities for each face.
 
     Args:
         picture: stays as it is.
         faces: in it.
         bars: also draw a bar for each class, where a face has room for them beside it.
+        shown: of a video: the label of each person, by number, and the number in 0..1 beside it; ``None`` shows the
+            most probable class and its probability.
     """
     drawn: NDArray[np.uint8] = picture.copy()
     for face in faces:
         colors = class_colors(list(face.probabilities))
-        _draw_box(drawn, face, colors[face.label])
+        if shown is None:
+            label, words = face.label, f"{face.label}{'?' * face.uncertain} {face.confidence:.0%}"
+        else:
+            label, value = shown[face.number]
+            words = f"{face.number}: {label}{'?' * face.uncertain} {value:.0%}"
+        _draw_box(drawn, face, words, colors[label])
         if bars:
             _draw_bars(drawn, face, colors)
     return drawn
@@ -39,11 +51,10 @@ def _scale(face: Face) -> float:
     return float(np.clip(face.box[2] / 220, 0.35, 1.2))
 
 
-def _draw_box(drawn: NDArray[np.uint8], face: Face, color: tuple[int, int, int]) -> None:
+def _draw_box(drawn: NDArray[np.uint8], face: Face, words: str, color: tuple[int, int, int]) -> None:
     left, top, width, height = (round(value) for value in face.box)
     scale, thick = _scale(face), max(round(2 * _scale(face)), 1)
     cv2.rectangle(drawn, (left, top), (left + width, top + height), color, thick, cv2.LINE_AA)
-    words = f"{face.label}{'?' if face.uncertain else ''} {face.confidence:.0%}"
     (wide, high), below = cv2.getTextSize(words, _FONT, scale, thick)
     foot = top - below - 1 if top - high - below > 2 else top + height + high + 3
     start = int(np.clip(left, 0, max(drawn.shape[1] - wide - 4, 0)))

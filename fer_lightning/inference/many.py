@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fer_lightning.data.files.decode import decode
-from fer_lightning.errors import DataError
+from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.figures import pixels_png
 from fer_lightning.files import write_atomically
 from fer_lightning.inference.annotate import annotated
 from fer_lightning.inference.inputs import is_video
-from fer_lightning.inference.recognizer import Recognizer
-from fer_lightning.inference.rows import RowWriter, face_rows
+from fer_lightning.inference.recognizer import Face, Recognizer, Result
+from fer_lightning.inference.rows import RowWriter, check_form, face_rows, faces_of
+from fer_lightning.inference.video.smoothing import Following
+from fer_lightning.text import counted, one_line
 
-__all__ = ["Outputs", "recognize_all"]
+__all__ = ["Outputs", "output_names", "recognize_all", "writing_errors"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Outputs:
         copies: folder of annotated copies; ``None`` for none.
         report: folder of the reports of videos; ``None`` for none.
         every: recognize every n-th frame of a video.
-        window: seconds over which the majority label of a video is taken.
+        following: how faces are followed over time.
         skip: go on after a file that cannot be read.
     """
 
@@ -40,88 +44,202 @@ class Outputs:
     copies: Path | None = None
     report: Path | None = None
     every: int = 1
-    window: float = 1.0
+    following: Following = field(default_factory=Following)
     skip: bool = True
+
+    def check(self) -> None:
+        """Find out before anything is recognized whether everything can be written.
+
+        Raises:
+            ConfigError: if not.
+        """
+        if self.table is not None:
+            check_form(self.table)
+        for folder in (self.copies, self.report):
+            if folder is None:
+                continue
+            with writing_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+
+
+@contextmanager
+def writing_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the system inside of the block into one line.
+
+    Args:
+        path: that is named if the system names none.
+
+    Raises:
+        ConfigError: with the file and the reason.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output has gone
+        raise
+    except OSError as error:
+        where = error.filename or path
+        raise ConfigError(one_line(f"{where} cannot be written ({error.strerror or error})")) from error
 
 
 class _Sums:
     """Counts for the last line."""
 
     def __init__(self) -> None:
-        self.files = self.faces = self.without = self.unreadable = 0
+        self.files = self.faces = self.without = self.unreadable = self.damaged = 0
 
     def line(self, table: Path | None) -> str:
-        words = [f"{self.files} file{'s' * (self.files != 1)}", f"{self.faces} face{'s' * (self.faces != 1)}"]
-        words += [f"{self.without} without a face"] if self.without else []
-        words += [f"{self.unreadable} could not be read"] if self.unreadable else []
+        words = [counted(self.files, "file"), counted(self.faces, "face")]
+        words += [f"{self.without:,} without a face"] if self.without else []
+        words += [f"{self.unreadable:,} could not be read"] if self.unreadable else []
+        words += [f"{self.damaged:,} damaged"] if self.damaged else []
         return ", ".join(words) + (f"; rows in {table}" if table else "")
 
 
+def output_names(files: Sequence[Path]) -> dict[Path, Path]:
+    """Return by which name, without a suffix, the copy and the report of each file go into their folders.
+
+    It is the file's path from the folder that all files have in common, so that files of the same name in two folders
+    do not meet. Files that differ in their suffix alone keep it.
+
+    >>> names = output_names([Path("a/x.jpg"), Path("a/b/x.jpg"), Path("a/b/x.png")])
+    >>> [str(name) for name in names.values()]
+    ['x', 'b/x.jpg', 'b/x.png']
+    """
+    if not files:
+        return {}
+    common = os.path.commonpath([file.absolute().parent for file in files])
+    names = {file: Path(os.path.relpath(file.absolute(), common)) for file in files}
+    plain = Counter(str(name.with_suffix("")).casefold() for name in names.values())
+    return {
+        file: name if plain[str(name.with_suffix("")).casefold()] > 1 else name.with_suffix("")
+        for file, name in names.items()
+    }
+
+
+class _Work:
+    """The recognition of several files.
+
+    Args:
+        recognizer: of faces and expressions.
+        files: all of them, also those that are done already.
+        outputs: what is written.
+        rows: the table.
+    """
+
+    def __init__(self, recognizer: Recognizer, files: Sequence[Path], outputs: Outputs, rows: RowWriter) -> None:
+        self.recognizer, self.outputs, self.rows = recognizer, outputs, rows
+        self.sums, self._names = _Sums(), output_names(files)
+
+    def copy_of(self, file: Path) -> Path | None:
+        """Return where the annotated copy of a file goes.
+
+        Raises:
+            ConfigError: if it would replace the file.
+        """
+        if self.outputs.copies is None:
+            return None
+        copy = self.outputs.copies / f"{self._names[file]}{'.mp4' if is_video(file) else '.png'}"
+        if copy.exists() and copy.samefile(file):
+            raise ConfigError(f"{copy} would be replaced by its annotated copy: give another folder to --annotate")
+        return copy
+
+    def is_done(self, file: Path) -> bool:
+        """Tell whether nothing is left to do of a picture. What is left of a video its session finds out."""
+        copy = self.copy_of(file)
+        return not is_video(file) and str(file) in self.rows.files and (copy is None or copy.is_file())
+
+    def do(self, file: Path) -> list[str]:
+        """Recognize a file and return what is printed.
+
+        Raises:
+            DataError: if it cannot be read.
+            ConfigError: if something cannot be written.
+        """
+        self.sums.files += 1
+        with writing_errors(file):
+            return self._video(file) if is_video(file) else self._picture(file)
+
+    def leave_out(self, file: Path) -> None:
+        """Write the row of a file that cannot be read."""
+        self.sums.unreadable += 1
+        if str(file) not in self.rows.files:
+            self._add(file, ())
+
+    def _add(self, file: Path, faces: Sequence[Face]) -> None:
+        model = self.recognizer.model
+        self.rows.add(face_rows(self.rows.columns, faces, file=str(file), model=model.card.name, scheme=model.scheme))
+
+    def _picture(self, file: Path) -> list[str]:
+        try:
+            pixels = decode(file, channels=3)
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from error
+        if str(file) in self.rows.files:
+            result = Result(str(file), faces_of(self.rows.earlier(str(file))))
+        else:
+            result = self.recognizer(pixels, str(file))
+            self._add(file, result.faces)
+        self.sums.faces += len(result)
+        self.sums.without += not len(result)
+        copy = self.copy_of(file)
+        if copy is not None:
+            write_atomically(copy, pixels_png(annotated(pixels, result.faces)))
+        return str(result).splitlines()
+
+    def _video(self, file: Path) -> list[str]:
+        from fer_lightning.inference.video.reading import Video  # scipy and PyAV, which pictures do not need
+        from fer_lightning.inference.video.report import write_session_report
+        from fer_lightning.inference.video.session import Session
+
+        outputs = self.outputs
+        video = Video(file, outputs.every)
+        session = Session(self.recognizer, video, str(file), self.rows, self.copy_of(file), outputs.following).run()
+        self.sums.faces += len(session.persons)
+        self.sums.without += not session.persons
+        self.sums.damaged += bool(session.problem)
+        found = counted(len(session.persons), "person")
+        lines = [f"{file}: {counted(session.frames, 'frame')}, {found}, {session.without:,} without a face"]
+        if session.problem:
+            lines.append(f"  the video is {session.problem}")
+        if outputs.report is not None:
+            folder = outputs.report / self._names[file]
+            write_session_report(session, folder)
+            lines.append(f"  report: {folder / 'index.html'}")
+        return lines
+
+
 def recognize_all(recognizer: Recognizer, files: Sequence[Path], outputs: Outputs) -> int:
-    """Recognize pictures and videos and return the exit code: 1 if one of them could not be read.
+    """Recognize pictures and videos and return the exit code: 1 if one of them could not be read, or not to its end.
 
     Raises:
         DataError: for a file that cannot be read, unless it is skipped.
         ConfigError: if something cannot be written; the rows before it are kept.
     """
-    sums, model = _Sums(), recognizer.model
+    outputs.check()
+    model = recognizer.model
     with ExitStack() as stack:
         table = outputs.table
         if table is None:  # a video is summed up from its rows
             table = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows.jsonl"
-        rows = stack.enter_context(RowWriter(table, model.class_names, model.card.name))
-        done = {row["file"] for row in rows.earlier()}
-        waiting = [file for file in files if str(file) not in done or is_video(file)]
+        again = {str(file) for file in files}
+        rows = stack.enter_context(RowWriter(table, model.class_names, model.card.name, again))
+        work = _Work(recognizer, files, outputs, rows)
+        waiting = [file for file in files if not work.is_done(file)]
         if len(waiting) < len(files):
-            print(f"{outputs.table} already has {len(files) - len(waiting)} of the {len(files)} files")
+            print(f"{outputs.table} already has {len(files) - len(waiting):,} of the {counted(len(files), 'file')}")
         bar = tqdm(waiting, unit="file", disable=None if len(waiting) > 1 else True, leave=False)
         for file in bar:
-            sums.files += 1
             try:
-                lines = (_video if is_video(file) else _picture)(recognizer, file, rows, outputs, sums)
+                lines = work.do(file)
             except DataError as error:
                 if not outputs.skip:
                     raise
-                sums.unreadable += 1
                 bar.write(f"{error}", file=sys.stderr)
-                rows.add(face_rows(rows.columns, (), file=str(file), model=model.card.name, scheme=model.scheme))
+                work.leave_out(file)
                 continue
             for line in lines:
                 bar.write(line)
-    print(sums.line(outputs.table))
-    return int(sums.unreadable > 0)
-
-
-def _picture(recognizer: Recognizer, file: Path, rows: RowWriter, outputs: Outputs, sums: _Sums) -> list[str]:
-    try:
-        pixels = decode(file, channels=3)
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
-    result = recognizer(pixels, str(file))
-    sums.faces += len(result)
-    sums.without += not len(result)
-    model = recognizer.model
-    rows.add(face_rows(rows.columns, result.faces, file=str(file), model=model.card.name, scheme=model.scheme))
-    if outputs.copies is not None:
-        target = outputs.copies / file.with_suffix(".png").name
-        write_atomically(target, pixels_png(annotated(pixels, result.faces)))
-    return str(result).splitlines()
-
-
-def _video(recognizer: Recognizer, file: Path, rows: RowWriter, outputs: Outputs, sums: _Sums) -> list[str]:
-    from fer_lightning.inference.video.report import write_session_report  # scipy and PyAV, which pictures do not need
-    from fer_lightning.inference.video.session import Session
-
-    copy = None if outputs.copies is None else outputs.copies / file.with_suffix(".mp4").name
-    session = Session(recognizer, file, rows, copy, outputs.every).run()
-    sums.faces += len(session.persons)
-    sums.without += not session.persons
-    found = f"{len(session.persons)} person{'s' * (len(session.persons) != 1)}"
-    lines = [f"{file}: {session.frames:,} frames, {found}, {session.without:,} frames without a face"]
-    if session.problem:
-        lines.append(f"  the video is {session.problem}")
-    if outputs.report is not None:
-        folder = outputs.report / file.stem
-        write_session_report(session, folder, outputs.window)
-        lines.append(f"  report: {folder / 'index.html'}")
-    return lines
+    print(work.sums.line(outputs.table))
+    return int(work.sums.unreadable + work.sums.damaged > 0)

@@ -6,10 +6,10 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from fer_lightning.errors import ConfigError, MissingExtraError
 from fer_lightning.files import csv_text, flush, replacing
@@ -17,7 +17,7 @@ from fer_lightning.inference.recognizer import Face
 from fer_lightning.text import first_line
 from fer_lightning.types import prediction_columns
 
-__all__ = ["FORMS", "Row", "RowWriter", "face_rows", "read_rows", "rounded"]
+__all__ = ["FORMS", "Row", "RowWriter", "check_form", "face_rows", "faces_of", "read_rows", "rounded"]
 
 Row = dict[str, Any]
 """A row by column; ``None`` where a cell is empty."""
@@ -30,9 +30,26 @@ _TEXT = frozenset({"file", "label", "model", "scheme", "target"})
 _AT_ONCE = 10_000  # rows of a row group of Parquet
 
 
-def rounded(value: float) -> float:
-    """Return a number with the six digits that tables have."""
-    return float(f"{value:.6g}")
+def rounded(value: float, column: str = "") -> float:
+    """Return a number with the digits that tables have: six, a time the microseconds.
+
+    >>> rounded(0.123456789), rounded(7199.9876543, "time_s")
+    (0.123457, 7199.987654)
+    """
+    return round(value, 6) if column == "time_s" else float(f"{value:.6g}")
+
+
+def check_form(path: Path) -> None:
+    """Find out before anything is recognized whether a table can have this name.
+
+    Raises:
+        ConfigError: if the suffix is none of :data:`FORMS`.
+        MissingExtraError: if Parquet is asked for without its package.
+    """
+    if path.suffix.lower() not in FORMS:
+        raise ConfigError(f"{path}: a table of predictions ends in {', '.join(FORMS)}, such as rows.csv")
+    if path.suffix.lower() == ".parquet":
+        _pyarrow()
 
 
 def face_rows(columns: Sequence[str], faces: Iterable[Face], **common: Any) -> list[Row]:
@@ -59,6 +76,21 @@ def face_rows(columns: Sequence[str], faces: Iterable[Face], **common: Any) -> l
     return [{name: row.get(name) for name in columns} for row in rows or [common]]
 
 
+def faces_of(rows: Iterable[Row]) -> tuple[Face, ...]:
+    """Return the faces that the rows of one picture or frame tell of, with the digits of the table."""
+    return tuple(
+        Face(
+            int(row["face_id"]),
+            (row["x"], row["y"], row["w"], row["h"]),
+            math.nan if row["det_score"] is None else row["det_score"],
+            {name[2:]: value for name, value in row.items() if name.startswith("p_")},
+            bool(row["uncertain"]),
+        )
+        for row in rows
+        if row["label"] is not None
+    )
+
+
 class RowWriter:
     """Writes rows to ``.csv`` or ``.jsonl`` as they come, to ``.parquet`` when closed.
 
@@ -70,6 +102,8 @@ class RowWriter:
         path: of the table.
         class_names: of the model, in label order.
         model: its name.
+        again: the files that this start takes up; the last unit is kept if it is whole and of another file. ``None``
+            for all files.
 
     Raises:
         ConfigError: if the suffix is none of :data:`FORMS`, the file holds rows of another model, or it cannot be
@@ -77,51 +111,68 @@ class RowWriter:
         MissingExtraError: if Parquet is asked for without its package.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], model: str) -> None:
-        if path.suffix.lower() not in FORMS:
-            raise ConfigError(f"{path}: a table of predictions ends in {', '.join(FORMS)}")
+    def __init__(self, path: Path, class_names: Sequence[str], model: str, again: Container[str] | None = None) -> None:
+        check_form(path)
         self.path, self.columns, self.model = path, prediction_columns(class_names), model
         self._parquet = path.suffix.lower() == ".parquet"
-        if self._parquet:
-            _pyarrow()
         self._journal = path.with_name(f"{path.name}.part.jsonl") if self._parquet else path
         self._as_csv = self._journal.suffix.lower() == ".csv"
+        self._places: dict[str, list[tuple[int, int]]] = {}
         try:
             self._journal.parent.mkdir(parents=True, exist_ok=True)
             if self._parquet and path.is_file() and not self._journal.is_file():
                 self._take_up_again()
             if self._journal.is_file():
-                self._cut_last_unit()
-            self._file: BinaryIO = self._journal.open("ab")
+                self._cut_last_unit(again)
+            self._file = self._journal.open("ab", buffering=0)
+            if self._as_csv and self._file.tell() == 0:
+                self._write(csv_text(self.columns, ()))
         except OSError as error:
             raise ConfigError(f"{self._journal} cannot be written: {error.strerror}") from error
-        if self._as_csv and self._file.tell() == 0:
-            self._file.write(csv_text(self.columns, ()).encode())
-            self._file.flush()
 
     def _take_up_again(self) -> None:
         """Turn a finished Parquet file into a journal that further rows are added to."""
         with replacing(self._journal) as part, part.open("w", encoding="utf-8") as file:
             file.writelines(f"{_json_line(row)}\n" for row in read_rows(self.path))
 
-    def _cut_last_unit(self) -> None:
-        """Check the rows that are there and remove those of the last unit."""
+    def _cut_last_unit(self, again: Container[str] | None) -> None:
+        """Check the rows that are there, note where those of each file are, and remove those of the last unit."""
         unit: tuple[Any, Any] | None = None
-        begin = 0
-        for offset, row in _rows_at(self._journal):
-            if set(row) != set(self.columns):
+        begin = end = 0
+        for offset, after, row in _rows_at(self._journal):
+            end = after
+            if row.keys() != set(self.columns):
                 raise ConfigError(f"{self._journal} has other columns: give another --out, or remove it")
             if row["model"] != self.model:
                 raise ConfigError(
                     f"{self._journal} holds rows of the model {row['model']}: give another --out, or remove it"
                 )
             if (row["file"], row["frame"]) != unit:
+                self._note(unit, begin, offset)
                 unit, begin = (row["file"], row["frame"]), offset
-        os.truncate(self._journal, begin)  # without a row, also what is left of a header
+        if unit is not None and again is not None and unit[0] not in again and end == self._journal.stat().st_size:
+            self._note(unit, begin, end)
+        else:
+            os.truncate(self._journal, begin)  # without a row, also what is left of a header
 
-    def earlier(self) -> Iterator[Row]:
-        """Give the rows that earlier starts have written; to be called before any is added."""
-        return read_rows(self._journal)
+    def _note(self, unit: tuple[Any, Any] | None, begin: int, end: int) -> None:
+        """Note where the rows of a unit are."""
+        if unit is None:
+            return
+        places = self._places.setdefault(unit[0], [])
+        if places and places[-1][1] == begin:
+            begin = places.pop()[0]
+        places.append((begin, end))
+
+    @property
+    def files(self) -> Mapping[str, object]:
+        """The files that earlier starts have written rows of."""
+        return self._places
+
+    def earlier(self, file: str) -> Iterator[Row]:
+        """Give the rows that earlier starts have written of a file."""
+        for begin, end in self._places.get(file, ()):
+            yield from (row for _, _, row in _rows_at(self._journal, begin, end, self.columns))
 
     def add(self, rows: Sequence[Row]) -> None:
         """Write the rows of one unit.
@@ -129,13 +180,25 @@ class RowWriter:
         Raises:
             ConfigError: if the disk is full; what was written before stays.
         """
-        lines = csv_text((), ([_cell(row[name]) for name in self.columns] for row in rows)).removeprefix("\n")
-        text = lines if self._as_csv else "".join(f"{_json_line(row)}\n" for row in rows)
+        if self._as_csv:
+            cells = ([_cell(name, row[name]) for name in self.columns] for row in rows)
+            text = csv_text((), cells).removeprefix("\n")
+        else:
+            text = "".join(f"{_json_line(row)}\n" for row in rows)
         try:
-            self._file.write(text.encode())
-            self._file.flush()
+            self._write(text)
         except OSError as error:
             raise ConfigError(f"{self._journal} cannot be written ({error.strerror}); the rows before stay") from error
+
+    def _write(self, text: str) -> None:
+        """Write all of a text or, on a full disk, nothing of it."""
+        begin, rest = self._file.tell(), text.encode()
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(begin)
+            raise
 
     def close(self) -> None:
         """Wait until the rows are on the disk; of Parquet, write the table and remove the journal."""
@@ -168,7 +231,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         ConfigError: if it cannot be read.
     """
     if path.suffix.lower() != ".parquet":
-        yield from (row for _, row in _rows_at(path))
+        yield from (row for _, _, row in _rows_at(path))
         return
     arrow = _pyarrow()
     try:
@@ -178,24 +241,33 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise ConfigError(f"{path} cannot be read as a table of predictions: {first_line(error)}") from error
 
 
-def _rows_at(path: Path) -> Iterator[tuple[int, Row]]:
-    """Give each row of a text file with the place in bytes where it begins."""
-    header: list[str] | None = None
-    offset, is_csv = 0, path.suffix.lower() == ".csv"
+def _rows_at(
+    path: Path, begin: int = 0, end: int | None = None, header: Sequence[str] | None = None
+) -> Iterator[tuple[int, int, Row]]:
+    """Give each row of a text file with the places in bytes where it begins and ends.
+
+    Args:
+        path: of the file.
+        begin: where to begin.
+        end: where to end; ``None`` for the end of the file.
+        header: columns of a CSV file that is not read from its beginning.
+    """
+    after, is_csv = begin, path.suffix.lower() == ".csv"
     try:
         with path.open("rb") as file:
+            file.seek(begin)
             for line in file:
-                begin, offset = offset, offset + len(line)
-                if not line.endswith(b"\n"):
+                begin, after = after, after + len(line)
+                if not line.endswith(b"\n") or (end is not None and after > end):
                     return
                 if not is_csv:
-                    yield begin, json.loads(line)
+                    yield begin, after, json.loads(line)
                     continue
                 cells = next(csv.reader([line.decode()]))
                 if header is None:
                     header = cells
                 else:
-                    yield begin, {name: _value(name, cell) for name, cell in zip(header, cells, strict=True)}
+                    yield begin, after, {name: _value(name, cell) for name, cell in zip(header, cells, strict=True)}
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read as a table of predictions: {first_line(error)}") from error
 
@@ -210,16 +282,16 @@ def _value(name: str, cell: str) -> Any:
     return cell if name in _TEXT else float(cell)
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else str(value).replace("\n", " ")
+    return f"{rounded(value, name):.15g}" if isinstance(value, float) else str(value).replace("\n", " ")
 
 
 def _json_line(row: Row) -> str:
-    short = {name: rounded(value) if isinstance(value, float) else value for name, value in row.items()}
+    short = {name: rounded(value, name) if isinstance(value, float) else value for name, value in row.items()}
     return json.dumps(short, ensure_ascii=False)
 
 

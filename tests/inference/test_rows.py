@@ -44,7 +44,8 @@ def test_a_second_start_adds(tmp_path: Path, form: str) -> None:
     path, whole = tmp_path / f"rows{form}", tmp_path / f"whole{form}"
     write(path, "a.jpg", "b.jpg")
     with RowWriter(path, SEVEN.class_names, "m") as rows:  # the last unit is done again
-        assert [row["file"] for row in rows.earlier()] == ["a.jpg", "a.jpg"]
+        assert list(rows.files) == ["a.jpg"]
+        assert [row["face_id"] for row in rows.earlier("a.jpg")] == [0, 1]
         for file in ("b.jpg", "empty.jpg"):
             rows.add(
                 face_rows(
@@ -67,7 +68,7 @@ def test_wherever_it_was_cut_off_the_rest_is_done_again(tmp_path: Path, form: st
     for size in range(0, len(whole), 7):
         path.write_bytes(whole[:size])
         with RowWriter(path, SEVEN.class_names, "m") as rows:
-            done = {row["file"] for row in rows.earlier()}
+            done = set(rows.files)
             for file in ("a.jpg", "b.jpg", "empty.jpg"):
                 if file not in done:
                     faces = [] if "empty" in file else [FACE, Face(1, (0.0, 0.0, 9.0, 9.0), NAN, SHARES, True)]

@@ -1,18 +1,19 @@
-"""From the frames of a video to the rows of its table: detection, tracking and classification of each frame."""
+"""From the frames of a video to the faces in them: detection, tracking and classification of each frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_lightning.inference.faces.found import Faces
 from fer_lightning.inference.recognizer import Face, Recognizer
-from fer_lightning.inference.rows import Row, rounded
-from fer_lightning.inference.video.reading import Frame, Video
+from fer_lightning.inference.rows import Row, faces_of, rounded
+from fer_lightning.inference.video.neutral import Baselines
+from fer_lightning.inference.video.reading import Frame
 from fer_lightning.inference.video.tracking import Tracker
 
 __all__ = ["Seen", "seen_frames"]
@@ -20,43 +21,88 @@ __all__ = ["Seen", "seen_frames"]
 
 @dataclass(frozen=True)
 class Seen:
-    """A frame and the faces in it, numbered by person."""
+    """A frame and the faces in it, numbered by person.
+
+    Attributes:
+        frame: of the video.
+        faces: in it.
+        new: whether they were found now; else an earlier start has written their rows.
+    """
 
     frame: Frame
     faces: tuple[Face, ...]
+    new: bool = True
 
 
 def seen_frames(
-    recognizer: Recognizer, video: Video, before: Iterable[Row] = (), tracker: Tracker | None = None
+    recognizer: Recognizer,
+    frames: Iterable[Frame],
+    before: Iterable[Row] = (),
+    baselines: Baselines | None = None,
 ) -> Iterator[Seen]:
-    """Give the frames of a video with the faces in them.
+    """Give frames with the faces in them.
 
-    Boxes and times are rounded to the digits of the table before anything depends on them, so that a run which is taken
-    up again gives the same rows.
+    Boxes, times and what a neutral face is made of are rounded to the digits of the table before anything depends on
+    them, so that a run which is taken up again gives the same rows.
 
     Args:
         recognizer: of faces and expressions.
-        video: whose frames ``video.first`` and later are recognized.
-        before: rows of the table that earlier frames have, in order.
-        tracker: of the persons; ``None`` for a new one.
+        frames: in order. Where they begin before ``before`` ends, the faces come from the rows.
+        before: rows that earlier starts have written of the video, in order.
+        baselines: the neutral faces of persons; ``None`` if nobody asked for them.
     """
-    tracker = Tracker() if tracker is None else tracker
-    _replay(tracker, before)
-    for frame in video:
-        found = recognizer.find(frame.picture)
+    follower = _Follower(recognizer, baselines)
+    known = ((int(number), list(rows)) for number, rows in groupby(before, key=lambda row: row["frame"]))
+    upcoming = next(known, None)
+    for frame in frames:
+        while upcoming is not None and upcoming[0] < frame.number:
+            follower.replay(upcoming[1])
+            upcoming = next(known, None)
+        if upcoming is not None and upcoming[0] == frame.number:
+            follower.replay(upcoming[1])
+            yield Seen(replace(frame, time=float(upcoming[1][0]["time_s"])), faces_of(upcoming[1]), new=False)
+            upcoming = next(known, None)
+        else:
+            yield follower.look(frame)
+
+
+class _Follower:
+    """Knows the persons of a video.
+
+    Args:
+        recognizer: of faces and expressions.
+        baselines: as in :func:`seen_frames`.
+    """
+
+    def __init__(self, recognizer: Recognizer, baselines: Baselines | None) -> None:
+        self.recognizer, self.baselines, self.tracker = recognizer, baselines, Tracker()
+
+    def look(self, frame: Frame) -> Seen:
+        """Return the faces in a frame."""
+        found = self.recognizer.find(frame.picture)
         exact = Faces(_rounded(found.boxes), found.scores, found.eyes)
-        time = rounded(frame.time)
-        numbers = tracker.update(time, exact.boxes)
-        yield Seen(Frame(frame.number, time, frame.picture), recognizer.classified(frame.picture, exact, numbers))
+        time = rounded(frame.time, "time_s")
+        numbers = self.tracker.update(time, exact.boxes)
+        faces = self.recognizer.classified(frame.picture, exact, numbers)
+        if self.baselines is not None:
+            faces = tuple(self._judged(face, time, self.baselines) for face in faces)
+        return Seen(replace(frame, time=time), faces)
+
+    def replay(self, rows: list[Row]) -> None:
+        """Take the faces of a frame from its rows."""
+        faces, time = faces_of(rows), float(rows[0]["time_s"])
+        self.tracker.update(time, np.array([face.box for face in faces], np.float32).reshape(-1, 4))
+        if self.baselines is not None:
+            for face in faces:
+                self.baselines.note(face.number, time, list(face.probabilities.values()))
+
+    def _judged(self, face: Face, time: float, baselines: Baselines) -> Face:
+        values = baselines.applied(face.number, time, [rounded(share) for share in face.probabilities.values()])
+        shares = dict(zip(face.probabilities, values.tolist(), strict=True))
+        return replace(
+            face, probabilities=shares, uncertain=max(shares.values()) < self.recognizer.model.calibration.threshold
+        )
 
 
-def _rounded(values: Any) -> Any:
-    return np.vectorize(rounded, otypes=[np.float32])(values) if len(values) else values
-
-
-def _replay(tracker: Tracker, rows: Iterable[Row]) -> None:
-    """Bring a tracker where it was after the frames of some rows."""
-    for _, entries in groupby(rows, key=lambda row: row["frame"]):
-        found = list(entries)
-        boxes = [[row[side] for side in "xywh"] for row in found if row["label"] is not None]
-        tracker.update(float(found[0]["time_s"]), np.array(boxes, np.float32).reshape(-1, 4))
+def _rounded(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.array([rounded(value) for value in boxes.ravel().tolist()], np.float32).reshape(boxes.shape)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fer_lightning.errors import ConfigError, DataError, MissingExtraError
 from fer_lightning.text import first_line, short_path
 
-__all__ = ["Frame", "Video", "av_package"]
+__all__ = ["Frame", "Source", "Video", "av_package", "reason"]
 
 _AHEAD = 8  # frames that are decoded before they are asked for
 _MISSING = 0.2  # seconds by which a video may end before the time that it claims
@@ -36,13 +36,33 @@ class Frame:
     picture: NDArray[np.uint8]
 
 
+class Source(Protocol):
+    """Where frames come from.
+
+    Attributes:
+        width: of the pictures, in pixels.
+        height: likewise.
+        frames: how many there will be, 0 if nobody knows.
+        every: every n-th frame is given.
+        problem: what went wrong, known once all frames were given; empty if nothing did.
+    """
+
+    width: int
+    height: int
+    frames: int
+    every: int
+    problem: str
+
+    def read(self, first: int = 0) -> Iterator[Frame]:
+        """Give the frames from a number on."""
+
+
 class Video:
     """A video file.
 
     Args:
         path: of the file.
         every: give every n-th frame.
-        first: number of the first frame that is given; those before it are decoded and left out.
 
     Attributes:
         width: of the upright pictures, in pixels.
@@ -57,10 +77,10 @@ class Video:
         MissingExtraError: without PyAV.
     """
 
-    def __init__(self, path: Path, every: int = 1, first: int = 0) -> None:
+    def __init__(self, path: Path, every: int = 1) -> None:
         if every < 1:
             raise ConfigError(f"every n-th frame: n must be at least 1, not {every}")
-        self.path, self.every, self.first, self.problem = path, every, first, ""
+        self.path, self.every, self.problem = path, every, ""
         with self._open() as container:
             stream = container.streams.video[0]
             turned = self._rotation(container) % 180 == 90
@@ -77,7 +97,7 @@ class Video:
         try:
             container = av.open(str(self.path))
         except (av.error.FFmpegError, ValueError, OSError) as error:
-            raise DataError(f"{short_path(self.path)}: not a video, or damaged: {first_line(error)}") from error
+            raise DataError(f"{short_path(self.path)}: not a video, or damaged ({reason(error)})") from error
         if not container.streams.video:
             container.close()
             raise DataError(f"{short_path(self.path)}: there is no picture in it")
@@ -90,13 +110,17 @@ class Video:
         except StopIteration:
             raise DataError(f"{short_path(self.path)}: there is no frame in it") from None
         except (av_package().error.FFmpegError, ValueError) as error:
-            raise DataError(f"{short_path(self.path)}: its first frame is damaged: {first_line(error)}") from error
+            raise DataError(f"{short_path(self.path)}: its first frame is damaged ({reason(error)})") from error
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Give the frames; afterwards ``problem`` says whether the file was whole."""
+    def read(self, first: int = 0) -> Iterator[Frame]:
+        """Give the frames; afterwards ``problem`` says whether the file was whole.
+
+        Args:
+            first: number of the first frame that is given; those before it are decoded and left out.
+        """
         waiting: queue.Queue[Frame | BaseException | None] = queue.Queue(_AHEAD)
         stopped = threading.Event()
-        thread = threading.Thread(target=self._fill, args=(waiting, stopped), daemon=True)
+        thread = threading.Thread(target=self._fill, args=(first, waiting, stopped), daemon=True)
         thread.start()
         try:
             while (item := waiting.get()) is not None:
@@ -110,9 +134,9 @@ class Video:
                     waiting.get_nowait()
                 thread.join(0.05)
 
-    def _fill(self, waiting: queue.Queue[Frame | BaseException | None], stopped: threading.Event) -> None:
+    def _fill(self, first: int, waiting: queue.Queue[Frame | BaseException | None], stopped: threading.Event) -> None:
         try:
-            for frame in self._decoded():
+            for frame in self._decoded(first):
                 if stopped.is_set():
                     return
                 waiting.put(frame)
@@ -120,7 +144,7 @@ class Video:
         except BaseException as error:
             waiting.put(error)
 
-    def _decoded(self) -> Iterator[Frame]:
+    def _decoded(self, first: int) -> Iterator[Frame]:
         av = av_package()
         begin, last, number = None, 0.0, -1
         with self._open() as container:
@@ -130,10 +154,10 @@ class Video:
                 for number, frame in enumerate(container.decode(video=0)):
                     begin = frame.time if begin is None else begin
                     last = self._time(frame, begin, last, number)
-                    if number >= self.first and (number - self.first) % self.every == 0:
+                    if number >= first and number % self.every == 0:
                         yield Frame(number, last, self._upright(frame))
             except (av.error.FFmpegError, ValueError) as error:
-                self.problem = f"damaged after frame {number} ({last:.1f} s): {first_line(error)}"
+                self.problem = f"damaged after frame {number} at {last:.1f} s ({reason(error)})"
         missing = None if self.duration is None else self.duration - last - 1 / (self.rate or 25)
         if not self.problem and missing is not None and missing > _MISSING:
             self.problem = f"cut off: it ends at {last:.1f} s and claims {self.duration:.1f} s"
@@ -157,3 +181,8 @@ def av_package() -> Any:
         raise MissingExtraError("videos need PyAV: pip install 'fer_lightning[video]'") from error
     av.logging.set_level(av.logging.PANIC)
     return av
+
+
+def reason(error: BaseException) -> str:
+    """Return in a few words what FFmpeg or the system says is wrong."""
+    return str(getattr(error, "strerror", None) or first_line(error))

@@ -22,13 +22,12 @@ _MOST = 8  # persons that pictures are made of: those seen longest
 NOTE = "An expression is what a face shows, not what a person feels."
 
 
-def write_session_report(session: Session, folder: Path, window: float = 1.0) -> dict[str, Any]:
+def write_session_report(session: Session, folder: Path) -> dict[str, Any]:
     """Write the report of a session and return the content of ``summary.json``.
 
     Args:
         session: that has run.
         folder: for ``summary.json, windows.csv, time_<k>.png, heat_<k>.png, share_<k>.png, index.html``.
-        window: seconds over which the majority label is taken.
 
     Returns:
         ``video, model, frames, without_face, problem, window_s`` and by person, ``person_summary``.
@@ -36,19 +35,22 @@ def write_session_report(session: Session, folder: Path, window: float = 1.0) ->
     Raises:
         OSError: if a file cannot be written.
     """
-    names = session.recognizer.model.class_names
+    names, window = session.recognizer.model.class_names, session.following.window
+    name = Path(session.name).name
     persons = {
         number: person_summary(person.times.tolist(), person.probabilities, names, window)
         for number, person in sorted(session.persons.items())
     }
     summary = {
-        "video": session.path.name,
+        "video": name,
         "model": session.recognizer.model.card.name,
         "class_names": list(names),
         "frames": session.frames,
         "without_face": session.without,
         "problem": session.problem,
+        "every": session.source.every,
         "window_s": window,
+        "neutral_s": session.following.neutral,
         "persons": persons,
     }
     write_atomically(folder / "summary.json", json_text(summary))
@@ -60,7 +62,7 @@ def write_session_report(session: Session, folder: Path, window: float = 1.0) ->
     write_atomically(folder / "windows.csv", csv_text(("face_id", "start_s", "label", "share"), lines))
     pictured = sorted(persons, key=lambda number: -persons[number]["frames"])[:_MOST]
     figures = {
-        number: _pictures(number, session.persons[number], persons[number], names, folder, session.path.name)
+        number: _pictures(number, session.persons[number], persons[number], names, folder, name)
         for number in sorted(pictured)
         if persons[number]["frames"] >= _LEAST
     }

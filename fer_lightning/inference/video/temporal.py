@@ -78,10 +78,11 @@ def person_summary(
     values = np.asarray(probabilities, np.float64)
     labels = [class_names[number] for number in values.argmax(axis=1)]
     numbers = windows(times, window)
-    shown = []
-    for number in dict.fromkeys(numbers.tolist()):
-        label, share = majority([label for label, where in zip(labels, numbers, strict=True) if where == number])
-        shown.append({"start_s": round(number * window, 6), "label": label, "share": round(share, 4)})
+    shown: list[dict[str, Any]] = []
+    begins = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
+    for begin, end in zip(begins, [*begins[1:], len(labels)], strict=True):
+        label, share = majority(labels[begin:end])
+        shown.append({"start_s": round(int(numbers[begin]) * window, 6), "label": label, "share": round(share, 4)})
     starts, smooth = [each["start_s"] for each in shown], [str(each["label"]) for each in shown]
     stretches = dwell_times(starts, smooth, longest_gap=1.5 * window)
     lasting = {name: [length for label, _, length in stretches if label == name] for name in class_names}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,39 +15,29 @@ from fer_lightning.inference.rows import RowWriter, read_rows  # noqa: E402
 from fer_lightning.inference.video.reading import Video  # noqa: E402
 from fer_lightning.inference.video.report import write_session_report  # noqa: E402
 from fer_lightning.inference.video.session import Session  # noqa: E402
+from fer_lightning.inference.video.smoothing import Following  # noqa: E402
 from fer_lightning.inference.video.writing import VideoWriter  # noqa: E402
-from tests.inference.helpers import BrightSquares, scene, tiny_model  # noqa: E402
-
-
-def clip(path: Path, times: list[float], width: int = 160, height: int = 120) -> Path:
-    """Write a clip in which a white square moves to the right and a second one comes after half of it."""
-    with VideoWriter(path, width, height) as writer:
-        for number, time in enumerate(times):
-            squares = [(10 + 2 * number, 20, 30)] + ([(20, 80, 24)] if number >= len(times) // 2 else [])
-            writer.add(time, scene(*squares, width=width, height=height))
-    return path
-
-
-EVEN = [number / 10 for number in range(20)]
+from tests.inference.clips import EVEN, clip  # noqa: E402
+from tests.inference.helpers import BrightSquares, tiny_model  # noqa: E402
 
 
 def test_frames_come_back_at_their_times(tmp_path: Path) -> None:
     times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.1, 40))
     times -= times[0]
     video = Video(clip(tmp_path / "a.mp4", times.tolist(), 161, 121))
-    frames = list(video)
+    frames = list(video.read())
     assert np.abs(np.array([frame.time for frame in frames]) - times).max() < 1e-4
     assert [frame.number for frame in frames] == list(range(40))
     assert (video.width, video.height, video.frames, video.problem) == (162, 122, 40, "")
     assert all(frame.picture.shape == (122, 162, 3) for frame in frames)
-    assert [frame.number for frame in Video(tmp_path / "a.mp4", every=7, first=3)] == [3, 10, 17, 24, 31, 38]
+    assert [frame.number for frame in Video(tmp_path / "a.mp4", every=7).read(7)] == [7, 14, 21, 28, 35]
 
 
 def test_leaving_early_ends_the_decoding(tmp_path: Path) -> None:
     import threading
 
     before = threading.active_count()
-    for _ in Video(clip(tmp_path / "a.mp4", EVEN)):
+    for _ in Video(clip(tmp_path / "a.mp4", EVEN)).read():
         break
     assert threading.active_count() == before
 
@@ -63,14 +54,14 @@ def test_a_turned_video_stands_upright(tmp_path: Path) -> None:
                 target.mux(packet)
     plain, turned = Video(tmp_path / "a.mp4"), Video(tmp_path / "turned.mp4")
     assert (turned.width, turned.height) == (plain.height, plain.width)
-    assert np.array_equal(next(iter(turned)).picture, np.rot90(next(iter(plain)).picture, k=1))
+    assert np.array_equal(next(turned.read()).picture, np.rot90(next(plain.read()).picture, k=1))
 
 
 def test_a_cut_off_file_gives_what_it_has_and_says_so(tmp_path: Path) -> None:
     whole = clip(tmp_path / "a.mp4", [number / 10 for number in range(100)]).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
     video = Video(tmp_path / "cut.mp4")
-    frames = list(video)
+    frames = list(video.read())
     assert 10 < len(frames) < 100
     assert video.problem.startswith(("damaged after frame", "cut off"))
 
@@ -99,10 +90,12 @@ def test_nothing_half_written_is_left(tmp_path: Path) -> None:
         writer.add(0.0, np.zeros((32, 32, 3), np.uint8))
 
 
-def session(tmp_path: Path, video: Path, name: str = "rows.csv", **options: object) -> Session:
+def session(
+    tmp_path: Path, video: Path, name: str = "rows.csv", every: int = 1, copy: Path | None = None, **following: Any
+) -> Session:
     recognizer = Recognizer(tiny_model(), BrightSquares())
     with RowWriter(tmp_path / name, recognizer.model.class_names, "tiny") as rows:
-        return Session(recognizer, video, rows, **options).run()  # type: ignore[arg-type]
+        return Session(recognizer, Video(video, every), str(video), rows, copy, Following(**following)).run()
 
 
 def test_a_session_follows_people(tmp_path: Path) -> None:
@@ -113,28 +106,38 @@ def test_a_session_follows_people(tmp_path: Path) -> None:
     assert [row["frame"] for row in rows if row["face_id"] == 1] == list(range(10, 20))
     assert np.allclose([row["time_s"] for row in rows if row["face_id"] == 0], EVEN, atol=1e-4)
     assert [row["x"] for row in rows if row["face_id"] == 0] == pytest.approx([10 + 2 * k for k in range(20)], abs=2)
-    drawn: NDArray[np.uint8] = next(iter(Video(tmp_path / "copy.mp4"))).picture
+    drawn: NDArray[np.uint8] = next(Video(tmp_path / "copy.mp4").read()).picture
     assert Video(tmp_path / "copy.mp4").frames == 20
-    assert np.abs(drawn.astype(int) - next(iter(Video(tmp_path / "a.mp4"))).picture).max() > 50
+    assert np.abs(drawn.astype(int) - next(Video(tmp_path / "a.mp4").read()).picture).max() > 50
 
 
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.93])
-def test_an_interrupted_session_gives_the_same_rows(tmp_path: Path, part: float) -> None:
-    video = clip(tmp_path / "a.mp4", EVEN)
-    whole = session(tmp_path, video, "whole.csv", every=2)
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.93, 1.0])
+@pytest.mark.parametrize("options", [{}, {"neutral": 0.8}])
+def test_an_interrupted_session_gives_the_same_rows(tmp_path: Path, part: float, options: dict[str, Any]) -> None:
+    video = clip(tmp_path / "a.mp4")
+    whole = session(tmp_path, video, "whole.csv", every=2, **options)
     text = (tmp_path / "whole.csv").read_bytes()
     (tmp_path / "rows.csv").write_bytes(text[: int(len(text) * part)])
-    again = session(tmp_path, video, every=2)
+    again = session(tmp_path, video, every=2, copy=tmp_path / "copy.mp4", **options)
     assert (tmp_path / "rows.csv").read_bytes() == text
     assert (again.frames, again.without) == (whole.frames, whole.without) == (10, 0)
-    assert {n: p.times.tolist() for n, p in again.persons.items()} == {
-        n: p.times.tolist() for n, p in whole.persons.items()
-    }
+    for number, person in whole.persons.items():
+        assert again.persons[number].times.tolist() == person.times.tolist()
+        assert again.persons[number].frames.tolist() == person.frames.tolist()
+        assert again.persons[number].probabilities.tolist() == person.probabilities.tolist()
+    assert Video(tmp_path / "copy.mp4").frames == 10  # the frames of the first start are drawn from their rows
+
+
+def test_a_time_has_microseconds_even_after_hours(tmp_path: Path) -> None:
+    times = [0.0, 7199.9667, 7199.9987]
+    session(tmp_path, clip(tmp_path / "a.mp4", times))
+    found = [row["time_s"] for row in read_rows(tmp_path / "rows.csv") if row["face_id"] in (0, 1)]
+    assert np.abs(np.array(found)[:2] - times[:2]).max() < 1e-4
 
 
 def test_the_report_of_a_session(tmp_path: Path) -> None:
-    found = session(tmp_path, clip(tmp_path / "a<b>.mp4", EVEN))
-    summary = write_session_report(found, tmp_path / "report", window=0.5)
+    found = session(tmp_path, clip(tmp_path / "a<b>.mp4", EVEN), window=0.5)
+    summary = write_session_report(found, tmp_path / "report")
     names = {path.name for path in (tmp_path / "report").iterdir()}
     pictures = {f"{kind}_{number}.png" for kind in ("time", "heat", "share") for number in (0, 1)}
     assert names == {"summary.json", "windows.csv", "index.html", *pictures}

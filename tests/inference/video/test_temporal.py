@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.inference.video.smoothing import Exponential, Hysteresis, majority, windows
+from fer_lightning.inference.video.smoothing import Exponential, Hysteresis, Smooth, majority, make_smoother, windows
 from fer_lightning.inference.video.temporal import deltas, dwell_times, person_summary, transitions
 
 
@@ -79,3 +81,25 @@ def test_a_person_is_summed_up() -> None:
     }
     assert (found["frames"], found["dominant"], found["share"]["happy"]) == (24, "happy", round(15 / 24, 4))
     assert found["mean_change"]["happy"] == round((0.5 + 0.5 + 0.7 + 0.7) / 5.75, 4)
+
+
+def test_each_rule_shows_its_label_and_number() -> None:
+    times = np.arange(0, 3, 0.1).round(3)
+    sure = np.array([[0.9, 0.1] if time < 1.5 else [0.3, 0.7] for time in times])
+    sure[5] = [0.2, 0.8]  # a flicker of one frame
+
+    def labels(kind: Smooth) -> list[tuple[int, float]]:
+        smoother = make_smoother(kind, 1.0)
+        return [smoother(time, values) for time, values in zip(times.tolist(), sure, strict=True)]
+
+    plain, slow, average, held = (labels(kind) for kind in get_args(Smooth))
+    assert [number for number, _ in plain] == [0] * 5 + [1] + [0] * 9 + [1] * 15
+    assert [number for number, _ in slow] == [0] * 19 + [1] * 11
+    assert slow[14] == (0, 0.9)  # the flicker is still among the last ten frames
+    assert slow[15][1] == 0.9
+    assert [number for number, _ in held] == [0] * 17 + [1] * 13
+    assert held[-1] == (1, 0.7)
+    assert [number for number, _ in average].index(1) == 19  # it falls below a half
+    assert average[-1][1] == pytest.approx(0.7, abs=0.03)
+    with pytest.raises(ConfigError, match="window"):
+        make_smoother("majority", 0.0)
