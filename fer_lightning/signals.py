@@ -39,13 +39,15 @@ def signal_name(signum: int) -> str:
 class Stopped(SystemExit):
     """A signal has ended the run, or its time was up; the exit code is that of :func:`exit_code`.
 
-    ``agreed`` tells whether all processes of the run end here together.
+    ``agreed`` tells whether all processes of the run end here together, ``requeue`` whether SLURM is to start the job
+    again.
     """
 
     def __init__(self, signum: int, agreed: bool = True) -> None:
         super().__init__(exit_code(signum))
         self.signum = signum
         self.agreed = agreed
+        self.requeue = False
 
 
 def in_main_thread() -> bool:

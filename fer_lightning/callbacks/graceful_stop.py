@@ -26,7 +26,7 @@ from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.signals import STOPPING, TIME_IS_UP, Stopped, in_main_thread, signal_name
 from fer_lightning.text import first_line
 
-__all__ = ["GracefulStop"]
+__all__ = ["GracefulStop", "requeue_signal_of"]
 
 
 class _LoaderStart:
@@ -116,8 +116,8 @@ class GracefulStop(Checkpoint):
         """Forget an earlier run of the same trainer, and take signals and requeueing over from Lightning."""
         environment = trainer._accelerator_connector.cluster_environment
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
-            signum, environment.auto_requeue = environment.requeue_signal, False  # else its handler saves mid-batch
-            self.requeue_signal = None if signum is None else int(signum)
+            self.requeue_signal = requeue_signal_of(environment)
+            environment.auto_requeue = False  # else its handler saves mid-batch
         self.signum = self._flag = self._presses = 0
         self.installed = self._trained = self._ending = self._written = False
         self._deadline = None
@@ -287,6 +287,13 @@ class GracefulStop(Checkpoint):
         """Say so if a run goes on from a dump."""
         if checkpoint.get(SAVED_KEY, {}).get("exact", True) is False and trainer.is_global_zero:
             print("fer: this checkpoint is the dump of an error: going on from it is not exact", file=sys.stderr)
+
+
+def requeue_signal_of(environment: object) -> int | None:
+    """Return the number of the signal at which a cluster environment starts a job again, ``None`` for none."""
+    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+        return None
+    return None if environment.requeue_signal is None else int(environment.requeue_signal)
 
 
 _NO_DUMP = (NonFiniteError, StorageError)

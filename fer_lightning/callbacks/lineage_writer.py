@@ -186,6 +186,11 @@ class Lineage(FollowsBest):
             status, reason = self.node.status, reason
         self._update(trainer, status, reason)
 
+    def close(self, trainer: Trainer, reason: BaseException) -> None:
+        """Note what ends the process before the trainer can: a signal, or an error. What has ended stays so."""
+        if self.node is not None and self.node.status == "running":
+            self._update(trainer, *how_it_failed(reason))
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note the time again, now with that of the reports."""
         if stage == "fit" and self.node is not None:

@@ -15,7 +15,7 @@ from fer_lightning.runs.changes import change_text, changes_for
 from fer_lightning.runs.checkpoint import CHECKPOINTS, RESUME, check_checkpoint
 from fer_lightning.runs.folder import CONFIG, Claim, claim_run_folder, versions
 from fer_lightning.runs.lineage import Change
-from fer_lightning.runs.lock import LOCK, RunLock, lock_run_folder, read_lock
+from fer_lightning.runs.lock import LOCK, RunLock, living_holder, lock_run_folder, read_lock, refuse_if_held
 from fer_lightning.runs.records import Run
 
 __all__ = ["StartOrGoOn", "with_decided"]
@@ -131,8 +131,8 @@ class StartOrGoOn:
             if not stored or any(not change.harmless for change in changes):
                 continue
             same = all(_same_path(change) for change in changes if change.key == _PLACE)
-            if same and _is_held(folder):
-                lock_run_folder(folder).release()  # says who holds it
+            if same:
+                refuse_if_held(folder)
             yield folder, same
 
     def _left_without_checkpoint(self) -> Path | None:
@@ -190,8 +190,7 @@ def _same_path(change: Change) -> bool:
 
 def _is_held(folder: Path) -> bool:
     """Tell whether a process that is not known to be gone holds the lock of a folder."""
-    holder = read_lock(folder / LOCK)
-    return holder is not None and not holder.is_gone
+    return living_holder(folder / LOCK) is not None
 
 
 def _is_blank(folder: Path) -> bool:

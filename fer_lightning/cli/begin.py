@@ -8,13 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -28,33 +25,38 @@ from fer_lightning.callbacks.run_lines import RunLines
 from fer_lightning.cli.end_watch import EndWatch
 from fer_lightning.cli.known_options import DEFAULT_ROOT
 from fer_lightning.cli.launcher import watch_processes
-from fer_lightning.cli.parsing import prepare_parsing, readable_errors
-from fer_lightning.cli.peers import Peers, check_world, find_peers
+from fer_lightning.cli.peers import Peers, check_world
 from fer_lightning.cli.place import Place
 from fer_lightning.cli.run_checks import check_accelerator, check_monitors
 from fer_lightning.cli.tracking import RunLogger, start_tracking
 from fer_lightning.cli.trainer_cli import FERCLI, as_list
-from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.models.precision import check_precision, measure_precision
 from fer_lightning.runs.changes import goes_on_in
 from fer_lightning.runs.checkpoint import epochs_in, read_checkpoint, run_folder_of
 from fer_lightning.runs.completion import completion, has_ended
 from fer_lightning.runs.folder import claim_run_folder
-from fer_lightning.signals import Stopped, put_off, signal_name
-from fer_lightning.text import folded
+from fer_lightning.signals import put_off
 
-__all__ = ["begin", "begun", "is_started_by_another"]
+__all__ = [
+    "CHECKPOINT_VARIABLE",
+    "FOLDER_VARIABLE",
+    "PARENT_VARIABLE",
+    "PRECISION_VARIABLE",
+    "begin",
+    "is_started_by_another",
+    "rank",
+]
 
 # What the first process hands to those that Lightning's strategy starts.
-_FOLDER_VARIABLE = "FER_RUN_FOLDER"
-_PRECISION_VARIABLE = "FER_PRECISION"
-_CHECKPOINT_VARIABLE = "FER_CHECKPOINT"
-_PARENT_VARIABLE = "FER_FIRST_PROCESS"
+FOLDER_VARIABLE = "FER_RUN_FOLDER"
+PRECISION_VARIABLE = "FER_PRECISION"
+CHECKPOINT_VARIABLE = "FER_CHECKPOINT"
+PARENT_VARIABLE = "FER_FIRST_PROCESS"
 
 
 def is_started_by_another() -> bool:
     """Tell whether another process of the same run has started this one."""
-    return os.environ.get(_PARENT_VARIABLE, str(os.getpid())) != str(os.getpid())
+    return os.environ.get(PARENT_VARIABLE, str(os.getpid())) != str(os.getpid())
 
 
 def begin(cli: FERCLI, place: Place, watch: EndWatch, peers: Peers | None = None) -> None:
@@ -81,8 +83,9 @@ def begin(cli: FERCLI, place: Place, watch: EndWatch, peers: Peers | None = None
     try:
         why = _lead(cli, place) if peers is None or not peers.rank else _follow(cli, place, peers)
         writes = cli.verb == "fit" and not config["fast_dev_run"] and not place.ended
-        if writes and _rank() == 0:
-            place.take_lock()
+        if writes and rank() == 0:
+            place.take_lock(watch.end)
+            cli.checkpoint_io.before_renaming = place.check
             if place.claim is not None:  # soon, so that others see what is trained here
                 RunConfig(cli.parser, cli.config).write(place.folder)
         if peers is not None and peers.rank == 0:
@@ -124,9 +127,9 @@ def _lead(cli: FERCLI, place: Place) -> str:
         config["precision"], why = _choose_precision(cli)
     _choose_place(cli, place)
     place.complete = complete
-    os.environ[_FOLDER_VARIABLE] = str(place.folder)
+    os.environ[FOLDER_VARIABLE] = str(place.folder)
     if not is_started_by_another():
-        os.environ[_PARENT_VARIABLE] = str(os.getpid())
+        os.environ[PARENT_VARIABLE] = str(os.getpid())
     return why
 
 
@@ -168,8 +171,8 @@ def _completion(cli: FERCLI) -> str:
 
 
 def _choose_precision(cli: FERCLI) -> tuple[str, str]:
-    if _rank() != 0:
-        return os.environ.get(_PRECISION_VARIABLE, "32-true"), ""
+    if rank() != 0:
+        return os.environ.get(PRECISION_VARIABLE, "32-true"), ""
     accelerator, data = cli.config["trainer"]["accelerator"], cli.datamodule
     use_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if use_cuda else "cpu")
@@ -179,13 +182,13 @@ def _choose_precision(cli: FERCLI) -> tuple[str, str]:
     cli.model.take_class_counts(data)
     choice = measure_precision(cli.model.to(device), images, cli.model.criterion)
     cli.model.to("cpu")
-    os.environ[_PRECISION_VARIABLE] = choice.precision
+    os.environ[PRECISION_VARIABLE] = choice.precision
     return choice.precision, choice.reason
 
 
 def _choose_place(cli: FERCLI, place: Place) -> None:
-    inherited = os.environ.get(_FOLDER_VARIABLE)
-    if inherited and _rank() != 0:
+    inherited = os.environ.get(FOLDER_VARIABLE)
+    if inherited and rank() != 0:
         place.folder = Path(inherited)
         return
     folder = before = None if cli.checkpoint is None else run_folder_of(cli.checkpoint)
@@ -246,7 +249,7 @@ def _record(cli: FERCLI, place: Place) -> None:
     cli.lineage.complete = bool(place.complete)
     cli.lineage.allow_changed_data = cli.config["allow_changed_data"]
     cli.lineage.branched = cli.checkpoint is not None and run_folder_of(cli.checkpoint) != folder
-    if _rank() == 0:
+    if rank() == 0:
         wanted, name = cli.config["mlflow"], cli.config["name"]
         tracking = start_tracking(wanted, folder, _root(cli), name, cli.config["mlflow_checkpoints"])
         if tracking is not None:
@@ -257,119 +260,6 @@ def _root(cli: FERCLI) -> Path:
     return Path(cli.config["trainer"]["default_root_dir"] or DEFAULT_ROOT)
 
 
-def _rank() -> int:
+def rank() -> int:
+    """Return the number of this process in its run."""
     return getattr(rank_zero_only, "rank", 0)  # Lightning sets it as an attribute of the function
-
-
-class _Start:
-    """One start of a run: what is known of it while it begins, and how it is cleared away."""
-
-    def __init__(self, verb: str, args: list[str]) -> None:
-        self.verb = verb
-        self.args = args
-        self.cli: FERCLI | None = None
-        self.place = Place()
-        self.watch = EndWatch()
-        self.watch.clear = self.clear
-        self.watch.graceful = lambda: self.cli is not None and self.cli.stop.installed
-        self.watch.speaks = _rank() == 0
-        if is_started_by_another():
-            self.watch.parent = int(os.environ[_PARENT_VARIABLE])
-
-    def begin(self, peers: Peers | None) -> FERCLI:
-        def agree(find: Callable[[], str]) -> str:
-            if peers is not None and peers.rank:
-                return str(peers.hear("checkpoint")["path"])
-            if peers is None and _rank() and _CHECKPOINT_VARIABLE in os.environ:  # started by process 0
-                return os.environ[_CHECKPOINT_VARIABLE]
-            path = os.environ[_CHECKPOINT_VARIABLE] = find()
-            if peers is not None:
-                peers.tell({"path": path}, "checkpoint")
-            return path
-
-        with readable_errors():
-            self.cli = FERCLI(self.verb, self.args, agree)
-            begin(self.cli, self.place, self.watch, peers)
-        return self.cli
-
-    def begin_together(self, peers: Peers) -> FERCLI:
-        """Begin the run if all processes can begin it; what is wrong in any of them is said once."""
-        try:
-            cli = self.begin(peers)
-        except FERError as error:
-            peers.settle(error)
-            raise
-        except Exception as error:
-            with suppress(SystemExit):
-                peers.settle(error)
-            raise  # a bug: its traceback is wanted
-        try:
-            peers.settle()
-        except BaseException:
-            self.clear()
-            raise
-        return cli
-
-    @property
-    def has_trained(self) -> bool:
-        """Whether a step was done since this start."""
-        trainer = getattr(self.cli, "trainer", None)
-        return self.cli is not None and trainer is not None and trainer.global_step > self.cli.lineage.first_step
-
-    def clear(self) -> None:
-        """Leave nothing behind of a run that has not trained, and let others write into its folder."""
-        if not self.has_trained:
-            self.place.discard()
-        self.place.unlock()
-
-    def stopped(self, stop: Stopped) -> None:
-        """Clear away after a signal, and say so if the callback that stops runs has not."""
-        if not self.has_trained:
-            self.place.discard()
-        if stop.agreed:
-            return
-        for process in self.watch.processes:
-            process.kill()  # it may wait for this one
-        if _rank() == 0:
-            when = " before the first step" if self.verb == "fit" and not self.has_trained else ""
-            print(f"fer: stopped by {signal_name(stop.signum)}{when}", file=sys.stderr)
-
-    def failed(self, error: Exception) -> None:
-        """Clear away after an error, and raise what is to be told of it if that is another one."""
-        if self.watch.signum and not self.has_trained:  # a process that the signal has reached first is missed
-            stop = Stopped(self.watch.signum, agreed=False)
-            self.stopped(stop)
-            raise stop from error
-        of_user = isinstance(error, MisconfigurationException) or (isinstance(error, FERError) and error.exit_code != 1)
-        if (of_user or not self.watch.graceful()) and not self.has_trained:
-            self.place.discard()
-        if isinstance(error, MisconfigurationException):
-            raise ConfigError(folded(error)) from error
-        if isinstance(error, ModuleNotFoundError) and not self.has_trained:  # of a part that needs a package of its own
-            raise MissingExtraError(folded(error)) from error
-
-
-@contextmanager
-def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
-    """Parse a command line and begin its run; give the CLI, whose trainer is ready.
-
-    After any error before training, and a user's mistake or a signal before the first step is done, the run folder is
-    removed, if it was made for this run. The lock is released in any case. Meanwhile signals raise :class:`Stopped`, as
-    :class:`~fer_lightning.cli.end_watch.EndWatch` says.
-    """
-    prepare_parsing()
-    start = _Start(verb, args)
-    with start.watch:
-        try:
-            peers = find_peers()
-            yield start.begin(None) if peers is None else start.begin_together(peers)
-        except Stopped as stop:
-            start.stopped(stop)
-            raise
-        except Exception as error:
-            start.failed(error)
-            raise
-        finally:
-            start.place.unlock()
-            for name in (_FOLDER_VARIABLE, _PRECISION_VARIABLE, _CHECKPOINT_VARIABLE, _PARENT_VARIABLE):
-                os.environ.pop(name, None)

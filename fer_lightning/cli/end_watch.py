@@ -23,6 +23,7 @@ _UNHEARD_S = 2.0  # how long the main thread may take to begin to end: longer, a
 _ENDING_S = 10.0  # how long it may take to end in good order
 _SAME_S = 0.5  # equal signals in so short a time are one: `timeout` sends each to the process and to its group
 _POLL_S = 0.25
+_CLEARING_S = 5.0  # how long clearing away may take: a file system or a server may hang as well
 
 
 class EndWatch:
@@ -40,13 +41,14 @@ class EndWatch:
     Outside the main thread nothing is watched.
 
     Attributes:
-        clear: removes what this process would leave behind; called from the thread.
+        clear: removes what this process would leave behind; called from a thread.
         graceful: whether signals are only noted for now, because the run stops at the next good moment. Then the second
             Ctrl-C ends the process within ten seconds, the third at once.
         speaks: whether to say on stderr why the process ends.
         parent: number of the process that has started this one for the same run, ``None`` for none.
         processes: the processes that this one has started for the same run.
         signum: the first signal that came, 0 for none.
+        why: why the process is ended, as long as it is not known empty.
     """
 
     def __init__(self) -> None:
@@ -61,7 +63,7 @@ class EndWatch:
         self._asked: float | None = None  # when the main thread was asked to end
         self._raised = False  # whether it has begun to
         self._deadline: float | None = None  # when there is nothing more to wait for
-        self._code, self._why = 1, ""
+        self._code, self.why = 1, ""
         self._handlers: dict[int, Any] = {}
         self._told: tuple[socket.socket, socket.socket] | None = None  # where the thread reads, and the system writes
         self._over = False
@@ -129,7 +131,7 @@ class EndWatch:
             if self._presses > 1:
                 self._expect_end(now + (_ENDING_S if self._presses == 2 else 0.0), signum, "stopped at once by SIGINT")
         elif self._asked is None:
-            self._asked, self._code, self._why = now, exit_code(signum), f"stopped by {signal_name(signum)}"
+            self._asked, self._code, self.why = now, exit_code(signum), f"stopped by {signal_name(signum)}"
         else:
             self._expect_end(now, signum, f"stopped at once by {signal_name(signum)}")
 
@@ -142,7 +144,7 @@ class EndWatch:
     def _expect_end(self, when: float, signum: int, why: str) -> None:
         """Give the process until then; ``signum`` is 0 for another reason than a signal."""
         if self._deadline is None and self._asked is None:
-            self._code, self._why = exit_code(signum) or 1, why
+            self._code, self.why = exit_code(signum) or 1, why
         self._deadline = when if self._deadline is None else min(when, self._deadline)
 
     def _look_around(self, now: float) -> None:
@@ -159,16 +161,26 @@ class EndWatch:
                 signum, why, patience = 0, f"process {rank} has ended with exit code {code}", _ENDING_S
             self._expect_end(now + (_ENDING_S if self._raised else patience), signum, why)
 
+    def end(self, why: str) -> None:
+        """End this process at once, from any thread, with exit code 1."""
+        self._code, self.why = 1, why
+        self._end()
+
     def _end(self) -> None:
         for process in self.processes:
             process.kill()
         for worker in multiprocessing.active_children():  # of loaders
             worker.kill()
+        clearing = threading.Thread(target=self._clear, name="fer-clearing", daemon=True)
+        clearing.start()
+        clearing.join(_CLEARING_S)
+        if self.speaks:
+            os.write(2, f"\nfer: {self.why}\n".encode())  # not print: the main thread may hold its buffer
+        os._exit(self._code)
+
+    def _clear(self) -> None:
         with suppress(Exception):
             self.clear()
-        if self.speaks:
-            os.write(2, f"\nfer: {self._why}\n".encode())  # not print: the main thread may hold its buffer
-        os._exit(self._code)
 
 
 _keeps_out = False

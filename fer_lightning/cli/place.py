@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,12 @@ class Place:
     complete: str = ""
     ended: bool = False
 
-    def take_lock(self) -> None:
-        """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it."""
+    def take_lock(self, when_lost: Callable[[str], None]) -> None:
+        """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it.
+
+        ``when_lost`` is called with the reason, from any thread, if a process of another machine takes the lock over
+        because this one has given no sign of life for minutes.
+        """
         if self.lock is None:
             try:
                 with put_off():
@@ -43,8 +48,23 @@ class Place:
                 if (self.folder / LOCK).exists():
                     self.claim = None  # another process was faster: the folder is not ours to remove
                 raise
+        self.lock.when_lost = lambda other: when_lost(
+            f"{self.folder} was taken over by {other}, because nothing was heard of this process for minutes; "
+            "it ends without writing anything more there"
+        )
         if (gone := self.lock.took_over) is not None:
-            rank_zero_only(print)(f"took over {self.folder} from process {gone.pid} of this machine, which is gone")
+            where = "of this machine" if gone.is_here else f"on {gone.host}"
+            rank_zero_only(print)(f"took over {self.folder} from process {gone.pid} {where}, which is gone")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken the folder over."""
+        return self.lock is not None and self.lock.lost_to is not None
+
+    def check(self) -> None:
+        """End this process, by ``when_lost``, if another one has taken the folder over."""
+        if self.lock is not None:
+            self.lock.check()
 
     def unlock(self) -> None:
         """Let others write into the folder."""
@@ -52,6 +72,6 @@ class Place:
             self.lock.release()
 
     def discard(self) -> None:
-        """Remove the folder of a run that has not begun, if it was made for it."""
-        if self.claim is not None:
+        """Remove the folder of a run that has not begun, if it was made for it and nobody has taken it over."""
+        if self.claim is not None and not self.is_lost:
             self.claim.discard()

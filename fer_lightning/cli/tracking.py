@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from fer_lightning.callbacks.checkpoints import first_callback
 from fer_lightning.callbacks.full_disk import RunLogger
-from fer_lightning.callbacks.lineage_writer import Lineage
+from fer_lightning.callbacks.lineage_writer import Lineage, how_it_failed
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.runs.changes import flat
@@ -62,12 +62,18 @@ class MLflowTracker(MLFlowLogger):
 
     A store that fails during training is reported once and does not end the run. ``run_id`` is the run to go on with;
     without it a new one is made. ``artifacts`` is where a new experiment keeps its files.
+
+    Attributes:
+        uri: address of the store.
+        status: what the run is closed with, in MLflow's words.
+        ended: whether it is closed.
     """
 
     def __init__(self, uri: str, experiment: str, run_name: str, run_id: str | None, artifacts: str | None) -> None:
         super().__init__(experiment, run_name, uri, run_id=run_id, artifact_location=artifacts, synchronous=False)
         self.uri = uri
         self.status = "FINISHED"
+        self.ended = False
         self._failed = False
 
     @rank_zero_only
@@ -115,6 +121,7 @@ class MLflowTracker(MLFlowLogger):
 
         self.send("metrics", mlflow.flush_async_logging)
         self.send("end", self.experiment.set_terminated, self._run_id, self.status)
+        self.ended = True
 
 
 class RunTracking(Callback):
@@ -162,13 +169,22 @@ class RunTracking(Callback):
                 tracker = self.tracker
                 tracker.send(path.name, tracker.experiment.log_artifact, tracker.run_id, str(path), place)
 
+    def close(self, status: str) -> None:
+        """Close the run, without its files, if the trainer has not: the process ends before it can."""
+        if not self.tracker.ended:
+            self._set_status(status)
+            self.tracker.finalize()
+
+    def _set_status(self, status: str) -> None:
+        self._tag({"fer.status": status})
+        self.tracker.status = _STATUS.get(status, "FINISHED")
+
     def _finish(self, trainer: Trainer, status: str) -> None:
         """Send the files, and set the status: that of the lineage, or ``status`` where there is none."""
         lineage = first_callback(trainer, Lineage)
         if lineage is not None and lineage.node is not None:
             status = lineage.node.status
-        self._tag({"fer.status": status})
-        self.tracker.status = _STATUS.get(status, "FINISHED")
+        self._set_status(status)
         files = ("config*.yaml", "lineage.json", "metrics.csv", "*.csv", "*.png", "val/*")
         self._upload(Path(trainer.default_root_dir), (*files, *(("checkpoints/best.ckpt",) * self.checkpoints)))
 
@@ -178,7 +194,7 @@ class RunTracking(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Send what there is."""
-        self._finish(trainer, "failed")
+        self._finish(trainer, how_it_failed(exception)[0])
 
 
 def start_tracking(

@@ -77,6 +77,7 @@ class FERCLI(LightningCLI):
     Attributes:
         checkpoint: file that the run goes on from or that is evaluated, ``None`` for none.
         stop: the callback that ends a run at a signal.
+        checkpoint_io: what writes the checkpoints.
         auto: what begins the run if ``--ckpt_path auto`` has nothing to go on with, ``None`` without ``auto``.
         lineage: the callback that writes down where the run comes from; it holds how the configuration has changed.
         ended: nothing is to be done, because the run is complete; there is no trainer then.
@@ -89,6 +90,7 @@ class FERCLI(LightningCLI):
         self.auto: StartOrGoOn | None = None
         self.checkpoint: Path | None = None
         self.stop = GracefulStop()
+        self.checkpoint_io = AtomicCheckpointIO(attempts=3)
         self.lineage = Lineage()
         self.changed = ChangedOptions()
         self.ended = False
@@ -245,7 +247,7 @@ class FERCLI(LightningCLI):
         """
         given = self.config_init["trainer"]
         self.stop.limit(given["max_time"])
-        plugins = [*as_list(given["plugins"]), AtomicCheckpointIO(attempts=3)]
+        plugins = [*as_list(given["plugins"]), self.checkpoint_io]
         self.trainer = super().instantiate_trainer(plugins=plugins, max_time=None, **kwargs)
         return self.trainer
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 
 from lightning.pytorch.trainer.states import TrainerStatus
-from lightning.pytorch.utilities import rank_zero_only
 
-from fer_lightning.cli.begin import begun, is_started_by_another
+from fer_lightning.cli.begin import is_started_by_another, rank
 from fer_lightning.cli.slurm import requeue_job
+from fer_lightning.cli.start import begun
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.errors import FERError
 from fer_lightning.signals import Stopped, exit_code
@@ -21,17 +21,13 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     of_another, agreed, requeue = is_started_by_another(), True, False
     try:
         with begun(verb, args) as cli:
-            try:
-                signum = 0 if cli.ended else _execute(cli)
-            except Stopped as stop:
-                requeue = stop.signum == cli.stop.requeue_signal
-                raise
+            signum = 0 if cli.ended else _execute(cli)
     except Stopped as stop:
-        signum, agreed = stop.signum, stop.agreed
+        signum, agreed, requeue = stop.signum, stop.agreed, stop.requeue
     except FERError as error:
-        error.process = getattr(rank_zero_only, "rank", 0)
+        error.process = rank()
         raise
-    if requeue and getattr(rank_zero_only, "rank", 0) == 0:
+    if requeue:
         requeue_job()  # now that the lock is released: the job may start at once, elsewhere
     # The first process speaks for those it has started, if all stop together: it takes a code of theirs for a failure.
     return 0 if agreed and of_another else exit_code(signum)

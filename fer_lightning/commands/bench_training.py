@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from fer_lightning.callbacks.run_lines import RunLines
-from fer_lightning.cli.begin import begun
+from fer_lightning.cli.start import begun
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.models.precision import wait_for

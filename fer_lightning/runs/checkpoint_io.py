@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Attributes:
         wrote: whether the last checkpoint was written.
+        before_renaming: called when a checkpoint is complete beside its place, and may end the process.
     """
 
     def __init__(self, attempts: int = 1) -> None:
         self.attempts = attempts
         self.wrote = True
+        self.before_renaming: Callable[[], None] = lambda: None
         self._failed_at: set[Any] = set()
 
     def save_checkpoint(
@@ -50,7 +52,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         self.wrote = False
         try:
-            _write(checkpoint, Path(path))
+            _write(checkpoint, Path(path), self.before_renaming)
         except StorageError as error:
             self._failed_at.add(checkpoint.get("global_step"))  # one step may write several files
             failures = len(self._failed_at)
@@ -72,13 +74,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path), map_location=map_location)
 
 
-def _write(checkpoint: dict[str, Any], target: Path) -> None:
+def _write(checkpoint: dict[str, Any], target: Path, before_renaming: Callable[[], None]) -> None:
     try:
         with replacing(target) as part:
             with part.open("xb") as file:
                 torch.save(checkpoint, file)
             if not zipfile.is_zipfile(part):
                 raise OSError("the file is incomplete")
+            before_renaming()
     except (OSError, RuntimeError) as error:  # a full disk inside torch.save is a RuntimeError
         if isinstance(error, OSError) and error.filename is not None:  # of a call that names a file: it was not written
             raise StorageError(f"cannot write checkpoint {target}: {error.strerror}") from error

@@ -17,7 +17,7 @@ from fer_lightning.errors import ConfigError, DataError, FERError
 from fer_lightning.runs.checkpoint import CHECKPOINTS, checkpoint_in
 from fer_lightning.runs.folder import CONFIG, config_files, run_folders
 from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
-from fer_lightning.runs.lock import LOCK, read_lock
+from fer_lightning.runs.lock import LOCK, living_holder
 from fer_lightning.text import folded
 
 __all__ = [
@@ -61,14 +61,14 @@ class Run:
         ``killed`` (it ended without a word), ``running``, or ``unknown`` where nothing tells.
         """
         try:
-            nodes, holder = self.lineage, read_lock(self.folder / LOCK, attempts=1)
+            nodes, holder = self.lineage, living_holder(self.folder / LOCK, attempts=1)
         except FERError:
             return "unknown"
-        if holder is not None and not holder.is_gone:
+        if holder is not None:
             return "running"
         if nodes and nodes[-1].status != "running":
             return nodes[-1].status
-        return "killed" if nodes or holder is not None else "unknown"
+        return "killed" if nodes or (self.folder / LOCK).exists() else "unknown"
 
     @property
     def lineage(self) -> list[Node]:

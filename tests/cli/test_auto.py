@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fer_lightning.cli import auto as auto_module
 from fer_lightning.cli.auto import StartOrGoOn
+from fer_lightning.cli.slurm import requeue_signal
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs import lock as lock_module
@@ -26,7 +28,7 @@ from fer_lightning.runs.records import Run
 from tests.callbacks.test_graceful_stop import signalled, state
 from tests.helpers.cli import TINY, fer, fit, same_weights
 from tests.helpers.data import StripesDataModule, stripes_table
-from tests.runs.test_lock import dead_process, held_by
+from tests.runs.test_lock import dead_process, elsewhere, held_by, refreshed_ago
 from tests.test_ends import everything
 from tests.test_resume import AUGMENT, MOMENTUM, cut, flip, stopped
 
@@ -182,6 +184,21 @@ def test_of_two_that_are_started_one_is_refused(tmp_path: Path, capsys: pytest.C
     assert versions(tmp_path) == ["version_0", "version_1"]
 
 
+def test_a_run_that_was_killed_on_another_machine_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert auto(tmp_path, epochs=1) == 0
+    gone = elsewhere(beat_s=0.05)
+    held_by(version(tmp_path), gone)
+    assert Run(version(tmp_path)).status == "running"
+    assert auto(tmp_path) == 0
+    assert (
+        f"took over {version(tmp_path)} from process {gone.pid} on elsewhere, which is gone" in capsys.readouterr().out
+    )
+    assert [node.status for node in read_lineage(version(tmp_path))] == ["finished", "finished"]
+    assert versions(tmp_path) == ["version_0"]
+    refreshed_ago(version(tmp_path), elsewhere(), 1000)
+    assert Run(version(tmp_path)).status == "finished"  # of the one that is gone only the lock is left
+
+
 def test_two_that_make_their_folders_at_the_same_moment_do_not_both_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +208,7 @@ def test_two_that_make_their_folders_at_the_same_moment_do_not_both_train(
 
     def late(root: Path, name: str) -> Claim:
         faster = claim_run_folder(root, name)  # another process has just made version_0 ...
-        held_by(faster.folder, replace(Holder.myself(), host="elsewhere"))
+        held_by(faster.folder, replace(Holder.myself(), host="elsewhere", beat_s=0.0))
         (faster.folder / "config.yaml").write_text(config)
         return claim_run_folder(root, name)
 
@@ -202,7 +219,7 @@ def test_two_that_make_their_folders_at_the_same_moment_do_not_both_train(
 
 
 def test_a_folder_that_another_locks_first_stays_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    faster = replace(Holder.myself(), host="elsewhere")
+    faster = replace(Holder.myself(), host="elsewhere", beat_s=0.0)
 
     def late(folder: Path) -> Any:
         held_by(folder, faster)
@@ -291,11 +308,73 @@ def test_slurm_requeues_from_the_exact_checkpoint_and_the_requeued_job_goes_on(
         assert versions(runs) == ["version_0"]
 
 
+class SignalInSetup(Callback):
+    """Sends SIGUSR1 to this process when the trainer sets up."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+
+def sent_by_scan(datamodule: Any) -> SamplesTable:
+    signal.raise_signal(signal.SIGUSR1)
+    raise AssertionError
+
+
+IN_SETUP = "--trainer.callbacks+=tests.cli.test_auto.SignalInSetup"
+OFF = (
+    "--trainer.plugins=lightning.fabric.plugins.environments.SLURMEnvironment",
+    "--trainer.plugins.auto_requeue=false",
+)
+
+
+@pytest.mark.parametrize(
+    ("when", "options", "calls"),
+    [
+        ("data", (), "requeue 4711\n"),
+        ("data", OFF, ""),
+        ("setup", (IN_SETUP,), "requeue 4711\n"),
+        ("setup", (IN_SETUP, *OFF), ""),
+        ("sanity check", (), "requeue 4711\n"),
+    ],
+)
+def test_slurm_requeues_a_job_that_is_warned_before_it_trains(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    when: str,
+    options: tuple[str, ...],
+    calls: str,
+) -> None:
+    called = slurm(monkeypatch, tmp_path, 0)
+    called.touch()
+    if when == "data":
+        monkeypatch.setattr(StripesDataModule, "scan", sent_by_scan)
+    plan = {"sanity": [signal.SIGUSR1]} if when == "sanity check" else {}
+    assert signalled(tmp_path / "runs", plan, *options) == 138
+    assert called.read_text() == calls
+    assert ("SLURM requeues job 4711: its next start goes on" in capsys.readouterr().err) is bool(calls)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_signal_before_training_requeues_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = slurm(monkeypatch, tmp_path, 0)
+    assert signalled(tmp_path / "runs", {"sanity": [signal.SIGTERM]}) == 143
+    assert not called.exists()
+
+
+@pytest.mark.parametrize("variable", ["", "TORCHELASTIC_RUN_ID"])
+def test_only_srun_makes_slurm_requeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    if variable:
+        slurm(monkeypatch, tmp_path, 0)
+        monkeypatch.setenv(variable, "1")  # torchrun inside of a job
+    assert requeue_signal(None, []) is None
+
+
 def test_the_lock_of_a_job_that_slurm_has_started_again_is_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    held_by(tmp_path, replace(Holder.myself(), host="elsewhere"))
+    held_by(tmp_path, replace(Holder.myself(), host="elsewhere", beat_s=0.0))
     with pytest.raises(ConfigError, match="on elsewhere"):  # another task of this very start
         lock_run_folder(tmp_path)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")

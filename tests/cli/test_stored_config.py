@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from fer_lightning.cli.begin import begun
+from fer_lightning.cli.start import begun
 from fer_lightning.cli.stored_config import as_file, peek, stored_config
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs.checkpoint import CONFIG_KEY, TASK_KEY, find_checkpoint

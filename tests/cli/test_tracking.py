@@ -7,21 +7,27 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fer_lightning.cli import begin, end_watch
+from fer_lightning.cli.end_watch import EndWatch
 from fer_lightning.cli.tracking import tracking_uri
+from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.errors import ConfigError
 from fer_lightning.runs.lineage import read_lineage
+from fer_lightning.runs.lock import LOCK
 from tests.helpers.cli import fit, same_weights
 from tests.helpers.parts import StoppedError
+from tests.kill_grid import COMMON, child
 
 mlflow = pytest.importorskip("mlflow")
 pytest.importorskip("sqlalchemy")
@@ -177,6 +183,85 @@ def test_the_extra_is_named_where_it_is_missing(
     assert fit(tmp_path, "--mlflow=true") == 2
     assert "pip install 'fer_lightning[track]'" in capsys.readouterr().err
     assert not (tmp_path / "tiny").exists()
+
+
+class Hangs(Callback):
+    """Waits in the main thread and hears no signal; meanwhile signals come, or another process of the run fails."""
+
+    watches: ClassVar[list[EndWatch]] = []
+
+    def __init__(self, place: str, signals: list[int] | None = None) -> None:
+        self.place, self.signals = place, signals or []
+
+    def _hang(self, place: str) -> None:
+        if place == self.place:
+            signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
+            threading.Thread(target=self._strike, daemon=True).start()
+            threading.Event().wait(60)
+
+    def _strike(self) -> None:
+        time.sleep(0.1)  # now the main thread waits
+        for signum in self.signals:
+            os.kill(os.getpid(), signum)
+            time.sleep(0.1)
+        if not self.signals:
+            failed = subprocess.Popen(["false"])
+            failed.wait()
+            self.watches[-1].processes = [failed]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._hang("setup")
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._hang(str(trainer.global_step))
+
+
+@pytest.mark.parametrize(
+    ("place", "signals", "code", "statuses", "reason"),
+    [
+        ("setup", [signal.SIGTERM], 143, ("KILLED", "stopped"), None),
+        pytest.param("5", 3 * [signal.SIGINT], 130, ("KILLED", "stopped"), "SIGINT", marks=pytest.mark.slow),
+        ("5", [], 1, ("FAILED", "failed"), "FERError: process 1 has ended with exit code 1"),
+    ],
+)
+def test_a_run_whose_process_has_to_be_ended_is_not_left_running(
+    tmp_path: Path,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    signals: list[int],
+    code: int,
+    statuses: tuple[str, str],
+    reason: str | None,
+) -> None:
+    monkeypatch.setattr(end_watch, "_UNHEARD_S", 0.2)
+    monkeypatch.setattr(end_watch, "_ENDING_S", 0.2)
+    monkeypatch.setattr(end_watch, "_SAME_S", 0.05)
+    monkeypatch.setattr(begin, "watch_processes", lambda strategy, watch: Hangs.watches.append(watch))
+    hangs = ["--trainer.callbacks+=tests.cli.test_tracking.Hangs", f"--trainer.callbacks.place={place}"]
+    hangs += [f"--trainer.callbacks.signals={[int(signum) for signum in signals]}"]
+    arguments = [*COMMON, f"--name={tmp_path.name}", f"--mlflow={store}", *hangs]
+    assert child(["fit", *arguments, f"--trainer.default_root_dir={tmp_path}/runs"], tmp_path / "log") == code
+    client = mlflow.MlflowClient(store)
+    experiment = client.get_experiment_by_name(tmp_path.name).experiment_id
+    (run,) = client.search_runs([experiment])
+    assert (run.info.status, run.data.tags["fer.status"]) == statuses
+    folder = tmp_path / "runs" / tmp_path.name / "version_0"
+    assert folder.exists() is (reason is not None)
+    if reason is not None:
+        assert [(node.status, node.reason) for node in read_lineage(folder)] == [(statuses[1], reason)]
+        assert not (folder / LOCK).exists()
+
+
+def test_a_run_that_is_stopped_before_the_trainer_begins_is_not_left_running(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FERCLI, "execute", lambda cli: signal.raise_signal(signal.SIGTERM))
+    assert fit(tmp_path / "runs", f"--mlflow={store}", name=tmp_path.name) == 143
+    client = mlflow.MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name(tmp_path.name).experiment_id])
+    assert run.info.status == "KILLED"
+    assert not (tmp_path / "runs").exists()
 
 
 def free_port() -> int:
