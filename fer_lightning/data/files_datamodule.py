@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.files.archives import open_root
@@ -92,8 +93,15 @@ class FilesDataModule(EmotionDataModule):
         raise NotImplementedError(f"{type(self).__name__} must define list_files(), which returns the listing")
 
     def scan(self) -> SamplesTable:
-        """Look at the files and complete the splits."""
-        return self.completed(self.read(self.list_files()))
+        """Look at the files (only at those that ``keep`` names where that suffices), and complete the splits."""
+        listing = self.list_files()
+        rows = self.plan.alone(listing.paths, listing.splits, self._missing)
+        return self.completed(self.read(listing if rows is None else listing.select(rows)))
+
+    def _missing(self, splits: NDArray[np.str_]) -> tuple[str, ...]:
+        """Return which splits are made for rows that have these, ``(N,)``."""
+        val_fraction = self.val_fraction if self.plan.folds is None else 0.0  # a fold will be held out
+        return missing_splits(splits, val_fraction, self.test_fraction, self.test_per_class)
 
     def read(self, listing: Listing) -> SamplesTable:
         """Look at the files of a listing, with this module's rules."""
@@ -113,14 +121,13 @@ class FilesDataModule(EmotionDataModule):
 
     def completed(self, table: SamplesTable) -> SamplesTable:
         """Add the splits that the data set does not bring along."""
-        val_fraction = self.val_fraction if self.plan.folds is None else 0.0  # a fold will be held out
-        made = missing_splits(table.splits, val_fraction, self.test_fraction, self.test_per_class)
+        made = self._missing(table.splits)
         groups = linked_groups(table, near=self.near_duplicates, cache_dir=self.cache_dir) if made else table.digests
         splits = complete_splits(
             table.splits,
             table.labels,
             groups,
-            val_fraction=val_fraction,
+            val_fraction=self.val_fraction if self.plan.folds is None else 0.0,
             test_fraction=self.test_fraction,
             test_per_class=self.test_per_class,
             seed=self.split_seed,

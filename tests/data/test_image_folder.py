@@ -14,17 +14,20 @@ import torch
 from fer_lightning.data.batches.dataset import spare_cores
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
+from fer_lightning.data.files import image_index
+from fer_lightning.data.files.decode import decode_with_facts
 from fer_lightning.data.files.tree import walk_images
 from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.image_folder import ImageFolderDataModule, class_folders, list_image_folder
 from fer_lightning.data.splitting.near_duplicates import near_duplicates
+from fer_lightning.data.splitting.row_plan import RowPlan
 from fer_lightning.data.table.samples import SPLITS
 from fer_lightning.emotions import EIGHT, SEVEN
 from fer_lightning.errors import ConfigError, DataError, LabelError
 from fer_lightning.types import Batch
 from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.cli import fer
-from tests.helpers.folders import SEVEN_NAMES, draw, near_copy, save, write_folders
+from tests.helpers.folders import SEVEN_NAMES, draw, near_copy, save, write_folders, write_table
 from tests.helpers.proposals import proposed
 
 
@@ -316,6 +319,63 @@ def test_the_index_is_decoded_once_for_all_sizes(tree: Path, monkeypatch: pytest
     again = module(tree, image_size=32, channels=1).table
     assert again.images.shape == (42, 1, 32, 32)
     assert np.array_equal(again.digests, first.digests)
+
+
+@pytest.mark.parametrize(
+    ("splits", "kept", "options", "decoded"),
+    [
+        ("train val test", "train val", {}, 8),
+        ("train val test", "train val", {"drop_overlap": True, "per_class": 1}, 8),
+        ("train test", "train", {"val_fraction": 0.0}, 4),
+        ("train val test", "train", {}, 12),  # else a validation part would be made
+        ("train test", "train", {}, 8),  # a validation part is made of all images
+        ("train val", "train", {"folds": 2}, 8),
+        ("train val", "train val", {"focus_fraction": 0.3}, 8),
+        ("train val", "train val", {"test_fraction": 0.2}, 8),
+    ],
+)
+def test_what_is_not_kept_is_not_decoded_where_no_split_depends_on_it(
+    splits: str,
+    kept: str,
+    options: dict[str, Any],
+    decoded: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    root = write_folders(tmp_path / "faces", {"angry": 2, "sad": 2}, splits.split())
+    files = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
+    rows = [{"path": file} for file in files if file.startswith(tuple(kept.split()))]
+    options |= {"keep": str(write_table(tmp_path / "keep.csv", rows)), "allow_empty_class": True}
+    looked_at = []
+
+    def counted(path: Path, **more: Any) -> Any:
+        looked_at.append(path)
+        return decode_with_facts(path, **more)
+
+    monkeypatch.setattr(image_index, "decode_with_facts", counted)
+    data = module(root, cache_dir=str(tmp_path / "one"), **options)
+    table, told = data.table, caplog.text
+    assert len(looked_at) == decoded
+    monkeypatch.setattr(RowPlan, "alone", lambda *_: None)
+    caplog.clear()
+    full = module(root, cache_dir=str(tmp_path / "two"), **options)
+    reference = full.table
+    assert len(looked_at) - decoded == len(files)
+    assert {split: reference.fingerprint(split) for split in SPLITS} == {s: table.fingerprint(s) for s in SPLITS}
+    assert split_of(data).items() <= split_of(full).items()
+    assert ("test has 0 of 4 images" in told) == ("test" in splits)
+    assert ("test has 0 of 4 images" in caplog.text) == ("test" in splits)
+    if data.plan.folds is None:
+        for one, other in zip(epoch(data), epoch(full), strict=True):
+            assert torch.equal(one["image"], other["image"])
+
+
+def test_keep_must_name_files_that_are_there(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "faces", 1, ("train", "val"))
+    table = write_table(tmp_path / "keep.csv", [{"path": "elsewhere/0.png"}])
+    with pytest.raises(DataError, match="1 of 1 paths are not in the data set"):
+        _ = module(root, keep=str(table)).table
 
 
 def test_options_of_the_base_are_named(tree: Path) -> None:

@@ -54,6 +54,19 @@ class Listing:
     left_out: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
 
+    def select(self, rows: NDArray[np.int64]) -> Listing:
+        """Return a listing of some rows, int64 ``(M,)``; what was left out or remarked stays."""
+        return replace(
+            self,
+            paths=self.paths[rows],
+            labels=self.labels[rows],
+            splits=self.splits[rows],
+            sources=self.sources[rows],
+            boxes=None if self.boxes is None else self.boxes[rows],
+            soft_labels=None if self.soft_labels is None else self.soft_labels[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
+        )
+
 
 def read_listing(
     listing: Listing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from fer_lightning.errors import ConfigError
 from fer_lightning.text import counted
 
 __all__ = ["RowPlan"]
+
+Made = Callable[[NDArray[np.str_]], Sequence[str]]
+"""Which splits are made for rows, by the splits that they have."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -67,14 +71,31 @@ class RowPlan:
         """
         if self.keep is None:
             return table
-        kept = table.with_splits(np.where(rows_to_keep(self.keep, table.files), table.splits, ""))
-        before, after = ({split: len(each.rows(split)) for split in ("val", "test")} for each in (table, kept))
-        changed = [f"{split} has {after[split]:,} of {counted(before[split], 'image')}" for split in before]
-        changed = [text for text, split in zip(changed, before, strict=True) if after[split] != before[split]]
-        if changed:
-            what = " and ".join(changed)
-            _LOG.warning("data.keep: %s: scores are not comparable with those of all of them", what)
-        return kept
+        kept = rows_to_keep(self.keep, table.files)
+        _tell_changes(table.splits, kept)
+        return table.with_splits(np.where(kept, table.splits, ""))
+
+    def alone(self, files: NDArray[np.str_], splits: NDArray[np.str_], made: Made) -> NDArray[np.int64] | None:
+        """Return the rows that ``keep`` names, int64 ``(M,)``, where the others do not matter for any split.
+
+        They do matter where a split is made, or a fold or focus part: images that are the same, or nearly so, as one
+        that is not used keep together then. ``None`` if all rows are needed.
+
+        Args:
+            files: ``(N,)``: the files of the data set.
+            splits: ``(N,)``: the splits that it brings along.
+            made: returns which splits are made for rows of such splits, see :func:`.missing_splits`.
+
+        Raises:
+            DataError: if the table cannot be read, or names other files.
+        """
+        if self.keep is None or self.folds is not None or self.focus_fraction or made(splits):
+            return None
+        kept = rows_to_keep(self.keep, files)
+        if made(splits[kept]) or (splits != "").any() != (splits[kept] != "").any():
+            return None
+        _tell_changes(splits, kept)
+        return np.flatnonzero(kept)
 
     def named(self, files: NDArray[np.str_]) -> NDArray[np.bool_] | None:
         """Tell which files ``(N,)`` the table ``keep`` names, bool ``(N,)``; ``None`` if all are used.
@@ -120,3 +141,15 @@ class RowPlan:
                 splits[rows[~cap_classes(table.labels[rows], table.digests[rows], most, seed)]] = ""
                 table = table.with_splits(splits)
         return set_apart(table, self.focus_fraction, cache_dir) if self.focus_fraction else table
+
+
+def _tell_changes(splits: NDArray[np.str_], kept: NDArray[np.bool_]) -> None:
+    """Log how many validation and test images remain of the rows ``(N,)``, if some are not kept."""
+    changed = []
+    for split in ("val", "test"):
+        before, after = (int(np.count_nonzero(which == split)) for which in (splits, splits[kept]))
+        if after != before:
+            changed.append(f"{split} has {after:,} of {counted(before, 'image')}")
+    if changed:
+        what = " and ".join(changed)
+        _LOG.warning("data.keep: %s: scores are not comparable with those of all of them", what)
