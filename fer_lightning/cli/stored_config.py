@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from fer_lightning.cli.known_options import DEFAULT_ROOT
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, TASK_KEY, read_checkpoint
+from fer_lightning.runs.model_folder import is_in_model_folder
 from fer_lightning.types import Preprocessing
 
 __all__ = ["REPLACED", "as_file", "newest_exact", "peek", "preprocessing_changes", "stored_config"]
@@ -87,8 +88,12 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
     stay while other data are named. Training goes on with the interpolation of older versions where it began with it.
 
     Raises:
-        CheckpointError: if the file is damaged, holds more than plain data and tensors, or is of another program.
+        CheckpointError: if the file is damaged, holds more than plain data and tensors, or is of another program; for
+            training, if it is a model folder.
     """
+    if verb == "fit" and is_in_model_folder(checkpoint):
+        folder = checkpoint.parent
+        raise CheckpointError(f"{folder} is a model without the state of its training: --model.weights {folder}")
     loaded = read_checkpoint(checkpoint)
     if not {TASK_KEY, CONFIG_KEY} & loaded.keys():
         raise CheckpointError(

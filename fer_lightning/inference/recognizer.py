@@ -20,8 +20,9 @@ from fer_lightning.inference.faces.model_files import blazeface_file
 from fer_lightning.inference.faces.views import Views
 from fer_lightning.inference.framing import crop
 from fer_lightning.inference.model import Model
-from fer_lightning.inference.model_folder import is_model_folder, model_of_checkpoint, read_model_folder
+from fer_lightning.inference.model_folder import model_of_checkpoint, model_of_folder
 from fer_lightning.runs.checkpoint import BEST, find_checkpoint, run_folder_of
+from fer_lightning.runs.model_folder import is_model_folder
 
 __all__ = ["Face", "Picture", "Recognizer", "Result", "load_model"]
 
@@ -196,7 +197,7 @@ def load_model(source: str | Path, root: Path = Path("runs"), name: str = "defau
     """
     path = Path(source).expanduser()
     if is_model_folder(path):
-        return read_model_folder(path)
+        return model_of_folder(path)
     if path.is_file() and path.suffix == ".onnx":
         return read_onnx(path)
     if path.is_file() and path.suffix in (".safetensors", ".pth", ".pt"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from fer_lightning.errors import CheckpointError
 from fer_lightning.runs.folder import versions
+from fer_lightning.runs.model_folder import WEIGHTS, is_in_model_folder, is_model_folder, read_model_folder
 from fer_lightning.text import excerpt
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "CHECKPOINTS",
     "CONFIG_KEY",
     "LINEAGE_KEY",
+    "NETWORK_PREFIX",
     "RESUME",
     "SAVED_KEY",
     "STOPPED_KEY",
@@ -52,6 +55,9 @@ STOPPED_KEY = "stopped"
 SAVED_KEY = "fer"
 """Key of how the checkpoint was saved: ``exact`` is false in a dump of an interrupted step; ``written`` is the time,
 seconds since 1970; ``world``, ``batch`` and ``accumulate`` say which samples a step had."""
+
+NETWORK_PREFIX = "classifier."
+"""Begins the names of the network's weights; others are of the loss and the like."""
 
 TASK_KEY = "fer_task"
 """Key of what the weights mean: ``class_names``, ``preprocessing``, ``class_counts`` and more."""
@@ -101,10 +107,11 @@ def check_checkpoint(path: Path) -> None:
 
 
 def read_checkpoint(path: Path, *, map_location: Any = "cpu", mapped: bool = False) -> dict[str, Any]:
-    """Open a checkpoint, ours or one of Lightning's. No code in it is run.
+    """Open a checkpoint, ours or one of Lightning's, or a model folder. No code in it is run.
 
     Args:
-        path: a file that ``torch.save`` wrote.
+        path: a file that ``torch.save`` wrote, or the weights in a model folder, which are given as a checkpoint of no
+            steps: it can be evaluated and started from, and not gone on from.
         map_location: where the tensors go, as in ``torch.load``.
         mapped: compare no checksums, and leave the tensors on the disk until they are used: for what else is in it.
 
@@ -116,6 +123,8 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu", mapped: bool = Fal
     """
     import torch  # listing runs must not wait for it
 
+    if is_in_model_folder(path):
+        return _of_model_folder(path.parent)
     if not mapped:
         check_checkpoint(path)
     try:
@@ -134,6 +143,22 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu", mapped: bool = Fal
     return content
 
 
+def _of_model_folder(folder: Path) -> dict[str, Any]:
+    values, weights = read_model_folder(folder)
+    config: dict[str, Any] = {"model": dict(values["architecture"]), "trainer": {"precision": "32-true"}}
+    if data := values.get("training", {}).get("data"):
+        config["data"] = {"class_path": data, "init_args": dict(values["preprocessing"])}
+    meaning = {name: values[name] for name in ("class_names", "preprocessing")}
+    return {
+        "state_dict": {f"{NETWORK_PREFIX}{name}": value for name, value in weights.items()},
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": metadata.version("lightning"),  # so that Lightning has nothing to convert
+        CONFIG_KEY: config,
+        TASK_KEY: {**meaning, "class_counts": None, "plateau": None},
+    }
+
+
 def epochs_in(checkpoint: Mapping[str, Any]) -> int:
     """Return how many epochs are done in a checkpoint."""
     progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
@@ -150,7 +175,7 @@ def find_checkpoint(wanted: str, root: Path, name: str, file: str) -> Path:
     """Find a checkpoint file.
 
     Args:
-        wanted: a file, a run folder, or ``best`` or ``last`` of the newest run that has one.
+        wanted: a file, a run folder, a model folder, or ``best`` or ``last`` of the newest run that has one.
         root: the folder of all runs.
         name: name of the experiment, for ``best`` and ``last``.
         file: which file of a run folder to take where ``wanted`` is a folder.
@@ -161,6 +186,8 @@ def find_checkpoint(wanted: str, root: Path, name: str, file: str) -> Path:
     path = Path(wanted).expanduser()
     if path.is_file():
         return path
+    if is_model_folder(path):
+        return path / WEIGHTS
     if path.is_dir():
         return checkpoint_in(path, file)
     if wanted not in ("best", "last"):

@@ -12,22 +12,18 @@ from safetensors.torch import load_file, save_file
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.inference.framing import Framing
 from fer_lightning.inference.model import Calibration
-from fer_lightning.inference.model_folder import (
-    CONFIG,
-    WEIGHTS,
-    is_model_folder,
-    read_model_folder,
-    write_model_folder,
-)
+from fer_lightning.inference.model_folder import model_of_folder, write_model_folder
 from fer_lightning.inference.recognizer import load_model
 from fer_lightning.models.task import EmotionTask
+from fer_lightning.runs.model_folder import CONFIG, WEIGHTS, is_model_folder
+from tests.helpers.cli import fer, fit
 from tests.inference.helpers import tiny_model
 
 
 def test_a_folder_gives_the_same_answers(tmp_path: Path) -> None:
     model = tiny_model()
     model.framing, model.calibration = Framing(0.8, 0.5, 0.6, 0.4, 90, 100), Calibration(1.7, 0.4)
-    read = read_model_folder(write_model_folder(model, tmp_path / "model"))
+    read = model_of_folder(write_model_folder(model, tmp_path / "model"))
     crops = torch.randint(0, 256, (5, 3, 60, 70), dtype=torch.uint8)
     assert np.array_equal(model.probabilities(crops), read.probabilities(crops))
     assert (read.framing, read.calibration, read.card) == (model.framing, model.calibration, model.card)
@@ -48,7 +44,7 @@ def test_a_checkpoint_gives_what_its_task_gives(whole_run: Callable[..., Path], 
     assert torch.equal(model.backend(images), wanted)
     assert model.card.name == "whole/version_0"
     with pytest.raises(ConfigError, match=r"needs the class .*TinyBackbone"):
-        read_model_folder(write_model_folder(model, tmp_path / "own"))
+        model_of_folder(write_model_folder(model, tmp_path / "own"))
 
 
 def changed(folder: Path, **values: object) -> Path:
@@ -62,10 +58,10 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
     weights = load_file(folder / WEIGHTS)
     save_file({name: value + 1 for name, value in weights.items()}, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match="is not the file that"):
-        read_model_folder(folder)
+        model_of_folder(folder)
     (folder / WEIGHTS).unlink()
     with pytest.raises(CheckpointError, match="holds no"):
-        read_model_folder(folder)
+        model_of_folder(folder)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +90,7 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_config_is_refused(tmp_path: Path, values: dict[str, object], message: str) -> None:
     folder = changed(write_model_folder(tiny_model(), tmp_path / "model"), **values)
     with pytest.raises((CheckpointError, ConfigError), match=message):
-        read_model_folder(folder)
+        model_of_folder(folder)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -103,3 +99,22 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_model(tmp_path / "nothing")
+
+
+def test_a_folder_is_evaluated_as_its_checkpoint_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = json.dumps({"stem": [4, 4], "stages": [[4, 1], [8, 1], [8, 1]]})
+    options = ("--model.backbone=fer_b_fast", f"--model.backbone_args={network}", "--data.image_size=32")
+    assert fit(tmp_path, *options, epochs=1) == 0
+    run = tmp_path / "tiny/version_0"
+    folder = write_model_folder(load_model(run), tmp_path / "model")
+    data = ("--data=tests.helpers.data.StripesDataModule", f"--trainer.default_root_dir={tmp_path / 'own'}")
+    assert fer("test", f"--ckpt_path={run}", "--trainer.precision=32-true") == 0
+    assert fer("test", f"--ckpt_path={folder}", *data) == 0
+    reports = [run / "test/report.json", tmp_path / "own/default/version_0/report.json"]
+    first, second = (json.loads(path.read_text()) for path in reports)
+    assert first["confusion_matrix"] == second["confusion_matrix"]
+    assert first["ece"] == second["ece"]
+    capsys.readouterr()
+    assert fer("fit", f"--ckpt_path={folder}", *data) == 2
+    assert f"without the state of its training: --model.weights {folder}" in capsys.readouterr().err
+    assert fit(tmp_path, *options, f"--model.weights={folder}", name="again", epochs=1) == 0

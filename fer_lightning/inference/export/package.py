@@ -20,7 +20,8 @@ from fer_lightning.inference.export.int8 import quantized
 from fer_lightning.inference.export.onnx_file import OnnxBackend, onnx_bytes
 from fer_lightning.inference.export.program import ProgramBackend, program_bytes
 from fer_lightning.inference.model import Backend, Model
-from fer_lightning.inference.model_folder import WEIGHTS, write_model_folder
+from fer_lightning.inference.model_folder import write_model_folder
+from fer_lightning.runs.model_folder import WEIGHTS
 from fer_lightning.text import table_lines
 
 __all__ = ["INT8", "ONNX", "PROGRAM", "Check", "Samples", "export", "export_table"]

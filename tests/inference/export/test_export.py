@@ -16,7 +16,8 @@ from fer_lightning.inference.export.onnx_file import OnnxBackend, onnx_bytes, re
 from fer_lightning.inference.export.package import INT8, ONNX, PROGRAM, Samples, export, export_table
 from fer_lightning.inference.framing import Framing
 from fer_lightning.inference.model import Calibration, Model
-from fer_lightning.inference.model_folder import WEIGHTS, read_model_folder
+from fer_lightning.inference.model_folder import model_of_folder
+from fer_lightning.runs.model_folder import WEIGHTS
 from fer_lightning.types import Preprocessing
 from tests.inference.helpers import tiny_model
 
@@ -72,7 +73,7 @@ def test_int8_is_smaller_and_mostly_agrees(exported: tuple[Model, Path]) -> None
 
 def test_the_folder_is_a_model_folder(exported: tuple[Model, Path]) -> None:
     model, folder = exported
-    assert np.array_equal(read_model_folder(folder).probabilities(crops(4)), model.probabilities(crops(4)))
+    assert np.array_equal(model_of_folder(folder).probabilities(crops(4)), model.probabilities(crops(4)))
 
 
 def test_the_program_needs_no_package_of_ours(exported: tuple[Model, Path]) -> None:
