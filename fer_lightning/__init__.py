@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from fer_lightning.lazy import lazily
 
 if TYPE_CHECKING:
-    from fer_lightning.inference.recognizer import Recognizer, load_model
+    from fer_lightning.inference.loading import load_model
+    from fer_lightning.inference.recognizer import Recognizer
 
 __all__ = ["Recognizer", "__version__", "load_model"]
 
@@ -19,6 +20,6 @@ __getattr__ = lazily(
     __name__,
     {
         "Recognizer": "fer_lightning.inference.recognizer",
-        "load_model": "fer_lightning.inference.recognizer",
+        "load_model": "fer_lightning.inference.loading",
     },
 )

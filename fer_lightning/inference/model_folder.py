@@ -8,22 +8,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
 
+from fer_lightning import __version__
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.files import write_atomically
+from fer_lightning.inference.card import card_text
 from fer_lightning.inference.framing import Framing
 from fer_lightning.inference.model import Calibration, Card, Model, TorchBackend
 from fer_lightning.models.architecture import architecture_of, described
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.preprocessing import check_preprocessing
-from fer_lightning.runs.checkpoint import CONFIG_KEY, LINEAGE_KEY, NETWORK_PREFIX, TASK_KEY, read_checkpoint
-from fer_lightning.runs.model_folder import CONFIG, WEIGHTS, read_model_folder, values_text
+from fer_lightning.runs.checkpoint import (
+    CONFIG_KEY,
+    LINEAGE_KEY,
+    NETWORK_PREFIX,
+    TASK_KEY,
+    read_checkpoint,
+    run_folder_of,
+)
+from fer_lightning.runs.model_folder import CARD, CONFIG, WEIGHTS, read_model_folder, values_text
+from fer_lightning.runs.records import Run
 from fer_lightning.text import first_line
 
 __all__ = ["model_of_checkpoint", "model_of_folder", "write_model_folder"]
+
+_SCORES = ("n", "accuracy", "accuracy_ci95", "f1_macro", "ece")
 
 
 def write_model_folder(model: Model, folder: Path) -> Path:
@@ -47,6 +60,7 @@ def write_model_folder(model: Model, folder: Path) -> Path:
         **asdict(model.card),
     }
     write_atomically(folder / CONFIG, values_text(values, path))
+    write_atomically(folder / CARD, card_text(model))
     return folder
 
 
@@ -98,8 +112,16 @@ def model_of_checkpoint(path: Path, name: str) -> Model:
         path,
     )
     training = {"data": config.get("data", {}).get("class_path", ""), **content.get(LINEAGE_KEY, {}).get("data", {})}
-    card = Card(name, training={**training, "seed": config.get("seed_everything")})
+    training["seed"] = config.get("seed_everything")
+    card = Card(name, training, _metrics(run_folder_of(path)), version=__version__)
     return Model(TorchBackend(classifier, preprocessing), tuple(task["class_names"]), preprocessing, card, architecture)
+
+
+def _metrics(folder: Path | None) -> dict[str, Any]:
+    """Return the scores of the best checkpoint of a run, by split."""
+    run = None if folder is None else Run(folder)
+    splits = [] if run is None else [split for split in ("val", "test") if run.has_report(split)]
+    return {split: {name: run.report(split).get(name) for name in _SCORES} for split in splits if run is not None}
 
 
 def _load(classifier: EmotionClassifier, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -11,20 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.files.decode import decode
-from fer_lightning.errors import CheckpointError, ConfigError
-from fer_lightning.inference.export.onnx_file import read_onnx
+from fer_lightning.errors import ConfigError
 from fer_lightning.inference.faces.blazeface import BlazeFace
 from fer_lightning.inference.faces.choice import make_detector
 from fer_lightning.inference.faces.found import Detector, Faces
 from fer_lightning.inference.faces.model_files import blazeface_file
 from fer_lightning.inference.faces.views import Views
 from fer_lightning.inference.framing import crop
+from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model import Model
-from fer_lightning.inference.model_folder import model_of_checkpoint, model_of_folder
-from fer_lightning.runs.checkpoint import BEST, find_checkpoint, run_folder_of
-from fer_lightning.runs.model_folder import is_model_folder
 
-__all__ = ["Face", "Picture", "Recognizer", "Result", "load_model"]
+__all__ = ["Face", "Picture", "Recognizer", "Result"]
 
 Picture = str | Path | bytes | NDArray[np.uint8]
 """A file, its content, or pixels: RGB uint8 ``(H, W, 3)`` or gray ``(H, W)``."""
@@ -105,7 +102,7 @@ class Recognizer:
 
     Example::
 
-        recognizer = Recognizer.load("runs/fer2013_a/version_0")
+        recognizer = Recognizer.load()  # or of a run: "runs/fer2013_a/version_0"
         print(recognizer("photo.jpg"))
 
     Args:
@@ -119,12 +116,12 @@ class Recognizer:
 
     @classmethod
     def load(
-        cls, source: str | Path, detector: str | None = "auto", views: Views = "squares", **options: Any
+        cls, source: str | Path | None = None, detector: str | None = "auto", views: Views = "squares", **options: Any
     ) -> Recognizer:
         """Load a recognizer.
 
         Args:
-            source: see :func:`load_model`.
+            source: see :func:`.load_model`; ``None`` for the model that comes with the package.
             detector: name of a detector, see :func:`.make_detector`; ``None`` for pictures that are faces already.
             views: where small faces are looked for.
             **options: of the detector.
@@ -181,30 +178,6 @@ class Recognizer:
     def __repr__(self) -> str:
         finder = "no detector" if self.detector is None else type(self.detector).__name__
         return f"Recognizer({self.model!r}; {finder})"
-
-
-def load_model(source: str | Path, root: Path = Path("runs"), name: str = "default") -> Model:
-    """Load a trained model.
-
-    Args:
-        source: a model folder, a run folder, a checkpoint file, an ONNX file of ours, or ``best`` or ``last`` of
-            the newest run of ``name``.
-        root: the folder of all runs.
-        name: of the experiment.
-
-    Raises:
-        CheckpointError: if there is no such model or it is damaged.
-    """
-    path = Path(source).expanduser()
-    if is_model_folder(path):
-        return model_of_folder(path)
-    if path.is_file() and path.suffix == ".onnx":
-        return read_onnx(path)
-    if path.is_file() and path.suffix in (".safetensors", ".pth", ".pt"):
-        raise CheckpointError(f"{path} is a file of weights alone: give a model folder, a run folder or a .ckpt file")
-    checkpoint = find_checkpoint(str(source), root, name, BEST)
-    run = run_folder_of(checkpoint)
-    return model_of_checkpoint(checkpoint, checkpoint.stem if run is None else f"{run.parent.name}/{run.name}")
 
 
 def _pixels(picture: Picture) -> NDArray[np.uint8]:

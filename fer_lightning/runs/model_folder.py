@@ -5,7 +5,7 @@
     <folder>/
         model.safetensors    weights of the network
         config.json          architecture, classes, preprocessing, framing, calibration, where it comes from, digests
-        README.md            card, if one was written
+        README.md            card
 
 It can be given wherever a checkpoint is taken: :func:`.read_checkpoint` reads both.
 """
@@ -21,6 +21,7 @@ from fer_lightning.files import file_digest, json_text
 from fer_lightning.text import first_line
 
 __all__ = [
+    "CARD",
     "CONFIG",
     "WEIGHTS",
     "is_in_model_folder",
@@ -31,6 +32,7 @@ __all__ = [
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+CARD = "README.md"
 _FORMAT, _SCHEMA = "fer_lightning", 1
 _NEEDED = {"architecture", "class_names", "preprocessing", "sha256", "name"}
 

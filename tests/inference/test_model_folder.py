@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.inference.framing import Framing
-from fer_lightning.inference.model import Calibration
+from fer_lightning.inference.loading import load_model
+from fer_lightning.inference.model import Calibration, Card
 from fer_lightning.inference.model_folder import model_of_folder, write_model_folder
-from fer_lightning.inference.recognizer import load_model
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs.model_folder import CONFIG, WEIGHTS, is_model_folder
 from tests.helpers.cli import fer, fit
@@ -118,3 +118,46 @@ def test_a_folder_is_evaluated_as_its_checkpoint_is(tmp_path: Path, capsys: pyte
     assert fer("fit", f"--ckpt_path={folder}", *data) == 2
     assert f"without the state of its training: --model.weights {folder}" in capsys.readouterr().err
     assert fit(tmp_path, *options, f"--model.weights={folder}", name="again", epochs=1) == 0
+
+
+def test_a_released_model_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fer_lightning.inference.loading.shipped", lambda folder: tmp_path / folder)
+    with pytest.raises(CheckpointError, match="no released model comes with this installation"):
+        load_model()
+    with pytest.raises(CheckpointError, match="there is no checkpoint fer2013-a; there is no checkpoint under"):
+        load_model("fer2013-a", root=tmp_path)
+    write_model_folder(tiny_model("a"), tmp_path / "checkpoints/fer2013-a")
+    write_model_folder(tiny_model("b", seed=1), tmp_path / "checkpoints/fer2013-b")
+    assert load_model().card.name == load_model("fer2013-a").card.name == "a"
+    assert load_model("fer2013-b").card.name == "b"
+    with pytest.raises(CheckpointError, match="models that come with the package: fer2013-a, fer2013-b"):
+        load_model("fer2013-c", root=tmp_path)
+
+
+def test_a_model_of_the_hub_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None, bool]] = []
+
+    def fetched(name: str, *, revision: str | None, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((name, revision, local_files_only))
+        if local_files_only:
+            raise FileNotFoundError("nothing in the cache")
+        return str(write_model_folder(tiny_model("hub"), tmp_path / "cache"))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    assert load_model("someone/faces@v2").card.name == "hub"
+    with pytest.raises(CheckpointError, match="no model someone/faces among the models fetched before: nothing in"):
+        load_model("someone/faces", offline=True)
+    assert asked == [("someone/faces", "v2", False), ("someone/faces", None, True)]
+
+
+def test_the_card_says_what_is_known(tmp_path: Path) -> None:
+    model = tiny_model("mine")
+    scores = {"n": 1234, "accuracy": 0.5, "accuracy_ci95": [0.45, 0.55], "f1_macro": 0.4, "ece": 0.03}
+    model.card = Card("mine", {"data": "faces", "seed": 3}, {"val": scores}, "research only")
+    text = (write_model_folder(model, tmp_path) / "README.md").read_text()
+    count = sum(weights.numel() for weights in load_file(tmp_path / WEIGHTS).values() if weights.ndim != 0)
+    assert "from gray face crops of 48x48 pixels" in text
+    assert "| val | 1,234 | 50.00% | 45.00% to 55.00% | 40.00% | 3.00% |" in text
+    assert "- data: faces\n- seed: 3\n" in text
+    assert text.endswith("## Licence\n\nresearch only\n")
+    assert 0 < int(text.split(" parameters")[0].split()[-1].replace(",", "")) <= count

@@ -71,7 +71,7 @@ class Check:
     ms: float
 
 
-def export(model: Model, folder: Path, samples: Samples | None = None) -> list[Check]:
+def export(model: Model, folder: Path, samples: Samples | None = None, program: bool = True) -> list[Check]:
     """Write a model as a folder with an ONNX file, a program of ``torch.export`` and, given samples, int8 in it.
 
     The folder is complete or not there: it is made beside its place and renamed.
@@ -80,6 +80,7 @@ def export(model: Model, folder: Path, samples: Samples | None = None) -> list[C
         model: with a PyTorch network.
         folder: to write; one that was exported before is replaced.
         samples: to compare on, and for int8.
+        program: also write a program of ``torch.export``.
 
     Returns:
         A check of each form, the original first; they are also in ``export.json``.
@@ -98,7 +99,8 @@ def export(model: Model, folder: Path, samples: Samples | None = None) -> list[C
         checks = [_check(WEIGHTS, part, model, model.backend, images, labels, reference)]
         content = onnx_bytes(model)
         made: list[tuple[str, bytes, Callable[[bytes], Backend]]] = [(ONNX, content, OnnxBackend)]
-        made.append((PROGRAM, program_bytes(model), ProgramBackend))
+        if program:
+            made.append((PROGRAM, program_bytes(model), ProgramBackend))
         if samples is not None:
             made.append((INT8, quantized(content, samples.calibration), OnnxBackend))
         for file, form, backend in made:
