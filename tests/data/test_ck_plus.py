@@ -295,6 +295,6 @@ class TestPixels(DataModuleContract):
         assert (self.make().image_size, self.make().channels) == (48, 1)
 
     def test_fer2013_names_the_module_that_reads_it(self) -> None:
-        with pytest.raises(LabelError, match="unknown emotion code '7") as caught:
+        with pytest.raises(LabelError, match="'7' is no class of FER2013") as caught:
             _ = FER2013DataModule(str(self.path)).table
-        assert proposed(str(caught.value)) == ["--data=CKPlusDataModule"]
+        assert proposed(str(caught.value)) == ["--data=FERPlusDataModule", "--data=CKPlusDataModule"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from PIL import Image
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
-from fer_lightning.data.sets.fer2013.ferplus import FERPlusDataModule, label_votes
+from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule
+from fer_lightning.data.sets.fer2013.ferplus import FERPlusDataModule, Target, label_votes
 from fer_lightning.data.table.samples import SPLITS
 from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS
-from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.errors import ConfigError, DataError, LabelError
 from tests.contracts.datamodule import DataModuleContract
+from tests.helpers.cli import fer
 from tests.helpers.fer2013 import unpack_real_fer2013, write_fer2013
 from tests.helpers.proposals import proposed
 
@@ -194,3 +197,59 @@ class TestGenerated(DataModuleContract):
         with pytest.raises(ConfigError, match="needs FER2013's labels") as caught:
             _ = self.make(ties="fer2013").table
         assert proposed(str(caught.value)) == ["--data.ties=drop", "--data.ties=first"]
+
+
+def write_pixels(path: Path, labels: Sequence[object]) -> Path:
+    """Write a CSV in FER2013's form, a row for each label, the usages in turn."""
+    usages = ("Training", "PublicTest", "PrivateTest")
+    lines = [
+        f"{label},{' '.join(str((7 * row + pixel) % 256) for pixel in range(2304))},{usages[row % 3]}"
+        for row, label in enumerate(labels)
+    ]
+    path.write_text("\n".join(["emotion,pixels,Usage", *lines]) + "\n")
+    return path
+
+
+class TestPixels:
+    """A CSV in FER2013's form with FER+'s codes in place of the votes."""
+
+    NAMES = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+
+    @pytest.mark.parametrize("target", ["majority", "soft"])
+    @pytest.mark.parametrize("names", [False, True])
+    def test_codes_and_names(self, names: bool, target: Target, tmp_path: Path) -> None:
+        root = write_pixels(tmp_path / "fer.csv", list(self.NAMES if names else range(8)) * 3)
+        table = FERPlusDataModule(str(root), target=target, cache_dir=str(tmp_path / "c")).table
+        assert [table.class_names[label] for label in table.labels] == [*self.NAMES * 3]
+        assert {split: len(table.rows(split)) for split in ("train", "val", "test")} == dict.fromkeys(
+            ("train", "val", "test"), 8
+        )
+        assert "0 neutral, 1 happy" in table.remarks[0]
+        assert table.files[1] == "fer.csv#3"
+        if target == "soft":
+            assert table.soft_labels is not None
+            assert np.array_equal(table.soft_labels, np.eye(8, dtype=np.float32)[table.labels])
+
+    def test_without_contempt_the_votes_are_missed(self, tmp_path: Path) -> None:
+        root = write_pixels(tmp_path / "fer.csv", list(range(7)) * 3)
+        with pytest.raises(DataError, match="need the FER\\+ votes: no fer2013new.csv"):
+            _ = FERPlusDataModule(str(root), cache_dir=str(tmp_path / "c")).table
+
+    @pytest.mark.parametrize(("labels", "codes"), [(NAMES, NAMES), (range(8), EIGHT.class_names)])
+    def test_each_way_out_of_the_message_works(
+        self, labels: Sequence[object], codes: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = write_pixels(tmp_path / "fer.csv", [label for label in labels for _ in range(3)])
+        options = [f"--data.root={root}", f"--data.cache_dir={tmp_path / 'c'}", f"--out={tmp_path / 'page'}"]
+        if labels == range(8):  # else the rows of contempt are left out, and counted
+            assert fer("data", "inspect", "--data=FER2013DataModule", *options) == 2
+        with pytest.raises(LabelError) as caught:
+            _ = FER2013DataModule(str(root), cache_dir=str(tmp_path / "c")).table
+        ways = proposed(str(caught.value))
+        assert ways[:2] == ["--data=FERPlusDataModule", "--data=CKPlusDataModule"]
+        own = codes == EIGHT.class_names
+        assert fer("data", "inspect", ways[own], *options, *(["--data.classes=8"] if own else [])) == 0
+        counts = [
+            line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.startswith(EIGHT.class_names)
+        ]
+        assert counts == [["1", "1", "1"]] * 8

@@ -15,7 +15,7 @@ from fer_lightning import data
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.data.storage.convert import convert_table
-from tests.data.test_ferplus import write_generated
+from tests.data.test_ferplus import write_generated, write_pixels
 from tests.data.test_hugging_face import named, saved
 from tests.helpers.data import stripes_table
 from tests.helpers.fer2013 import csv_lines, fake_rows, write_fer2013
@@ -34,6 +34,10 @@ def train_csv(root: Path) -> Path:
 def ferplus(root: Path) -> Path:
     write_fer2013(root, "csv")
     return write_fer2013(root, "ferplus")
+
+
+def ferplus_pixels(root: Path) -> Path:
+    return write_pixels(root / "pixels.csv", [*range(8)] * 3)
 
 
 def ckextended(root: Path) -> Path:
@@ -84,6 +88,7 @@ LAYOUTS: dict[tuple[str, str], Callable[[Path], Path]] = {
     ("FERPlusDataModule", "FER2013Train/label.csv"): write_generated,
     ("FERPlusDataModule", "FER2013Valid/"): write_generated,
     ("FERPlusDataModule", "FER2013Test/"): write_generated,
+    ("FERPlusDataModule", "emotion,pixels,Usage"): ferplus_pixels,
     ("AffectNetDataModule", "train_set/annotations/*.npy"): lambda root: write_affectnet(root, "annotations", 2, 1),
     ("AffectNetDataModule", "Manually_Annotated_file_lists/*.csv"): lambda root: write_affectnet(root, "lists", 2, 1),
     ("AffectNetDataModule", "<class>"): named_affectnet,

@@ -33,8 +33,11 @@ _BOM = b"\xef\xbb\xbf"
 _SPACE, _ZERO, _NINE = b" 09"
 _NAMES = {**{name: name for name in EIGHT.class_names}, **SYNONYMS}
 _OTHER_CODES = (
-    "if it is CK+'s ckextended.csv, pass --data CKPlusDataModule, else write names instead of codes into column emotion"
+    "pass --data FERPlusDataModule if they are FER+'s (0 neutral), --data CKPlusDataModule if CK+'s ckextended.csv's "
+    "(0 angry)"
 )
+_NAMES_INSTEAD = "else write names instead of codes into column emotion and pass --data FERPlusDataModule"
+_RARE = 500  # the share of contempt in FER+ is one in 180
 
 
 def has_fer2013_header(path: Path) -> bool:
@@ -75,8 +78,8 @@ def read_csv_rows(path: Path, on_error: OnError = "raise", codes: Mapping[int, s
     Raises:
         DataError: if the file is not such a CSV, if a row is bad and ``on_error`` is ``raise``, or if more than half
             of the rows are bad. The message names file and line.
-        LabelError: like this, for an emotion code that is none of ``codes``; and if one row in a hundred has the code
-            7, which FER2013 has not: the other codes then have other meanings, too.
+        LabelError: like this, for an emotion code that is none of ``codes``; and if one row in 500 has the code 7,
+            which FER2013 has not: the other codes then have other meanings, too.
     """
     bad = BadRows(f"{short_path(path)}, ", on_error)
     images: list[NDArray[np.uint8]] = []
@@ -97,9 +100,9 @@ def read_csv_rows(path: Path, on_error: OnError = "raise", codes: Mapping[int, s
                     rows.append((label, usage, number, str(line)))
     if not rows and not bad.count:
         raise DataError(one_line(f"{short_path(path)}: has a header (line 1) but no rows"))
-    if parser.eighth > 1 and 100 * parser.eighth >= len(rows) + bad.count:
+    if parser.eighth > 1 and _RARE * parser.eighth >= len(rows) + bad.count:
         what = f"{short_path(path, 50)}: {parser.eighth:,} rows have the code 7, so the codes are not FER2013's"
-        raise LabelError(one_line(f"{what}; {_OTHER_CODES}"))
+        raise LabelError(one_line(f"{what}; {_OTHER_CODES}, {_NAMES_INSTEAD}", 400))
     return Fer2013Rows.collect(images, rows, bad)
 
 
@@ -171,8 +174,9 @@ class _RowParser:
         label = self.labels.get(code, self.names.get(code.lower()))
         if label is None:
             self.eighth += code == b"7"
-            what = f"unknown emotion code {excerpt(code)}, expected one of {codes_text(self.codes)}"
-            raise LabelError(f"{what}; {_OTHER_CODES}" if code == b"7" else what)
+            if code.lower() in (b"7", b"contempt"):
+                raise LabelError(f"{excerpt(code)} is no class of FER2013; {_OTHER_CODES}")
+            raise LabelError(f"unknown emotion code {excerpt(code)}, expected one of {codes_text(self.codes)}")
         return label, self._usage(fields), _parse_pixels(fields[self.pixels])
 
     def _usage(self, fields: list[bytes]) -> int:

@@ -5,7 +5,8 @@ Source:
     Distribution", arXiv:1608.01041, github.com/microsoft/FERPlus.
 Layout:
     FER2013 in any of its layouts (see :mod:`.fer2013`), with ``fer2013new.csv`` beside it; or the folders that FER+'s
-    own ``generate_training_data.py`` writes (see :mod:`.ferplus_folders`).
+    own ``generate_training_data.py`` writes (see :mod:`.ferplus_folders`); or a CSV in FER2013's form with FER+'s codes
+    in place of the votes (see :mod:`.ferplus_csv`).
 Classes:
     the seven and contempt. Votes for "unknown" and "not a face" are no classes: rows on which they win are left out.
 Splits:
@@ -25,9 +26,11 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.sets.fer2013.fer2013 import UsageDataModule, read_fer2013
+from fer_lightning.data.sets.fer2013.fer2013_layout import find_layout
 from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows
+from fer_lightning.data.sets.fer2013.ferplus_csv import read_ferplus_csv
 from fer_lightning.data.sets.fer2013.ferplus_folders import ferplus_folders, read_ferplus_folders
-from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes
+from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes, has_votes
 from fer_lightning.data.storage.pixel_csv import USAGES
 from fer_lightning.data.table.bad_rows import check_on_error, warn_left_out
 from fer_lightning.data.table.samples import SamplesTable
@@ -130,7 +133,8 @@ class FERPlusDataModule(UsageDataModule):
     """FER2013's images with the labels of FER+; what it is: see this module.
 
     Args:
-        root: FER2013 in any layout, with ``fer2013new.csv`` beside it; or the folder with ``FER2013Train/label.csv``.
+        root: FER2013 in any layout, with ``fer2013new.csv`` beside it; or the folder with ``FER2013Train/label.csv``;
+            or a CSV ``emotion,pixels,Usage`` whose codes are FER+'s.
         target: ``majority`` (the winner), ``soft`` (the distribution of the votes) or ``multi`` (every expression with
             ``share`` of the votes, equally).
         ties: rows with two winners: ``drop``, ``fer2013`` (FER2013's label decides) or ``first``.
@@ -166,7 +170,7 @@ class FERPlusDataModule(UsageDataModule):
         Raises:
             DataError: if the data set or its votes are missing or malformed, or no row has votes for an expression.
         """
-        rows, files, votes, labels = self._read()
+        rows, files, votes, labels, remarks = self._read()
         voted = label_votes(
             votes,
             self.target,
@@ -191,14 +195,22 @@ class FERPlusDataModule(UsageDataModule):
             digests=rows.digests[keep],
             soft_labels=None if self.target == "majority" else voted.soft_labels[keep],
             left_out=tuple(left_out),
+            remarks=remarks,
         )
 
-    def _read(self) -> tuple[Fer2013Rows, NDArray[np.str_], NDArray[np.int64], NDArray[np.int64] | None]:
-        """Return the rows, their files, votes and labels in FER2013, ``None`` where these are not known."""
+    def _read(
+        self,
+    ) -> tuple[Fer2013Rows, NDArray[np.str_], NDArray[np.int64], NDArray[np.int64] | None, tuple[str, ...]]:
+        """Return the rows, their files, votes, labels in FER2013 (``None`` where these are not known), and remarks."""
         root = open_root(Path(self.root).expanduser(), self.cache_dir)
+        check_on_error(self.on_error)
         if ferplus_folders(root):
-            check_on_error(self.on_error)
             rows, votes = read_ferplus_folders(root, self.on_error, self.cache_dir)
-            return rows, rows.places, votes, None
+            return rows, rows.places, votes, None, ()
+        layout = find_layout(Path(self.root).expanduser(), self.cache_dir)
+        if layout.is_csv and not has_votes(layout.votes_folders):
+            own = read_ferplus_csv(layout.path, self.on_error, self.cache_dir)
+            if own is not None:
+                return own[0], layout.files(own[0]), own[1], None, (own[2],)
         layout, rows = read_fer2013(self.root, self.on_error, self.cache_dir)
-        return rows, layout.files(rows), aligned_votes(rows, layout), rows.labels
+        return rows, layout.files(rows), aligned_votes(rows, layout), rows.labels, ()

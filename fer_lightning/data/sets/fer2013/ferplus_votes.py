@@ -20,7 +20,7 @@ from fer_lightning.emotions import FERPLUS_COLUMNS, SEVEN, canonical
 from fer_lightning.errors import DataError
 from fer_lightning.text import excerpt, one_line, short_path, unreadable
 
-__all__ = ["VOTES_FILE", "aligned_votes", "find_votes", "read_votes", "votes_to_soft_labels"]
+__all__ = ["VOTES_FILE", "aligned_votes", "find_votes", "has_votes", "read_votes", "votes_to_soft_labels"]
 
 VOTES_FILE = "fer2013new.csv"
 
@@ -39,6 +39,11 @@ def find_votes(folders: Sequence[Path]) -> Path:
     raise DataError(
         one_line(f"soft labels need the FER+ votes: no {VOTES_FILE} in {places} (see github.com/microsoft/FERPlus)")
     )
+
+
+def has_votes(folders: Sequence[Path]) -> bool:
+    """Tell whether :func:`find_votes` finds a file."""
+    return any((folder / VOTES_FILE).is_file() for folder in folders)
 
 
 def read_votes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
