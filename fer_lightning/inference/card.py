@@ -39,7 +39,8 @@ def card_text(model: Model) -> str:
         NOTICE,
     ]
     if card.training:
-        lines += ["", "## Training", "", *(f"- {name}: {value}" for name, value in card.training.items() if value)]
+        known = {name: value for name, value in card.training.items() if value not in ("", None)}
+        lines += ["", "## Training", "", *(f"- {name}: {value}" for name, value in known.items())]
     if card.metrics:
         lines += ["", "## Scores", "", "| split | images | accuracy | 95 % interval | macro F1 | ECE |"]
         lines += ["|---|---|---|---|---|---|", *(_scores(split, found) for split, found in card.metrics.items())]
