@@ -6,8 +6,10 @@ What needs torch is imported inside of the functions.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fer_lightning.errors import ConfigError
 
@@ -15,9 +17,12 @@ __all__ = ["recognize"]
 
 
 def recognize(
-    paths: tuple[str, ...],
+    paths: tuple[str, ...] = (),
     *,
     model: str | None = None,
+    camera: Annotated[str | None, "DEVICE"] = None,
+    seconds: float | None = None,
+    headless: bool = False,
     out: Path | None = None,
     annotate: Annotated[Path | None, "DIR"] = None,
     report: Annotated[Path | None, "DIR"] = None,
@@ -32,7 +37,7 @@ def recognize(
     neutral: Annotated[str, "SECONDS"] = "0",
     on_error: Literal["skip", "raise"] = "skip",
 ) -> int:
-    """Find the faces in pictures and videos and tell their expressions.
+    """Find the faces in pictures, in videos or before a camera and tell their expressions.
 
     An expression is what a face shows, not what a person feels.
 
@@ -40,13 +45,15 @@ def recognize(
         paths: pictures, videos, folders and archives of them, or patterns.
         model: a model folder, a run folder, a checkpoint, best or last of the newest run, the name of a released model
             (fer models list) or OWNER/NAME on the Hugging Face hub; the released default, if not given.
+        camera: 0 or another number, or a device such as /dev/video0, instead of paths; nothing is kept unless asked.
+        seconds: end the camera after this time; else by Ctrl-C.
+        headless: print a line each second instead of showing the camera in a window.
         out: also write a table, .csv, .jsonl or .parquet; what already has rows in it is not done again.
         annotate: also write each picture and video into this folder, with boxes and bars.
         report: also write a page, pictures and numbers of each video into this folder.
         detector: auto, blazeface, blazeface_short, haar, or the class path of another.
         no_detect: the pictures are faces already, cut as the training images were.
-        views: look for small faces also in parts of the picture: none, squares, or smaller ones too (fine); squares in
-            pictures and none in videos, if not given.
+        views: parts of a picture in which small faces are looked for; squares, and none in videos, if not given.
         min_score: least score of a face, in 0..1.
         min_size: least side of a face in pixels.
         every: recognize every n-th frame of a video.
@@ -55,19 +62,37 @@ def recognize(
         neutral: take the first seconds (3s) of each person as the person's neutral face, and judge the rest by it.
         on_error: what becomes of a file that is no picture: skip it and say so, or stop.
     """
+    _check_source(paths, camera)
     from fer_lightning.inference.inputs import is_video, named_inputs
     from fer_lightning.inference.many import Outputs, recognize_all
     from fer_lightning.inference.recognizer import Recognizer
     from fer_lightning.inference.video.smoothing import Following
 
-    outputs = Outputs(out, annotate, report, every, Following(window, smooth, _seconds(neutral)), on_error == "skip")
-    outputs.check()
+    following = Following(window, smooth, _seconds(neutral))
+    outputs = Outputs(out, annotate, report, every, following, on_error == "skip").checked()
     files = named_inputs(paths)
-    options = {"min_score": min_score, "min_size": min_size}
-    if views is None:  # a video has many frames, and each view takes as long as a whole one
-        views = "none" if all(map(is_video, files)) else "squares"
-    recognizer = Recognizer.load(model, None if no_detect else detector, views, **options)
-    return recognize_all(recognizer, files, outputs)
+    views = views or ("none" if all(map(is_video, files)) else "squares")  # each view takes as long as a whole frame
+    finder = None if no_detect else detector
+    load = partial(Recognizer.load, model, finder, views, min_score=min_score, min_size=min_size)
+    return _camera(camera, load, outputs, seconds, headless) if camera else recognize_all(load(), files, outputs)
+
+
+def _check_source(paths: Sequence[str], camera: str | None) -> None:
+    if bool(camera) == bool(paths):
+        also = "" if not camera else f", not both: --camera {camera} and {paths[0]}"
+        raise ConfigError(f"fer recognize: expected pictures, videos or folders, or --camera 0{also}")
+
+
+def _camera(device: str, load: Callable[[], Any], outputs: Any, seconds: float | None, headless: bool) -> int:
+    """Open the camera first, which takes less time than to load a model and fails more often."""
+    from fer_lightning.inference.live import recognize_camera
+    from fer_lightning.inference.video.camera import open_capture
+
+    capture = open_capture(device)
+    try:
+        return recognize_camera(load(), capture, device, outputs, seconds, headless)
+    finally:
+        capture.close()
 
 
 def _seconds(text: str) -> float:

@@ -47,8 +47,8 @@ class Outputs:
     following: Following = field(default_factory=Following)
     skip: bool = True
 
-    def check(self) -> None:
-        """Find out before anything is recognized whether everything can be written.
+    def checked(self) -> Outputs:
+        """Return this, having found out before anything is recognized that everything can be written.
 
         Raises:
             ConfigError: if not.
@@ -62,6 +62,7 @@ class Outputs:
                 folder.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=folder):
                     pass
+        return self
 
 
 @contextmanager
@@ -217,7 +218,7 @@ def recognize_all(recognizer: Recognizer, files: Sequence[Path], outputs: Output
         DataError: for a file that cannot be read, unless it is skipped.
         ConfigError: if something cannot be written; the rows before it are kept.
     """
-    outputs.check()
+    outputs.checked()
     model = recognizer.model
     with ExitStack() as stack:
         table = outputs.table
