@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,9 +10,16 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from fer_lightning.data.sets.sketch.actions import ACTION_UNITS, PROTOTYPES, Actions, Dice, sample_actions
-from fer_lightning.data.sets.sketch.features import brow_curve, eye_curves, mouth_curves
+from fer_lightning.data.sets.sketch.features import (
+    brow_curve,
+    eye_curves,
+    feature_strokes,
+    mouth_curves,
+    soft_strokes,
+)
 from fer_lightning.data.sets.sketch.head import jaw_drop
 from fer_lightning.data.sets.sketch.person import AGE_GROUPS, SKIN_TONES, Person, sample_person
+from fer_lightning.data.sets.sketch.rendering import Stroke
 from fer_lightning.data.sets.sketch.sketch import DEFAULT_COUNTS, SketchDataModule, draw_face, scan_sketch
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.emotions import SEVEN
@@ -155,6 +165,29 @@ def test_lids_widen_and_narrow(person: Person, side: int) -> None:
     assert opening(5) > 1.3 * opening()
     for unit in (6, 7, 9, 64):
         assert opening(unit) < 0.9 * opening()
+
+
+def weighted(strokes: Sequence[Stroke]) -> float:
+    """Return one number in which each coordinate, width and strength has a weight of its own."""
+    numbers = np.concatenate([np.append(stroke.points.ravel(), [stroke.width, stroke.strength]) for stroke in strokes])
+    return float(numbers @ np.sin(np.arange(1, len(numbers) + 1)))
+
+
+@pytest.mark.parametrize(
+    ("scale", "beard", "moving", "soft"),
+    [
+        (0.0, "none", 3.184473164287, -0.845419223654),
+        (0.4, "none", 2.397842518828, -0.914555366224),
+        (0.7, "full", 0.077096651325, -0.114934457660),
+        (1.0, "none", 0.581401757196, -0.179205921975),
+    ],
+)
+def test_faces_are_drawn_as_ever(person: Person, scale: float, beard: str, moving: float, soft: float) -> None:
+    left, right = ({unit: scale * (root * math.sqrt(unit) % 1.0) for unit in ACTION_UNITS} for root in (1.0, 1.7))
+    actions = Actions((left, right), {unit: 0.5 * (left[unit] + right[unit]) for unit in ACTION_UNITS})
+    face = replace(person, beard=beard)
+    assert weighted(feature_strokes(face, actions)) == pytest.approx(moving, abs=1e-9)
+    assert weighted(soft_strokes(face, actions)) == pytest.approx(soft, abs=1e-9)
 
 
 def test_without_difficulty_a_face_shows_a_prototype_and_nothing_else() -> None:

@@ -85,6 +85,24 @@ def test_the_choice_is_fixed_for_all_time() -> None:
     assert np.flatnonzero(held).tolist() == [0, 2, 6, 9, 11, 15, 16, 20, 30, 33, 37, 39]
 
 
+@pytest.mark.parametrize(
+    ("count", "fraction", "held"),
+    [
+        (10, 0.25, 3),
+        (10, 0.24, 2),
+        (10, 0.05, 1),
+        (10, 0.01, 1),
+        (10, 0.99, 9),
+        (10, 0.949, 9),
+        (2, 0.1, 1),
+        (1, 0.9, 0),
+    ],
+)
+def test_a_share_is_rounded_half_up_and_leaves_something_on_either_side(count: int, fraction: float, held: int) -> None:
+    rows = grouped_stratified_holdout(np.zeros(count, np.int64), np.arange(count), fraction, 0)
+    assert rows.sum() == held
+
+
 def test_another_seed_takes_other_rows() -> None:
     labels = np.zeros(200, np.int64)
     first, second = (grouped_stratified_holdout(labels, np.arange(200), 0.2, seed) for seed in (0, 1))

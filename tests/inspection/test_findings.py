@@ -82,8 +82,35 @@ def test_remarks_of_the_data_set_come_first() -> None:
     assert findings(report(remarks=["two tables"], unreadable=left_out({"blurred": 1})))[0] == "two tables"
 
 
+DARKER = {"train": 0.5, "val": 0.46, "test": 0.54}
+FAR_DARKER = {"train": 0.5, "val": 0.36, "test": 0.64}  # a third of it, over three channels
+
+
 def test_nothing_is_said_of_a_clean_set() -> None:
     assert findings(report()) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"splits": splits(val=split(27, 23), test=split(26, 24))},  # 4 % would have to change class
+        {"pixels": pixels(splits={name: {"mean": [level] * 3} for name, level in DARKER.items()})},
+        {"pixels": pixels(splits={name: {"mean": [0.3, level, 0.7]} for name, level in FAR_DARKER.items()})},
+        {"splits": splits(train=split(149, 100), val=split(149, 100), test=split(149, 100))},
+    ],
+)
+def test_little_is_not_worth_a_sentence(changes: dict[str, Any]) -> None:
+    assert findings(report(**changes)) == []
+
+
+def test_each_limit_is_where_it_is_said_to_be() -> None:
+    assert findings(report(splits=splits(val=split(28, 22)))) == [
+        "the classes are distributed otherwise in val: 6% would have to change class"
+    ]
+    light = {"train": {"mean": [0.2, 0.3, 0.4]}, "val": {"mean": [0.2, 0.3, 0.4]}, "test": {"mean": [0.3, 0.4, 0.38]}}
+    assert findings(report(pixels=pixels(splits=light))) == ["test is brighter than train by 0.06 (of 0 to 1)"]
+    train = split(150, 100)
+    assert "1.5 times fewer" in findings(report(splits=splits(train=train, val=train, test=train)))[0]
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,10 @@ def test_soft_labels() -> None:
     assert (summary["unanimous"], summary["disagreeing"]) == (1, 1)
     assert summary["agreement"] == pytest.approx(2 / 3)
     assert soft_label_summary(stripes_table({"train": 7})) is None
+    certain = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.75, 0.25]], np.float32)  # as many as no class has
+    summary = soft_label_summary(replace(noise([0, 0, 1, 1], ["train"] * 4), soft_labels=certain))
+    assert summary is not None
+    assert (summary["unanimous"], summary["disagreeing"]) == (3, 2)
 
 
 @pytest.mark.slow
