@@ -110,8 +110,11 @@ COMMANDS: dict[str, Command | Group] = {
             "balance": Command(
                 f"{_HERE}.data:balance", "add changed copies to the training split until each class has enough"
             ),
+            "framing": Command(
+                f"{_HERE}.framing:framing", "measure how faces sit in the training images, and keep it for a model"
+            ),
         },
-        "inspect, dedupe, convert or balance a data set",
+        "inspect, clean, convert or balance a data set; measure its framing",
         "data",
         _DATA,
     ),

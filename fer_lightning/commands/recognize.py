@@ -51,7 +51,7 @@ def recognize(
         out: also write a table, .csv, .jsonl or .parquet; what already has rows in it is not done again.
         annotate: also write each picture and video into this folder, with boxes and bars.
         report: also write a page, pictures and numbers of each video into this folder.
-        detector: auto, blazeface, blazeface_short, haar, or the class path of another.
+        detector: auto, blazeface, blazeface_short, haar, the .onnx file of YuNet, or the class path of another.
         no_detect: the pictures are faces already, cut as the training images were.
         views: parts of a picture in which small faces are looked for; squares, and none in videos, if not given.
         min_score: least score of a face, in 0..1.

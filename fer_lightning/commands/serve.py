@@ -36,7 +36,7 @@ def serve(
         port: to listen on.
         host: to listen on; beyond this machine a token is required.
         token: that clients must send as Authorization: Bearer TOKEN; FER_TOKEN in the environment does as well.
-        detector: auto, blazeface, blazeface_short, haar, or the class path of another.
+        detector: auto, blazeface, blazeface_short, haar, the .onnx file of YuNet, or the class path of another.
         views: look for small faces also in parts of the picture.
         waiting: requests that are worked on or wait; further ones are refused with 429.
         export: write the page with the model in it as static files into this folder, and end.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -94,7 +94,8 @@ class Model:
         preprocessing: of its input.
         card: where it comes from.
         architecture: ``None`` where only the backend knows it, as in ONNX files.
-        framing: how a face sits in the images that it was trained on; ``None`` if nobody has measured it.
+        framings: how a face sits in the images that it was trained on, by the name of the detector that measured it;
+            empty if nobody has.
         calibration: of its probabilities.
     """
 
@@ -103,7 +104,7 @@ class Model:
     preprocessing: Preprocessing
     card: Card
     architecture: Architecture | None = None
-    framing: Framing | None = None
+    framings: Mapping[str, Framing] = field(default_factory=dict)
     calibration: Calibration = field(default_factory=Calibration)
 
     @property

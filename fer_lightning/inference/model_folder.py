@@ -17,7 +17,7 @@ from fer_lightning import __version__
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.files import write_atomically
 from fer_lightning.inference.card import card_text
-from fer_lightning.inference.framing import Framing
+from fer_lightning.inference.framing import Framing, framings_in, plain_framings, read_framing
 from fer_lightning.inference.model import Calibration, Card, Model, TorchBackend
 from fer_lightning.models.architecture import architecture_of, described
 from fer_lightning.models.classifier import EmotionClassifier
@@ -34,7 +34,7 @@ from fer_lightning.runs.model_folder import CARD, CONFIG, WEIGHTS, read_model_fo
 from fer_lightning.runs.records import Run
 from fer_lightning.text import first_line
 
-__all__ = ["model_of_checkpoint", "model_of_folder", "write_model_folder"]
+__all__ = ["add_framings", "model_of_checkpoint", "model_of_folder", "write_model_folder"]
 
 _SCORES = ("n", "accuracy", "accuracy_ci95", "f1_macro", "ece")
 
@@ -55,13 +55,25 @@ def write_model_folder(model: Model, folder: Path) -> Path:
         "class_names": list(model.class_names),
         "scheme": model.scheme,
         "preprocessing": dict(model.preprocessing),
-        "framing": None if model.framing is None else asdict(model.framing),
+        "framing": plain_framings(model.framings),
         "calibration": asdict(model.calibration),
         **asdict(model.card),
     }
     write_atomically(folder / CONFIG, values_text(values, path))
     write_atomically(folder / CARD, card_text(model))
     return folder
+
+
+def add_framings(folder: Path, framings: Mapping[str, Framing]) -> Path:
+    """Write framings into the ``config.json`` of a model folder, beside those of other detectors; return the file.
+
+    Raises:
+        CheckpointError: if the folder is damaged or of a later version.
+        OSError: if it cannot be written.
+    """
+    values, _ = read_model_folder(folder)
+    values["framing"] = plain_framings({**framings_in(values.get("framing")), **framings})
+    return write_atomically(folder / CONFIG, values_text(values, folder / WEIGHTS))
 
 
 def model_of_folder(folder: Path) -> Model:
@@ -75,20 +87,19 @@ def model_of_folder(folder: Path) -> Model:
     preprocessing = check_preprocessing(values["preprocessing"])
     classifier = described(values["architecture"], len(values["class_names"]), preprocessing)
     _load(classifier, weights, folder / WEIGHTS)
-    framing = values.get("framing")
     return Model(
         TorchBackend(classifier, preprocessing),
         tuple(values["class_names"]),
         preprocessing,
         Card(**{name: values[name] for name in Card.__annotations__ if name in values}),
         values["architecture"],
-        None if framing is None else Framing(**framing),
+        framings_in(values.get("framing")),
         Calibration(**values.get("calibration", {})),
     )
 
 
 def model_of_checkpoint(path: Path, name: str) -> Model:
-    """Return the model in a checkpoint of ours. Classes of the user's own modules are imported.
+    """Return the model in a checkpoint of ours; its framing is in the run folder. The user's own modules are imported.
 
     Args:
         path: the file.
@@ -113,8 +124,11 @@ def model_of_checkpoint(path: Path, name: str) -> Model:
     )
     training = {"data": config.get("data", {}).get("class_path", ""), **content.get(LINEAGE_KEY, {}).get("data", {})}
     training["seed"] = config.get("seed_everything")
-    card = Card(name, training, _metrics(run_folder_of(path)), version=__version__)
-    return Model(TorchBackend(classifier, preprocessing), tuple(task["class_names"]), preprocessing, card, architecture)
+    run = run_folder_of(path)
+    card = Card(name, training, _metrics(run), version=__version__)
+    framings = {} if run is None else read_framing(run)
+    backend = TorchBackend(classifier, preprocessing)
+    return Model(backend, tuple(task["class_names"]), preprocessing, card, architecture, framings)
 
 
 def _metrics(folder: Path | None) -> dict[str, Any]:

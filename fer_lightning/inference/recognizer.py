@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ from numpy.typing import NDArray
 from fer_lightning.data.files.decode import decode
 from fer_lightning.errors import ConfigError
 from fer_lightning.inference.faces.blazeface import BlazeFace
-from fer_lightning.inference.faces.choice import make_detector
+from fer_lightning.inference.faces.choice import detector_name, make_detector
 from fer_lightning.inference.faces.found import Detector, Faces
 from fer_lightning.inference.faces.model_files import blazeface_file
-from fer_lightning.inference.faces.views import Views
-from fer_lightning.inference.framing import crop
+from fer_lightning.inference.faces.views import Views, in_border
+from fer_lightning.inference.framing import crop, nearest
 from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model import Model
+from fer_lightning.runs.model_folder import is_model_folder
 
 __all__ = ["Face", "Picture", "Recognizer", "Result"]
 
@@ -27,7 +30,6 @@ Picture = str | Path | bytes | NDArray[np.uint8]
 """A file, its content, or pixels: RGB uint8 ``(H, W, 3)`` or gray ``(H, W)``."""
 
 _SMALL = 200  # pixels: a picture up to this size without a hit may be a face that fills it
-_BORDER = 0.5  # of the picture, around which such a face is looked for
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,11 @@ class Recognizer:
 
     @classmethod
     def load(
-        cls, source: str | Path | None = None, detector: str | None = "auto", views: Views = "squares", **options: Any
+        cls,
+        source: str | Path | None = None,
+        detector: str | None = "auto",
+        views: Views = "squares",
+        **options: Any,
     ) -> Recognizer:
         """Load a recognizer.
 
@@ -130,7 +136,13 @@ class Recognizer:
             CheckpointError: if there is no such model or it is damaged.
             ConfigError: if there is no such detector.
         """
-        return cls(load_model(source), None if detector is None else make_detector(detector, views, **options))
+        model = load_model(source)
+        if detector is None:
+            return cls(model, None)
+        finder = make_detector(detector, views, **options)
+        name = detector_name(finder)
+        _tell_framing(model.card.name, "" if source is None else str(source), name, nearest(model.framings, name))
+        return cls(model, finder)
 
     def __call__(self, picture: Picture, name: str | None = None) -> Result:
         """Return the faces in a picture.
@@ -156,16 +168,20 @@ class Recognizer:
         if self.detector is None:
             whole = np.array([[0, 0, width, height]], np.float32)
             return Faces(whole, np.full(1, np.nan, np.float32), np.full((1, 2, 2), np.nan, np.float32))
-        found = self.detector(pixels)
+        found = replace(self.detector(pixels), detector=detector_name(self.detector))
         if len(found) or max(height, width) > _SMALL:
             return found
-        close = blazeface_file("short")
-        return found if close is None else BlazeFace(close, "short", border=_BORDER)(pixels)
+        file = blazeface_file("short")
+        close = self.detector if file is None else BlazeFace(file, "short")
+        return replace(in_border(pixels, close), detector=detector_name(close))
 
     def classified(self, pixels: NDArray[np.uint8], found: Faces, numbers: Sequence[int]) -> tuple[Face, ...]:
         """Return the expressions of faces that were found in a picture uint8 ``(H, W, 3)``, with their numbers."""
-        crops = [crop(pixels, box, self.model.framing) for box in found.boxes] if self.detector else [pixels]
-        made = []
+        crops, made = [pixels], []
+        if self.detector is not None:
+            framings = self.model.framings
+            framing = framings.get(nearest(framings, found.detector or detector_name(self.detector)))
+            crops = [crop(pixels, box, framing, eyes) for box, eyes in zip(found.boxes, found.eyes, strict=True)]
         for number, box, score, row in zip(
             numbers, found.boxes, found.scores, self.model.probabilities(crops), strict=True
         ):
@@ -178,6 +194,20 @@ class Recognizer:
     def __repr__(self) -> str:
         finder = "no detector" if self.detector is None else type(self.detector).__name__
         return f"Recognizer({self.model!r}; {finder})"
+
+
+@lru_cache(maxsize=32)
+def _tell_framing(name: str, source: str, detector: str, measured: str) -> None:
+    """Say once if faces cannot be cut as the training images were."""
+    if measured == detector:
+        return
+    instead = f"what {measured} sees is taken" if measured else "they are cut with a fixed margin, which costs accuracy"
+    path, way = Path(source).expanduser(), ""
+    if path.suffix == ".onnx":
+        way = " (fer data framing, for the run that it is from, and fer export again)"
+    elif (source and path.exists()) or source in ("best", "last"):
+        way = f" (fer data framing {'DATA ' if is_model_folder(path) else ''}--model {source})"
+    print(f"{name}: how {detector} sees faces in its training images is not known; {instead}{way}", file=sys.stderr)
 
 
 def _pixels(picture: Picture) -> NDArray[np.uint8]:

@@ -31,7 +31,7 @@ def tiny_model(name: str = "tiny", seed: int = 0, preprocessing: Preprocessing =
 
 
 class BrightSquares:
-    """Finds each separate white square; sure of larger ones."""
+    """Finds each separate white square; sure of larger ones. Its eyes are in the upper corners of the box."""
 
     def __call__(self, picture: NDArray[np.uint8]) -> Faces:
         import cv2
@@ -40,7 +40,9 @@ class BrightSquares:
         boxes = stats[1:, :4][stats[1:, 4] > 100].astype(np.float32)
         order = np.argsort(-boxes[:, 2], kind="stable")
         scores = (1 - 1 / (1 + boxes[order, 2])).astype(np.float32)
-        return Faces(boxes[order], scores, np.full((len(boxes), 2, 2), np.nan, np.float32))
+        corners = boxes[order][:, None, :2].repeat(2, axis=1)
+        corners[:, 1, 0] += boxes[order][:, 2]
+        return Faces(boxes[order], scores, corners)
 
 
 def scene(*squares: tuple[int, int, int], height: int = 120, width: int = 160) -> NDArray[np.uint8]:

@@ -22,11 +22,11 @@ from tests.inference.helpers import tiny_model
 
 def test_a_folder_gives_the_same_answers(tmp_path: Path) -> None:
     model = tiny_model()
-    model.framing, model.calibration = Framing(0.8, 0.5, 0.6, 0.4, 90, 100), Calibration(1.7, 0.4)
+    model.framings, model.calibration = {"haar": Framing(0.8, 0.5, 0.6, None, None, 90, 100)}, Calibration(1.7, 0.4)
     read = model_of_folder(write_model_folder(model, tmp_path / "model"))
     crops = torch.randint(0, 256, (5, 3, 60, 70), dtype=torch.uint8)
     assert np.array_equal(model.probabilities(crops), read.probabilities(crops))
-    assert (read.framing, read.calibration, read.card) == (model.framing, model.calibration, model.card)
+    assert (read.framings, read.calibration, read.card) == (model.framings, model.calibration, model.card)
     assert (read.class_names, read.preprocessing, read.scheme) == (model.class_names, model.preprocessing, "fer7")
     assert is_model_folder(tmp_path / "model")
     assert not is_model_folder(tmp_path)

@@ -21,7 +21,7 @@ from torch import Tensor
 from fer_lightning.errors import CheckpointError, ConfigError, MissingExtraError
 from fer_lightning.files import write_atomically
 from fer_lightning.inference.export.program import exportable
-from fer_lightning.inference.framing import Framing
+from fer_lightning.inference.framing import framings_in, plain_framings
 from fer_lightning.inference.model import Calibration, Card, Model
 from fer_lightning.preprocessing import check_preprocessing
 from fer_lightning.text import first_line
@@ -69,7 +69,7 @@ def metadata_of(model: Model) -> dict[str, Any]:
         "class_names": list(model.class_names),
         "scheme": model.scheme,
         "preprocessing": dict(model.preprocessing),
-        "framing": None if model.framing is None else asdict(model.framing),
+        "framing": plain_framings(model.framings),
         "calibration": asdict(model.calibration),
         **asdict(model.card),
     }
@@ -136,13 +136,12 @@ def read_onnx(path: Path, threads: int = 1) -> Model:
         raise CheckpointError(
             f"{path} does not say which classes and preprocessing it has: only files of fer export do"
         ) from error
-    framing = values.get("framing")
     return Model(
         backend,
         tuple(values["class_names"]),
         preprocessing,
         Card(**{name: values[name] for name in Card.__annotations__ if name in values}),
-        framing=None if framing is None else Framing(**framing),
+        framings=framings_in(values.get("framing")),
         calibration=Calibration(**values.get("calibration", {})),
     )
 

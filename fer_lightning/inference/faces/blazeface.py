@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.inference.faces.found import Faces
+from fer_lightning.inference.faces.found import Faces, check_limits
 from fer_lightning.inference.faces.views import Views, in_views
 from fer_lightning.text import first_line
 
@@ -35,10 +35,9 @@ class BlazeFace:
         model: its ``.tflite`` file, for OpenCV, or its ``.onnx`` file, for onnxruntime.
         kind: ``full`` finds faces from 8 % of the picture's longer side, up to 5 m from a phone; ``short`` is for close
             faces, up to 2 m, and finds faces that nearly fill the picture.
-        min_score: least score of a face, in 0..1.
+        min_score: least score of a face, above 0 and below 1.
         min_size: least side of a face in pixels.
         views: where smaller faces are looked for; see :func:`.in_views`.
-        border: gray border around the picture, as a share of its longer side, for faces that reach its edges.
 
     Raises:
         ConfigError: if the file cannot be read or a value is out of range.
@@ -51,30 +50,19 @@ class BlazeFace:
         min_score: float = 0.5,
         min_size: float = 0.0,
         views: Views = "none",
-        border: float = 0.0,
     ) -> None:
-        if not 0 < min_score < 1:
-            raise ConfigError(f"the score of a face must be above 0 and below 1, not {min_score}")
-        if border < 0:
-            raise ConfigError(f"the border must not be negative, not {border}")
+        check_limits(min_score, min_size)
+        self.name = {"full": "blazeface", "short": "blazeface_short"}[kind]
         self._network = (_Onnx if model.suffix == ".onnx" else _OpenCV)(model)
         self._side = _INPUT[kind]
         self._anchors = _anchors(kind)
         self.min_score = min_score
         self.min_size = min_size
         self.views: Views = views
-        self.border = border
 
     def __call__(self, picture: NDArray[np.uint8]) -> Faces:
         """Return the faces of an RGB picture uint8 ``(H, W, 3)``."""
-        edge = round(self.border * max(picture.shape[:2]))
-        if edge:
-            picture = np.asarray(
-                cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(128, 128, 128)),
-                np.uint8,
-            )
-        faces = in_views(picture, self._look, self.views).moved(1.0, -edge, -edge)
-        return faces.chosen(faces.boxes[:, 2:].min(axis=1, initial=np.inf) >= self.min_size)
+        return in_views(picture, self._look, self.views).at_least(self.min_size)
 
     def _look(self, picture: NDArray[np.uint8]) -> Faces:
         """Return the faces that one look at a picture ``(H, W, 3)`` finds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from fer_lightning.inference.faces.found import Detector
 from fer_lightning.inference.faces.haar import HaarCascade
 from fer_lightning.inference.faces.model_files import FETCH, blazeface_file
 from fer_lightning.inference.faces.views import Views
+from fer_lightning.inference.faces.yunet import YuNet
 
-__all__ = ["DETECTORS", "make_detector"]
+__all__ = ["DETECTORS", "detector_name", "detectors_named", "make_detector"]
 
 DETECTORS = ("auto", "blazeface", "blazeface_short", "haar")
 """Names of detectors: ``auto`` is BlazeFace full range where its file is, else the Haar cascade."""
@@ -27,17 +29,22 @@ def make_detector(name: str = "auto", views: Views = "none", **options: Any) -> 
     """Make a detector.
 
     Args:
-        name: one of :data:`DETECTORS`, or the class path of a callable that takes ``options`` and makes one.
+        name: one of :data:`DETECTORS`, the ``.onnx`` file of YuNet, or the class path of a callable that takes
+            ``options`` and makes a detector.
         views: where small faces are looked for, by BlazeFace.
         **options: of the detector, such as ``min_score`` and ``min_size``.
 
     Raises:
         ConfigError: for a name that is not known, or a detector whose file is not there.
     """
+    if name.endswith(".onnx"):
+        return YuNet(Path(name).expanduser(), **options)
     if "." in name:
         return _from_class_path(name, options)
     if name not in DETECTORS:
-        raise ConfigError(f"unknown detector '{name}' (known: {', '.join(DETECTORS)}, or a class path)")
+        raise ConfigError(
+            f"unknown detector '{name}' (known: {', '.join(DETECTORS)}; the .onnx file of YuNet; a class path)"
+        )
     kind = _KINDS.get("blazeface" if name == "auto" else name)
     model = blazeface_file(kind) if kind else None
     if kind and model:
@@ -46,7 +53,28 @@ def make_detector(name: str = "auto", views: Views = "none", **options: Any) -> 
         raise ConfigError(f"the detector '{name}' needs its file: {FETCH}")
     if name == "auto":
         _say_what_is_missing()
-    return HaarCascade(**{key: value for key, value in options.items() if key != "min_score"})
+    return HaarCascade(**options)
+
+
+def detectors_named(names: Sequence[str] = ()) -> dict[str, Detector]:
+    """Make several detectors, by name; all whose files are there where none is named.
+
+    Args:
+        names: as for :func:`make_detector`.
+
+    Raises:
+        ConfigError: as :func:`make_detector` does.
+    """
+    if not names:
+        found = [name for name, kind in _KINDS.items() if blazeface_file(kind) is not None]
+        names = [*found, "haar"]
+    made = [make_detector(name) for name in names]
+    return {detector_name(each): each for each in made}
+
+
+def detector_name(detector: Detector) -> str:
+    """Return the name by which framings know a detector: its ``name``, or that of its class."""
+    return str(getattr(detector, "name", type(detector).__name__))
 
 
 @lru_cache(maxsize=1)

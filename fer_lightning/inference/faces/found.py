@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Detector", "Faces"]
+from fer_lightning.errors import ConfigError
+
+__all__ = ["Detector", "Faces", "check_limits"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,13 @@ class Faces:
         scores: float32 ``(F,)`` in 0..1: how sure the detector is; detectors differ in what they mean by it.
         eyes: float32 ``(F, 2, 2)``: x, y of the eye on the left and of that on the right of the picture, NaN where the
             detector does not say.
+        detector: name of the detector that found them, empty where nobody asked for it.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     eyes: NDArray[np.float32]
+    detector: str = ""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -46,14 +50,18 @@ class Faces:
 
     def chosen(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Faces:
         """Return some of the faces: bool ``(F,)``, or their numbers in the order wanted."""
-        return Faces(self.boxes[which], self.scores[which], self.eyes[which])
+        return replace(self, boxes=self.boxes[which], scores=self.scores[which], eyes=self.eyes[which])
+
+    def at_least(self, side: float) -> Faces:
+        """Return the faces whose shorter side is at least so many pixels."""
+        return self.chosen(self.boxes[:, 2:].min(axis=1, initial=np.inf) >= side)
 
     def moved(self, scale: float, left: float, top: float) -> Faces:
         """Return the faces with all lengths multiplied by ``scale`` and the origin then moved to ``(-left, -top)``."""
         corner = np.array([left, top], np.float32)
         boxes = self.boxes * np.float32(scale)
         boxes[:, :2] += corner
-        return Faces(boxes, self.scores, self.eyes * np.float32(scale) + corner)
+        return replace(self, boxes=boxes, eyes=self.eyes * np.float32(scale) + corner)
 
     def distinct(self, overlap: float = 0.3) -> Faces:
         """Return the faces without those that a surer one overlaps: non-maximum suppression.
@@ -75,8 +83,19 @@ def _inside(box: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
     return bool((size.prod(axis=1) > 0.8 * box[2:].prod()).any())
 
 
+def check_limits(min_score: float, min_size: float) -> None:
+    """Raise a :class:`ConfigError` for a least score that is not between 0 and 1, or a least side that is negative."""
+    if not 0 < min_score < 1:
+        raise ConfigError(f"the least score of a face (min_score) must be above 0 and below 1, not {min_score:g}")
+    if not 0 <= min_size < float("inf"):
+        raise ConfigError(f"the least side of a face (min_size) must be a number of pixels from 0 on, not {min_size:g}")
+
+
 class Detector(Protocol):
-    """Finds the faces in a picture."""
+    """Finds the faces in a picture.
+
+    A detector with an attribute ``name`` has framings of its own under that name; without it, under that of its class.
+    """
 
     def __call__(self, picture: NDArray[np.uint8]) -> Faces:
         """Return the faces of an RGB picture uint8 ``(H, W, 3)``."""

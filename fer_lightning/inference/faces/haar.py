@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.inference.faces.found import Faces
+from fer_lightning.inference.faces.found import Faces, check_limits
 
 __all__ = ["HaarCascade"]
 
@@ -22,11 +22,14 @@ class HaarCascade:
         longest: larger pictures are shrunk to this longer side, in pixels.
         scale: between the sizes that are looked for.
         neighbours: how many hits make a face.
+        min_score: least score of a face, above 0 and below 1.
         min_size: least side of a face in pixels.
 
     Raises:
-        ConfigError: if OpenCV has no such cascade.
+        ConfigError: if OpenCV has no such cascade or a value is out of range.
     """
+
+    name = "haar"
 
     def __init__(
         self,
@@ -34,8 +37,10 @@ class HaarCascade:
         longest: int = 640,
         scale: float = 1.2,
         neighbours: int = 4,
+        min_score: float = 0.5,
         min_size: float = 24.0,
     ) -> None:
+        check_limits(min_score, min_size)
         path = Path(cv2.data.haarcascades) / cascade  # type: ignore[attr-defined]  # its stubs lack it
         self._cascade = cv2.CascadeClassifier(str(path))
         if self._cascade.empty():
@@ -43,6 +48,7 @@ class HaarCascade:
         self.longest = longest
         self.scale = scale
         self.neighbours = neighbours
+        self.min_score = min_score
         self.min_size = min_size
 
     def __call__(self, picture: NDArray[np.uint8]) -> Faces:
@@ -53,15 +59,15 @@ class HaarCascade:
             size = (round(gray.shape[1] / factor), round(gray.shape[0] / factor))
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
         least = max(round(self.min_size / factor), 1)
-        found, _, weights = self._cascade.detectMultiScale3(
+        found, hits = self._cascade.detectMultiScale2(
             cv2.equalizeHist(gray),
             scaleFactor=self.scale,
             minNeighbors=self.neighbours,
             minSize=(least, least),
-            outputRejectLevels=True,
         )
         boxes = np.asarray(found, np.float32).reshape(-1, 4)
-        # the sum of the last stage's votes has no bounds: a logistic function brings it to 0..1
-        scores = (1 / (1 + np.exp(-np.asarray(weights, np.float64).reshape(-1)))).astype(np.float32)
+        counts = np.asarray(hits, np.float32).reshape(-1)
+        scores = counts / (counts + self.neighbours)  # 0.5 for the fewest hits that make a face
         faces = Faces(boxes, scores, np.full((len(boxes), 2, 2), np.nan, np.float32))
-        return faces.moved(factor, 0.0, 0.0).distinct()
+        faces = faces.chosen(scores >= self.min_score)
+        return faces.moved(factor, 0.0, 0.0).distinct().at_least(self.min_size)

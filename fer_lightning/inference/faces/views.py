@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.inference.faces.found import Faces
 
-__all__ = ["Views", "in_views"]
+__all__ = ["Views", "in_border", "in_views"]
 
 Views = Literal["none", "squares", "fine"]
 """``none``: the whole picture alone; ``squares``: also squares as high or wide as its shorter side; ``fine``: also
@@ -34,6 +35,19 @@ def in_views(picture: NDArray[np.uint8], look: Callable[[NDArray[np.uint8]], Fac
         part = np.ascontiguousarray(picture[top : top + side, left : left + side])
         found.append(_whole(look(part), side).moved(1.0, left, top))
     return Faces.joined(found).distinct() if len(found) > 1 else found[0]
+
+
+def in_border(picture: NDArray[np.uint8], look: Callable[[NDArray[np.uint8]], Faces], share: float = 0.5) -> Faces:
+    """Return the faces that a detector finds in a picture with a gray border, for faces that reach its edges.
+
+    Args:
+        picture: uint8 ``(H, W, 3)``.
+        look: finds the faces of a picture.
+        share: width of the border as a share of the longer side.
+    """
+    edge = round(share * max(picture.shape[:2]))
+    wider = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+    return look(np.asarray(wider, np.uint8)).moved(1.0, -edge, -edge)
 
 
 def _squares(width: int, height: int, views: Views) -> Iterator[tuple[int, int, int]]:

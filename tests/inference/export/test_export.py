@@ -37,7 +37,7 @@ def crops(count: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
     model = tiny_model(preprocessing=COLOUR)
-    model.framing, model.calibration = Framing(0.8, 0.5, 0.6, 0.4), Calibration(1.3, 0.5)
+    model.framings, model.calibration = {"haar": Framing(0.8, 0.5, 0.6)}, Calibration(1.3, 0.5)
     images = model.scaled(crops(64))
     labels = model.backend(images).argmax(dim=1).numpy()
     folder = tmp_path_factory.mktemp("export") / "out"
@@ -53,10 +53,10 @@ def test_onnx_answers_as_the_original_for_any_batch(exported: tuple[Model, Path]
     model, folder = exported
     read = read_onnx(folder / ONNX)
     assert np.abs(read.probabilities(crops(count)) - model.probabilities(crops(count))).max() < 1e-5
-    assert (read.class_names, read.preprocessing, read.framing) == (
+    assert (read.class_names, read.preprocessing, read.framings) == (
         model.class_names,
         model.preprocessing,
-        model.framing,
+        model.framings,
     )
     assert (read.calibration, read.card) == (model.calibration, model.card)
 

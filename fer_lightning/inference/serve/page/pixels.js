@@ -69,6 +69,13 @@ export function resized(plane, height, width, rows, columns, rule = "area") {
   return made;
 }
 
+/** How faces sit in the model's training images for BlazeFace full range, else for the detector most like it;
+ *  undefined if nobody has measured it. */
+export function framingOf(model) {
+  const framings = model.framing ?? {};
+  return framings.blazeface ?? framings.blazeface_short ?? framings.yunet ?? framings.haar;
+}
+
 /** The square part of a picture in which a face sits as in the training images: {left, top, side} in pixels. */
 export function square(box, framing) {
   const [left, top, width, height] = box;

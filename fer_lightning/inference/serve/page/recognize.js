@@ -2,7 +2,7 @@
 
 import * as ort from "./ort/ort.wasm.bundle.min.mjs";
 import { findFaces } from "./faces.js";
-import { networkInput, softmax, square } from "./pixels.js";
+import { framingOf, networkInput, softmax, square } from "./pixels.js";
 
 ort.env.wasm.wasmPaths = { wasm: new URL("ort/ort-wasm-simd-threaded.wasm", location.href).href };
 ort.env.wasm.numThreads = 1;
@@ -30,7 +30,7 @@ async function bytes(name) {
 async function recognize(model, detector, network, image) {
   const faces = await findFaces(ort, detector, image);
   for (const face of faces) {
-    face.probabilities = await classify(model, network, image, square(face.box, model.framing));
+    face.probabilities = await classify(model, network, image, square(face.box, framingOf(model)));
   }
   return faces;
 }
