@@ -74,5 +74,9 @@ def _check_config(path: Path) -> None:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(one_line(f"{short_path(path)}: expected YAML ({folded(error)})")) from None
+    if isinstance(values, dict) and "names" in values and "class_path" not in values:
+        raise ConfigError(
+            one_line(f"{short_path(path)} names the classes of a YOLO set; name its folder: {path.parent}")
+        )
     if not isinstance(values, dict) or "class_path" not in values:
         raise ConfigError(one_line(f"{short_path(path)}: expected a class_path and its init_args, as in configs/data"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.sets.hybrid import HybridDataModule, HybridSource
+from fer_lightning.data.storage.convert import convert_table
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, LabelError
@@ -215,3 +217,23 @@ def test_a_source_named_by_codes_stops_and_its_mapping_goes_on(tmp_path: Path) -
     mapping = yaml.safe_load(proposed(str(caught.value))[0].partition("=")[2])
     (told,) = hybrid(mapping={str(code): name for code, name in mapping.items()}).table.remarks
     assert told.startswith("web: codes of class folders: 0 angry, 1 disgust")
+
+
+@pytest.mark.parametrize("form", ["zip", "gztar", "folder of a zip"])
+def test_sources_in_archives(form: str, sources: dict[str, str], tmp_path: Path) -> None:
+    packed = {}
+    for name, place in sources.items():
+        folder = Path(place) if name == "studio" else Path(place).parent
+        to = tmp_path / f"{name} packed" / name
+        shutil.make_archive(str(to), form if form != "folder of a zip" else "zip", folder.parent, folder.name)
+        packed[name] = str(to.parent if form == "folder of a zip" else next(to.parent.iterdir()))
+    found, expected = make(packed).table, make(sources).table
+    assert sorted(found.files.tolist()) == sorted(expected.files.tolist())
+    assert found.class_counts("train") == expected.class_counts("train")
+
+
+def test_a_converted_folder_is_a_source(sources: dict[str, str], tmp_path: Path) -> None:
+    convert_table(make(sources).table, tmp_path / "set", "folders")
+    again = HybridDataModule({"set": HybridSource(path=str(tmp_path / "set"))}, min_side=0).table
+    assert len(again) == len(make(sources).table)
+    assert "subject" in again.columns

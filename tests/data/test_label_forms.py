@@ -545,6 +545,11 @@ class TestYolo:
         assert set(samples.class_names) >= {"contempt", "angry"}
         assert "faces8.YML says: 0 Anger" in samples.remarks[0]
 
+    def test_the_yaml_file_is_not_the_set(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.write(tmp_path, "by split")
+        assert fer("data", "inspect", str(tmp_path / "data.yaml")) == 2
+        assert f"names the classes of a YOLO set; name its folder: {tmp_path}" in capsys.readouterr().err
+
 
 class TestTexts:
     """A text with a label for each image."""

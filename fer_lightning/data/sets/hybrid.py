@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from fer_lightning.data.datamodule import EmotionDataModule
+from fer_lightning.data.files.archives import open_root
 from fer_lightning.data.files.file_images import ResizedImages
 from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.files_datamodule import FilesDataModule
@@ -30,6 +31,7 @@ from fer_lightning.data.sets.labels.tables import has_labels
 from fer_lightning.data.sets.manifest import ManifestDataModule
 from fer_lightning.data.splitting.folds import linked_names
 from fer_lightning.data.splitting.near_duplicates import thumbnails
+from fer_lightning.data.table.manifest_file import has_label_columns
 from fer_lightning.data.table.samples import SamplesTable, concatenate, with_classes
 from fer_lightning.data.table.table_rows import TABLE_SUFFIXES
 from fer_lightning.emotions import SEVEN
@@ -46,7 +48,8 @@ class HybridSource:
     """One source of a hybrid set.
 
     Args:
-        path: a folder with one folder for each expression, an archive of it, or a manifest (.csv, .parquet).
+        path: whatever :class:`.ImageFolderDataModule` or :class:`.ManifestDataModule` reads: a folder, a table, or an
+            archive of either.
         data: another data module instead of a path.
         kind: ``real``, ``web`` or ``synthetic``, for rows that do not say it themselves.
         mapping: meanings of class names that are not known, ``null`` to leave a class out.
@@ -135,7 +138,7 @@ class HybridDataModule(FilesDataModule):
         options: dict[str, Any] = {"mapping": source.mapping, "source": name, "cache_dir": cache_dir}
         if not set(self.class_names) <= set(SEVEN.class_names):
             options["class_names"] = list(self.class_names)
-        if _holds_labels(Path(source.path).expanduser()):
+        if _holds_labels(open_root(Path(source.path).expanduser(), self.cache_dir)):
             return ManifestDataModule(root=source.path, **options)
         return ImageFolderDataModule(root=source.path, **options)
 
@@ -165,9 +168,14 @@ class HybridDataModule(FilesDataModule):
 
 
 def _holds_labels(place: Path) -> bool:
-    """Tell whether a path is a table, or a folder of images whose labels stand elsewhere than in names of folders."""
+    """Tell whether a path is a table, or a folder of images whose labels stand elsewhere than in names of folders.
+
+    A folder with a manifest is one, whatever folders stand beside it, as for ``fer data inspect``.
+    """
     if not place.is_dir():
-        return place.suffix.lower() in TABLE_SUFFIXES
+        return place.suffix.lower() in (*TABLE_SUFFIXES, ".arrow")
+    if has_label_columns(place / "manifest.csv"):
+        return True
     try:
         class_folders(place)
     except DataError:
