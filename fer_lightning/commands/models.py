@@ -15,8 +15,8 @@ def list_models() -> None:
     import json
 
     from fer_lightning.inference.faces.model_files import FETCH, blazeface_file
-    from fer_lightning.inference.loading import DEFAULT_MODEL, released
-    from fer_lightning.runs.model_folder import CONFIG, WEIGHTS
+    from fer_lightning.inference.loading import DEFAULT_MODEL
+    from fer_lightning.runs.model_folder import CONFIG, WEIGHTS, released
     from fer_lightning.text import table_lines
 
     rows = [("model", "classes", "input", "kB", "scores")]

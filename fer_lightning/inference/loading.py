@@ -10,23 +10,15 @@ from fer_lightning.inference.export.onnx_file import read_onnx
 from fer_lightning.inference.model import Model
 from fer_lightning.inference.model_folder import model_of_checkpoint, model_of_folder
 from fer_lightning.runs.checkpoint import BEST, find_checkpoint, run_folder_of
-from fer_lightning.runs.model_folder import CONFIG, WEIGHTS, is_model_folder
-from fer_lightning.shipped import shipped
+from fer_lightning.runs.model_folder import CARD, CONFIG, WEIGHTS, is_model_folder, released
 from fer_lightning.text import first_line
 
-__all__ = ["DEFAULT_MODEL", "load_model", "released"]
+__all__ = ["DEFAULT_MODEL", "load_model"]
 
 DEFAULT_MODEL = "fer2013-a"
 """The released model that is used where none is named."""
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-
-
-def released() -> dict[str, Path]:
-    """Return the models that come with the package: the folder of each by its name."""
-    place = shipped("checkpoints")
-    folders = sorted(place.iterdir()) if place.is_dir() else []
-    return {folder.name: folder for folder in folders if is_model_folder(folder)}
 
 
 def load_model(
@@ -36,7 +28,7 @@ def load_model(
 
     Args:
         source: a model folder, a run folder, a checkpoint file, an ONNX file of ours; else ``best`` or ``last`` of the
-            newest run of ``name``, the name of a released model (see :func:`released`), or ``OWNER/NAME`` on the
+            newest run of ``name``, the name of a released model (see :func:`.released`), or ``OWNER/NAME`` on the
             Hugging Face hub, perhaps with ``@REVISION``; ``None`` for :data:`DEFAULT_MODEL`.
         root: the folder of all runs.
         name: of the experiment.
@@ -79,7 +71,7 @@ def _of_hub(name: str, offline: bool) -> Path:
     from huggingface_hub import snapshot_download  # takes a while to import
 
     repository, _, revision = name.partition("@")
-    wanted = [WEIGHTS, CONFIG, "README.md"]
+    wanted = [WEIGHTS, CONFIG, CARD]
     try:
         return Path(
             snapshot_download(repository, revision=revision or None, allow_patterns=wanted, local_files_only=offline)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fer_lightning.errors import CheckpointError
 from fer_lightning.runs.folder import versions
-from fer_lightning.runs.model_folder import WEIGHTS, is_in_model_folder, is_model_folder, read_model_folder
+from fer_lightning.runs.model_folder import WEIGHTS, is_in_model_folder, is_model_folder, read_model_folder, released
 from fer_lightning.text import excerpt
 
 __all__ = [
@@ -175,7 +175,8 @@ def find_checkpoint(wanted: str, root: Path, name: str, file: str) -> Path:
     """Find a checkpoint file.
 
     Args:
-        wanted: a file, a run folder, a model folder, or ``best`` or ``last`` of the newest run that has one.
+        wanted: a file, a run folder, a model folder, the name of a released model, or ``best`` or ``last`` of the
+            newest run that has one.
         root: the folder of all runs.
         name: name of the experiment, for ``best`` and ``last``.
         file: which file of a run folder to take where ``wanted`` is a folder.
@@ -190,6 +191,8 @@ def find_checkpoint(wanted: str, root: Path, name: str, file: str) -> Path:
         return path / WEIGHTS
     if path.is_dir():
         return checkpoint_in(path, file)
+    if wanted in (ours := released()):
+        return ours[wanted] / WEIGHTS
     if wanted not in ("best", "last"):
         raise CheckpointError(f"there is no checkpoint {wanted}{_what_there_is(root)}")
     file = BEST if wanted == "best" else RESUME

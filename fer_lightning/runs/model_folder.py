@@ -18,6 +18,7 @@ from typing import Any
 
 from fer_lightning.errors import CheckpointError
 from fer_lightning.files import file_digest, json_text
+from fer_lightning.shipped import shipped
 from fer_lightning.text import first_line
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "is_in_model_folder",
     "is_model_folder",
     "read_model_folder",
+    "released",
     "values_text",
 ]
 
@@ -40,6 +42,13 @@ _NEEDED = {"architecture", "class_names", "preprocessing", "sha256", "name"}
 def is_model_folder(path: Path) -> bool:
     """Tell whether a path is a folder with a model in it."""
     return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+
+
+def released() -> dict[str, Path]:
+    """Return the models that come with the package: the folder of each by its name."""
+    place = shipped("checkpoints")
+    folders = sorted(place.iterdir()) if place.is_dir() else []
+    return {folder.name: folder for folder in folders if is_model_folder(folder)}
 
 
 def is_in_model_folder(path: Path) -> bool:

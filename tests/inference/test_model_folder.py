@@ -121,7 +121,7 @@ def test_a_folder_is_evaluated_as_its_checkpoint_is(tmp_path: Path, capsys: pyte
 
 
 def test_a_released_model_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fer_lightning.inference.loading.shipped", lambda folder: tmp_path / folder)
+    monkeypatch.setattr("fer_lightning.runs.model_folder.shipped", lambda folder: tmp_path / folder)
     with pytest.raises(CheckpointError, match="no released model comes with this installation"):
         load_model()
     with pytest.raises(CheckpointError, match="there is no checkpoint fer2013-a; there is no checkpoint under"):
