@@ -48,7 +48,7 @@ class ProgressiveSize(Callback):
 
         ``full`` is the data's side; both in pixels.
         """
-        reached = [share for share in self.schedule if share <= progress + 1e-9]  # 3 / 10 is a little below 0.3
+        reached = [share for share in self.schedule if share <= progress + 1e-9]  # 0.1 + 0.2 is a little above 3 / 10
         if not reached:
             return full, f"full size before {min(self.schedule):g} of the run"
         return self.schedule[max(reached)], f"from {max(reached):g} of the run on"

@@ -36,7 +36,7 @@ def test_the_size_follows_from_the_share_of_the_run() -> None:
 
 
 def test_a_share_is_reached_in_spite_of_rounding() -> None:
-    assert ProgressiveSize({0: 8, 0.7: 16}).decide(7 * 0.1, 48)[0] == 16
+    assert ProgressiveSize({0: 8, 0.1 + 0.2: 16}).decide(3 / 10, 48)[0] == 16
 
 
 def test_before_the_first_share_images_have_full_size() -> None:

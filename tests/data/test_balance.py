@@ -111,6 +111,7 @@ def test_cap_refuses_nonsense() -> None:
         (NONE, None, [30, 4, 0, 70]),
         (Balance("cap", 100), None, [30, 4, 0, 70]),
         (NONE, {"disgust": 3, "happy": 0.25}, [30, 12, 0, 18]),
+        (NONE, {"anger": 0.75, "disgust": 1.125}, [23, 5, 0, 70]),  # halves, 22.5 and 4.5, are rounded up
         (OVERSAMPLE, None, [70, 70, 0, 70]),
         (OVERSAMPLE, {"anger": 0.5, "fear": 9}, [35, 70, 0, 70]),
         (WEIGHTED, None, [35, 35, 0, 34]),

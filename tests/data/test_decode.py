@@ -457,6 +457,11 @@ def test_a_senseless_box_is_refused(box: tuple[int, int, int, int], reason: str)
         cropped(PICTURE, np.array(box))
 
 
+def test_ten_times_the_longer_side_is_not_too_large_for_a_box() -> None:
+    assert cropped(PICTURE[:16], np.array([0, 0, 640, 10])).shape[:2] == (10, 640)
+    assert cropped(PICTURE[:, :16], np.array([0, 0, 10, 640])).shape[:2] == (640, 10)
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [("train", True), (".", True), ("nowhere", True), ("../outside", False), ("/etc", False), ("train/out", False)],

@@ -126,11 +126,12 @@ def test_what_lies_about_is_left_out_and_counted(tmp_path: Path) -> None:
     save(root / "train" / "loose.png", draw(0, rng))
     save(root / "train" / "sad" / "by day" / "Größe 1.PNG", draw(0, rng))
     (root / "train" / "sad" / "list.txt").write_text("0.png")
-    for ignored in (".hidden.png", "Thumbs.db", ".cache/0.png"):
+    for ignored in (".hidden.png", "Thumbs.db", ".cache/0.png", ".DS_Store", "__MACOSX/._0.png"):
         (root / "train" / "sad" / ignored).parent.mkdir(exist_ok=True)
         (root / "train" / "sad" / ignored).write_bytes(b"no image")
     (root / "README.md").write_text("about")
     (root / ".git" / "sad").mkdir(parents=True)
+    (root / "__MACOSX" / "sad").mkdir(parents=True)
     listing = list_image_folder(root)
     assert listing.left_out == (
         ("loose.png", "not in a class folder"),

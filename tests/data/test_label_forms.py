@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
@@ -135,6 +136,25 @@ def test_a_table_in_a_folder_called_data(tmp_path: Path) -> None:
     rows = faces(tmp_path / "images", "{label}{k}.jpg")
     table(tmp_path / "data" / "legend.csv", ["user.id", "image", "emotion"], [[7, *row] for row in rows])
     assert labels(read(tmp_path)) == {f"images/{path}": label for path, label in rows}
+
+
+def test_excels_unicode_text(tmp_path: Path) -> None:
+    rows = faces(tmp_path / "bild ß", "{k}{label}.jpg")
+    text = "path\tlabel\r\n" + "".join(f"bild ß/{path}\t{label}\r\n" for path, label in rows)
+    (tmp_path / "labels.csv").write_bytes(b"\xff\xfe" + text.encode("utf-16-le"))
+    assert labels(read(tmp_path, on_error="skip")) == {f"bild ß/{path}": label for path, label in rows}
+
+
+def test_a_table_of_another_encoding_is_told_and_the_way_out_works(tmp_path: Path) -> None:
+    for k in range(14):
+        face(tmp_path / "b" / f"{k}ü.jpg", k)
+    rows = [f"b/{k}ü.jpg,{SEVEN_NAMES[k % 7]}" for k in range(14)]
+    (tmp_path / "l é.csv").write_text("\n".join(["path,label", *rows]), encoding="latin-1")
+    with pytest.raises(DataError, match="expected UTF-8 text") as caught:
+        _ = ManifestDataModule(str(tmp_path))
+    command = str(caught.value).partition("such as with: ")[2]
+    assert subprocess.run(command, shell=True, cwd=tmp_path, check=False).returncode == 0
+    assert len(read(tmp_path / "l é_utf8.csv")) == 14
 
 
 def test_ids_without_a_suffix_are_proposed_and_the_proposal_works(tmp_path: Path) -> None:

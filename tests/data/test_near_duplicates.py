@@ -187,6 +187,20 @@ def test_many_frames_of_one_scene_stay_connected_at_a_bounded_number_of_pairs() 
     assert components(130, [], [(pairs.first, pairs.second)]).max() == 0
 
 
+def test_of_many_frames_the_nearest_are_compared() -> None:
+    scene, rng = faces(1)[0, 0].astype(float), np.random.default_rng(1)
+    frames = [clipped(scene + rng.normal(0, noise, (48, 48))) for noise in [8.0] * 70 + [1.0] * 70]
+    pairs = near_duplicates(thumbnails(np.stack(frames)[:, None]))
+    assert (pairs.first >= 70).sum() >= 70 * 69 // 2 - 15  # of those with little noise, nearly all
+
+
+def test_a_black_edge_of_one_thumbnail_pixel_does_not_hide_a_copy() -> None:
+    images = faces(20)
+    copies = images.copy()
+    copies[:, :, :2] = copies[:, :, :, :2] = 0
+    assert as_set(near_duplicates(thumbnails(np.concatenate([images, copies])))) >= {(k, k + 20) for k in range(20)}
+
+
 def test_thumbnails_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected thumbnails \(N, 24, 24\), got \(2, 8, 8\)"):
         near_duplicates(np.zeros((2, 8, 8), np.uint8))
@@ -321,6 +335,21 @@ def test_a_shift_of_up_to_two_thumbnail_pixels_is_undone(pixels: float, axis: in
         for each in (image, other)
     )
     assert near._aligned(one, two)[0] < 0.05
+
+
+@pytest.mark.parametrize("scale", [0.86, 1.2])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_stretch_of_more_than_a_tenth_is_undone(scale: float, axis: int) -> None:
+    image = cv2.GaussianBlur(faces(1, side=96)[0, 0], (0, 0), 4).astype(np.float64)
+    by = [1.0, 1.0]
+    by[axis] = scale
+    matrix = np.array([[by[0], 0, 47.5 * (1 - by[0])], [0, by[1], 47.5 * (1 - by[1])]])
+    other = np.asarray(cv2.warpAffine(image, matrix, (96, 96), borderMode=cv2.BORDER_REPLICATE))
+    one, two = (
+        np.asarray(cv2.resize(each, (24, 24), interpolation=cv2.INTER_AREA), np.float64)[None]
+        for each in (image, other)
+    )
+    assert near._aligned(one, two)[0] < 0.0175  # with half of the stretch that is allowed: 0.0178 to 0.026
 
 
 def test_the_distance_is_the_larger_of_both_directions() -> None:

@@ -245,6 +245,13 @@ def test_a_recipe_of_nothing_copies_and_a_flip_mirrors() -> None:
     assert 8 <= mirrored.sum() <= 32
 
 
+def test_one_in_two_is_mirrored() -> None:
+    keys = np.random.default_rng(0).integers(-(2**62), 2**62, 4000)
+    image = np.arange(4, dtype=np.uint8).reshape(1, 1, 2, 2)
+    made = SyntheticImages(image, np.zeros(4000, np.int64), keys, replace(STILL, flip=True))[np.arange(4000)]
+    assert 0.47 < (made[:, 0, 0, 0] == 1).mean() < 0.53
+
+
 def test_a_child_is_turned_zoomed_and_moved_within_the_recipe() -> None:
     """Measure a bright spot on each side of the centre: their middle moves, their distance and angle change."""
     side = 101

@@ -258,7 +258,8 @@ def test_curves_are_the_values_and_the_best_is_marked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("color", "ink"), [((0.0, 0.6, 0.0), INK), ((0.6, 0.0, 0.0), "white"), ((0.0, 0.0, 0.9), "white")]
+    ("color", "ink"),
+    [((0.0, 0.6, 0.0), INK), ((0.6, 0.0, 0.0), "white"), ((0.0, 0.0, 0.9), "white"), ((0.9, 0.4, 0.0), INK)],
 )
 def test_the_ink_has_the_higher_contrast_to_the_eye(color: tuple[float, float, float], ink: str) -> None:
     assert _ink_on(np.array(color)) == ink

@@ -235,6 +235,9 @@ def test_sizes_of_files() -> None:
         "enlarged": 1,  # stored as 6 wide and 4 high
     }
     assert size_summary(table) is None
+    thin = size_summary(replace(table, columns={"width": np.array([1, 9, 9, 9]), "height": np.array([9, 9, 1, 9])}))
+    assert thin is not None
+    assert (thin["known"], thin["width"]["min"], thin["height"]["min"]) == (4, 1.0, 1.0)
     unknown = {"width": np.full(4, math.nan), "height": np.full(4, math.nan)}
     summary = size_summary(replace(table, columns=unknown))
     assert summary is not None

@@ -49,9 +49,12 @@ def _words(name: str) -> list[str]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what stands in a folder, sorted, without hidden entries; raise a DataError if it cannot be read."""
+    """Return what stands in a folder, sorted, without hidden entries; raise a DataError if it cannot be read.
+
+    What macOS puts into archives, ``__MACOSX``, is hidden too.
+    """
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
     except OSError as error:
         raise DataError(unreadable(folder, error)) from None
 

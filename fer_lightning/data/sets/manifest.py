@@ -143,9 +143,8 @@ def _check_paths(manifest: ManifestFile, boxes: NDArray[np.int64] | None) -> Non
         key = (path, b"" if boxes is None else boxes[row].tobytes())
         first = seen.setdefault(key, row)
         if first != row:
-            raise DataError(
-                one_line(f"{manifest.place(row)}: {excerpt(path, 80)} stands in {manifest.mention(first)} too")
-            )
+            text = f"{manifest.place(row)}: {excerpt(path, 80)} stands in {manifest.mention(first)} too"
+            raise DataError(one_line(f"{text}; delete one of the two", 300))
 
 
 def _description(place: Path) -> StoredSet | None:

@@ -32,7 +32,7 @@ from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.data.table.table_rows import HEAD, TableRows, read_rows, unit_of
 from fer_lightning.emotions import FER2013_CODES, codes_text
 from fer_lightning.errors import DataError, FERError
-from fer_lightning.text import excerpt, one_line, short_path, unreadable
+from fer_lightning.text import counted, excerpt, one_line, short_path, unreadable
 
 __all__ = [
     "Columns",
@@ -140,7 +140,9 @@ def read_manifest(
     for name in required:
         empty = np.flatnonzero(np.char.strip(manifest.columns[name]) == "")
         if len(empty):
-            raise DataError(f"{manifest.place(int(empty[0]))}: nothing stands in column '{name}'")
+            where = manifest.place(int(empty[0]))
+            count = counted(len(empty), unit_of(path))
+            raise DataError(f"{where}: nothing stands in column '{name}'; fill in or delete such rows ({count})")
     if not len(manifest.lines):
         raise DataError(f"{where}: holds no row")
     return manifest

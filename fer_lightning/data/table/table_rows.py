@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,15 +66,21 @@ def read_rows(path: Path, most: int | None) -> TableRows:
         return _csv_rows(path, csv_of_workbook(path))
     with path.open("rb") as handle:
         content = handle.read(-1 if most is None else most)
+    is_head = len(content) == most
     kind = known_kind(content[:64])
-    if kind is not None:
+    if kind == "UTF-16 text":
+        content = content[: len(content) // 2 * 2].decode("utf-16", "replace").encode()
+    elif kind is not None:
         raise DataError(f"{short_path(path)}: expected a CSV file, found {kind}")
-    if most is not None and len(content) == most:
+    if is_head:
         content = content[: content.rfind(b"\n") + 1]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{short_path(path)}: expected UTF-8 text ({one_line(str(error))})") from None
+        raise DataError(
+            f"{short_path(path)}: expected UTF-8 text ({one_line(str(error), 100)}); save it as UTF-8, such as with: "
+            f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(f'{path.stem}_utf8{path.suffix}')}"
+        ) from None
     zero = text.find("\0")
     if zero >= 0:  # what csv does about it depends on the version of Python
         raise DataError(f"{short_path(path)}, line {text.count(chr(10), 0, zero) + 1}: found a zero byte in the text")

@@ -37,8 +37,8 @@ from fer_lightning.data.table.manifest_file import (
     names_images,
     read_manifest,
 )
-from fer_lightning.data.table.table_rows import TABLE_SUFFIXES
-from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.data.table.table_rows import HEAD, TABLE_SUFFIXES, read_rows
+from fer_lightning.errors import ConfigError, DataError, FERError
 from fer_lightning.text import one_line, short_path
 
 __all__ = ["has_labels", "label_tables", "read_labels", "tables_to_read"]
@@ -179,7 +179,14 @@ def _splits_of_paths(paths: NDArray[np.str_]) -> NDArray[np.str_] | None:
     return None if None in found else np.array(found, np.str_)
 
 
-def _no_labels(place: Path) -> DataError:
+def _no_labels(place: Path) -> FERError:
+    """Return what is wrong with a table that cannot be read, or say which forms of labels there are."""
+    for path in entries(place):
+        if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".xlsx", ".parquet") and path.is_file():
+            try:
+                read_rows(path, HEAD)
+            except FERError as error:
+                return error
     what = "a table with columns for path and label, or images whose names hold the expression"
     return DataError(
         one_line(
