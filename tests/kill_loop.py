@@ -7,6 +7,9 @@ twice, and says in shared memory what it is doing. A moment is an activity, how 
 drawn from a seed: parsing, making the folder, setting up, the validation before training, batches, saves, validations,
 the end. Some starts are processes of their own that are killed while they import. Half of the kills are of the process
 group, the others of the process alone, whose loaders live on for a moment, as after ``kill -9 PID``.
+
+Every start is struck, however fast the machine: until the last kill no start may begin the last epoch, but waits before
+it, and before the last kill none may end. A kill that comes too late all the same is a fault.
 """
 
 from __future__ import annotations
@@ -44,13 +47,24 @@ DELAY_S["validation"] = 0.05
 IMPORTING_S = 4.0
 TRAINING = ("batch", "batch", "save", "save", "validation")
 STARTING = ("importing", "parsing", "parsing", "folder", "setup", "sanity")
-counts = mmap.mmap(-1, len(ACTIVITIES))
+counts = mmap.mmap(-1, len(ACTIVITIES) + 2)
+MAY_TRAIN, WAITS = len(ACTIVITIES), len(ACTIVITIES) + 1
+"""Places in the shared memory behind the activities: how many epochs may be trained, and whether a start waits for its
+kill. One that is killed while it imports has a memory of its own, which lets it train none."""
 
 
 def note(activity: str) -> None:
     """Count an activity that begins."""
     place = ACTIVITIES.index(activity)
     counts[place] = min(counts[place] + 1, 255)
+
+
+def wait_if(held: bool) -> None:
+    """Wait for the kill, if this start may not go on without it."""
+    until = time.monotonic() + PATIENCE_S
+    while held and time.monotonic() < until:
+        counts[WAITS] = 1
+        time.sleep(0.01)
 
 
 class Activities(Callback):
@@ -62,6 +76,9 @@ class Activities(Callback):
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         note("sanity")
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        wait_if(trainer.current_epoch >= counts[MAY_TRAIN])
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         note("batch")
 
@@ -71,6 +88,7 @@ class Activities(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         note("end")
+        wait_if(trainer.max_epochs == counts[MAY_TRAIN])
 
 
 def noting(activity: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,34 +148,42 @@ def command(root: Path, workers: int, epochs: int) -> list[str]:
     return ["fit", *COMMON, *own, "--trainer.callbacks+=tests.kill_loop.Activities", "--ckpt_path=auto"]
 
 
-def struck(arguments: list[str], moment: Moment, log: Path) -> tuple[int, int]:
-    """Start the command and kill it at a moment; return its number and how it ended, as :func:`ended` says it."""
-    counts[:] = bytes(len(ACTIVITIES))
+def struck(arguments: list[str], moment: Moment, epochs: int, log: Path) -> tuple[int, int, str]:
+    """Start the command and kill it at a moment; ``epochs`` is how many it may train.
+
+    Returns:
+        Its number, how it ended, as :func:`ended` says it, and what it was doing when it was struck.
+    """
+    counts[:] = bytes(len(counts))
+    counts[MAY_TRAIN] = epochs
     if moment.activity == "importing":
         with log.open("ab") as out:
             line = [sys.executable, "-m", "fer_lightning", *arguments]
             pid = subprocess.Popen(line, stdout=out, stderr=out, start_new_session=True).pid
     else:
         pid = forked(arguments, log)
+    doing = moment.activity
     if moment.activity in ACTIVITIES[1:]:
         place, until = ACTIVITIES.index(moment.activity), time.monotonic() + PATIENCE_S
         trains = ACTIVITIES.index("batch")
         while counts[place] < moment.turn and time.monotonic() < until:
-            if place < trains and counts[trains]:
-                break  # a run that goes on does not validate before it trains
+            if counts[WAITS] or (place < trains and counts[trains]):  # a run that goes on does not validate first
+                doing = "waiting" if counts[WAITS] else "batch"
+                break
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 break
             time.sleep(0.001)
     time.sleep(moment.delay)
     with suppress(ProcessLookupError):
         (os.killpg if moment.group else os.kill)(pid, signal.SIGKILL)
-    return pid, ended(pid)
+    return pid, ended(pid), doing
 
 
 def loop(kills: int, workers: int, seed: int, folder: Path) -> list[str]:
     """Run a loop of kills, print what was struck, and return the faults."""
     epochs = max(3, -(-kills * 45 // 100))
     whole, root, log = folder / "whole", folder / f"killed, {workers} workers", folder / f"log {workers}.txt"
+    counts[MAY_TRAIN] = 255
     if not whole.exists() and (code := child(command(whole, 0, epochs), folder / "log whole.txt")):
         return [f"exit code {code} of the run that nobody kills: {(folder / 'log whole.txt').read_text()[-2000:]}"]
     arguments, groups = command(root, workers, epochs), []
@@ -165,11 +191,12 @@ def loop(kills: int, workers: int, seed: int, folder: Path) -> list[str]:
     faults: list[str] = []
     with noted_functions():
         for number, moment in enumerate(moments(kills, seed)):
-            pid, code = struck(arguments, moment, log)
+            pid, code, doing = struck(arguments, moment, epochs - (moment.activity != "end"), log)
             groups.append(pid)
-            hit[moment.activity if code == -signal.SIGKILL else "ended before"] += 1
-            if code not in (0, -signal.SIGKILL):
-                faults.append(f"kill {number}, {moment}: exit code {code}: {log.read_text()[-800:]}")
+            hit[doing] += 1
+            if code != -signal.SIGKILL:
+                faults.append(f"kill {number}, {moment}: came too late: exit code {code}: {log.read_text()[-800:]}")
+    counts[MAY_TRAIN] = 255
     if code := child(arguments, log):
         faults.append(f"exit code {code} of the last start: {log.read_text()[-800:]}")
     for pid in groups:

@@ -26,6 +26,7 @@ from tests.helpers.processes import (
     start,
     torchrun,
 )
+from tests.test_ends import everything
 
 STOP = "--trainer.callbacks+=tests.helpers.parts.StopAt"
 UNEVEN = ["--data.train=87", "--data.val=29", "--data.test=27"]  # nothing of it can be halved
@@ -232,3 +233,31 @@ def test_several_machines_need_a_launcher(tmp_path: Path, capsys: pytest.Capture
     assert fit(tmp_path, "--trainer.num_nodes=2", "--trainer.strategy=ddp") == 2
     assert "start with torchrun or srun" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_one_command_starts_goes_on_after_a_kill_of_all_processes_and_then_does_nothing(tmp_path: Path) -> None:
+    options = [*UNEVEN, *SGD, HALF, "--trainer.devices=2", "--trainer.max_epochs=4", "--ckpt_path=auto"]
+    line = command("fit", *options, "--resume_checkpoint.every_n_steps=3")
+    parts, log = [*line, f"--trainer.default_root_dir={tmp_path}/parts", "--name=run"], tmp_path / "log"
+    process = start(parts, log)
+    until = time.monotonic() + 200
+    while "epoch 2/4" not in log.read_text() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    seen = children(process.pid)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, log.read_text()
+    assert seen
+    code, printed = run(parts)
+    assert code == 0, printed[-2000:]
+    assert printed.count("took over ") == 1
+    assert run([*line, f"--trainer.default_root_dir={tmp_path}/whole", "--name=run"])[0] == 0
+    folders = [tmp_path / name / "run/version_0" for name in ("whole", "parts")]
+    files = [[folder / "checkpoints" / file for folder in folders] for file in ("resume.ckpt", "best.ckpt")]
+    assert all(same_weights(*pair) for pair in files)
+    assert len({(folder / "metrics.csv").read_text() for folder in folders}) == 1
+    before = everything(tmp_path / "parts")
+    code, printed = run(parts)
+    assert (code, printed.count("already complete: 4 of 4 epochs")) == (0, 1)
+    assert everything(tmp_path / "parts") == before
