@@ -22,6 +22,7 @@ _WRAPPERS = (
     r"Expected a path but \S+ either not accessible or invalid ",
     r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ",
 )
+_OBJECTS = r"(?:Namespace|NestedArg)\("  # of the parser, which say nothing to a user
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -30,6 +31,7 @@ _KINDS = {
     "list": "a list as [a,b]",
     "dict": "a mapping as {a: b}",
     "tuple": "a list as [a,b]",
+    "NoneType": "null",
 }
 
 
@@ -53,7 +55,7 @@ def readable(message: str, limit: int = 400) -> str:
         if cause := re.search(pattern, rest):
             said = translate(key, kind, cause)
             return said if len(said) <= limit + 200 else f"{said[: limit + 200]} ..."
-    text = re.sub(r"\.? ?Got value: (Namespace|NestedArg)\(.*$", "", f"{key}: {rest}" if key else text)
+    text = re.sub(rf"\.? ?Got value: {_OBJECTS}.*$", "", f"{key}: {rest}" if key else text)
     return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
@@ -90,10 +92,10 @@ def _no_argument(key: str, kind: str, cause: re.Match[str]) -> str:
 def _wrong_type(key: str, kind: str, cause: re.Match[str]) -> str:
     words = re.findall(r"Expected (?:a typing\.Literal\[|one of )(.+?)(?:\]|$|\.? Got| - )", cause[0])
     kinds = [_KINDS.get(each, each) for each in re.findall(r"Expected an? <class '([\w.]+)'>", cause[0])]
-    kinds = [each for each in kinds if each != "NoneType" and not (each == _KINDS["int"] and _KINDS["float"] in kinds)]
+    kinds = [each for each in kinds if not (each == _KINDS["int"] and _KINDS["float"] in kinds)]
     expected = " or ".join(dict.fromkeys([*kinds, *(f"one of {each}" for each in words)]))
     value = re.search(r"Got value: (.*?)(?: - |$)", cause[0])
-    return f"{key} must be {expected}" + (f", not '{value[1]}'" if value and "Namespace(" not in value[1] else "")
+    return f"{key} must be {expected}" + (f", not '{value[1]}'" if value and not re.search(_OBJECTS, value[1]) else "")
 
 
 def _lacking(key: str, kind: str, cause: re.Match[str]) -> str:

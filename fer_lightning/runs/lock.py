@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import socket
 import threading
@@ -78,8 +77,8 @@ class Holder:
 
     @property
     def patience_s(self) -> float:
-        """Seconds without a refresh after which a process of another machine is taken for gone; infinite for never."""
-        return _MISSED * self.beat_s if self.beat_s > 0 else math.inf
+        """Seconds without a refresh after which a process of another machine is taken for gone; 0 for never."""
+        return _MISSED * self.beat_s
 
     @property
     def is_gone(self) -> bool:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -162,6 +164,105 @@ def test_it_ends_when_a_process_that_it_has_started_fails(
     process.wait()  # so that the forked process knows its end, too
     watch.processes = [process]
     assert ending(watch, lambda pid: None) == (code, f"\nfer: {told}\n")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_hangs_while_it_clears_away_is_not_waited_for_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert end_watch._CLEARING_S == 5  # as docs/resume.md says
+    monkeypatch.setattr(end_watch, "_CLEARING_S", 0.2)
+    own = os.fork()
+    if own == 0:
+        watch = EndWatch()
+        watch.speaks = False
+        watch.processes = [subprocess.Popen(["sleep", "60"])]
+        loader = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        loader.start()
+        (tmp_path / "started").write_text(f"{watch.processes[0].pid} {loader.pid}")
+        watch.clear = lambda: time.sleep(60)
+        watch.end("")
+        os._exit(77)
+    began = time.monotonic()
+    assert os.waitstatus_to_exitcode(os.waitpid(own, 0)[1]) == 1
+    assert time.monotonic() - began < 30
+    started = [int(pid) for pid in (tmp_path / "started").read_text().split()]
+    until = time.monotonic() + 10
+    while any(map(alive, started)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not any(map(alive, started))
+
+
+class Ended:
+    """Stands for a process that has ended."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def poll(self) -> int:
+        return self.code
+
+
+@pytest.mark.parametrize(
+    ("code", "begins_to_end", "ends_at"),
+    [(-TERM, False, 2.0), (143, False, 2.0), (1, False, 10.0), (-TERM, True, 10.0), (0, False, None)],
+)
+def test_how_long_the_end_of_another_process_is_waited_for(
+    code: int, begins_to_end: bool, ends_at: float | None
+) -> None:
+    watch = EndWatch()
+    watch.processes = [Ended(code)]  # type: ignore[list-item]
+    watch._raised = begins_to_end
+    watch._look_around(0.0)
+    assert watch.is_over(100.0) is (ends_at is not None)
+    if ends_at is not None:
+        assert (watch.is_over(ends_at - 0.01), watch.is_over(ends_at)) == (False, True)
+
+
+def test_the_first_signal_is_the_one_that_is_told() -> None:
+    watch = EndWatch()
+    watch.hear(TERM, 0.0)
+    watch.hear(INT, 1.0)
+    assert watch.signum == TERM
+    with pytest.raises(Stopped):
+        watch._raise(INT, None)
+    assert watch.signum == TERM
+
+
+def test_a_signal_to_a_process_of_a_loader_is_its_own() -> None:
+    with EndWatch() as watch:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.kill(os.getpid(), TERM)
+                time.sleep(60)
+            finally:
+                os._exit(77)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -TERM
+        time.sleep(0.1)  # for the thread to hear
+    assert watch.signum == 0
+
+
+def test_signals_are_told_as_before_and_those_that_were_ignored_stay_so() -> None:
+    ends = socket.socketpair()
+    ends[1].setblocking(False)
+    wakeup = signal.set_wakeup_fd(ends[1].fileno())
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with EndWatch():
+            assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+            assert signal.getsignal(TERM) not in (signal.SIG_DFL, signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        assert signal.set_wakeup_fd(wakeup) == ends[1].fileno()
+        for end in ends:
+            end.close()
 
 
 def test_it_ends_although_a_process_of_a_loader_lives_on() -> None:

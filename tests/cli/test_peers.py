@@ -4,12 +4,13 @@ import itertools
 import socket
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fer_lightning.cli import peers
-from fer_lightning.cli.peers import Peers, find_peers, first_problem
+from fer_lightning.cli.peers import Peers, check_world, find_peers, first_problem
 from fer_lightning.errors import CheckpointError, ConfigError
 from tests.helpers.processes import free_port, slurm
 
@@ -107,6 +108,61 @@ def test_a_process_that_is_alone_has_no_peers(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SLURM_NTASKS", "1")
     assert find_peers() is None
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Give what peers were made with; no store is made."""
+    made: dict[str, Any] = {}
+    names = ("rank", "world", "address", "port", "launcher")
+    monkeypatch.setattr(peers, "Peers", lambda *given: made.update(zip(names, given, strict=True)))
+    for name, value in slurm(1, 7).items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def test_two_tasks_of_slurm_are_found(found: dict[str, Any]) -> None:
+    find_peers()
+    assert (found["rank"], found["world"], found["launcher"]) == (1, 2, "SLURM")
+
+
+def test_torchrun_goes_before_the_job_that_it_runs_in(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"TORCHELASTIC_RUN_ID": "a", "RANK": "2", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    find_peers()
+    assert found == {"rank": 2, "world": 4, "address": "127.0.0.1", "port": 1, "launcher": "torchrun"}
+
+
+def trainer(world: int, nodes: int, externally: bool = False) -> Any:
+    """Return what is asked of a trainer."""
+    environment = SimpleNamespace(creates_processes_externally=externally)
+    connector = SimpleNamespace(cluster_environment=environment)
+    return SimpleNamespace(
+        world_size=world, num_nodes=nodes, num_devices=world // nodes, _accelerator_connector=connector
+    )
+
+
+def test_the_trainer_takes_all_processes_that_there_are() -> None:
+    two: Any = SimpleNamespace(world=2, launcher="torchrun")
+    check_world(trainer(2, 1), two)
+    check_world(trainer(2, 1), None)
+    check_world(trainer(4, 2, externally=True), None)
+    with pytest.raises(ConfigError, match="trainer.num_nodes is 2, but nothing says which machine this is"):
+        check_world(trainer(4, 2), None)
+    for world in (1, 4):
+        told = rf"torchrun started 2 processes, but the trainer takes {world} \(devices {world} x num_nodes 1\)"
+        with pytest.raises(ConfigError, match=told):
+            check_world(trainer(world, 1), two)
+
+
+def test_a_bug_of_one_alone_is_told_by_the_first(started_together: Callable[..., list[Any]]) -> None:
+    def fail(peer: Peers) -> None:
+        peer.settle(RuntimeError())
+
+    first, second = started_together(lead, fail)
+    assert str(first) == f"process 1 of 2, on {socket.gethostname()}: RuntimeError()"
+    assert (first.exit_code, second.code) == (1, 1)
 
 
 def test_variables_that_contradict_each_other_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,11 +22,23 @@ def test_an_option_is_set_in_the_callback_that_has_it() -> None:
     assert config == stored(("EMA", {"decay": 0.9}), ("EarlyStopping", {"patience": 5, "extra": {"deep": 2}}))
 
 
+def test_one_callback_that_is_no_list_and_one_without_arguments() -> None:
+    bare: dict[str, Any] = {"class_path": "a.B", "init_args": None}
+    own: dict[str, Any] = {"class_path": "a.C", "init_args": {"patience": 1}}
+    for callbacks in (own, [bare, {"class_path": "a.D"}, own]):
+        assert with_callback_options(["--trainer.callbacks.patience=2"], {"trainer": {"callbacks": callbacks}}) == []
+        assert own["init_args"].pop("patience") == 2
+        own["init_args"]["patience"] = 1
+
+
 @pytest.mark.parametrize(
     ("config", "told"),
     [
         (stored(("EMA", {"decay": 0.9})), "the callbacks of this run are: EMA"),
-        (stored(("A", {"patience": 1}), ("B", {"patience": 2})), "several callbacks of this run have it: A, B"),
+        (
+            stored(("A", {"patience": 1}), ("C", {"decay": 1}), ("B", {"patience": 2})),
+            "several callbacks of this run have it: A, B",
+        ),
         ({"trainer": {"callbacks": None}}, "this run has none"),
     ],
 )

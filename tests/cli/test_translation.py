@@ -86,6 +86,10 @@ DATA = "Parser key \"data\": Problem with given class_path 'fer_lightning.data.S
             "Parser key \"model.optimizer.betas\": Expected a <class 'tuple'>. Got value: 0.9",
             "model.optimizer.betas must be a list as [a,b], not '0.9'",
         ),
+        (
+            "Key 'trainr.max_epochs' is not expected",
+            "there is no key trainr.max_epochs; did you mean trainer.max_epochs?",
+        ),
         ("argument --name: expected one argument", "--name needs a value"),
         ("unrecognized arguments: --lr 0.1", "there is no option --lr; did you mean --model.optimizer.lr 0.1?"),
         ("one\n  two", "one two"),
@@ -95,3 +99,18 @@ DATA = "Parser key \"data\": Problem with given class_path 'fer_lightning.data.S
 def test_what_the_parser_says_is_said_in_our_words(said: str, ours: str) -> None:
     assert readable(said).startswith(ours)
     assert len(readable(said + "x" * 1000)) < 700
+
+
+def test_how_a_long_message_is_cut() -> None:
+    assert readable("a" * 400) == "a" * 400
+    assert readable("a" * 401) == "a" * 400 + " ..."
+    assert readable("a" * 9, limit=8) == "a" * 8 + " ..."
+    known = 'Parser key "a": Expected one of ' + "b" * 1000
+    assert readable(known) == f"a must be one of {'b' * 1000}"[:600] + " ..."
+    assert readable(known.removesuffix("b" * 500)) == f"a must be one of {'b' * 500}"
+
+
+@pytest.mark.parametrize("kind", ["Namespace", "NestedArg"])
+def test_nothing_of_the_parsers_own_objects_is_said(kind: str) -> None:
+    assert readable(f"Odd. Got value: {kind}(key='lr')") == "Odd"
+    assert readable(f"Parser key \"name\": Expected a <class 'str'>. Got value: {kind}(a=1)") == "name must be text"
