@@ -117,7 +117,7 @@ def share_figure(shares: Mapping[str, float], title: str) -> Figure:
     """Draw how often each class was the most probable one, as a pie; classes that never were are left out."""
     colors, seen = _colors(list(shares)), {name: share for name, share in shares.items() if share > 0}
     with house_style():
-        figure = Figure(figsize=(6.0, 3.4), layout="constrained")
+        figure = Figure(figsize=(9.0, 3.0), layout="constrained")  # as wide as the others
         figure.suptitle(wrapped(title, figure))
         axes = figure.subplots()
         axes.pie(

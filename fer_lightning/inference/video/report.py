@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fer_lightning.figures import figure_png
-from fer_lightning.files import csv_text, json_text, write_atomically
+from fer_lightning.files import csv_text, json_text, replacing, write_atomically
 from fer_lightning.inference.video.plots import heat_figure, share_figure, time_figure
 from fer_lightning.inference.video.session import Person, Session
-from fer_lightning.inference.video.temporal import person_summary
+from fer_lightning.inference.video.smoothing import make_smoother
+from fer_lightning.inference.video.temporal import deltas, person_summary
 from fer_lightning.pages.render import render
 
 __all__ = ["write_session_report"]
 
+_AT_ONCE = 1000  # lines that are written together
 _LEAST = 5  # frames of a person that pictures are made of
 _MOST = 8  # persons that pictures are made of: those seen longest
 NOTE = "An expression is what a face shows, not what a person feels."
@@ -27,7 +29,7 @@ def write_session_report(session: Session, folder: Path) -> dict[str, Any]:
 
     Args:
         session: that has run.
-        folder: for ``summary.json, windows.csv, time_<k>.png, heat_<k>.png, share_<k>.png, index.html``.
+        folder: for ``summary.json, windows.csv, frames.csv, time_<k>.png, heat_<k>.png, share_<k>.png, index.html``.
 
     Returns:
         ``video, model, frames, without_face, problem, window_s`` and by person, ``person_summary``.
@@ -50,6 +52,7 @@ def write_session_report(session: Session, folder: Path) -> dict[str, Any]:
         "problem": session.problem,
         "every": session.source.every,
         "window_s": window,
+        "smooth": session.following.smooth,
         "neutral_s": session.following.neutral,
         "persons": persons,
     }
@@ -60,6 +63,9 @@ def write_session_report(session: Session, folder: Path) -> dict[str, Any]:
         for each in person["windows"]
     ]
     write_atomically(folder / "windows.csv", csv_text(("face_id", "start_s", "label", "share"), lines))
+    with replacing(folder / "frames.csv") as part, part.open("w", encoding="utf-8") as file:
+        for text in _frames_csv(session):
+            file.write(text)
     pictured = sorted(persons, key=lambda number: -persons[number]["frames"])[:_MOST]
     figures = {
         number: _pictures(number, session.persons[number], persons[number], names, folder, name)
@@ -68,6 +74,27 @@ def write_session_report(session: Session, folder: Path) -> dict[str, Any]:
     }
     write_atomically(folder / "index.html", _page(summary, figures, session.rows.path))
     return summary
+
+
+def _frames_csv(session: Session) -> Iterator[str]:
+    """Give the lines of each person's frames: the label after smoothing, and how probabilities have changed."""
+    names, following = session.recognizer.model.class_names, session.following
+    head = ("face_id", "frame", "time_s", "label", "shown", "shown_value", *(f"d_{name}" for name in names))
+    yield csv_text(head, ())
+    for number, person in sorted(session.persons.items()):
+        values, smoother = person.probabilities, make_smoother(following.smooth, following.window)
+        changes = [[""] * len(names), *np.round(deltas(values), 6).tolist()]
+        lines = []
+        for frame, time, row, change in zip(
+            person.frames.tolist(), person.times.tolist(), values, changes, strict=True
+        ):
+            shown, value = smoother(time, row)
+            label = names[int(row.argmax())]
+            lines.append((number, frame, f"{time:.15g}", label, names[shown], f"{value:.6g}", *change))
+            if len(lines) == _AT_ONCE:
+                yield csv_text((), lines).removeprefix("\n")
+                lines = []
+        yield csv_text((), lines).removeprefix("\n")
 
 
 def _pictures(
@@ -86,6 +113,21 @@ def _pictures(
     for file, (figure, _) in made.items():
         write_atomically(folder / file, figure_png(figure))
     return [(file, shows) for file, (_, shows) in made.items()]
+
+
+def _settings(summary: dict[str, Any]) -> list[str]:
+    """Return how the numbers were made, where it is not as usual."""
+    told = []
+    if summary["every"] > 1:
+        told.append(f"Of {summary['every']} frames, one was looked at.")
+    if summary["neutral_s"]:
+        told.append(
+            f"The first {summary['neutral_s']:g} s of each person were taken for the person's neutral face; "
+            "the frames after them are judged by it."
+        )
+    if summary["smooth"] != "none":
+        told.append(f"The label that was shown is smoothed: {summary['smooth']} of {summary['window_s']:g} s.")
+    return told
 
 
 def _page(summary: dict[str, Any], figures: dict[int, list[tuple[str, str]]], table: Path) -> str:
@@ -121,6 +163,7 @@ def _page(summary: dict[str, Any], figures: dict[int, list[tuple[str, str]]], ta
         figures=figures,
         tables=tables,
         changes=changes,
+        settings=_settings(summary),
         rest=[number for number in summary["persons"] if number not in figures],
         table=table.name,
         note=NOTE,

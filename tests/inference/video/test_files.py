@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -136,14 +137,26 @@ def test_a_time_has_microseconds_even_after_hours(tmp_path: Path) -> None:
 
 
 def test_the_report_of_a_session(tmp_path: Path) -> None:
-    found = session(tmp_path, clip(tmp_path / "a<b>.mp4", EVEN), window=0.5)
+    options: dict[str, Any] = {"window": 0.5, "smooth": "majority", "neutral": 0.5}
+    found = session(tmp_path, clip(tmp_path / "a<b>.mp4", EVEN), every=2, **options)
     summary = write_session_report(found, tmp_path / "report")
     names = {path.name for path in (tmp_path / "report").iterdir()}
     pictures = {f"{kind}_{number}.png" for kind in ("time", "heat", "share") for number in (0, 1)}
-    assert names == {"summary.json", "windows.csv", "index.html", *pictures}
+    assert names == {"summary.json", "windows.csv", "frames.csv", "index.html", *pictures}
     page = (tmp_path / "report/index.html").read_text()
     assert "a&lt;b&gt;.mp4" in page
     assert "a<b>" not in page
     assert all(name in page for name in pictures)
     assert [len(person["windows"]) for person in summary["persons"].values()] == [4, 2]
     assert (tmp_path / "report/windows.csv").read_text().count("\n") == 7
+    for words in ("Of 2 frames, one", "The first 0.5 s of each person", "majority of 0.5 s"):
+        assert words in page
+    frames = list(csv.DictReader((tmp_path / "report/frames.csv").open()))
+    rows = [row for row in read_rows(tmp_path / "rows.csv") if row["face_id"] == 0]
+    mine = [row for row in frames if row["face_id"] == "0"]
+    assert [(int(row["frame"]), float(row["time_s"]), row["label"]) for row in mine] == [
+        (row["frame"], row["time_s"], row["label"]) for row in rows
+    ]
+    assert mine[0]["d_happy"] == ""
+    assert float(mine[3]["d_happy"]) == pytest.approx(rows[3]["p_happy"] - rows[2]["p_happy"], abs=2e-6)
+    assert {float(row["shown_value"]) for row in mine} <= {1, 2 / 3, 0.5, 0.666667}
