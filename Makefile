@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: train test test-slow test-recipes lint format install clean
+.PHONY: train test test-slow test-recipes lint format install web clean
 
 train: install  ## train on drawn faces (no download), in one to two minutes
 	$(BIN)/fer fit --config configs/quickstart.yaml
@@ -35,6 +35,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,large,explain,tune,track,hf,video,export,serve]"
 	touch $(STAMP)
+
+web: install  ## fetch the runtime of the page of `fer serve`; a wheel built afterwards carries it
+	$(BIN)/python -m fer_lightning.inference.serve.runtime web
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -6,14 +6,10 @@ What needs torch is imported inside of the function.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 __all__ = ["serve"]
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def serve(
@@ -22,8 +18,9 @@ def serve(
     port: int = 8000,
     host: str = "127.0.0.1",
     token: str = "",
+    public_name: Annotated[str, "NAME"] = "",
     detector: str = "auto",
-    views: Literal["none", "squares", "fine"] = "none",
+    views: Literal["none", "squares", "fine"] = "squares",
     waiting: int = 64,
     export: Annotated[Path | None, "DIR"] = None,
 ) -> None:
@@ -33,43 +30,50 @@ def serve(
 
     Args:
         model: as for fer recognize; the released default, if not given.
-        port: to listen on.
+        port: to listen on; 0 takes a free one.
         host: to listen on; beyond this machine a token is required.
         token: that clients must send as Authorization: Bearer TOKEN; FER_TOKEN in the environment does as well.
+        public_name: name under which a reverse proxy passes requests on, such as faces.example.org.
         detector: auto, blazeface, blazeface_short, haar, the .onnx file of YuNet, or the class path of another.
         views: look for small faces also in parts of the picture.
         waiting: requests that are worked on or wait; further ones are refused with 429.
         export: write the page with the model in it as static files into this folder, and end.
     """
-    from fer_lightning.errors import ConfigError, FERError, MissingExtraError
-    from fer_lightning.inference.recognizer import Recognizer
+    from fer_lightning.errors import ConfigError, MissingExtraError
 
-    if export is not None:
-        from fer_lightning.inference.loading import load_model
-        from fer_lightning.inference.serve.page import write_page
-
-        print(f"page: {write_page(load_model(model), export) / 'index.html'}")
-        return
     token = token or os.environ.get("FER_TOKEN", "")
-    if host not in _LOOPBACK and not token:
-        raise ConfigError(f"--host {host} can be reached from other machines: give a --token, or set FER_TOKEN")
+    _check_numbers(port, waiting)
     try:
-        import uvicorn
-
         from fer_lightning.inference.serve.app import make_app
-        from fer_lightning.inference.serve.page import write_page
-        from fer_lightning.inference.serve.settings import Limits
+        from fer_lightning.inference.serve.page import page_or_why_not, write_page
+        from fer_lightning.inference.serve.running import address, listening, run, serving_threads
+        from fer_lightning.inference.serve.settings import LOOPBACK, Access, Limits
     except ImportError as error:
         raise MissingExtraError(
             f"the server needs more packages ({error.name}): pip install 'fer_lightning[serve]'"
         ) from error
-    recognizer = Recognizer.load(model, detector, views)
-    with TemporaryDirectory() as folder:
-        try:
-            page: Path | None = write_page(recognizer.model, Path(folder))
-        except FERError as error:
-            print(f"without the page: {error}", file=sys.stderr)
-            page = None
-        app = make_app(recognizer, Limits(waiting=waiting), token, page)
-        print(f"{recognizer.model!r}\nhttp://{host}:{port}/  (Ctrl-C ends it)", flush=True)
-        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
+    from fer_lightning.inference.loading import load_model
+    from fer_lightning.inference.recognizer import Recognizer
+
+    if export is not None:
+        print(f"page: {write_page(load_model(model), export, model) / 'index.html'}")
+        return
+    local = host in LOOPBACK
+    if not local and not token:
+        raise ConfigError(f"--host {host} can be reached from other machines: give a --token, or set FER_TOKEN")
+    with listening(host, port) as listener:
+        limits = Limits(waiting=waiting, threads=serving_threads())
+        recognizer = Recognizer.load(model, detector, views)
+        page = page_or_why_not(recognizer.model, model)
+        app = make_app(recognizer, limits, Access(token, LOOPBACK if local else (), public_name), page)
+        print(f"{recognizer.model!r}\n{address(listener)}  (Ctrl-C ends it)", flush=True)
+        run(app, listener)
+
+
+def _check_numbers(port: int, waiting: int) -> None:
+    from fer_lightning.errors import ConfigError
+
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"--port {port}: ports are 0 to 65535")
+    if waiting < 1:
+        raise ConfigError(f"--waiting {waiting}: it must be 1 or more")

@@ -64,7 +64,16 @@ from fer_lightning.data.table.bad_rows import appearance
 from fer_lightning.data.table.images import IMAGE_SUFFIXES
 from fer_lightning.errors import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "FileFacts", "cropped", "decode", "decode_with_facts", "inside"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "FileFacts",
+    "TooManyPixelsError",
+    "cropped",
+    "decode",
+    "decode_with_facts",
+    "inside",
+]
 
 MAX_PIXELS = 50_000_000
 """Largest width times height that is decoded by default."""
@@ -74,6 +83,10 @@ _BACKGROUND = 128  # gray on which transparent pictures are laid
 _SILENCE = threading.Lock()
 _HEAD = 64  # bytes that tell the format
 _FARTHEST = 10  # sides of the picture that a box may be wide: a larger one is a mistake, and padding it takes memory
+
+
+class TooManyPixelsError(DataError):
+    """An image is larger than is decoded."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +249,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise DataError(f"expected an image of at most {max_pixels:,} pixels, found one of {width}x{height}")
+        raise TooManyPixelsError(f"expected an image of at most {max_pixels:,} pixels, found one of {width}x{height}")
 
 
 def _decode_image(image: ImageFile, channels: int | None) -> tuple[NDArray[np.uint8], FileFacts]:

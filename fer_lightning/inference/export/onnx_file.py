@@ -55,6 +55,7 @@ class OnnxBackend:
             self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a kind of its own for each fault
             raise CheckpointError(f"not an ONNX network that can be run: {first_line(error)}") from error
+        self.content = content
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, images: Tensor) -> Tensor:

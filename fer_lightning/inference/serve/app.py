@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import io
+import hashlib
+import html
 import time
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
-from fastapi.staticfiles import StaticFiles
-from numpy.typing import NDArray
-from PIL import Image
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from starlette.types import ASGIApp
 
 from fer_lightning import __version__
-from fer_lightning.data.files.decode import decode
+from fer_lightning.data.files.decode import TooManyPixelsError, decode
 from fer_lightning.errors import DataError
 from fer_lightning.inference.recognizer import Face, Recognizer
 from fer_lightning.inference.serve.body import BadRequestError, images_of
-from fer_lightning.inference.serve.settings import Limits
+from fer_lightning.inference.serve.guard import Guard, problem
+from fer_lightning.inference.serve.schema import ERRORS, REFUSALS, REQUEST, Answer, Health, Labels
+from fer_lightning.inference.serve.settings import Access, Limits
 
 __all__ = ["NOTICE", "make_app"]
 
@@ -32,80 +31,72 @@ NOTICE = (
     "An expression is what a face shows, not what a person feels. Inferring emotions at work and in education is "
     "prohibited in the EU (AI Act, Art. 5(1)(f))."
 )
-_POLICY = (
-    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
-    "img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self'; connect-src 'self'; frame-ancestors 'none'"
-)
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for code, text in {
-        400: "the client went away",
-        401: "the token is missing or wrong",
-        408: "the body came too slowly",
-        413: "too large: the body, an image, or their number",
-        415: "neither a form nor JSON",
-        422: "no image, or one that cannot be read",
-        429: "too many requests at once; Retry-After says when to come back",
-    }.items()
+_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".mjs": "text/javascript",
+    ".onnx": "application/octet-stream",
+    ".txt": "text/plain",
+    ".wasm": "application/wasm",
 }
-"""What a request may be answered by, besides 200."""
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")  # JPEG, PNG, WebP
+_MOST_SCANS = 100  # of a progressive JPEG, each of which is a pass over all pixels; ten are usual
 
 
 def make_app(
-    recognizer: Recognizer, limits: Limits | None = None, token: str = "", page: Path | None = None
+    recognizer: Recognizer,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    page: Mapping[str, bytes] | str = "no page",
 ) -> FastAPI:
     """Make the application.
 
     Args:
         recognizer: answers.
         limits: of requests.
-        token: that clients must send as ``Authorization: Bearer ...``; empty for none.
-        page: folder of the page, served below ``/``; ``None`` for a sentence in its place.
+        access: who may ask; programs and pages of this machine, if ``None``.
+        page: files of the page, served below ``/``; or why there is none.
     """
-    limits = Limits() if limits is None else limits
-    app = FastAPI(title="fer_lightning", version=__version__, description=NOTICE, docs_url=None, redoc_url=None)
-    desk = _Desk(recognizer, limits)
-    app.state.desk = desk
+    desk = _Desk(recognizer, Limits() if limits is None else limits)
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Any) -> Response:
-        if token and request.url.path == "/recognize":
-            sent = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(sent.encode(), token.encode()):
-                return _problem(401, "send the header Authorization: Bearer TOKEN")
-        response: Response = await call_next(request)
-        response.headers["Content-Security-Policy"] = _POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        yield
+        desk.pool.shutdown()
+
+    app = FastAPI(
+        title="fer_lightning", version=__version__, description=NOTICE, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
+    app.add_middleware(Guard, access=Access() if access is None else access, requests=desk.requests)
 
     @app.exception_handler(BadRequestError)
     async def refused(request: Request, error: BadRequestError) -> Response:
-        return _problem(error.status, str(error), limits.retry_s)
+        return problem(error.status, str(error), desk.limits.retry_s)
 
-    @app.post("/recognize", responses=_ERRORS, openapi_extra={"requestBody": _REQUEST})
-    async def recognize(request: Request) -> dict[str, Any]:
+    @app.post("/recognize", responses=ERRORS, openapi_extra={"requestBody": REQUEST})
+    async def recognize(request: Request) -> Answer:
         """Find the faces in images and tell their expressions. No image is kept."""
         return await desk.answer(request)
 
-    @app.get("/labels")
-    async def labels() -> dict[str, Any]:
+    @app.get("/labels", responses=REFUSALS)
+    async def labels() -> Labels:
         """Return the classes in order, the label scheme and the model's name."""
         model = recognizer.model
-        return {"labels": list(model.class_names), "scheme": model.scheme, "model": model.card.name, "notice": NOTICE}
+        return Labels(labels=list(model.class_names), scheme=model.scheme, model=model.card.name, notice=NOTICE)
 
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
+    @app.get("/health", responses=REFUSALS)
+    async def health() -> Health:
         """Tell that the server answers, and how many requests are worked on."""
-        return {"status": "ok", "waiting": desk.waiting, "version": __version__}
+        return Health(status="ok", waiting=desk.waiting, version=__version__)
 
-    @app.get("/metrics")
+    @app.get("/metrics", responses=REFUSALS, response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Return counts and times for Prometheus."""
         return Response(generate_latest(desk.registry), media_type="text/plain; version=0.0.4")
 
-    _mount_page(app, page)
-    _describe_problem(app)
+    _add_page(app, {"index.html": _sentence(page)} if isinstance(page, str) else page)
     return app
 
 
@@ -114,54 +105,46 @@ class _Desk:
 
     def __init__(self, recognizer: Recognizer, limits: Limits) -> None:
         self.recognizer, self.limits, self.waiting = recognizer, limits, 0
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recognize")
-        self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
+        self.pool = ThreadPoolExecutor(max_workers=limits.threads, thread_name_prefix="recognize")
         self.registry = CollectorRegistry()
         self.requests = Counter("fer_requests_total", "requests by status", ["status"], registry=self.registry)
         self.faces = Counter("fer_faces_total", "faces recognized", registry=self.registry)
         self.seconds = Histogram("fer_request_seconds", "time of answered requests", registry=self.registry)
 
-    async def answer(self, request: Request) -> dict[str, Any]:
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request.
+
+        Raises:
+            BadRequestError: if it is refused.
+        """
         if self.waiting >= self.limits.waiting:
-            self.requests.labels("429").inc()
             raise BadRequestError(429, f"{self.waiting} requests are waiting; come back in {self.limits.retry_s} s")
         self.waiting += 1
         start = time.perf_counter()
         try:
-            found = await self._recognized(await images_of(request, self.limits))
-        except BadRequestError as error:
-            self.requests.labels(str(error.status)).inc()
-            raise
+            files = await images_of(request, self.limits)
+            loop = asyncio.get_running_loop()
+            found = [await loop.run_in_executor(self.pool, self._faces, *each) for each in enumerate(files)]
         finally:
             self.waiting -= 1
-        self.requests.labels("200").inc()
+        self.faces.inc(sum(map(len, found)))
         self.seconds.observe(time.perf_counter() - start)
-        return {"model": self.recognizer.model.card.name, "images": found}
+        return Answer.model_validate({"images": [{"faces": faces} for faces in found]})
 
-    async def _recognized(self, files: list[bytes]) -> list[dict[str, Any]]:
-        loop = asyncio.get_running_loop()
-        found = []
-        for number, file in enumerate(files):
-            pixels = await loop.run_in_executor(self._decoders, self._decoded, number, file)
-            result = await loop.run_in_executor(self._pool, self.recognizer, pixels)
-            self.faces.inc(len(result))
-            height, width = pixels.shape[:2]
-            found.append({"width": width, "height": height, "faces": [_plain(face) for face in result]})
-        return found
-
-    def _decoded(self, number: int, file: bytes) -> NDArray[np.uint8]:
-        """Return the pixels of a file; its size is looked at in its header before anything is decoded."""
+    def _faces(self, number: int, file: bytes) -> list[dict[str, Any]]:
+        """Decode an image and return its faces; in a thread of the pool, so that few are in memory at a time."""
+        what = f"image {number}"
+        if not file.startswith(_SIGNATURES):
+            raise BadRequestError(422, f"{what} is no JPEG, PNG or WebP file")
+        if file.count(b"\xff\xda") > _MOST_SCANS:
+            raise BadRequestError(422, f"{what} is a JPEG of more than {_MOST_SCANS} scans")
         try:
-            with Image.open(io.BytesIO(file), formats=("JPEG", "PNG", "WEBP", "BMP", "GIF")) as image:
-                width, height = image.size
-        except Exception as error:  # Pillow raises several kinds for damaged headers
-            raise BadRequestError(422, f"image {number} is no JPEG, PNG, WebP, BMP or GIF, or damaged") from error
-        if width * height > self.limits.pixels:
-            raise BadRequestError(413, f"image {number} has {width}x{height} pixels; at most {self.limits.pixels:,}")
-        try:
-            return decode(file, channels=3, max_pixels=self.limits.pixels)
+            pixels = decode(file, channels=3, max_pixels=self.limits.pixels)
+        except TooManyPixelsError as error:
+            raise BadRequestError(413, f"{what}: {error}") from error
         except DataError as error:
-            raise BadRequestError(422, f"image {number}: {error}") from error
+            raise BadRequestError(422, f"{what}: {error}") from error
+        return [_plain(face) for face in self.recognizer(pixels)]
 
 
 def _plain(face: Face) -> dict[str, Any]:
@@ -176,48 +159,29 @@ def _plain(face: Face) -> dict[str, Any]:
     }
 
 
-def _problem(status: int, message: str, retry_s: int = 1) -> JSONResponse:
-    headers = {"Retry-After": str(retry_s)} if status == 429 else None
-    return JSONResponse({"detail": message}, status, headers)
+def _sentence(why: str) -> bytes:
+    """Return a page that says why there is no other."""
+    return (
+        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>fer serve</title>'
+        f"<p>There is no page here: {html.escape(why)}.</p><p>Images can be sent to <code>POST /recognize</code>; "
+        f'<a href="openapi.json">openapi.json</a> says how.</p><p>{NOTICE}</p></html>'
+    ).encode()
 
 
-def _mount_page(app: FastAPI, page: Path | None) -> None:
-    if page is not None and (page / "index.html").is_file():
-        static: ASGIApp = StaticFiles(directory=page, html=True)
-        app.mount("/", static)
-        return
-
-    @app.get("/", include_in_schema=False)
-    async def no_page() -> Response:
-        return Response(
-            f"The page was not built here: make web. POST images to /recognize.\n\n{NOTICE}\n", media_type="text/plain"
-        )
+def _add_page(app: FastAPI, files: Mapping[str, bytes]) -> None:
+    """Serve files below ``/``; a browser asks each time whether its copy is still the right one."""
+    for name, content in files.items():
+        endpoint = _file_endpoint(content, _TYPES[name[name.rindex(".") :]])
+        for path in {f"/{name}", f"/{name.removesuffix('index.html')}"}:
+            app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
 
 
-_REQUEST: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["files"],
-                "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-            }
-        },
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {"images": {"type": "array", "items": {"type": "string", "format": "byte"}}},
-            }
-        },
-    },
-}
+def _file_endpoint(content: bytes, kind: str) -> Any:
+    headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:20]}"', "Cache-Control": "no-cache"}
 
+    async def endpoint(request: Request) -> Response:
+        if request.headers.get("if-none-match", "").removeprefix("W/") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(content, headers=headers, media_type=kind)
 
-def _describe_problem(app: FastAPI) -> None:
-    """Say in the schema what an error looks like."""
-    schema = app.openapi()
-    problem = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
-    schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = problem
-    app.openapi_schema = schema
+    return endpoint

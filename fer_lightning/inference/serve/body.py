@@ -15,10 +15,11 @@ from starlette.requests import ClientDisconnect, Request
 
 from fer_lightning.inference.serve.settings import Limits
 
-__all__ = ["BadRequestError", "images_of"]
+__all__ = ["FIELD", "BadRequestError", "images_of"]
 
 FIELD = "files"
 """Name of the form's field, which may stand several times."""
+_MOST_PARTS = 1000
 
 
 class BadRequestError(Exception):
@@ -61,8 +62,10 @@ async def images_of(request: Request, limits: Limits) -> list[bytes]:
 
 async def _read(request: Request, limits: Limits) -> bytes:
     """Return the body; stop as soon as it is too large, whatever its header promised."""
-    promised = request.headers.get("content-length", "")
-    if promised.isdigit() and int(promised) > limits.body:
+    promised = request.headers.get("content-length", "0")
+    if not (promised.isascii() and promised.isdigit() and len(promised) < 20):
+        raise BadRequestError(400, "Content-Length is no number of bytes")
+    if int(promised) > limits.body:
         raise BadRequestError(413, f"the body has {int(promised):,} bytes; at most {limits.body:,}")
     parts, size = [], 0
     async for chunk in request.stream():
@@ -74,6 +77,8 @@ async def _read(request: Request, limits: Limits) -> bytes:
 
 
 def _in_json(body: bytes) -> list[bytes]:
+    if sum(body.count(mark) for mark in b"[{,") > _MOST_PARTS:  # each would become an object in memory
+        raise BadRequestError(413, f"the JSON has more than {_MOST_PARTS:,} parts")
     try:
         values: Any = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -98,7 +103,8 @@ async def _in_form(request: Request, body: bytes, limits: Limits) -> list[bytes]
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise BadRequestError(422, f"the form is malformed: {error.message}") from None
+        status = 413 if error.message.startswith("Too many") else 422
+        raise BadRequestError(status, f"the form is malformed: {error.message}") from None
     except (KeyError, ValueError, UnicodeDecodeError) as error:  # its head says too little
         raise BadRequestError(422, f"the form is malformed: {error}") from None
     try:

@@ -1,89 +1,97 @@
-"""The page of the server as files: its own, the runtime that ``make web`` fetches, the detector and a model.
-
-``python -m fer_lightning.inference.serve.page FOLDER`` takes the runtime from a folder of the npm package
-onnxruntime-web.
-"""
+"""The page of the server as files: its own, the runtime that ``make web`` fetches, the detectors and a model."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
-from fer_lightning.errors import ConfigError
-from fer_lightning.files import file_digest, json_text, part_beside, write_atomically
-from fer_lightning.inference.export.onnx_file import metadata_of, onnx_bytes
+from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.figures import class_colors
+from fer_lightning.files import json_text, part_beside
+from fer_lightning.inference.export.onnx_file import OnnxBackend, metadata_of, onnx_bytes, read_onnx
+from fer_lightning.inference.export.package import ONNX
+from fer_lightning.inference.faces.blazeface import Kind
 from fer_lightning.inference.faces.model_files import FETCH, blazeface_file
+from fer_lightning.inference.loading import DEFAULT_MODEL, released
 from fer_lightning.inference.model import Model
+from fer_lightning.inference.serve.runtime import RUNTIME, is_built
 
-__all__ = ["MISSING", "is_built", "take_runtime", "write_page"]
+__all__ = ["MISSING", "page_files", "page_or_why_not", "write_page"]
 
-SOURCE = Path(__file__).parent / "page"
-RUNTIME = SOURCE / "ort"
-MISSING = "The page was not built here: run `make web` in the repository, or install a released package."
-_FILES = {
-    "ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
-    "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
-}
-"""Files of onnxruntime-web 1.30.0 and their SHA-256."""
-_OWN = ("index.html", "page.css", "app.js", "recognize.js", "faces.js", "pixels.js")
-_NOTICE = """\
-onnxruntime-web: Copyright (c) Microsoft Corporation, MIT License: https://opensource.org/license/mit
-BlazeFace (MediaPipe Face Detection): Copyright Google LLC, Apache License 2.0: https://www.apache.org/licenses/LICENSE-2.0
-"""
+MISSING = "the page was not built here: run make web in the repository, or install a released package"
+_SOURCE = Path(__file__).parent / "page"
+_OWN = ("index.html", "page.css", "app.js", "draw.js", "recognize.js", "faces.js", "pixels.js", "NOTICE.txt")
+_DETECTORS: dict[str, Kind] = {"blazeface_full.onnx": "full", "blazeface_short.onnx": "short"}
 
 
-def is_built() -> bool:
-    """Tell whether the runtime of the page is there."""
-    return all((RUNTIME / name).is_file() for name in _FILES)
-
-
-def take_runtime(folder: Path) -> None:
-    """Copy the runtime from a folder of onnxruntime-web, with its digests checked.
-
-    Raises:
-        ConfigError: if a file is missing or another one.
-    """
-    for name, digest in _FILES.items():
-        path = folder / name
-        if not path.is_file():
-            raise ConfigError(f"there is no {path}")
-        if file_digest(path, "sha256") != digest:
-            raise ConfigError(f"{path} is not the file of onnxruntime-web 1.30.0 that the page was written for")
-        write_atomically(RUNTIME / name, path.read_bytes())
-
-
-def write_page(model: Model, folder: Path) -> Path:
-    """Write the page with a model in it as static files, which any web server can serve; return the folder.
+def page_files(model: Model, source: str | None = None, served: bool = True) -> dict[str, bytes]:
+    """Return the files of the page with a model in it, by their paths in its folder.
 
     Args:
-        model: with a PyTorch network.
-        folder: to write; must not exist or be empty.
+        model: whose network is put into the page.
+        source: what it was loaded from, see :func:`.load_model`: an exported folder has the network in it already.
+        served: whether a server that recognizes is behind the page, so that it offers to send pictures there.
 
     Raises:
-        ConfigError: if the page was not built, the detector was not fetched, or there is something in the folder.
+        ConfigError: if the page was not built, a detector was not fetched, or the model cannot be exported.
         MissingExtraError: without the packages for ONNX.
     """
     if not is_built():
         raise ConfigError(MISSING)
+    files = {name: (_SOURCE / name).read_bytes() for name in _OWN}
+    for path in sorted(RUNTIME.iterdir()):
+        files[f"ort/{path.name}"] = path.read_bytes()
+    for name, kind in _DETECTORS.items():
+        detector = blazeface_file(kind)
+        if detector is None or detector.suffix != ".onnx":
+            raise ConfigError(f"the page needs the detector as ONNX: {FETCH}")
+        files[name] = detector.read_bytes()
+    files["model.onnx"] = _network(model, source)
+    colors = {name: f"#{bytes(color).hex()}" for name, color in class_colors(model.class_names).items()}
+    files["model.json"] = json_text({**metadata_of(model), "colors": colors, "served": served}).encode()
+    return files
+
+
+def page_or_why_not(model: Model, source: str | None = None) -> dict[str, bytes] | str:
+    """Return what :func:`page_files` does; where that is not possible, print and return why."""
+    try:
+        return page_files(model, source)
+    except FERError as error:
+        print(f"without the page: {error}", file=sys.stderr)
+        return str(error)
+
+
+def write_page(model: Model, folder: Path, source: str | None = None) -> Path:
+    """Write the page with a model in it as static files, which any web server can serve; return the folder.
+
+    Args:
+        model: whose network is put into the page.
+        folder: to write; must not exist or be empty.
+        source: as in :func:`page_files`.
+
+    Raises:
+        ConfigError: as :func:`page_files`, or if there is something in the folder.
+        MissingExtraError: without the packages for ONNX.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists already: give another folder")
-    detector = blazeface_file("full")
-    if detector is None or detector.suffix != ".onnx":
-        raise ConfigError(f"the page needs the detector as ONNX: {FETCH}")
+    files = page_files(model, source, served=False)
     with part_beside(folder) as part:
-        shutil.copytree(RUNTIME, part / "ort")
-        for name in _OWN:
-            shutil.copyfile(SOURCE / name, part / name)
-        shutil.copyfile(detector, part / "blazeface.onnx")
-        (part / "model.onnx").write_bytes(onnx_bytes(model))
-        (part / "model.json").write_text(json_text(metadata_of(model)), encoding="utf-8")
-        (part / "NOTICE.txt").write_text(_NOTICE, encoding="utf-8")
+        for name, content in files.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_bytes(content)
         if folder.exists():
             folder.rmdir()
         part.rename(folder)
     return folder
 
 
-if __name__ == "__main__":
-    take_runtime(Path(sys.argv[1]))
+def _network(model: Model, source: str | None) -> bytes:
+    """Return the network as ONNX; making it anew takes some seconds."""
+    if isinstance(model.backend, OnnxBackend):
+        return model.backend.content
+    name = DEFAULT_MODEL if source is None else source
+    ready = released().get(name, Path(name)) / ONNX
+    if ready.is_file() and metadata_of(read_onnx(ready)) == metadata_of(model):
+        return ready.read_bytes()
+    return onnx_bytes(model)

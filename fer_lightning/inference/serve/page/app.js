@@ -1,189 +1,166 @@
 // The page: pictures, videos and the camera in; boxes, bars and a time line out.
 
+import { drawBoxes, drawTimeline, showCards, showLegend } from "./draw.js";
 import { askServer, loadRecognizer } from "./recognize.js";
 
-const COLORS = { angry: "#D55E00", disgust: "#009E73", fear: "#CC79A7", happy: "#F0E442", sad: "#0072B2", surprise: "#E69F00", neutral: "#56B4E9", contempt: "#000000" };
 const SECONDS = 30; // of the time line
-const LONGEST = 1280; // pixels of the longer side that are looked at
+const LONGEST_FRAME = 1280; // pixels of the longer side of a video's frame that are looked at
+const MOST_PIXELS = 25e6; // of a picture
+const SENT_AS_IT_IS = ["image/jpeg", "image/png", "image/webp"];
 
 const at = (id) => document.getElementById(id);
 const view = at("view");
 const pen = view.getContext("2d", { willReadFrequently: true });
 const video = at("video");
-const status = (text) => { at("status").textContent = text; };
 
 let recognizer = null;
 let running = 0; // number of the run; a new one ends the old
 let history = [];
+let picture = null; // file on the stage
 
 const onServer = () => document.querySelector("input[name=where]:checked").value === "server";
-const color = (name) => COLORS[name] ?? "#767676";
+
+function say(text, isProblem = false) {
+  at("status").textContent = text;
+  at("status").classList.toggle("problem", isProblem);
+}
 
 function showMode() {
-  at("mode").textContent = onServer() ? "Pictures are sent to the server and not kept there." : "Nothing leaves this device.";
+  at("mode").textContent = onServer()
+    ? `Pictures are sent to the server ${location.host}, which keeps none.`
+    : "Pictures stay on this device.";
   at("mode").classList.toggle("server", onServer());
 }
 
-/** Draw a source into the view and return its pixels. */
-function taken(source, width, height) {
-  const scale = Math.min(1, LONGEST / Math.max(width, height));
+/** Draw a source onto the stage and return its pixels; transparent parts become gray, as in training. */
+function taken(source, width, height, scale) {
   view.width = Math.max(Math.round(width * scale), 1);
   view.height = Math.max(Math.round(height * scale), 1);
+  view.classList.toggle("small", view.width < 200);
+  pen.fillStyle = "rgb(128, 128, 128)";
+  pen.fillRect(0, 0, view.width, view.height);
   pen.drawImage(source, 0, 0, view.width, view.height);
   at("stage").classList.add("full");
+  at("hint").hidden = true;
+  view.hidden = false;
   return pen.getImageData(0, 0, view.width, view.height);
 }
 
-async function look(image) {
-  return onServer() ? askServer(view, recognizer.model.class_names) : recognizer.recognize(image);
+/** The faces of what is on the stage; null if the server is busy. `file`: what it was drawn from, unless a frame. */
+async function look(image, file = null) {
+  if (!onServer()) return recognizer.recognize(image, file !== null);
+  const [kind, quality] = file ? ["image/png"] : ["image/jpeg", 0.92];
+  const sent = file && SENT_AS_IT_IS.includes(file.type) ? file : await new Promise((done) => view.toBlob(done, kind, quality));
+  try {
+    return await askServer(sent, recognizer.model.class_names, at("token").value);
+  } catch (error) {
+    if (error.status !== 401) throw error instanceof TypeError ? new Error("The server cannot be reached.") : error;
+    at("secret").hidden = false;
+    throw new Error(at("token").value ? "The server does not take this token." : "The server wants a token: type it above, then open the picture again.");
+  }
 }
 
 function show(faces) {
-  const names = recognizer.model.class_names;
-  const size = Math.max(view.width / 640, 0.6);
-  pen.lineWidth = 2.5 * size;
-  pen.font = `600 ${Math.round(16 * size)}px system-ui, sans-serif`;
-  for (const face of faces) {
-    const best = top(face);
-    const [x, y, w, h] = face.box;
-    pen.strokeStyle = pen.fillStyle = color(names[best]);
-    pen.strokeRect(x, y, w, h);
-    const words = `${names[best]} ${Math.round(100 * face.probabilities[best])} %`;
-    const wide = pen.measureText(words).width + 8;
-    const high = 22 * size;
-    const above = y > high ? y - high : y + h;
-    pen.fillRect(x, above, wide, high);
-    pen.fillStyle = ["happy", "surprise", "neutral", "fear"].includes(names[best]) ? "#111" : "#fff";
-    pen.fillText(words, x + 4, above + 16 * size);
-  }
-  showBars(faces, names);
-}
-
-const top = (face) => face.probabilities.indexOf(Math.max(...face.probabilities));
-
-function showBars(faces, names) {
-  const cards = faces.map((face, number) => {
-    const card = document.createElement("div");
-    card.className = "face";
-    const head = document.createElement("h3");
-    const best = top(face);
-    const doubt = face.probabilities[best] < (recognizer.model.calibration.threshold ?? 0) ? " (uncertain)" : "";
-    head.textContent = `Face ${number + 1}: ${names[best]}${doubt}`;
-    card.append(head, ...names.map((name, k) => row(name, face.probabilities[k])));
-    return card;
-  });
-  at("faces").replaceChildren(...cards);
-}
-
-function row(name, share) {
-  const line = document.createElement("div");
-  line.className = "row";
-  const label = document.createElement("span");
-  label.textContent = name;
-  const meter = document.createElement("meter");
-  meter.value = share;
-  meter.setAttribute("aria-label", name);
-  const number = document.createElement("span");
-  number.textContent = `${(100 * share).toFixed(0)} %`;
-  line.append(label, meter, number);
-  return line;
+  drawBoxes(pen, faces, recognizer.model, view.clientWidth);
+  showCards(at("faces"), faces, recognizer.model);
+  view.setAttribute("aria-label", faces.length
+    ? `Picture with faces: ${faces.map((face, k) => `${k + 1} ${recognizer.model.class_names[face.best]}`).join(", ")}`
+    : "Picture without a face that was found");
 }
 
 /** Add the largest face to the time line and draw it. */
 function remember(time, faces) {
-  const largest = faces.reduce((a, b) => (!a || b.box[2] * b.box[3] > a.box[2] * a.box[3] ? b : a), null);
+  const largest = faces.reduce((a, b) => (a && a.box[2] * a.box[3] >= b.box[2] * b.box[3] ? a : b), null);
+  history = history.filter((entry) => entry.time < time && time - entry.time <= SECONDS);
   history.push({ time, probabilities: largest?.probabilities ?? null });
-  history = history.filter((entry) => time - entry.time <= SECONDS);
-  const canvas = at("timeline");
-  const draw = canvas.getContext("2d");
-  draw.clearRect(0, 0, canvas.width, canvas.height);
-  const from = Math.max(time - SECONDS, history[0].time);
-  const x = (t) => ((t - from) / Math.max(time - from, 1)) * canvas.width;
-  recognizer.model.class_names.forEach((name, k) => {
-    draw.strokeStyle = color(name);
-    draw.lineWidth = 2.5;
-    draw.beginPath();
-    let down = false;
-    for (const { time: t, probabilities } of history) {
-      if (!probabilities) { down = false; continue; }
-      const y = (1 - probabilities[k]) * (canvas.height - 6) + 3;
-      if (down) draw.lineTo(x(t), y); else draw.moveTo(x(t), y);
-      down = true;
-    }
-    draw.stroke();
-  });
   at("over-time").hidden = false;
+  drawTimeline(at("timeline"), history, SECONDS, recognizer.model);
 }
 
-function showLegend(names) {
-  at("legend").replaceChildren(...names.map((name) => {
-    const entry = document.createElement("li");
-    const box = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    box.setAttribute("viewBox", "0 0 10 10");
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    rect.setAttribute("width", "10");
-    rect.setAttribute("height", "10");
-    rect.setAttribute("fill", color(name));
-    box.append(rect);
-    entry.append(box, name);
-    return entry;
-  }));
-}
+const found = (number) => (number === 1 ? "1 face." : `${number} faces.`);
 
 async function onPicture(file) {
   stop();
-  const mine = ++running;
+  const mine = running;
+  at("over-time").hidden = true;
+  let bitmap;
   try {
-    const bitmap = await createImageBitmap(file);
-    const image = taken(bitmap, bitmap.width, bitmap.height);
-    status("Looking …");
-    const faces = await look(image);
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
+  } catch {
+    say(`${file.name} cannot be opened: it is no picture or video that this browser knows, or it is damaged.`, true);
+    return;
+  }
+  if (mine !== running) return;
+  picture = file;
+  const image = taken(bitmap, bitmap.width, bitmap.height, Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height))));
+  show([]);
+  say("Looking for faces …");
+  await new Promise((done) => setTimeout(done)); // lets the browser show it
+  try {
+    const faces = await look(image, file);
     if (mine !== running) return;
     show(faces ?? []);
-    status(faces === null ? "The server is busy: try again." : faces.length ? `${faces.length} face${faces.length > 1 ? "s" : ""}` : "No face found.");
+    if (faces === null) say("The server is busy. Try again in a moment.", true);
+    else if (faces.length) say(found(faces.length));
+    else say("No face was found. It finds upright faces that are at least as wide as a twenty-fifth of the picture.");
   } catch (error) {
-    status(`${file.name}: ${error.message ?? error}`);
+    say(error.message, true);
   }
 }
 
-async function onVideo(url, stream = null) {
+async function onVideo(file, stream = null) {
   stop();
-  const mine = ++running;
+  const mine = running;
+  picture = null;
   history = [];
+  at("over-time").hidden = true;
   video.srcObject = stream;
-  if (!stream) video.src = url;
-  at("stop").disabled = false;
+  if (file) video.src = URL.createObjectURL(file);
   try {
     await video.play();
   } catch (error) {
-    status(`The video cannot be played: ${error.message}`);
+    if (mine === running) { stop(); say(`${file?.name ?? "The camera"} cannot be played by this browser.`, true); }
     return;
   }
+  at("stop").hidden = false;
+  at("pause").hidden = at("position").hidden = !file;
+  say(file ? "Playing." : "The camera is on.");
+  await followed(mine, stream);
+  if (mine === running && !stream) say("The video has ended.");
+  if (mine === running) at("pause").hidden = true;
+}
+
+/** Look at frame after frame until the video ends or something else is opened. */
+async function followed(mine, stream) {
   let frames = 0;
   let begin = performance.now();
   while (mine === running && !video.ended) {
     await nextFrame();
     if (mine !== running || !video.videoWidth) continue;
     const time = stream ? performance.now() / 1000 : video.currentTime;
-    const image = taken(video, video.videoWidth, video.videoHeight);
+    if (history.at(-1)?.time === time) continue;
+    at("position").value = video.currentTime / (video.duration || 1);
+    const { videoWidth: width, videoHeight: height } = video;
+    const image = taken(video, width, height, Math.min(1, LONGEST_FRAME / Math.max(width, height)));
     try {
       const faces = await look(image);
-      if (mine !== running || faces === null) continue;
+      if (mine !== running) return;
+      if (faces === null) continue; // busy: this frame is left out
       show(faces);
       remember(time, faces);
     } catch (error) {
-      status(error.message);
       stop();
+      say(error.message, true);
       return;
     }
     frames += 1;
-    if (performance.now() - begin > 1000) {
-      status(`${((1000 * frames) / (performance.now() - begin)).toFixed(0)} frames a second`);
-      frames = 0;
-      begin = performance.now();
+    const passed = performance.now() - begin;
+    if (passed > 1000) {
+      const rate = Math.round((1000 * frames) / passed);
+      say(`${stream ? "The camera is on" : "Playing"}: ${rate} picture${rate === 1 ? "" : "s"} a second.`);
+      [frames, begin] = [0, performance.now()];
     }
   }
-  at("stop").disabled = true;
 }
 
 const nextFrame = () => new Promise((done) => {
@@ -196,58 +173,80 @@ function stop() {
   running += 1;
   for (const track of video.srcObject?.getTracks() ?? []) track.stop();
   video.pause();
+  if (video.src) URL.revokeObjectURL(video.src);
   video.srcObject = null;
   video.removeAttribute("src");
-  at("stop").disabled = true;
+  at("pause").textContent = "Pause";
+  at("stop").hidden = at("pause").hidden = at("position").hidden = true;
 }
+
+const CAMERA_PROBLEMS = {
+  NotAllowedError: "The camera was refused. Allow it for this page in the browser's settings, then press the button again.",
+  NotFoundError: "No camera was found.",
+  NotReadableError: "The camera cannot be opened: another program may be using it.",
+};
 
 async function useCamera() {
   if (!navigator.mediaDevices) {
-    status("This browser gives no camera to this address: use https, or open the page on the machine itself.");
+    say("This browser gives its camera only to https pages and to pages of the machine itself (localhost).", true);
     return;
   }
+  stop();
+  const mine = running;
+  say("Waiting for the camera …");
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } }, audio: false });
-    await onVideo("", stream);
+    if (mine === running) await onVideo(null, stream); else stream.getTracks().forEach((track) => track.stop());
   } catch (error) {
-    status(error.name === "NotFoundError" ? "No camera was found." : `The camera cannot be used: ${error.message}`);
+    if (mine === running) say(CAMERA_PROBLEMS[error.name] ?? `The camera cannot be used: ${error.message}.`, true);
   }
 }
 
 function open(file) {
-  if (!file) return;
-  if (file.type.startsWith("video/")) onVideo(URL.createObjectURL(file)); else onPicture(file);
+  if (!file || !recognizer) return;
+  if (file.type.startsWith("video/")) onVideo(file); else onPicture(file);
 }
 
-at("camera").addEventListener("click", useCamera);
-at("stop").addEventListener("click", () => { stop(); status("Stopped."); });
-at("file").addEventListener("change", (event) => open(event.target.files[0]));
-document.querySelector("label[for=file]").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" || event.key === " ") { event.preventDefault(); at("file").click(); }
-});
-for (const input of document.querySelectorAll("input[name=where]")) input.addEventListener("change", showMode);
-const stage = at("stage");
-stage.addEventListener("dragover", (event) => { event.preventDefault(); stage.classList.add("over"); });
-stage.addEventListener("dragleave", () => stage.classList.remove("over"));
-stage.addEventListener("drop", (event) => {
-  event.preventDefault();
-  stage.classList.remove("over");
-  open(event.dataTransfer.files[0]);
-});
+function listen() {
+  at("open").addEventListener("click", () => at("file").click());
+  at("file").addEventListener("change", (event) => { open(event.target.files[0]); event.target.value = ""; });
+  at("camera").addEventListener("click", useCamera);
+  at("stop").addEventListener("click", () => { stop(); say("Stopped."); });
+  at("pause").addEventListener("click", () => {
+    if (video.paused) video.play(); else video.pause();
+    at("pause").textContent = video.paused ? "Go on" : "Pause";
+  });
+  at("position").addEventListener("input", (event) => { video.currentTime = event.target.value * (video.duration || 0); });
+  for (const input of document.querySelectorAll("input[name=where]")) {
+    input.addEventListener("change", () => { showMode(); if (picture) onPicture(picture); });
+  }
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && !at("stop").hidden) at("stop").click(); });
+  document.addEventListener("paste", (event) => open(event.clipboardData?.files[0]));
+  document.addEventListener("dragover", (event) => { event.preventDefault(); at("stage").classList.add("over"); });
+  document.addEventListener("dragleave", () => at("stage").classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault(); // the browser would leave the page for the file
+    at("stage").classList.remove("over");
+    open(event.dataTransfer.files[0]);
+  });
+}
 
 async function begin() {
+  showMode();
+  listen();
   try {
-    recognizer = await loadRecognizer(status);
-    at("about").textContent = `What faces in pictures, videos or the camera show, as the network ${recognizer.model.name} sees it.`;
-    showLegend(recognizer.model.class_names);
-    status("Ready.");
-    document.body.dataset.ready = "true";
+    recognizer = await loadRecognizer();
   } catch (error) {
-    status(`The page cannot begin: ${error.message ?? error}`);
+    say(`The page cannot begin: ${error.message ?? error}.`, true);
+    return;
   }
-  const served = await fetch("health").then((answer) => answer.ok).catch(() => false);
-  at("server-choice").hidden = !served; // a static copy of the page has no server
+  const { model } = recognizer;
+  at("about").textContent = `Which expressions faces in pictures, videos or the camera show, as the network ${model.name} sees them.`;
+  showLegend(at("legend"), model);
+  at("choice").hidden = !model.served;
+  at("open").disabled = at("camera").disabled = false;
+  say("Ready.");
+  document.body.dataset.ready = "true";
 }
 
-showMode();
 begin();

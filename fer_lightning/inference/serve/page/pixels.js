@@ -2,6 +2,7 @@
 
 const LUMA = [0.299, 0.587, 0.114];
 const MARGIN = 0.2;
+const ALIGNED = 2; // degrees
 
 /** Weights that resize an axis: for each new pixel, the first old pixel and the weights from there on.
  *  "area": the mean over the length that a new pixel covers when shrinking, linear between centres when enlarging.
@@ -69,16 +70,17 @@ export function resized(plane, height, width, rows, columns, rule = "area") {
   return made;
 }
 
-/** How faces sit in the model's training images for BlazeFace full range, else for the detector most like it;
+/** How faces sit in the model's training images for a detector, else for the one whose boxes are most like its own;
  *  undefined if nobody has measured it. */
-export function framingOf(model) {
+export function framingOf(model, detector) {
   const framings = model.framing ?? {};
-  return framings.blazeface ?? framings.blazeface_short ?? framings.yunet ?? framings.haar;
+  const name = [detector, "blazeface", "blazeface_short", "yunet", "haar"].find((each) => each in framings);
+  return framings[name] ?? Object.values(framings)[0];
 }
 
-/** The square part of a picture in which a face sits as in the training images: {left, top, side} in pixels. */
-export function square(box, framing) {
-  const [left, top, width, height] = box;
+/** The square part of a picture in which a face sits as in the training images: {left, top, side} in pixels.
+ *  Where these were turned until the eyes are level, also {turn, about}: radians, around which point. */
+export function square({ box: [left, top, width, height], eyes }, framing) {
   let side = Math.max(width, height) * (1 + 2 * MARGIN);
   let x = 0.5;
   let y = 0.5;
@@ -87,39 +89,61 @@ export function square(box, framing) {
     x = framing.x;
     y = framing.y;
   }
-  return {
-    left: even(left + width / 2 - x * side),
-    top: even(top + height / 2 - y * side),
-    side: Math.max(even(side), 1),
-  };
+  const part = { left: left + width / 2 - x * side, top: top + height / 2 - y * side, side: Math.max(even(side), 1) };
+  if (eyes && (framing?.tilt ?? ALIGNED) < ALIGNED) {
+    const turn = Math.atan2(eyes[1][1] - eyes[0][1], eyes[1][0] - eyes[0][0]);
+    return { ...part, turn, about: [left + width / 2 - 0.5, top + height / 2 - 0.5] };
+  }
+  return { ...part, left: even(part.left), top: even(part.top) };
 }
 
 /** Round as Python does: halves to the even neighbour. */
-function even(value) {
+export function even(value) {
   const low = Math.floor(value);
   if (value - low !== 0.5) return Math.round(value);
   return low % 2 === 0 ? low : low + 1;
 }
 
 /** Planes of a part of a picture (RGBA bytes), in 0..1; beyond the picture its edge pixels are repeated. */
-export function planes(image, { left, top, side }, channels) {
-  const { data, width, height } = image;
+export function planes(image, part, channels) {
+  const { side } = part;
   const found = Array.from({ length: channels }, () => new Float32Array(side * side));
+  const pixel = part.turn === undefined ? straight(image, part) : turned(image, part);
   for (let i = 0; i < side; i++) {
-    const y = Math.min(Math.max(top + i, 0), height - 1);
     for (let j = 0; j < side; j++) {
-      const x = Math.min(Math.max(left + j, 0), width - 1);
-      const at = 4 * (y * width + x);
+      const [r, g, b] = pixel(j, i);
       const to = i * side + j;
-      if (channels === 1) {
-        found[0][to] = (LUMA[0] * data[at] + LUMA[1] * data[at + 1] + LUMA[2] * data[at + 2]) / 255;
-      } else {
-        for (let c = 0; c < 3; c++) found[c][to] = data[at + c] / 255;
-      }
+      if (channels === 1) found[0][to] = (LUMA[0] * r + LUMA[1] * g + LUMA[2] * b) / 255;
+      else [r, g, b].forEach((value, c) => { found[c][to] = value / 255; });
     }
   }
   return found;
 }
+
+/** Function that gives red, green and blue of a pixel of a part, by column and row. */
+function straight({ data, width, height }, { left, top }) {
+  return (j, i) => {
+    const at = 4 * (clamp(top + i, height) * width + clamp(left + j, width));
+    return [data[at], data[at + 1], data[at + 2]];
+  };
+}
+
+/** The same for a part that is turned: linear between the pixels around, rounded. */
+function turned(image, { left, top, turn, about: [x0, y0] }) {
+  const pixel = straight(image, { left: 0, top: 0 });
+  const [across, down] = [Math.cos(turn), Math.sin(turn)];
+  return (j, i) => {
+    const x = x0 + across * (left + j - x0) - down * (top + i - y0);
+    const y = y0 + down * (left + j - x0) + across * (top + i - y0);
+    const [column, row] = [Math.floor(x), Math.floor(y)];
+    const [u, v] = [x - column, y - row];
+    const corners = [pixel(column, row), pixel(column + 1, row), pixel(column, row + 1), pixel(column + 1, row + 1)];
+    const mixed = (c) => (1 - v) * ((1 - u) * corners[0][c] + u * corners[1][c]) + v * ((1 - u) * corners[2][c] + u * corners[3][c]);
+    return [0, 1, 2].map((c) => Math.round(mixed(c)));
+  };
+}
+
+const clamp = (place, length) => Math.min(Math.max(place, 0), length - 1);
 
 /** A face as the network expects it, in 0..1: Float32Array of channels x size x size. */
 export function networkInput(image, part, preprocessing) {
