@@ -12,9 +12,10 @@ from fer_lightning.inference.export.onnx_file import OnnxBackend, metadata_of, o
 from fer_lightning.inference.export.package import ONNX
 from fer_lightning.inference.faces.blazeface import Kind
 from fer_lightning.inference.faces.model_files import FETCH, blazeface_file
-from fer_lightning.inference.loading import DEFAULT_MODEL, released
+from fer_lightning.inference.loading import DEFAULT_MODEL
 from fer_lightning.inference.model import Model
 from fer_lightning.inference.serve.runtime import RUNTIME, is_built
+from fer_lightning.runs.model_folder import released
 
 __all__ = ["MISSING", "page_files", "page_or_why_not", "write_page"]
 

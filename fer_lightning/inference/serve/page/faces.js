@@ -1,12 +1,12 @@
 // BlazeFace: the same steps as fer_lightning/inference/faces/blazeface.py, views.py and found.py.
 
-import { even, resized } from "./pixels.js";
+import { even, resizedPart } from "./pixels.js";
 
 const SIDES = { full: 192, short: 128 }; // of the network's input in pixels
 const GRIDS = { full: [[48, 1]], short: [[16, 2], [8, 6]] }; // cells along a side, anchors in each
 const MIN_SCORE = 0.5;
 const OVERLAP = 0.3;
-const GRAY = 128; // beyond the picture
+const GRAY = 128; // of a border
 const SHARED = 0.25; // of a square view, with the next one
 
 /** Detector of one kind; find(ImageData, {squares, border}) gives [{box: [left, top, width, height], score,
@@ -26,9 +26,13 @@ export class BlazeFace {
    *  around the picture, as a share of its longer side, for faces that fill it. */
   async find(image, { squares = false, border = 0 } = {}) {
     const { width, height } = image;
-    const edge = even(border * Math.max(width, height));
-    const whole = { left: -edge, top: -edge, width: width + 2 * edge, height: height + 2 * edge };
-    const found = await this.look(image, whole);
+    if (border) {
+      const edge = even(border * Math.max(width, height));
+      const found = await this.find(bordered(image, edge), { squares });
+      const back = ([x, y, ...size]) => [x - edge, y - edge, ...size];
+      return found.map((face) => ({ ...face, box: back(face.box), eyes: face.eyes.map(back) }));
+    }
+    const found = await this.look(image, { left: 0, top: 0, width, height });
     if (!squares || width === height) return found;
     const side = Math.min(width, height);
     for (const top of starts(height, side)) {
@@ -58,29 +62,32 @@ export class BlazeFace {
 }
 
 /** A part of the picture in the middle of a black square, in -1..1, and how to come back to its pixels. */
-function letterbox({ data, width, height }, part, side) {
+function letterbox(image, part, side) {
   const scale = Math.max(part.width, part.height) / side;
   const high = Math.max(even(part.height / scale), 1);
   const wide = Math.max(even(part.width / scale), 1);
   const top = (side - high) >> 1;
   const left = (side - wide) >> 1;
   const input = new Float32Array(3 * side * side).fill(-1);
-  const plane = new Float32Array(part.width * part.height);
+  const small = resizedPart(image, part, high, wide);
   for (let c = 0; c < 3; c++) {
-    plane.fill(GRAY);
-    const last = Math.min(part.left + part.width, width);
-    for (let y = Math.max(part.top, 0); y < Math.min(part.top + part.height, height); y++) {
-      const row = (y - part.top) * part.width - part.left;
-      for (let x = Math.max(part.left, 0); x < last; x++) plane[row + x] = data[4 * (y * width + x) + c];
-    }
-    const small = resized(plane, part.height, part.width, high, wide, "area");
     for (let y = 0; y < high; y++) {
       for (let x = 0; x < wide; x++) {
-        input[(c * side + top + y) * side + left + x] = Math.round(small[y * wide + x]) / 127.5 - 1;
+        input[(c * side + top + y) * side + left + x] = Math.round(small[4 * (y * wide + x) + c]) / 127.5 - 1;
       }
     }
   }
   return { input, scale, top, left };
+}
+
+/** The picture with a gray border. */
+function bordered({ data, width, height }, edge) {
+  const wider = { width: width + 2 * edge, height: height + 2 * edge };
+  wider.data = new Uint8ClampedArray(4 * wider.width * wider.height).fill(GRAY);
+  for (let y = 0; y < height; y++) {
+    wider.data.set(data.subarray(4 * y * width, 4 * (y + 1) * width), 4 * ((y + edge) * wider.width + edge));
+  }
+  return wider;
 }
 
 /** Where squares of a side begin that cover a length evenly. */

@@ -70,6 +70,29 @@ export function resized(plane, height, width, rows, columns, rule = "area") {
   return made;
 }
 
+/** Resize a part of a picture (RGBA bytes) by the rule "area": Float32Array of rows x columns x 4. */
+export function resizedPart({ data, width }, part, rows, columns) {
+  const wide = 4 * part.width;
+  const row = new Float32Array(wide);
+  const made = new Float32Array(rows * columns * 4);
+  const across = weightsOf(part.width, columns, "area");
+  weightsOf(part.height, rows, "area").forEach(({ first, weights }, i) => {
+    row.fill(0);
+    weights.forEach((w, k) => {
+      const start = 4 * ((part.top + first + k) * width + part.left);
+      for (let j = 0; j < wide; j++) row[j] += w * data[start + j];
+    });
+    across.forEach(({ first: from, weights: each }, j) => {
+      const to = 4 * (i * columns + j);
+      for (let k = 0; k < each.length; k++) {
+        const at = 4 * (from + k);
+        for (let c = 0; c < 3; c++) made[to + c] += each[k] * row[at + c];
+      }
+    });
+  });
+  return made;
+}
+
 /** How faces sit in the model's training images for a detector, else for the one whose boxes are most like its own;
  *  undefined if nobody has measured it. */
 export function framingOf(model, detector) {
