@@ -34,10 +34,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,large,explain,tune,track,hf,video,export,serve]"
+	-$(BIN)/fer models fetch blazeface
 	touch $(STAMP)
 
-web: install  ## fetch the runtime of the page of `fer serve`; a wheel built afterwards carries it
+web: install  ## fetch the runtime of the page of `fer serve` and the face detector; a wheel built afterwards carries them
 	$(BIN)/python -m fer_lightning.inference.serve.runtime web
+	$(BIN)/python -m fer_lightning.inference.faces.model_files
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

