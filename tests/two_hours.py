@@ -29,6 +29,7 @@ from fer_lightning.data.sets.sketch.sketch import draw_face
 from fer_lightning.emotions import SEVEN
 from fer_lightning.inference.faces.blazeface import BlazeFace
 from fer_lightning.inference.faces.model_files import blazeface_file
+from fer_lightning.inference.faces.views import in_border
 from fer_lightning.inference.framing import Framing, measured
 from fer_lightning.inference.recognizer import Recognizer
 from fer_lightning.inference.rows import Row, RowWriter, read_rows
@@ -54,17 +55,19 @@ def train(folder: Path) -> Path:
 
 def framing() -> Framing:
     """Return how drawn faces sit in their pictures."""
-    detector = BlazeFace(blazeface_file("short") or Path("missing"), "short", border=0.25)
+    detector = BlazeFace(blazeface_file("short") or Path("missing"), "short")
     rng = np.random.default_rng(5)
     faces = [draw_face(SEVEN.class_names[k % 7], rng, 192, 3, EASY)[0].transpose(1, 2, 0) for k in range(42)]
-    return measured([detector(np.ascontiguousarray(face)) for face in faces], [(192, 192)] * len(faces))
+    return measured(
+        [in_border(np.ascontiguousarray(face), detector, 0.25) for face in faces], [(192, 192)] * len(faces)
+    )
 
 
 def recognizer_of(model: Path) -> Recognizer:
     """Return a recognizer that cuts faces as the drawings are."""
     recognizer = Recognizer.load(model, views="none")
-    if recognizer.model.framing is None:
-        recognizer.model = replace(recognizer.model, framing=framing())
+    if not recognizer.model.framings:
+        recognizer.model = replace(recognizer.model, framings={"blazeface_short": framing()})
     return recognizer
 
 

@@ -144,6 +144,9 @@ COMMANDS: dict[str, Command | Group] = {
     "recognize": Command(
         f"{_HERE}.recognize:recognize", "find the faces in pictures and tell their expressions", "use"
     ),
+    "endtoend": Command(
+        f"{_HERE}.endtoend:endtoend", "score detector and classifier together on whole pictures", "use"
+    ),
     "export": Command(f"{_HERE}.export:export", "write a model for other programs: ONNX, int8, torch.export", "ship"),
     "serve": Command(f"{_HERE}.serve:serve", "answer over HTTP, with a page for pictures, videos, the camera", "ship"),
     "models": Group(

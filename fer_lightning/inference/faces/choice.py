@@ -56,11 +56,12 @@ def make_detector(name: str = "auto", views: Views = "none", **options: Any) -> 
     return HaarCascade(**options)
 
 
-def detectors_named(names: Sequence[str] = ()) -> dict[str, Detector]:
+def detectors_named(names: Sequence[str] = (), views: Views = "none") -> dict[str, Detector]:
     """Make several detectors, by name; all whose files are there where none is named.
 
     Args:
         names: as for :func:`make_detector`.
+        views: likewise.
 
     Raises:
         ConfigError: as :func:`make_detector` does.
@@ -68,7 +69,7 @@ def detectors_named(names: Sequence[str] = ()) -> dict[str, Detector]:
     if not names:
         found = [name for name, kind in _KINDS.items() if blazeface_file(kind) is not None]
         names = [*found, "haar"]
-    made = [make_detector(name) for name in names]
+    made = [make_detector(name, views) for name in names]
     return {detector_name(each): each for each in made}
 
 

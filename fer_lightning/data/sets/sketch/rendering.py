@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -19,7 +19,21 @@ from numpy.typing import NDArray
 from fer_lightning.data.sets.sketch.actions import Dice
 from fer_lightning.preprocessing import LUMA
 
-__all__ = ["RGB", "Points", "Shot", "Stroke", "blob", "curve", "fill", "line", "mix", "render_face", "sample_shot"]
+__all__ = [
+    "RGB",
+    "Drawing",
+    "Points",
+    "Shot",
+    "Stroke",
+    "blob",
+    "curve",
+    "fill",
+    "line",
+    "mix",
+    "render_face",
+    "render_mask",
+    "sample_shot",
+]
 
 Points = NDArray[np.float64]
 RGB = tuple[float, float, float]
@@ -77,6 +91,28 @@ class Shot:
     light: tuple[float, float]
     blur: float
     noise: float
+
+    def from_afar(self, times: float) -> Shot:
+        """Return the same shot of a scene that is so many times as wide and as high; its middle stays as it was."""
+        light = (self.light[0] * times, self.light[1] * times)
+        return replace(self, scale=self.scale / times, light=light, blur=self.blur / times)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """All that is to be seen of one face.
+
+    Attributes:
+        strokes: painted from back to front.
+        soft: blurred shadows and lights, multiplied into the picture.
+        palette: the colour of each ink in 0..255, ``skin`` and ``wall0`` .. ``wall3`` among them.
+        shot: how it is photographed.
+    """
+
+    strokes: Sequence[Stroke]
+    soft: Sequence[Stroke]
+    palette: Mapping[str, RGB]
+    shot: Shot
 
 
 def sample_shot(dice: Dice, difficulty: float, exposure: tuple[float, float]) -> Shot:
@@ -190,32 +226,35 @@ def _light(points: Points, soft: Sequence[Stroke], shot: Shot, gray: bool) -> ND
     return np.asarray(shade * (slope if gray else slope[..., None]), np.float32)
 
 
-def render_face(
-    strokes: Sequence[Stroke],
-    soft: Sequence[Stroke],
-    palette: Mapping[str, RGB],
-    shot: Shot,
-    size: int,
-    channels: int,
-    rng: np.random.Generator,
-) -> NDArray[np.uint8]:
-    """Paint a picture of a side in pixels, uint8 ``(C, H, W)``.
-
-    Strokes are painted from back to front; ``soft`` are blurred shadows and lights, multiplied into the picture. The
-    palette has the colour of each ink in 0..255, ``skin`` and ``wall0`` .. ``wall3`` among them. The sensor's noise
-    comes from ``rng``.
-    """
-    gray = channels == 1
-    factor = 4 if size <= 64 else 3 if size <= 128 else 2
-    inks = {ink: _gray(colour) for ink, colour in palette.items()} if gray else palette
-    points, hard = _project([*strokes, *soft], shot), sum(len(stroke.points) for stroke in strokes)
+def render_face(drawing: Drawing, size: int, channels: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Paint a picture of a side in pixels, uint8 ``(C, H, W)``; the sensor's noise comes from ``rng``."""
+    gray, shot = channels == 1, drawing.shot
+    factor = _factor(size)
+    inks = {ink: _gray(colour) for ink, colour in drawing.palette.items()} if gray else drawing.palette
+    points, hard = _project([*drawing.strokes, *drawing.soft], shot), sum(len(each.points) for each in drawing.strokes)
     canvas = _backdrop(inks, size * factor, gray)
-    _paint(canvas, points[:hard], strokes, inks, inks["skin"], shot.scale * size * factor)
+    _paint(canvas, points[:hard], drawing.strokes, inks, inks["skin"], shot.scale * size * factor)
     small = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     if shot.blur * size > 0.2:
         small = cv2.GaussianBlur(small, (0, 0), shot.blur * size)
-    light = cv2.resize(_light(points[hard:], soft, shot, gray), (size, size), interpolation=cv2.INTER_LINEAR)
-    picture = small * (light * np.float32(shot.gain))
+    light = _light(points[hard:], drawing.soft, shot, gray)
+    picture = small * (cv2.resize(light, (size, size), interpolation=cv2.INTER_LINEAR) * np.float32(shot.gain))
     picture += rng.standard_normal(picture.shape, np.float32) * np.float32(shot.noise) + np.float32(shot.offset)
     levels = np.clip(np.rint(picture), 0.0, 255.0).astype(np.uint8)
     return levels[None] if gray else np.ascontiguousarray(levels.transpose(2, 0, 1))
+
+
+def render_mask(drawing: Drawing, size: int) -> NDArray[np.float32]:
+    """Return how much of each pixel the strokes cover, float32 ``(H, W)`` in 0..1, for a side in pixels."""
+    factor, white = _factor(size), (255.0, 255.0, 255.0)
+    canvas = np.zeros((size * factor, size * factor), np.uint8)
+    inks = dict.fromkeys(drawing.palette, white)
+    scale = drawing.shot.scale * size * factor
+    _paint(canvas, _project(drawing.strokes, drawing.shot), drawing.strokes, inks, white, scale)
+    cover = np.asarray(cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(cover / 255, np.float32)
+
+
+def _factor(size: int) -> int:
+    """Return how many times as large a picture is painted as it will be."""
+    return 4 if size <= 64 else 3 if size <= 128 else 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ from fer_lightning.data.sets.sketch.actions import Dice, sample_actions
 from fer_lightning.data.sets.sketch.features import feature_strokes, occluder_strokes, soft_strokes
 from fer_lightning.data.sets.sketch.head import back_strokes, front_strokes, head_strokes
 from fer_lightning.data.sets.sketch.person import sample_person
-from fer_lightning.data.sets.sketch.rendering import render_face, sample_shot
+from fer_lightning.data.sets.sketch.rendering import Drawing, render_face, render_mask, sample_shot
 from fer_lightning.data.table.samples import SPLITS, SamplesTable, content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, LabelError
 
-__all__ = ["DEFAULT_COUNTS", "SketchDataModule", "draw_face", "scan_sketch"]
+__all__ = ["DEFAULT_COUNTS", "SketchDataModule", "draw_cutout", "draw_face", "face_source", "scan_sketch"]
 
 DEFAULT_COUNTS: dict[str, int] = {"train": 4200, "val": 700, "test": 1400}
 """Drawings per split."""
@@ -54,6 +55,41 @@ def draw_face(
         ConfigError: if an argument is not one of those.
     """
     _check_picture(size, channels, difficulty)
+    drawing, about = _drawing(expression, rng, difficulty)
+    return render_face(drawing, size, channels, rng), about
+
+
+def draw_cutout(
+    expression: str, rng: np.random.Generator, size: int = 48, difficulty: float = 1.0
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Draw a face with head, hair and shoulders whole, to be put on another background.
+
+    The middle of it, half as wide and half as high, is what :func:`draw_face` draws of the same state of ``rng`` with
+    ``size``, but for the background and the noise.
+
+    Args:
+        expression: one of the seven, by any known name.
+        rng: source of all that is random; the same state gives the same bytes.
+        size: side of that middle part in pixels, 32..512.
+        difficulty: as of :func:`draw_face`.
+
+    Returns:
+        The picture, uint8 RGB ``(2 size, 2 size, 3)``, and how much of each pixel is the person, float32
+        ``(2 size, 2 size)`` in 0..1.
+
+    Raises:
+        ConfigError: if an argument is not one of those.
+    """
+    _check_picture(size, 3, difficulty)
+    drawing, _ = _drawing(expression, rng, difficulty)
+    person = [stroke for stroke in drawing.strokes if stroke.ink != "thing"]  # those stand on the wall
+    wide = replace(drawing, strokes=person, shot=drawing.shot.from_afar(2.0))
+    picture = render_face(wide, 2 * size, 3, rng)
+    return np.ascontiguousarray(picture.transpose(1, 2, 0)), render_mask(wide, 2 * size)
+
+
+def _drawing(expression: str, rng: np.random.Generator, difficulty: float) -> tuple[Drawing, dict[str, str]]:
+    """Return what is drawn, and what is known of the person."""
     name = SEVEN.class_names[_label(expression)]
     dice = Dice(rng)
     person = sample_person(dice, difficulty)
@@ -66,9 +102,9 @@ def draw_face(
         *front_strokes(person, dice),
         *(occluder_strokes(dice) if dice.chance(_OCCLUDED * difficulty) else []),
     ]
-    picture = render_face(strokes, soft_strokes(person, actions), person.palette, shot, size, channels, rng)
+    drawing = Drawing(strokes, soft_strokes(person, actions), person.palette, shot)
     glasses = "yes" if person.glasses else "no"
-    return picture, {"skin_tone": person.skin_tone, "age_group": person.age_group, "glasses": glasses}
+    return drawing, {"skin_tone": person.skin_tone, "age_group": person.age_group, "glasses": glasses}
 
 
 def scan_sketch(
@@ -100,7 +136,7 @@ def scan_sketch(
     images = np.empty((len(plan), channels, size, size), np.uint8)
     people: list[dict[str, str]] = []
     for row, (split, number) in enumerate(plan):
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), number])))
+        rng = face_source(seed, split, number)
         images[row], person = draw_face(SEVEN.class_names[number % _K], rng, size, channels, difficulty)
         people.append(person)
     return SamplesTable(
@@ -113,6 +149,11 @@ def scan_sketch(
         digests=content_digests(images),
         columns={column: np.array([person[column] for person in people], np.str_) for column in _COLUMNS},
     )
+
+
+def face_source(seed: int, split: str, number: int) -> np.random.Generator:
+    """Return the source of all that is random in one drawing of the data set."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), number])))
 
 
 def _class_shares(class_ratio: Mapping[str, float] | None) -> NDArray[np.float64]:

@@ -1,0 +1,116 @@
+"""``fer endtoend``: detector and classifier together, on whole pictures.
+
+What needs torch is imported inside of the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fer_lightning.commands.data import OfData
+from fer_lightning.errors import ConfigError
+
+__all__ = ["endtoend"]
+
+
+def endtoend(
+    model: str,
+    path: str | None = None,
+    *,
+    boxes: Annotated[Path | None, "FILE"] = None,
+    box: Literal["face", "crop"] = "face",
+    out: Annotated[Path, "DIR"] = Path("endtoend"),
+    detector: Annotated[tuple[str, ...], "NAME"] = (),
+    views: Literal["none", "squares", "fine"] = "squares",
+    split: Literal["train", "val", "test"] = "test",
+    faces: int = 1000,
+    sizes: str = "60-360",
+    most: int = 4,
+    picture: str = "960x720",
+    seed: int = 0,
+    write: Annotated[Path | None, "DIR"] = None,
+    of_data: OfData,
+) -> None:
+    """Score detector and classifier together on whole pictures, beside the score on the true parts of the pictures.
+
+    The pictures are scenes that are made of the faces of a data set (drawn persons of SketchDataModule, or images with
+    a gray border), or your own with a table of boxes and labels. Missed faces count as errors.
+
+    Args:
+        model: see fer recognize --help.
+        path: where the data set lies, see below.
+        boxes: instead of a data set: a table with the columns path, label, x, y, w, h, one row for each face.
+        box: what those boxes hold: a face, as a detector's box does, or a crop, as an image of a data set.
+        out: folder to write into: endtoend.json, endtoend.png.
+        detector: see fer recognize --help; several times for several. All that are there if not given.
+        views: parts of a picture in which small faces are looked for.
+        split: of the data set.
+        faces: how many are put into scenes, at most.
+        sizes: of the faces in scenes: sides of the smallest and of the largest in pixels.
+        most: faces in one scene, at most.
+        picture: width and height of a scene in pixels.
+        seed: of the scenes.
+        write: also write the scenes into this folder, with their table boxes.csv (--box crop).
+        of_data: options of the data set.
+    """
+    from fer_lightning.inference.endtoend import answers_of
+    from fer_lightning.inference.endtoend_report import endtoend_table, write_endtoend
+    from fer_lightning.inference.faces.choice import detectors_named
+    from fer_lightning.inference.framing import nearest
+    from fer_lightning.inference.loading import load_model
+    from fer_lightning.inference.scene_files import read_boxes
+
+    _check(faces, boxes, path is not None or bool(of_data) or write is not None)
+    shape = (*_pair("picture", picture, "x"), *_pair("sizes", sizes, "-"), most, seed)
+    loaded, detectors = load_model(model), detectors_named(detector, views)
+    if not loaded.framings:
+        print(f"{loaded.card.name}: its framing is not known: both ways of cutting are the same")
+    if boxes is None:
+        answers = answers_of(loaded, detectors, *_scenes(loaded.class_names, path, of_data, split, faces, shape, write))
+    else:
+        truth = loaded.framings.get(nearest(loaded.framings, "blazeface")) if box == "face" else None
+        answers = answers_of(loaded, detectors, read_boxes(boxes, loaded.class_names), truth=truth)
+    print("\n".join([*endtoend_table(answers), "", *endtoend_table(answers, by_size=True), ""]))
+    write_endtoend(out, answers, model=loaded.card.name, views=views, seed=seed)
+    print(f"written: {out / 'endtoend.png'}, endtoend.json")
+
+
+def _check(faces: int, boxes: Path | None, has_data: bool) -> None:
+    if faces < 1:
+        raise ConfigError(f"fer endtoend: --faces must be at least 1, not {faces}")
+    if boxes is not None and has_data:
+        raise ConfigError("fer endtoend: give either --boxes FILE or a data set; --write is for scenes of a data set")
+
+
+def _scenes(
+    class_names: Sequence[str],
+    path: str | None,
+    of_data: Sequence[str],
+    split: str,
+    faces: int,
+    shape: tuple[int, ...],
+    write: Path | None,
+) -> tuple[Iterator[Any], int]:
+    """Return scenes of the faces of a data set, and how many faces there are."""
+    from fer_lightning.cli.data_set import data_module
+    from fer_lightning.commands.data_sets import checked_folder
+    from fer_lightning.inference.scene_files import written
+    from fer_lightning.inference.scenes import SceneSettings, scene_faces, scenes
+
+    settings = SceneSettings(*shape)
+    data = data_module("fer endtoend", path, of_data)
+    source = scene_faces(data, class_names, split, faces, settings.seed)
+    made = scenes(source, settings)
+    if write is not None:
+        made = written(made, checked_folder(str(write), data), class_names)
+    return made, len(source.labels)
+
+
+def _pair(option: str, text: str, between: str) -> tuple[int, int]:
+    """Return two whole numbers that are written with something between them."""
+    first, _, second = text.partition(between)
+    if not (first.isdecimal() and second.isdecimal()):
+        raise ConfigError(f"fer endtoend: --{option} {text}: expected two whole numbers, such as 60{between}360")
+    return int(first), int(second)
