@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from fer_lightning.data.detect import detect_datamodule
+from fer_lightning.data.sets.hybrid import HybridDataModule, HybridSource
 from fer_lightning.data.sets.manifest import ManifestDataModule
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError, LabelError, MissingExtraError
@@ -208,3 +210,23 @@ def test_the_verbs_open_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     root = named(tmp_path / "set")
     assert fer("data", "inspect", str(root), "--out", str(tmp_path / "page")) == 0
     assert "read by ManifestDataModule" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("write", [named, saved])
+def test_an_archive_and_a_source_of_a_hybrid_set(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    root = write(tmp_path / "set")
+    packed = shutil.make_archive(str(tmp_path / "packed" / "set"), "zip", root.parent, root.name)
+    for place in (Path(packed), Path(packed).parent):
+        assert len(read(place, tmp_path)) == 84
+    source = HybridSource(path=packed)
+    hybrid = HybridDataModule({"hub": source}, min_side=0, cache_dir=str(tmp_path / "c"), keep_splits=True)
+    assert {split: len(hybrid.table.rows(split)) for split in ("train", "val", "test")} == dict.fromkeys(
+        ("train", "val", "test"), 28
+    )
+
+
+def test_labels_may_be_decimal_numbers(tmp_path: Path) -> None:
+    values = columns()
+    values["label"] = [float(code) for code in values["label"]]
+    samples = read(save(tmp_path / "train.parquet", values), tmp_path)
+    assert [samples.class_names[label] for label in samples.labels] == [n for n in ALPHABETICAL for _ in range(2)]
