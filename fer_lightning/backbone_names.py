@@ -13,7 +13,10 @@ __all__ = ["quoted", "unknown_backbone", "why_not"]
 
 def unknown_backbone(name: str, ours: Sequence[str], timms: Iterable[str]) -> str:
     """Return the message for an unknown name, with the three nearest of our names and timm's."""
-    close = difflib.get_close_matches(name, [*ours, *timms], n=3)
+    known = [*ours, *timms]
+    plain = name.rpartition(".")[2].rpartition("/")[2]  # torchvision.models.resnet18, timm/resnet18
+    close = [plain] if plain != name and plain in known else difflib.get_close_matches(name, known, n=3)
+    close = close or sorted((each for each in known if name and each.startswith(name.lower())), key=len)[:3]
     proposal = "; did you mean " + ", ".join(f"'{each}'" for each in close) + "?" if close else ""
     return (
         f"unknown backbone '{name}'{proposal} (ours: {', '.join(ours)}; timm's: a name of timm.list_models(), "

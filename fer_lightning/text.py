@@ -14,6 +14,7 @@ __all__ = [
     "excerpt",
     "first_line",
     "folded",
+    "nearest",
     "one_line",
     "short_path",
     "table_lines",
@@ -108,9 +109,23 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     >>> did_you_mean("focalLos", ["FocalLoss", "LDAMLoss"])
     "; did you mean 'FocalLoss'?"
     """
+    close = nearest(word, known)
+    return f"; did you mean '{close}'?" if close else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the nearest of some words, without regard to case; empty if none is near.
+
+    If none is spelt alike, it is the shortest one that begins with the word.
+
+    >>> nearest("focalLos", ["FocalLoss", "LDAMLoss"]), nearest("early", ["EarlyStopping"])
+    ('FocalLoss', 'EarlyStopping')
+    """
     by_lower = {each.lower(): each for each in sorted(known)}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1)
-    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
+    if not close and len(word) > 2:
+        close = sorted((each for each in by_lower if each.startswith(word.lower())), key=len)
+    return by_lower[close[0]] if close else ""
 
 
 def table_lines(

@@ -9,11 +9,21 @@ from pathlib import Path
 
 from fer_lightning.backbone_names import unknown_backbone
 from fer_lightning.cli.known_options import ALLOWED_IMPORTS, FAMILIES, Family, importable
-from fer_lightning.cli.signatures import defines, find_class, keys_of, names_in, package_folder
+from fer_lightning.cli.signatures import (
+    defines,
+    find_class,
+    keys_of,
+    missing_module,
+    module_names,
+    names_in,
+    package_folder,
+)
 from fer_lightning.errors import ConfigError
-from fer_lightning.text import did_you_mean
+from fer_lightning.text import did_you_mean, nearest
 
 __all__ = ["Named", "check_backbone", "looked_up"]
+
+_ELSEWHERE = ("timm.optim", "timm.loss", "timm.layers")  # whose classes have no short names
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,11 @@ def looked_up(option: str, name: str, where: str, own_classes: bool) -> Named:
 
 def no_class(family: Family, name: str) -> str:
     """Return what to say of a short name that no class has."""
+    if name.lower() in ("none", "no", "off"):
+        return f"there is no {family.what} '{name}'; did you mean null?"
+    elsewhere = next((module for module in _ELSEWHERE if find_class(module, name)), None)
+    if elsewhere is not None:
+        return f"there is no {family.what} '{name}'; did you mean {elsewhere}.{name}?"
     hint = did_you_mean(name, family.classes)
     hint = hint or f"; there are {', '.join(sorted(family.classes)[:16])}"
     return f"there is no {family.what} '{name}'{hint} (a class of your own: module.Class)"
@@ -79,10 +94,21 @@ def _by_path(family: Family | None, name: str, where: str) -> Named:
         return Named(None, name)
     if top not in importable(folder):
         raise ConfigError(f"{where}: {not_importable(name, folder)}")
+    if missing := missing_module(module):
+        parent, _, end = missing.rpartition(".")
+        raise ConfigError(f"{where}: there is no module '{missing}'{_beside(parent, end, name)}")
     if defines(module, last) is False:
-        hint = did_you_mean(last, names_in(module) or ()) or did_you_mean(last, family.classes if family else ())
+        names = [each for each in names_in(module) or () if each[:1].isupper() == last[:1].isupper()]
+        close = nearest(last, names)
+        hint = f"; did you mean '{module}.{close}'?" if close else did_you_mean(last, family.classes if family else ())
         raise ConfigError(f"{where}: {module} has no '{last}'{hint}")
     return Named(find_class(module, last), last)
+
+
+def _beside(parent: str, end: str, name: str) -> str:
+    """Return the end of a message about a module that a package does not have: the nearest one that it has."""
+    close = nearest(end, module_names(parent))
+    return f"; did you mean '{parent}.{close}{name.removeprefix(f'{parent}.{end}')}'?" if close else ""
 
 
 def not_importable(name: str, folder: Path) -> str:
@@ -110,8 +136,8 @@ def check_backbone(name: str, where: str) -> None:
     if name in ours or ":" in name or not ours or models is None or _is_class_of_models(name):
         return
     texts = [file.read_text(encoding="utf-8", errors="replace") for file in sorted((models / "models").glob("*.py"))]
-    word = re.compile(rf"\b{re.escape(name.partition('.')[0])}\b")
-    if not any(word.search(text) for text in texts):
+    word = re.compile(rf"(?:\bdef |['\"]){re.escape(name.partition('.')[0])}(?:\(|['\".])")
+    if not name or "/" in name or not any(word.search(text) for text in texts):
         known = [model for text in texts for model in re.findall(r"^@register_model\s+def (\w+)", text, re.MULTILINE)]
         raise ConfigError(f"{where}: {unknown_backbone(name, ours, known)}")
 

@@ -20,14 +20,16 @@ __all__ = [
     "ARGUMENTS",
     "AUTO",
     "DEFAULT_ROOT",
+    "EXAMPLES",
     "FAMILIES",
     "LINKED",
     "NEEDS_CHECKPOINT",
+    "OPTIMIZER",
     "PLUGIN_GROUP",
     "SECTIONS",
-    "SHORT",
     "Family",
     "data_modules",
+    "has_plugins",
     "importable",
     "local_modules",
     "options_of_data",
@@ -54,6 +56,12 @@ AUTO = "auto"
 NEEDS_CHECKPOINT = (
     "fer {verb} needs --ckpt_path: a file, a run folder, or 'best' or 'last' of a --name ('auto' is for fit)"
 )
+
+EXAMPLES = {"model.optimizer": "AdamW", "model.lr_scheduler": "WarmupCosine"}
+"""A class for each option that has no class to begin with, but arguments of one may be given."""
+
+OPTIMIZER = {"lr": "0.001", "weight_decay": "0.05"}
+"""The arguments of AdamW with which the model's default optimizer is made."""
 
 DEFAULT_ROOT = "runs"
 """The folder of all runs."""
@@ -110,18 +118,18 @@ _BASES = {
 }
 """Public classes that are no choice of an option."""
 
-_NETWORKS = ("fer_lightning", "torch.nn", "timm", "torchmetrics", "torchvision")
+_NETWORKS = ("fer_lightning", "torch.nn", "torchmetrics", "torchvision")
 
 FAMILIES = {
     "data": Family("data module", ("fer_lightning.data",), "DataModule"),
     "model.loss": Family("loss", ("fer_lightning.losses", "torch.nn.modules.loss"), homes=_NETWORKS),
     "model.head": Family("head", ("fer_lightning.models.heads",), first=2, homes=_NETWORKS),
-    "model.optimizer": Family("optimizer", ("torch.optim",), first=1, homes=("fer_lightning", "torch.optim", "timm")),
+    "model.optimizer": Family("optimizer", ("torch.optim",), first=1, homes=("fer_lightning", "torch.optim")),
     "model.lr_scheduler": Family(
         "schedule",
         ("fer_lightning.optim", "torch.optim.lr_scheduler"),
         first=1,
-        homes=("fer_lightning", "torch.optim", "lightning.pytorch", "timm"),
+        homes=("fer_lightning", "torch.optim", "lightning.pytorch"),
     ),
     "trainer.callbacks": Family(
         "callback",
@@ -133,97 +141,6 @@ FAMILIES = {
     ),
 }
 """Options whose value is a class."""
-
-SHORT = {
-    "accumulate": "trainer.accumulate_grad_batches",
-    "amp": "trainer.precision 16-mixed",
-    "arch": "model.backbone",
-    "b": "data.batch_size",
-    "batch": "data.batch_size",
-    "bf16": "trainer.precision bf16-mixed",
-    "bs": "data.batch_size",
-    "cfg": "config",
-    "ckpt": "ckpt_path",
-    "classes": "data.class_names",
-    "clip": "trainer.gradient_clip_val",
-    "clip_grad": "trainer.gradient_clip_val",
-    "cos_lr": "model.lr_scheduler WarmupCosine",
-    "criterion": "model.loss",
-    "cutmix": "data.mix BatchMix --data.mix.cutmix",
-    "data_dir": "data.root",
-    "data_path": "data.root",
-    "data_root": "data.root",
-    "dataset": "data",
-    "device": "trainer.accelerator",
-    "dropout": "model.head MLPHead --model.head.dropout",
-    "early_stopping": "trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_loss",
-    "ema": "trainer.callbacks+=EMA",
-    "ema_decay": "trainer.callbacks+=EMA --trainer.callbacks.decay",
-    "epoch": "trainer.max_epochs",
-    "epochs": "trainer.max_epochs",
-    "erasing": "data.augment BatchAugment --data.augment.erasing",
-    "exp": "name",
-    "experiment": "name",
-    "fliplr": "data.augment BatchAugment --data.augment.flip",
-    "fp16": "trainer.precision 16-mixed",
-    "gpu": "trainer.accelerator gpu --trainer.devices",
-    "gpus": "trainer.accelerator gpu --trainer.devices",
-    "grad_accum_steps": "trainer.accumulate_grad_batches",
-    "grad_clip": "trainer.gradient_clip_val",
-    "gradient_accumulation_steps": "trainer.accumulate_grad_batches",
-    "half": "trainer.precision 16-mixed",
-    "hflip": "data.augment BatchAugment --data.augment.flip",
-    "img_size": "data.image_size",
-    "imgsz": "data.image_size",
-    "init_lr": "model.optimizer.lr",
-    "initial_checkpoint": "model.weights",
-    "input_size": "data.image_size",
-    "j": "data.num_workers",
-    "label_smoothing": "model.loss.label_smoothing",
-    "learning_rate": "model.optimizer.lr",
-    "log_dir": "trainer.default_root_dir",
-    "log_interval": "trainer.log_every_n_steps",
-    "logdir": "trainer.default_root_dir",
-    "logging_steps": "trainer.log_every_n_steps",
-    "lr": "model.optimizer.lr",
-    "max_grad_norm": "trainer.gradient_clip_val",
-    "mixup": "data.mix BatchMix --data.mix.mixup",
-    "model_ema": "trainer.callbacks+=EMA",
-    "model_ema_decay": "trainer.callbacks+=EMA --trainer.callbacks.decay",
-    "momentum": "model.optimizer.momentum",
-    "n_epochs": "trainer.max_epochs",
-    "network": "model.backbone",
-    "num_epochs": "trainer.max_epochs",
-    "num_gpus": "trainer.accelerator gpu --trainer.devices",
-    "num_train_epochs": "trainer.max_epochs",
-    "opt": "model.optimizer",
-    "optim": "model.optimizer",
-    "out": "trainer.default_root_dir",
-    "out_dir": "trainer.default_root_dir",
-    "output": "trainer.default_root_dir",
-    "output_dir": "trainer.default_root_dir",
-    "patience": "trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_loss --trainer.callbacks.patience",
-    "per_device_eval_batch_size": "data.eval_batch_size",
-    "per_device_train_batch_size": "data.batch_size",
-    "project": "trainer.default_root_dir",
-    "reprob": "data.augment BatchAugment --data.augment.erasing",
-    "resume": "ckpt_path",
-    "save_dir": "trainer.default_root_dir",
-    "save_period": "resume_checkpoint.keep_every_n_epochs",
-    "sched": "model.lr_scheduler",
-    "scheduler": "model.lr_scheduler",
-    "seed": "seed_everything",
-    "size": "data.image_size",
-    "smoothing": "model.loss.label_smoothing",
-    "test_split": "data.test_fraction",
-    "train_batch_size": "data.batch_size",
-    "val_split": "data.val_fraction",
-    "warmup_ratio": "model.lr_scheduler WarmupCosine --model.lr_scheduler.warmup",
-    "wd": "model.optimizer.weight_decay",
-    "weight_decay": "model.optimizer.weight_decay",
-    "workers": "data.num_workers",
-}
-"""What other programs call an option of ours, where the last part of our name does not tell."""
 
 
 @functools.cache
@@ -252,6 +169,11 @@ def options_of_data() -> dict[str, Types]:
         for name, types in signature.arguments.items() if signature else ():
             found[name] = found.get(name, Types()) | types
     return found
+
+
+def has_plugins() -> bool:
+    """Tell whether packages are installed that bring classes, and what they register, along."""
+    return bool(importlib.metadata.entry_points(group=PLUGIN_GROUP))
 
 
 def local_modules(folder: Path) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 
-from fer_lightning.cli.known_options import FAMILIES, SHORT, options_of_data, plain_options
-from fer_lightning.text import did_you_mean
+from fer_lightning.cli.known_options import FAMILIES, options_of_data, plain_options
+from fer_lightning.cli.other_names import NEEDLESS, SHORT
+from fer_lightning.text import did_you_mean, nearest
 
 __all__ = ["nearest_argument", "nearest_key", "unknown_option"]
 
@@ -22,10 +23,27 @@ def unknown_option(
         value: what was given with it.
         lacks_class: returns a class that must be named before the arguments of an option, empty if none.
     """
-    meant = [_typed(option, value, lacks_class) for option in _meant(key)]
+    dashes, last = "" if key.startswith("-") else "--", _plain(key).rpartition(".")[2]
+    if last in NEEDLESS:
+        return f"there is no option {dashes}{key}: {NEEDLESS[last]}"
+    if key.startswith(("–", "—")):  # what word processors make of two dashes
+        return f"'{key}' begins with a long dash; did you mean --{key.lstrip('-–—')} {value or ''}".rstrip() + "?"
+    denied = [option for option in _meant(last.removeprefix("no_")) if _is_switch(option)]
+    if last.startswith("no_") and denied:
+        meant = [f"--{option} false" for option in denied]
+    else:
+        meant = [_typed(option, value, lacks_class) for option in _meant(key)]
     hint = f"; did you mean {' or '.join(meant)}?" if meant else f" (fer {verb} --help lists them)"
-    dashes = "" if key.startswith("-") else "--"
     return f"there is no option {dashes}{key}{hint}"
+
+
+def _plain(key: str) -> str:
+    return key.lstrip("-").replace("-", "_").lower().rstrip("+")
+
+
+def _is_switch(option: str) -> bool:
+    types = plain_options().get(option)
+    return types is not None and bool in types.scalars
 
 
 def nearest_key(key: str) -> str:
@@ -49,20 +67,21 @@ def _known() -> dict[str, str]:
 
 def _meant(key: str) -> list[str]:
     """Return the options that a misspelt one may stand for, the surest way of guessing first."""
-    known, plain = _known(), key.lstrip("-").replace("-", "_").lower().rstrip("+")
+    known, plain = _known(), _plain(key)
     last = plain.rpartition(".")[2]
     if plain in known:
         return [plain]
+    if last in SHORT:
+        return [SHORT[last]]
     if "." in plain and plain.partition(".")[0] in {option.partition(".")[0] for option in known}:
         section = plain.partition(".")[0]
         inside = {option: name for option, name in known.items() if option.startswith(f"{section}.")}
         if near := _near(last, inside, 0.75):
             return near
-    if last in SHORT:
-        return [SHORT[last]]
     if same := [option for option, name in known.items() if name == last]:
         return same[:3]
-    return _near(last, known, 0.8) or difflib.get_close_matches(plain, known, n=1, cutoff=0.75)
+    whole = [option for option in known if "." not in plain or "." in option]
+    return _near(last, known, 0.8) or difflib.get_close_matches(plain, whole, n=1, cutoff=0.75)
 
 
 def _near(word: str, known: dict[str, str], cutoff: float) -> list[str]:
@@ -94,6 +113,4 @@ def _typed(option: str, value: str | None, lacks_class: Callable[[str], str]) ->
 
 def _class_named(option: str, name: str) -> str:
     """Return the class that a name means without regard to case, the name itself if none is near."""
-    by_lower = {each.lower(): each for each in FAMILIES[option].classes}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    return by_lower[close[0]] if close else name
+    return nearest(name, FAMILIES[option].classes) or name

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from fer_lightning.cli.known_options import PLUGIN_GROUP, importable
-from fer_lightning.cli.translation import readable
+from fer_lightning.cli.translation import of_lightning, readable
 from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.text import folded
 
@@ -94,7 +94,8 @@ def readable_errors() -> Iterator[None]:
             raise ours from (None if ours.__traceback__ else error)
         if isinstance(error, ArgumentError):
             raise ConfigError(readable(str(error))) from error
-        raise ConfigError(f"{folded(error)} (FER_DEBUG=1 shows where)") from error
+        said = of_lightning(error) or f"{readable(str(error))} (FER_DEBUG=1 shows where)"
+        raise ConfigError(said) from error
 
 
 def _ours(error: BaseException | None) -> FERError | None:

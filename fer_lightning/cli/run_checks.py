@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback
 from lightning.pytorch.accelerators import AcceleratorRegistry, CUDAAccelerator, MPSAccelerator
 
+from fer_lightning.cli.quick_checks import no_device
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.epoch_scores import score_names
 from fer_lightning.text import did_you_mean
@@ -28,11 +29,7 @@ def check_accelerator(accelerator: object) -> None:
         raise ConfigError(f"trainer.accelerator: there is no '{accelerator}'{hint} (there are {names})")
     kinds = [CUDAAccelerator, MPSAccelerator] if accelerator == "gpu" else [AcceleratorRegistry.get(accelerator)]
     if not any(kind.is_available() for kind in kinds):
-        name = "GPU" if accelerator in ("gpu", "cuda") else accelerator.upper()
-        raise ConfigError(
-            f"trainer.accelerator {accelerator}: there is no {name} that torch can use; leave it out, or pass "
-            "--trainer.accelerator cpu (fer doctor looks for the cause)"
-        )
+        raise ConfigError(no_device(accelerator))
 
 
 def check_monitors(watched: Mapping[str, str], callbacks: Sequence[Callback], class_names: Sequence[str]) -> None:

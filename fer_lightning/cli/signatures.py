@@ -21,6 +21,8 @@ __all__ = [
     "defines",
     "find_class",
     "keys_of",
+    "missing_module",
+    "module_names",
     "names_in",
     "package_folder",
 ]
@@ -37,18 +39,21 @@ class Types:
         scalars: among ``int``, ``float``, ``bool``, ``str`` and ``NoneType``.
         words: the values of a ``Literal``, as text.
         classes: dotted paths of classes.
+        lists: it accepts a list of numbers or words.
         open: it accepts what could not be read, too.
     """
 
     scalars: frozenset[type] = frozenset()
     words: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    lists: bool = False
     open: bool = False
 
     def __or__(self, other: Types) -> Types:
         """Return what either accepts."""
         classes = (*self.classes, *other.classes)
-        return Types(self.scalars | other.scalars, (*self.words, *other.words), classes, self.open or other.open)
+        words = (*self.words, *other.words)
+        return Types(self.scalars | other.scalars, words, classes, self.lists or other.lists, self.open or other.open)
 
 
 OPEN = Types(open=True)
@@ -94,6 +99,29 @@ def _file_of(module: str) -> Path | None:
         if file.is_file():
             return file
     return None
+
+
+def module_names(package: str) -> list[str]:
+    """Return the modules and packages in a package, empty if it is none."""
+    file = _file_of(package)
+    if file is None or file.name != "__init__.py":
+        return []
+    inside = [*file.parent.glob("*.py"), *(each.parent for each in file.parent.glob("*/__init__.py"))]
+    return sorted(each.stem for each in inside if each != file)
+
+
+def missing_module(name: str) -> str:
+    """Return the first part of a dotted path that is certainly no module although the package above it is there."""
+    parts = name.split(".")
+    for count in range(2, len(parts) + 1):
+        package, last = ".".join(parts[: count - 1]), parts[count - 1]
+        file = _file_of(package)
+        found = _module(package)
+        if file is None or found is None or found.dynamic or "__getattr__" in found.others:
+            return ""
+        if file.name == "__init__.py" and not (file.parent / last).exists() and not any(file.parent.glob(f"{last}.*")):
+            return ".".join(parts[:count]) if defines(package, last) is False else ""
+    return ""
 
 
 @dataclass
@@ -242,8 +270,12 @@ def _signature(place: str, depth: int = 0) -> Signature:
         if init.args.kwarg is None:
             return own
     elif _is_dataclass(node):
-        fields = [each for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)]
-        own = Signature({each.target.id: _types(each.annotation, module) for each in fields})  # type: ignore[union-attr]  # only names
+        fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+        named = {each.target.id: each for each in fields if isinstance(each.target, ast.Name)}
+        own = Signature(
+            {name: _types(each.annotation, module) for name, each in named.items()},
+            {name: ast.unparse(each.value) for name, each in named.items() if each.value is not None},
+        )
     inherited = [_base_signature(base, module, depth) for base in node.bases]
     arguments = {key: types for base in reversed(inherited) for key, types in base.arguments.items()}
     defaults = {key: text for base in reversed(inherited) for key, text in base.defaults.items()}
@@ -320,6 +352,9 @@ def _subscripted(node: ast.Subscript, module: str, depth: int) -> Types:
         for part in parts:
             found |= _types(part, module, depth + 1)
         return found  # type: ignore[no-any-return]  # the sum of several
+    if kind in ("list", "Sequence"):
+        each = _types(parts[0], module, depth + 1)
+        return Types(lists=True) if (each.scalars or each.words) and not (each.open or each.classes) else OPEN
     return OPEN
 
 

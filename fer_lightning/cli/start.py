@@ -26,6 +26,7 @@ from fer_lightning.cli.place import Place
 from fer_lightning.cli.slurm import requeue_job, requeue_signal
 from fer_lightning.cli.tracking import RunTracking
 from fer_lightning.cli.trainer_cli import FERCLI, as_list
+from fer_lightning.cli.translation import of_lightning
 from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.signals import Stopped, signal_name
 from fer_lightning.text import folded
@@ -140,11 +141,13 @@ class _Start:
             stop = Stopped(self.watch.signum, agreed=False)
             self.stopped(stop)
             raise stop from error
-        of_user = isinstance(error, MisconfigurationException) or (isinstance(error, FERError) and error.exit_code != 1)
+        said = of_lightning(error)
+        by_lightning = isinstance(error, MisconfigurationException) or bool(said)
+        of_user = by_lightning or (isinstance(error, FERError) and error.exit_code != 1)
         if (of_user or not self.watch.graceful()) and not self.has_trained:
             self.place.discard()
-        if isinstance(error, MisconfigurationException):
-            raise ConfigError(folded(error)) from error
+        if by_lightning:
+            raise ConfigError(said or folded(error)) from error
         if isinstance(error, ModuleNotFoundError) and not self.has_trained:  # of a part that needs a package of its own
             raise MissingExtraError(folded(error)) from error
 

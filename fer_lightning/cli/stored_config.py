@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,21 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from fer_lightning.cli.known_options import DEFAULT_ROOT
+from fer_lightning.cli.known_options import DEFAULT_ROOT, EXAMPLES, OPTIMIZER
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, TASK_KEY, read_checkpoint
 from fer_lightning.runs.model_folder import is_in_model_folder
 from fer_lightning.types import Preprocessing
 
-__all__ = ["REPLACED", "as_file", "newest_exact", "peek", "preprocessing_changes", "stored_config"]
+__all__ = [
+    "REPLACED",
+    "as_file",
+    "check_class_arguments",
+    "newest_exact",
+    "peek",
+    "preprocessing_changes",
+    "stored_config",
+]
 
 REPLACED: dict[str, Any] = {"pretrained": False, "weights": None}
 """Options of the model that a checkpoint takes the place of: it has all weights."""
@@ -113,6 +122,35 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
         return config
     kept = {key: config[key] for key in _EVALUATION_SECTIONS if key in config}
     return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}
+
+
+def check_class_arguments(args: Sequence[str], stored: dict[str, Any]) -> None:
+    """Refuse arguments of an optimizer or schedule that neither the command line nor the checkpoint names.
+
+    Args:
+        args: a command line that goes on from a checkpoint.
+        stored: the checkpoint's configuration.
+
+    Raises:
+        ConfigError: with the options that name a class and do what was meant.
+    """
+    flags = [argument.partition("=")[0].removeprefix("--") for argument in args]
+    for option, name in EXAMPLES.items():
+        held = stored.get("model", {}).get(option.partition(".")[2])
+        start = f"{option}."
+        given = {
+            flag.removeprefix(start).removeprefix("init_args."): argument.partition("=")[2] or following
+            for flag, argument, following in zip(flags, args, [*args[1:], ""], strict=True)
+            if flag.startswith(start)
+        }
+        if isinstance(held, dict) or not given or {option, "model", "config", "-c"} & set(flags):
+            continue
+        options = {**(OPTIMIZER if option == "model.optimizer" else {}), **given}
+        pasted = " ".join(f"--{option}.{each} {shlex.quote(value)}" for each, value in options.items())
+        raise ConfigError(
+            f"--{start}{next(iter(given))} is an argument of a class, and the run has none there that takes it; did "
+            f"you mean --{option} {name} {pasted}?"
+        )
 
 
 def preprocessing_changes(stored: dict[str, Any], used: dict[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ from fer_lightning.cli.stored_callbacks import names_callbacks, with_callback_op
 from fer_lightning.cli.stored_config import (
     REPLACED,
     as_file,
+    check_class_arguments,
     newest_exact,
     peek,
     preprocessing_changes,
@@ -119,7 +120,9 @@ class FERCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add a name, a checkpoint to start from, tracking, the callbacks, and the links from data to model."""
-        parser.add_argument("--name", type=str, default="default", help="Experiment; its runs are in runs/<name>.")
+        parser.add_argument(
+            "--name", type=str, default="default", help="Experiment; its runs are in runs/<name>, a/b nests."
+        )
         parser.add_argument(
             "--ckpt_path",
             type=str,
@@ -175,6 +178,7 @@ class FERCLI(LightningCLI):
                 raise
             self.checkpoint = newest_exact(self.checkpoint, error)
             stored = stored_config(self.checkpoint, self.verb)
+        check_class_arguments(args, stored)
         before = deepcopy(stored)
         if names_callbacks(args):
             stored.get("trainer", {}).pop("callbacks", None)  # `callbacks+:` would add the same ones twice

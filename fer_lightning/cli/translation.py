@@ -12,7 +12,32 @@ from fer_lightning.cli.misspelt import nearest_argument, nearest_key, unknown_op
 from fer_lightning.cli.signatures import class_signature, names_in
 from fer_lightning.text import did_you_mean, folded
 
-__all__ = ["readable"]
+__all__ = ["of_lightning", "readable"]
+
+_LIGHTNING = (
+    (
+        r"`val_check_interval` \((\d+)\) must be less than or equal to the number of the training batches \((\d+)\)",
+        "trainer.val_check_interval {0} is more than an epoch's {1} batches; pass --trainer.val_check_interval {1}",
+    ),
+    (
+        r"You requested to check (\S+) of the `(\w+)_dataloader` but \S+ \* (\d+) < 1.*=([\d.]+)`",
+        "trainer.limit_{1}_batches {0} of {2} batches is less than one; pass --trainer.limit_{1}_batches {3}",
+    ),
+    (
+        r"`devices` selected with `CPUAccelerator`",
+        "trainer.devices: processes on a CPU are counted, not listed; pass for example --trainer.devices 2",
+    ),
+    (r"The strategy `(\w+)` requires a GPU", "trainer.strategy {0} needs a GPU; pass --trainer.strategy ddp"),
+    (
+        r"you must have DeepSpeed installed",
+        "trainer.strategy deepspeed needs a package: pip install deepspeed; or pass --trainer.strategy ddp",
+    ),
+    (
+        r"invalid strategy name: `strategy='([^']*)'`",
+        "trainer.strategy: there is no '{0}'; pass --trainer.strategy ddp",
+    ),
+)
+"""What Lightning says of values that only a run shows to be wrong, and what we say."""
 
 _WRAPPERS = (
     r'(?:Parser key|Key) "(?P<key>[^"]+)": ',
@@ -41,7 +66,7 @@ def readable(message: str, limit: int = 400) -> str:
     >>> readable('Parser key "trainer.max_epochs": Expected a <class \'int\'>. Got value: three')
     "trainer.max_epochs must be a whole number, not 'three'"
     """
-    text = rest = re.sub(r" - Expected a <class 'NoneType'>.*$", "", folded(message))
+    text = rest = re.sub(r" - (?:Expected a <class 'NoneType'>|Not a valid subclass of ).*$", "", folded(message))
     keys: list[str] = []
     kind = ""
     while found := next((match for each in _WRAPPERS if (match := re.match(each, rest))), None):
@@ -50,13 +75,23 @@ def readable(message: str, limit: int = 400) -> str:
             keys += [] if keys and keys[-1] == named["key"] else [named["key"]]
         kind = named.get("kind") or kind
         rest = rest[found.end() :]
-    key = ".".join(keys)
+    made = re.findall(r"class_path='(?:\w+\.)*(\w+)'", folded(message))
+    key = ".".join(keys) or (made[-1] if made else "")  # or the class of Lightning's that says it when it is made
     for pattern, translate in _CAUSES:
         if cause := re.search(pattern, rest):
             said = translate(key, kind, cause)
             return said if len(said) <= limit + 200 else f"{said[: limit + 200]} ..."
     text = re.sub(rf"\.? ?Got value: {_OBJECTS}.*$", "", f"{key}: {rest}" if key else text)
     return text if len(text) <= limit else f"{text[:limit]} ..."
+
+
+def of_lightning(error: BaseException) -> str:
+    """Return what we say of an error of Lightning's, empty if it is not known."""
+    text = folded(error)
+    for pattern, ours in _LIGHTNING:
+        if found := re.search(pattern, text):
+            return ours.format(*found.groups())
+    return ""
 
 
 def _no_class(key: str, kind: str, cause: re.Match[str]) -> str:
@@ -74,7 +109,7 @@ def _other_kind(key: str, kind: str, cause: re.Match[str]) -> str:
 
 
 def _ambiguous(key: str, kind: str, cause: re.Match[str]) -> str:
-    return f"{key}: several classes are called '{cause[1]}'; name the module, too: {cause[2]}"
+    return f"{key}: several classes are called '{cause[1]}'; did you mean --{key} {cause[2]}?"
 
 
 def _no_attribute(key: str, kind: str, cause: re.Match[str]) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from fer_lightning.cli.other_names import VERBS
 from fer_lightning.errors import ConfigError
 from fer_lightning.text import did_you_mean
 
@@ -72,7 +73,8 @@ def chosen_verb(
         print(overview.format(verbs="\n".join(lines).lstrip("\n")).rstrip())
         return None
     if args[0] not in verbs:
-        hint = did_you_mean(args[0], verbs)
+        other = "" if group else VERBS.get(args[0].lower(), "")
+        hint = f"; did you mean fer {other}?" if other else did_you_mean(args[0], verbs)
         raise ConfigError(f"there is no verb '{f'{group} {args[0]}'.strip()}'{hint} (verbs: {', '.join(verbs)})")
     return args[0]
 

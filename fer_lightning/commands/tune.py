@@ -65,9 +65,12 @@ def tune(
     for package, extra in (("optuna", "optuna"), ("sklearn", "scikit-learn")):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(f"fer tune needs {extra}: pip install 'fer_lightning[tune]'")
-    from fer_lightning.studies.tune.study import run_search  # here, because it imports torch, lightning and optuna
-
     refuse_flags("tune", of_fit, _OWN)
+    from fer_lightning.studies.tune.search_space import check_flags, load_space  # here, because it imports optuna
+
+    check_flags(of_fit, load_space(space), space)
+    from fer_lightning.studies.tune.study import run_search  # here, because it imports torch and lightning
+
     direction = mode or ("min" if metric.endswith(("loss", "_ece")) else "max")
     options = TuneOptions(space, trials, study, storage, metric, direction, sampler, pruner, warmup, seed, timeout)
     return run_search(options, of_fit)

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
@@ -294,6 +293,24 @@ class ResidualBlock(nn.Module):
         return out
 
 
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a share in 0..1 that follows from the means of all (Hu et al. 2018, arXiv:1709.01507).
+
+    The same numbers and names of parameters as timm's ``SEModule``, without timm, which our networks do not need else.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.act = nn.ReLU(inplace=True)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, C, H, W)`` to the same shape."""
+        share: Tensor = self.fc2(self.act(self.fc1(x.mean((2, 3), keepdim=True)))).sigmoid()
+        return x * share
+
+
 class SEResidualBlock(nn.Module):
     """Residual block with squeeze-excitation (Hu et al. 2018, arXiv:1709.01507; an eighth of the channels in between).
 
@@ -304,7 +321,7 @@ class SEResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = conv_norm_act(in_channels, channels, stride=stride)
         self.conv2 = zero_start(conv_norm(channels, channels))
-        self.se: nn.Module = SEModule(channels, rd_channels=max(channels // 8, 1))
+        self.se = SqueezeExcite(channels, max(channels // 8, 1))
         shortcut: list[nn.Module] = [nn.AvgPool2d(stride)] if stride > 1 else []
         if stride > 1 or in_channels != channels:
             shortcut.append(conv_norm(in_channels, channels, kernel=1))

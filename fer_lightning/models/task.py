@@ -65,7 +65,9 @@ class EmotionTask(LightningModule):
             decides what the network works on, and not what it expects (balanced softmax, arXiv:2007.10740, with the
             drawn shares).
         tau: outside training, decide by ``z + tau log pi``, pi the shares of the training images; ``null`` for 1 with
-            ``prior_correction``, else 0: classes are expected as often as they stand in the training images.
+            ``prior_correction``, else 0: classes are expected as often as they stand in the training images. Below 0
+            rare classes are chosen more often; -1, of a network trained without correction, decides for classes
+            equally frequent (Menon et al. 2021, arXiv:2007.07314).
         channels_last: memory layout in which convolutions are fastest.
         class_names: names of the classes in label order; comes from the data.
         num_classes: their number; comes from the data.

@@ -1,25 +1,32 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
+import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from jsonargparse import ArgumentParser
 
-from fer_lightning.__main__ import main
+from fer_lightning.__main__ import TRAINER_VERBS, main
+from fer_lightning.cli import quick_checks
 from fer_lightning.cli.early_check import check_command_line
-from fer_lightning.cli.known_options import FAMILIES, SHORT, plain_options
+from fer_lightning.cli.known_options import FAMILIES, options_of_data, plain_options
+from fer_lightning.cli.other_names import NEEDLESS, SHORT, VERBS
 from fer_lightning.cli.parsing import prepare_parsing
 from fer_lightning.cli.signatures import class_signature
 from fer_lightning.cli.trainer_cli import FERCLI
-from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.commands import COMMANDS
+from fer_lightning.errors import CheckpointError, ConfigError, FERError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 QUICKSTART = f"--config {CONFIGS}/quickstart.yaml"
 SKETCH = "--data SketchDataModule --model.backbone fer_b_fast"
+STOPPING = "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val_loss --trainer.callbacks"
 
 FILES = {
     "list.yaml": "data: {class_path: SketchDataModule}\nmodel: {backbone: fer_a}\ntrainer: [1, 2]\n",
@@ -33,6 +40,23 @@ FILES = {
     "outer.yaml": "data: {class_path: SketchDataModule}\nmodel: inner.yaml\n",
     "text.yaml": "just words\n",
     "broken.yaml": "model: [\n",
+    "faces.yaml": "data: {class_path: SketchDataModule}\n",
+    "fit.yaml": "fit:\n  model: {backbone: fer_a}\n",
+    "class.yaml": "data: {class: SketchDataModule}\n",
+    "args.yaml": "model: {loss: {class_path: FocalLoss, args: {gamma: 2}}}\n",
+    "beside.yaml": "model: {loss: {class_path: FocalLoss, gamma: 2}}\n",
+    "tab.yaml": "model:\n\tbackbone: fer_a\n",
+    "indent.yaml": "model:\n  backbone: fer_a\n pretrained: true\n",
+    "twice.yaml": "model: {backbone: fer_a}\ntrainer: {max_epochs: 3}\nmodel: {pretrained: true}\n",
+    "space.yaml": "trainer: max_epochs:3\n",
+    "colon.yaml": "model: fer_a\n  pretrained: true\n",
+    "words.yaml": "max_epochs:3\n",
+    "optimizer.yaml": "optimizer: {class_path: SGD}\n",
+    "strategy.yaml": "trainer: {strategy: ddpp}\n",
+    "named.yaml": "data: {class_path: SketchDataModule}\nname: ../faces\n",
+    "searched.yaml": "model.optimizer.learning_rate: {low: 1e-4, high: 1e-2}\n",
+    "batch.yaml": "data.batch_sise: {choices: [8, 16]}\n",
+    "secret.txt": "hunter2 is\nthe password\n",
     "own_parts.py": "class MyLoss:\n    def __init__(self, scale=1.0):\n        pass\n",
 }
 
@@ -56,7 +80,7 @@ WRONG = {
     f"fit {QUICKSTART} --hflip 0.5": "did you mean --data.augment BatchAugment --data.augment.flip 0.5?",
     f"fit {SKETCH} --momentum 0.9": "did you mean --model.optimizer SGD --model.optimizer.momentum 0.9?",
     f"fit {SKETCH} --trainer.max_time 5m": "--trainer.max_time must be DD:HH:MM:SS, not '5m'; an hour is --trainer.ma",
-    f"fit {SKETCH} --trainer.max_epochs -3": "--trainer.max_epochs must be 0 or more, or -1 for no limit, not -3",
+    f"fit {SKETCH} --trainer.max_epochs -3": "--trainer.max_epochs must be at least -1 (-1 for no limit), not -3",
     f"fit {SKETCH} --trainer.devices two": "must be their number, a list as [0,1], or auto, not 'two'",
     f"fit {SKETCH} --trainer.devices 0": "--trainer.devices must be their number, a list as [0,1], or auto, not '0'",
     "fit --config listed.yaml": "write class_path: EarlyStopping, and its arguments below init_args:",
@@ -73,9 +97,9 @@ WRONG = {
     f"fit {SKETCH} --model.optimizer AdamWW": "there is no optimizer 'AdamWW'; did you mean 'AdamW'?",
     f"fit {SKETCH} --model.lr_scheduler CosineAnealingLR": "no schedule 'CosineAnealingLR'; did you mean 'CosineAnneal",
     f"fit {SKETCH} --model.loss FocalLos": "--model.loss: there is no loss 'FocalLos'; did you mean 'FocalLoss'?",
-    f"fit {SKETCH} --model.loss torch.nn.CrossEntropyLos": "torch.nn has no 'CrossEntropyLos'; did you mean 'CrossEn",
+    f"fit {SKETCH} --model.loss torch.nn.CrossEntropyLos": "torch.nn has no 'CrossEntropyLos'; did you mean 'torch.nn.",
     f"fit {SKETCH} --model.loss my_parts.MyLoss": "no module 'my_parts' for 'my_parts.MyLoss'; put my_parts.py into",
-    f"fit {SKETCH} --model.loss own_parts.MyLos": "own_parts has no 'MyLos'; did you mean 'MyLoss'?",
+    f"fit {SKETCH} --model.loss own_parts.MyLos": "own_parts has no 'MyLos'; did you mean 'own_parts.MyLoss'?",
     f"fit {SKETCH} --model.loss subprocess.Popen": "'subprocess.Popen' may not be named in a configuration",
     f"fit {SKETCH} --model.head CosinHead": "there is no head 'CosinHead'; did you mean 'CosineHead'?",
     f"fit {SKETCH} --model.backbone resnet81": "unknown backbone 'resnet81'; did you mean 'resnet18'",
@@ -83,13 +107,13 @@ WRONG = {
     f"fit {SKETCH} --trainer.callbacks EarlyStoping": "no callback 'EarlyStoping'; did you mean 'EarlyStopping'?",
     f"fit {SKETCH} --trainer.callbacks EarlyStopping --trainer.callbacks.pateince 3": "did you mean 'patience'?",
     f"fit {SKETCH} --trainer.max_epochs three": "--trainer.max_epochs must be a whole number, not 'three'",
-    f"fit {SKETCH} --trainer.precision 12": "--trainer.precision must be 64 or 32 or 16",
+    f"fit {SKETCH} --trainer.precision 12": "--trainer.precision must be 32-true or bf16-mixed or 16-mixed, not '12'",
     f"fit {SKETCH} --data.batch_size eight": "--data.batch_size must be a whole number, not 'eight'",
     f"fit {SKETCH} --data.batchsize 8": "SketchDataModule has no argument 'batchsize'; did you mean 'batch_size'?",
     f"fit {SKETCH} --data.interpolation cubic": "--data.interpolation must be area or bilinear, not 'cubic'",
     "fit --data ImageFolder --data.root .": "no data module 'ImageFolder'; did you mean 'ImageFolderDataModule'?",
-    "fit --config nowhere.yaml": "there is no config file nowhere.yaml",
-    "fit --config keys.yaml": "there is no config file keys.yaml; did you mean 'key.yaml'?",
+    "fit --config nowhere.yaml": "there is no config file nowhere.yaml; there is args.yaml, ",
+    "fit --config face.yaml": "there is no config file face.yaml; did you mean --config faces.yaml?",
     "fit --config key.yaml": "key.yaml: model.backbonne: there is no such key; did you mean model.backbone?",
     "fit --config section.yaml": "section.yaml: modell: there is no such key; did you mean model?",
     "fit --config loss.yaml": "loss.yaml: model.loss.init_args.gama: CrossEntropyLoss has no argument 'gama'",
@@ -98,6 +122,91 @@ WRONG = {
     "fit --config outer.yaml": "inner.yaml: model.pretraind: there is no such key; did you mean model.pretrained?",
     "fit --config text.yaml": "text.yaml: expected sections such as 'model:' and 'data:', found a text",
     "fit --config broken.yaml": "broken.yaml is no YAML",
+    f"fit {SKETCH} --trainer.strategy ddpp": "or deepspeed, not 'ddpp'; did you mean --trainer.strategy ddp?",
+    f"fit {SKETCH} --trainer.gradient_clip_algorithm foo": "--trainer.gradient_clip_algorithm must be norm or value, n",
+    f"fit {SKETCH} --trainer.limit_train_batches 1.5": "must be a share in 0..1, or a whole number of batches, not "
+    "1.5; did you mean --trainer.limit_train_batches 1.0?",
+    f"fit {SKETCH} --trainer.limit_val_batches=2.0": "did you mean --trainer.limit_val_batches 2?",
+    f"fit {SKETCH} --trainer.val_check_interval 2.5": "above 0 and at most 1, or a whole number of batches, not 2.5; d",
+    f"fit {SKETCH} --trainer.val_check_interval hourly": "must be DD:HH:MM:SS, not 'hourly'; an hour is --trainer.val_",
+    f"fit {SKETCH} --trainer.profiler fast": "--trainer.profiler must be simple or advanced or pytorch, not 'fast'",
+    f"fit {SKETCH} --trainer.profiler torch": "did you mean --trainer.profiler pytorch?",
+    f"fit {SKETCH} --trainer.precision fp16": "did you mean --trainer.precision 16-mixed?",
+    f"fit {SKETCH} --trainer.accumulate_grad_batches 0": "must be at least 1, not 0; did you mean --trainer.accumulate",
+    f"fit {SKETCH} --trainer.max_epochs 1e1": "must be a whole number, not '1e1'; did you mean --trainer.max_epochs 10",
+    f"fit {SKETCH} --trainer.devices 1.5": "--trainer.devices must be their number, a list as [0,1], or auto, not '1.5",
+    f"fit {SKETCH} --seed_everything -1": "must be in 0..4294967295, not -1; did you mean --seed_everything 0?",
+    f"fit {SKETCH} --trainer.accelerator cuda:0": "there is no 'cuda:0'; did you mean --trainer.accelerator cuda?",
+    f"fit {SKETCH} --trainer.accelerator tpu": "there is no TPU that torch can use; leave it out, or pass --trainer.ac",
+    f"fit {SKETCH} --checkpoint.monitor val_accuracy": "'val_accuracy'; did you mean --checkpoint.monitor val_acc?",
+    f"fit {SKETCH} --model.monitor loss": "no metric is called 'loss'; did you mean --model.monitor val_loss?",
+    f"fit {SKETCH} --checkpoint.mode up": "must be min or max, not 'up'; did you mean --checkpoint.mode max?",
+    f"fit {SKETCH} {STOPPING}.mode up": "must be min or max, not 'up'; did you mean --trainer.callbacks.mode max?",
+    f"fit {SKETCH} {STOPPING}.patience -3": "must be at least 0, not -3; did you mean --trainer.callbacks.patience 0?",
+    f"fit {SKETCH} {STOPPING}.monitor val/f1": "no metric is called 'val/f1'; did you mean --trainer.callbacks.monitor",
+    f"fit {SKETCH} --trainer.callbacks EarlyStopping": "needs monitor: pass for example --trainer.callbacks.monitor va",
+    f"fit {SKETCH} --trainer.callbacks.patience 3": "did you mean --trainer.callbacks+=EarlyStopping --trainer.callbac",
+    f"fit {SKETCH} --trainer.callbacks ModelSummary --trainer.callbacks.max_depth -3": "at least -1 (-1 for all layers",
+    f"fit {SKETCH} --trainer.callbacks [EarlyStoping]": "did you mean 'EarlyStopping'?",
+    f"fit {SKETCH} --model.lr_scheduler StepLR": "StepLR needs step_size: pass for example --model.lr_scheduler.step_s",
+    f"fit {SKETCH} --model.lr_scheduler OneCycleLR": "the number of steps, which the run knows: --model.lr_scheduler O",
+    f"fit {SKETCH} --model.lr_scheduler none": "there is no schedule 'none'; did you mean null?",
+    f"fit {SKETCH} --model.optimizer Lamb": "there is no optimizer 'Lamb'; did you mean timm.optim.Lamb?",
+    f"fit {SKETCH} --model.optimizer SGD --model.optimizer.lr -0.1": "at least 0, not -0.1; did you mean --model.optim",
+    f"fit {SKETCH} --model.loss CrossEntropyLoss --model.loss.reduction avg": "did you mean --model.loss.reduction mea",
+    f"fit {SKETCH} --model.loss CrossEntropyLoss --model.loss.weight [1,2]": "cannot be set by a configuration; leave",
+    f"fit {SKETCH} --model.loss own_part.MyLoss": "no module 'own_part' for 'own_part.MyLoss'; put own_part.py into",
+    f"fit {SKETCH} --model.loss fer_lightning.loses.FocalLoss": "there is no module 'fer_lightning.loses'; did you "
+    "mean 'fer_lightning.losses.FocalLoss'?",
+    f"fit {SKETCH} --model.loss secret.txt": "secret.txt is a file, which must hold class_path: and init_args:, and ho",
+    f"fit {SKETCH} --data.augment secret.txt": "secret.txt is a file, which must hold class_path: and init_args:, and",
+    'fit --data HybridDataModule --data.sources={"one":"secret.txt"}': "--data.sources: 'one' must say where it lies; "
+    "did you mean --data.sources '{one: {path: secret.txt}}'?",
+    f"fit {SKETCH} --data.augment flip": "there is no class 'flip'; did you mean --data.augment BatchAugment?",
+    f"fit {SKETCH} --data.mean 0.5": "--data.mean must be a list, not '0.5'; did you mean --data.mean '[0.5]'?",
+    f"fit {SKETCH} --model.tau nan": "--model.tau must be in -5..5 (-1 decides for classes equally frequent, 0 as trai",
+    f"fit {SKETCH} --model.tau=-30": "not -30; did you mean --model.tau -5?",
+    f"fit {SKETCH} --model.backbone vitt/resnet18": "unknown backbone 'vitt/resnet18'; did you mean 'resnet18'?",
+    f"fit {SKETCH} --name ../faces": "cannot be the name of an experiment: expected a name, or names of folders in "
+    "each other as a/b; did you mean --name faces?",
+    f"fit {SKETCH} --name a/version_3": "version_3 is a folder of one run; did you mean --name a?",
+    f"fit {SKETCH} --name=": "--name: '' cannot be the name of an experiment",
+    f"fit {SKETCH} --data.root=": "--data.root needs a value, and has an empty one",
+    f"fit {SKETCH} --trainer max_epochs=3": "found 'max_epochs=3'; did you mean --trainer.max_epochs 3?",
+    f"fit {SKETCH} model.pretrained=true": "'model.pretrained=true' belongs to no option; did you mean --model.pretrai",
+    f"fit {SKETCH} —trainer.max_epochs=3": "begins with a long dash; did you mean --trainer.max_epochs=3?",
+    f"fit {SKETCH} --data.mean 0.5 0.5": "'0.5' belongs to no option; did you mean --data.mean '[0.5, 0.5]'?",
+    f"fit {SKETCH} --no-channels-last": "did you mean --model.channels_last false?",
+    f"fit {SKETCH} --report.top 3": "there is no option --report.top (fer fit --help lists them)",
+    f"fit {SKETCH} --model.class_weights [1,2]": "did you mean --model.loss WeightedCrossEntropy?",
+    f"fit {SKETCH} --freeze": "did you mean --trainer.callbacks+=GradualUnfreezing --trainer.callbacks.every 2?",
+    f"fit {SKETCH} --aa rand-m9-mstd0.5": "there is no option --aa; did you mean --data.augment BatchAugment?",
+    f"fit {SKETCH} --drop 0.2": "did you mean --model.head MLPHead --model.head.dropout 0.2?",
+    f"fit {SKETCH} --num-classes 7": "there is no option --num-classes: how many classes there are comes from the data",
+    "fit --data faces": "did you mean --data ImageFolderDataModule --data.root faces? (fer data inspect faces tells th",
+    "fit --data.root faces": "did you mean --data ImageFolderDataModule --data.root faces?",
+    "fit faces --model.backbone fer_a": "'faces' belongs to no option; did you mean --data ImageFolderDataModule --dat",
+    "fit data=faces": "did you mean --data ImageFolderDataModule --data.root faces?",
+    "fit --data ImageFolderDataModule": "ImageFolderDataModule needs root: pass --data.root PATH",
+    "train": "there is no verb 'train'; did you mean fer fit?",
+    "fit --config configs/quickstart.yaml": f"did you mean --config {CONFIGS}/quickstart.yaml?",
+    "fit --config nowhere/nothing.yaml": "there is no config file nowhere/nothing.yaml; there is args.yaml, batch.yaml",
+    "fit --config fit.yaml": "fit.yaml: the verb stands on the command line alone: leave out 'fit:' and move what is b",
+    "fit --config class.yaml": "class.yaml: data.class: there is no such key; did you mean class_path: SketchDataModul",
+    "fit --config args.yaml": "args.yaml: model.loss.args: there is no such key; did you mean init_args?",
+    "fit --config beside.yaml": "beside.yaml: model.loss: gamma must stand below init_args:, beside class_path:",
+    "fit --config tab.yaml": "tab.yaml is no YAML: line 2 begins with a tab; YAML is indented by spaces",
+    "fit --config indent.yaml": "indent.yaml is no YAML: line 3 is not indented as the lines around it",
+    "fit --config twice.yaml": "twice.yaml: 'model' is there twice, in lines 1 and 3; put them in one",
+    "fit --config space.yaml": "trainer: expected keys with their values, found 'max_epochs:3'; did you mean max_epoch",
+    "fit --config colon.yaml": "line 2 has a colon too many, or the line before it should end with one",
+    "fit --config words.yaml": "found a text (is there a space behind each colon?)",
+    "fit --config optimizer.yaml": "optimizer.yaml: optimizer: there is no such key; did you mean model.optimizer?",
+    "fit --config strategy.yaml": "strategy.yaml: trainer.strategy must be auto or ddp or",
+    "fit --config named.yaml": "did you mean 'faces'?",
+    f"tune --space searched.yaml {SKETCH} --model.optimizer AdamW": "searched.yaml: 'model.optimizer.learning_rate' "
+    "cannot be 0.0001: --model.optimizer.learning_rate: AdamW has no argument 'learning_rate'; did you mean 'lr'?",
+    f"tune --space batch.yaml {SKETCH}": "batch.yaml: 'data.batch_sise' cannot be 8: --data.batch_sise: SketchDataModu",
     "test --data SketchDataModule": "fer test needs --ckpt_path",
     "validate --ckpt_path runs/nowhere.ckpt": "there is no checkpoint runs/nowhere.ckpt; there is no checkpoint under",
     "data inspect nowhere": "nowhere does not exist; expected a folder, a table or an archive",
@@ -115,6 +224,7 @@ WRONG = {
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
+    (tmp_path / "faces").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return tmp_path
@@ -128,45 +238,84 @@ def test_a_wrong_command_line_is_refused_at_once(
     def is_late(*args: object, **options: object) -> None:
         raise AssertionError("the parser that needs torch was asked")
 
+    monkeypatch.setattr(quick_checks, "_has_gpu", lambda: True)
     for late in ("cli.trainer_verbs.run_trainer_verb", "cli.data_set.data_module", "studies.rehearsal.rehearsed"):
         monkeypatch.setattr(f"fer_lightning.{late}", is_late)
     assert main(line.split()) == 2
     said = capsys.readouterr().err
     assert WRONG[line] in said
     assert said.count("\n") == 1
-    assert not any(word in said for word in ("Namespace", "Parser key", "allowlist", "denylist", "<class"))
+    assert not any(word in said for word in ("Namespace", "Parser key", "allowlist", "denylist", "<class", "hunter2"))
+    if line.startswith("fit ") and "did you mean --" in said:
+        with suppress(CheckpointError):  # there is none
+            check_command_line("fit", mended(line.split()[1:], said.strip()))
 
 
-# What other programs call it, a value, and what else belongs to the command line.
-PASTED = {
-    **dict.fromkeys(("lr", "learning_rate", "init_lr", "weight_decay", "wd", "clip", "dropout", "momentum"), "0.1"),
-    **dict.fromkeys(("ema_decay", "model_ema_decay", "fliplr", "hflip", "reprob", "erasing", "warmup_ratio"), "0.1"),
-    **dict.fromkeys(("max_grad_norm", "grad_accum_steps", "gradient_accumulation_steps", "save_period"), "2"),
-    **dict.fromkeys(("b", "j", "train_batch_size", "num_train_epochs", "log_interval", "logging_steps"), "3"),
-    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), "3"),
-    **dict.fromkeys(("label_smoothing", "smoothing", "mixup", "cutmix", "grad_clip", "clip_grad"), "0.1"),
-    **dict.fromkeys(("val_split", "test_split"), "0.2"),
-    **dict.fromkeys(("batch", "bs", "epochs", "epoch", "num_epochs", "n_epochs", "workers", "patience", "seed"), "3"),
-    **dict.fromkeys(("gpu", "gpus", "num_gpus", "accumulate"), "1"),
-    **dict.fromkeys(("img_size", "imgsz", "input_size", "size"), "64"),
-    **dict.fromkeys(("opt", "optim"), "SGD"),
-    **dict.fromkeys(("sched", "scheduler"), "OneCycle"),
-    **dict.fromkeys(("network", "arch"), "resnet18"),
-    "criterion": "FocalLoss",
-    "classes": "[happy,sad]",
-    "dataset": "ImageFolderDataModule",
-    "device": "cuda:0",
-    "cfg": f"{CONFIGS}/quickstart.yaml",
+def mended(args: list[str], said: str) -> list[str]:
+    """Return a command line with what a message proposes in place of what is wrong."""
+    found = re.search(r"did you mean (--.+?)\?(?:$| \()", said)
+    assert found is not None
+    pasted = shlex.split(found[1])
+    wrong = re.findall(r"(?:error: |option |fit: )(-[^\s':,;]+)|'([^']+)' be(?:longs|gins)|no (config) file", said)
+    gone = {f"--{name}" if name == "config" else name for each in wrong for name in each if name}
+    gone |= {flag for flag in pasted if flag.startswith("--") and flag != "--data"}
+    rest = list(args)
+    for place in reversed(range(len(args))):
+        flag, equals, _ = args[place].partition("=")
+        if args[place] in gone or (flag in gone and equals):
+            follows = (
+                not equals and flag.startswith(("-", "—")) and not "".join(args[place + 1 : place + 2]).startswith("--")
+            )
+            rest[place : place + 1 + follows] = []
+    return [*rest, *pasted]
+
+
+# Values of our options, the last ones of what is proposed, and of those that are named by a class.
+VALUES = {
+    **dict.fromkeys(("model.optimizer", "model.optimizer.betas"), "SGD"),
+    "checkpoint.monitor": "val_acc",
+    "config": f"{CONFIGS}/quickstart.yaml",
+    "data": "ImageFolderDataModule",
+    "data.channels": "1",
+    "data.class_names": "[happy,sad]",
+    "model.backbone": "resnet18",
+    "model.loss": "FocalLoss",
+    "model.lr_scheduler": "OneCycle",
+    "trainer.logger": "wandb",
+    "trainer.strategy": "ddp",
 }
+ROOT = "--data.root=."
+
+
+def value_for(option: str) -> str:
+    """Return a value that an option takes."""
+    types = plain_options().get(option, options_of_data().get(option.removeprefix("data.")))
+    if option in VALUES or types is None:
+        return VALUES.get(option, "3" if option.rpartition(".")[2] in ("every", "patience", "refresh_rate") else "0.1")
+    kinds = {bool: "true", int: "3", float: "0.1", str: "x"}
+    return next(text for kind, text in kinds.items() if kind in types.scalars)
+
+
+def test_names_of_other_programs_are_not_ours() -> None:
+    assert not set(SHORT) & {option.rpartition(".")[2] for option in plain_options()} - {"mixup"}
+    assert not set(NEEDLESS) & {*SHORT, *plain_options()}
+    for name, line in VERBS.items():
+        verb, _, rest = line.partition(" ")
+        assert name not in {**TRAINER_VERBS, **COMMANDS}
+        assert verb in {**TRAINER_VERBS, **COMMANDS, "--version": None}
+        assert not rest or rest.startswith("--") or rest in COMMANDS[verb].verbs  # type: ignore[union-attr]  # a group
 
 
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("name", SHORT)
-def test_what_is_proposed_works(name: str) -> None:
-    data = "ImageFolderDataModule" if SHORT[name] in ("data.class_names", "data.root") or "split" in name else ""
-    line = f"--data={data} --model.backbone fer_b_fast" if data else SKETCH
+def test_what_is_proposed_works(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick_checks, "_has_gpu", lambda: True)
+    option = SHORT[name].rpartition(" ")[2].removeprefix("--")
+    of_files = option in ("data", "data.class_names", "data.root", "data.val_fraction", "data.test_fraction")
+    line = f"--data=ImageFolderDataModule {ROOT} --model.backbone fer_b_fast" if of_files else SKETCH
+    value = "[0.9,0.99]" if option.endswith("betas") else value_for(option)
     with pytest.raises(ConfigError, match=r"did you mean (--.*)\?$") as caught:
-        check_command_line("fit", [*line.split(), f"--{name.replace('_', '-')}", PASTED.get(name, "x")])
+        check_command_line("fit", [*line.split(), f"--{name.replace('_', '-')}", value])
     pasted = str(caught.value).partition("did you mean ")[2].rstrip("?").split()
     check_command_line("fit", [*line.split(), *pasted])
     if name in ("lr", "gpus", "patience", "mixup", "device"):  # a parser for each would take too long
@@ -253,7 +402,7 @@ def test_our_configs_pass(path: Path) -> None:
         "--trainer.logger=TensorBoardLogger --trainer.logger.flush_secs=3",
         '--trainer.callbacks=[{"class_path":"EarlyStopping","init_args":{"monitor":"val_loss"}}]',
         "--data.augment=BatchAugment --data.augment.flip=0 --data.mean=[0.5] --data.batch_size=1_0",
-        "--model.lr_scheduler=null --model.tau=1e-1 --trainer.limit_val_batches=1.0 --trainer.strategy=mine",
+        "--model.lr_scheduler=null --model.tau=1e-1 --trainer.limit_val_batches=1.0 --trainer.strategy=mine.Strategy",
         "--print_config",
         "--model.loss.help=FocalLoss",
         "--ckpt_path=last --model.optimizer.lr=0.1 --model.loss=MyLoss",

@@ -75,7 +75,7 @@ DATA = "Parser key \"data\": Problem with given class_path 'fer_lightning.data.S
         (
             'Parser key "model.head": - Multiple subclasses with name Linear. Give the full class path to avoid '
             "ambiguity: torch.nn.Linear, torch.ao.nn.qat.Linear.",
-            "model.head: several classes are called 'Linear'; name the module, too: torch.nn.Linear",
+            "model.head: several classes are called 'Linear'; did you mean --model.head torch.nn.Linear?",
         ),
         (
             'Parser key "data.augment": - Expected a path but none either not accessible or invalid - Expected a dot '

@@ -9,13 +9,20 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from lightning.pytorch import Callback
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import EarlyStopping
 
 from fer_lightning.cli import begin
+from fer_lightning.cli.known_options import EXAMPLES, OPTIMIZER
+from fer_lightning.cli.quick_checks import SCORES, check_monitor_name
 from fer_lightning.cli.run_checks import check_accelerator, check_monitors
+from fer_lightning.emotions import EIGHT
 from fer_lightning.errors import ConfigError
+from fer_lightning.models.epoch_scores import score_names
+from fer_lightning.models.task import _default_optimizer
 from tests.helpers.cli import fer, fit
 from tests.helpers.folders import write_folders, write_table
 
@@ -142,3 +149,77 @@ def test_many_copies_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "pass --copies 54 to make them, or --at_least 102 for fewer" in said.err
     assert not (tmp_path / "b").exists()
     assert fer(*line, f"--out={tmp_path / 'b'}", *shlex.split("--at_least 102")) == 0
+
+
+# What Lightning alone can know, and what is said of it: each proposal is pasted.
+LATE = {
+    "--trainer.val_check_interval=100": "is more than an epoch's 10 batches; pass --trainer.val_check_interval 10",
+    "--trainer.limit_train_batches=0.001": "of 10 batches is less than one; pass --trainer.limit_train_batches 0.1",
+    "--trainer.strategy=fsdp": "trainer.strategy fsdp needs a GPU; pass --trainer.strategy ddp",
+    "--trainer.callbacks=EMA --trainer.callbacks.decay=2": "EMA: decay must be at least 0 and below 1, not 2.0",
+    "--model.lr_scheduler=ReduceLROnPlateau": "did you mean --model.lr_scheduler torch.optim.lr_scheduler.ReduceLROn",
+}
+
+
+@pytest.mark.parametrize("line", LATE)
+def test_what_a_run_shows_is_said_in_our_words(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = [*line.split(), *SHORT[1:]]
+    assert fit(tmp_path, *args, epochs=1) == 2
+    said = capsys.readouterr().err
+    assert LATE[line] in said
+    assert "FER_DEBUG" not in said
+    assert list(tmp_path.iterdir()) == []
+    found = re.search(r"(?:pass|mean) (--.*?)\??$", said.strip())
+    if found is not None and "strategy" not in line:  # which would start another process
+        assert fit(tmp_path, *SHORT[1:], *found[1].split(), epochs=1) == 0
+
+
+def test_devices_of_a_cpu_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, "--trainer.devices=[0,1]") == 2
+    said = capsys.readouterr().err
+    assert "processes on a CPU are counted, not listed; pass for example --trainer.devices 2" in said
+
+
+def test_the_default_optimizer_gets_a_name_when_a_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tmp_path, *SHORT, epochs=1) == 0
+    run = f"--ckpt_path={tmp_path}/tiny/version_0"
+    capsys.readouterr()
+    assert fer("fit", run, "--model.optimizer.lr", "0.5", "--trainer.max_epochs=2") == 2
+    pasted = proposal(capsys, r"--model.optimizer AdamW --model.optimizer.lr 0.5 --model.optimizer.weight_decay 0.05")
+    assert fer("fit", run, *pasted, "--trainer.max_epochs=2") == 0
+    goes_on = f"--ckpt_path={tmp_path}/tiny/version_1"
+    capsys.readouterr()
+    assert fer("fit", goes_on, "--model.lr_scheduler.warmup=0.5", "--trainer.max_epochs=3") == 2
+    pasted = proposal(capsys, r"--model.lr_scheduler WarmupCosine --model.lr_scheduler.warmup 0.5")
+    assert fer("fit", goes_on, *pasted, "--model.optimizer.lr=0.25", "--trainer.max_epochs=3") == 0
+
+
+def test_the_arguments_of_the_default_optimizer() -> None:
+    made = _default_optimizer([torch.zeros(1, requires_grad=True)])
+    assert type(made).__name__ == EXAMPLES["model.optimizer"]
+    assert {name: made.defaults[name] for name in OPTIMIZER} == {name: float(text) for name, text in OPTIMIZER.items()}
+
+
+def test_print_config_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        fer("fit", "--print_config")
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["backbone"] == "fer_a"
+
+
+def test_what_is_logged_is_known_without_torch() -> None:
+    names = EIGHT.class_names
+    for score in score_names(names):
+        check_monitor_name(f"val_{score}", "monitor")
+    check_monitor_name("val_f1_bored", "monitor")  # a class of the user's
+    for metric in SCORES:
+        check_monitors({"a": f"val_{metric}"}, [], names)
+
+
+def test_a_name_of_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, *SHORT, name="faces/small", epochs=1) == 0
+    capsys.readouterr()
+    assert fer("runs", "show", "faces/small", f"--root={tmp_path}") == 0
+    assert "faces/small/version_0" in capsys.readouterr().out
+    assert fer("test", "--ckpt_path=best", "--name=faces/small", f"--trainer.default_root_dir={tmp_path}") == 0

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from timm.layers.squeeze_excite import SEModule
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +26,7 @@ from fer_lightning.models.compact import (
     InvertedResidual,
     ResidualBlock,
     SEResidualBlock,
+    SqueezeExcite,
     initialise,
 )
 
@@ -285,6 +287,23 @@ def test_the_block_with_squeeze_excitation_averages_on_its_shortcut(channels: in
     reference = BasicBlock(8, channels, stride, downsample=nn.Sequential(*down) if down else None)
     reference.bn2 = nn.Sequential(nn.BatchNorm2d(channels), SqueezeExcitation(channels, channels // 8))
     assert_alike(SEResidualBlock(8, channels, stride), reference, 12 // stride)
+
+
+def test_squeeze_excitation_gives_timms_numbers_to_the_last_digit() -> None:
+    ours, timms = SqueezeExcite(32, 4), SEModule(32, rd_channels=4)
+    torch.manual_seed(0)
+    again = SqueezeExcite(32, 4)
+    torch.manual_seed(0)
+    drawn = SEModule(32, rd_channels=4)
+    assert all(torch.equal(one, two) for one, two in zip(again.parameters(), drawn.parameters(), strict=True))
+    timms.load_state_dict(ours.state_dict())  # the same names
+    images = torch.randn(3, 32, 6, 6)
+    gradients = []
+    for module in (ours, timms):
+        out = module(images)
+        out.square().sum().backward()
+        gradients.append([out, *(parameter.grad for parameter in module.parameters())])
+    assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
 
 
 SIZES: dict[Callable[..., Any], tuple[str, list[int]]] = {

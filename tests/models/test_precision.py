@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fer_lightning.errors import ConfigError
 from fer_lightning.models import precision
-from fer_lightning.models.precision import decide, has_bfloat16, measure_precision
+from fer_lightning.models.precision import check_precision, decide, has_bfloat16, measure_precision
 from tests.helpers.cli import fit
 from tests.helpers.parts import TinyBackbone
 
@@ -48,8 +49,13 @@ def test_devices_without_autocast_have_none() -> None:
 def test_float64_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for given in ("64-true", "64"):
         assert fit(tmp_path, f"--trainer.precision={given}") == 2
-        assert "trainer.precision 64-true is not supported: choose 32-true" in capsys.readouterr().err
+        assert "; did you mean --trainer.precision 32-true?" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+    for given in ("64-true", 64, "bf16-true", "16-true", "transformer-engine"):
+        with pytest.raises(ConfigError, match=f"trainer.precision {given} is not supported: choose 32-true"):
+            check_precision(given)
+    for given in (None, 32, "32-true", "bf16", "16-mixed"):
+        check_precision(given)
 
 
 def test_both_precisions_are_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import yaml
 from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.models.epoch_scores import score_names
 from fer_lightning.studies.rehearsal import config_values, rehearsed
-from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags
+from fer_lightning.studies.tune.search_space import SearchSpace, Value, as_flags, combinations
 
 __all__ = ["Base", "best_config", "check_metric", "check_space", "read_base"]
 
@@ -47,7 +46,7 @@ def read_base(of_fit: Sequence[str]) -> Base:
 
 def check_space(of_fit: Sequence[str], space: SearchSpace, file: Path) -> None:
     """Try both ends of every range and every choice; raise :class:`ConfigError` for one that does not work."""
-    for values in _combinations(space):
+    for values in combinations(space):
         try:
             rehearsed([*of_fit, *as_flags(values)])
         except FERError as error:
@@ -61,14 +60,6 @@ def _blame(of_fit: Sequence[str], key: str, value: Value, file: Path) -> None:
         rehearsed([*of_fit, *as_flags({key: value})])
     except FERError as error:
         raise ConfigError(f"{file}: '{key}' cannot be {value}: {error}") from error
-
-
-def _combinations(space: SearchSpace) -> Iterator[dict[str, Value]]:
-    """Give every probe of every parameter at least once, in as few combinations as possible."""
-    probes = [parameter.probes() for parameter in space.values()]
-    missing = object()
-    for row in zip_longest(*probes, fillvalue=missing):
-        yield {key: probes[i][0] if row[i] is missing else row[i] for i, key in enumerate(space)}  # type: ignore[misc]  # a value, as it is not missing
 
 
 def _short(values: Mapping[str, Value]) -> str:

@@ -12,19 +12,21 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import yaml
 from optuna.trial import BaseTrial
 
-from fer_lightning.errors import ConfigError
+from fer_lightning.cli.early_check import check_command_line
+from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.text import folded
 
-__all__ = ["Parameter", "SearchSpace", "as_flags", "load_space", "tidy"]
+__all__ = ["Parameter", "SearchSpace", "as_flags", "check_flags", "combinations", "load_space", "tidy"]
 
 Value = None | bool | int | float | str
 """What a parameter can be; a list or mapping among the choices is one as JSON text."""
@@ -188,6 +190,34 @@ def _number(value: Any) -> Any:
 def as_flags(values: Mapping[str, Value]) -> list[str]:
     """Return values as flags of ``fer fit``; a class comes before its arguments."""
     return [f"--{key}={_text(values[key])}" for key in sorted(values, key=lambda key: key.count("."))]
+
+
+def combinations(space: SearchSpace) -> Iterator[dict[str, Value]]:
+    """Yield every probe of every parameter at least once, in as few combinations as possible."""
+    probes = [parameter.probes() for parameter in space.values()]
+    missing = object()
+    for row in zip_longest(*probes, fillvalue=missing):
+        yield {key: probes[i][0] if row[i] is missing else row[i] for i, key in enumerate(space)}  # type: ignore[misc]  # a value, as it is not missing
+
+
+def check_flags(of_fit: Sequence[str], space: SearchSpace, file: Path) -> None:
+    """Refuse flags of a search space that are certainly wrong, before torch is imported.
+
+    Args:
+        of_fit: the options that all trials share.
+        space: what is searched.
+        file: where the space was read, for messages.
+
+    Raises:
+        ConfigError: with the key, what is wrong with it, and the nearest that would be right.
+    """
+    for values in combinations(space):
+        try:
+            check_command_line("tune", [*of_fit, *as_flags(values)])
+        except FERError as error:
+            key = next((key for key in values if f"--{key}" in str(error)), None)
+            what = "" if key is None else f"'{key}' cannot be {values[key]}: "
+            raise ConfigError(f"{file}: {what}{error}") from error
 
 
 def tidy(value: Value) -> Value:
