@@ -70,8 +70,8 @@ def _absent(path: Path) -> str:
     beside = sorted(path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
     text = f"there is no config file {short_path(path)}"
     if close := nearest(path.stem, [each.stem for each in beside]):
-        there = next(each for each in beside if each.stem == close)
-        return f"{text}; did you mean --config {shlex.quote(str(there))}?"
+        meant = next(each for each in beside if each.stem == close)
+        return f"{text}; did you mean --config {shlex.quote(str(meant))}?"
     ours = Path(fer_lightning.__file__).parents[1] / "configs"  # only where the package runs from its repository
     named = re.search(r"(?:^|/)configs/(.+)$", path.as_posix())
     same = ours / (named[1] if named else path.name)

@@ -51,11 +51,11 @@ def test_float64_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFi
         assert fit(tmp_path, f"--trainer.precision={given}") == 2
         assert "; did you mean --trainer.precision 32-true?" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-    for given in ("64-true", 64, "bf16-true", "16-true", "transformer-engine"):
-        with pytest.raises(ConfigError, match=f"trainer.precision {given} is not supported: choose 32-true"):
-            check_precision(given)
-    for given in (None, 32, "32-true", "bf16", "16-mixed"):
-        check_precision(given)
+    for wrong in ("64-true", 64, "bf16-true", "16-true", "transformer-engine"):
+        with pytest.raises(ConfigError, match=f"trainer.precision {wrong} is not supported: choose 32-true"):
+            check_precision(wrong)
+    for right in (None, 32, "32-true", "bf16", "16-mixed"):
+        check_precision(right)
 
 
 def test_both_precisions_are_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
