@@ -40,6 +40,13 @@ def _no_seed_is_left() -> Iterator[None]:
     os.environ.pop("PL_GLOBAL_SEED", None)
 
 
+@pytest.fixture(autouse=True)
+def _no_framing_is_measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare all runs but those of tests marked ``measures_framing`` the look for faces at their end."""
+    if request.node.get_closest_marker("measures_framing") is None:
+        monkeypatch.setattr("fer_lightning.cli.framing.IMAGES", 0)
+
+
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that trains the tiny task without a stop, once for each options, and returns the run folder."""

@@ -7,6 +7,7 @@ import signal
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from fer_lightning.cli.begin import is_started_by_another, rank
+from fer_lightning.cli.framing import keep_framing
 from fer_lightning.cli.slurm import requeue_job
 from fer_lightning.cli.start import begun
 from fer_lightning.cli.trainer_cli import FERCLI
@@ -37,6 +38,7 @@ def _execute(cli: FERCLI) -> int:
     """Run the verb and return the number of a signal that came when it was done, 0 for none."""
     try:
         cli.execute()
+        keep_framing(cli)
     except Stopped:
         raise
     except SystemExit:

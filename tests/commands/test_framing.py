@@ -13,7 +13,7 @@ from fer_lightning.inference.model_folder import model_of_folder, write_model_fo
 from fer_lightning.inference.recognizer import Recognizer
 from tests.helpers.cli import fer, fit
 from tests.helpers.folders import SEVEN_NAMES, save
-from tests.inference.helpers import tiny_model
+from tests.inference.helpers import BrightSquares, tiny_model
 
 SQUARES = "tests.inference.helpers.BrightSquares"
 
@@ -21,10 +21,11 @@ SQUARES = "tests.inference.helpers.BrightSquares"
 @pytest.fixture
 def squares(tmp_path: Path) -> Path:
     """A data set of 28 training images of 48 pixels: white squares of 24, 6 from the left and 12 from above."""
-    image = np.zeros((48, 48, 1), np.uint8)
-    image[12:36, 6:30] = 255
-    for number, name in enumerate(SEVEN_NAMES * 4):
-        save(tmp_path / "data/train" / name / f"{number}.png", image)
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(SEVEN_NAMES * 5):
+        image = rng.integers(0, 120, (48, 48, 1)).astype(np.uint8)
+        image[12:36, 6:30] = 255
+        save(tmp_path / "data" / ("val" if number < 7 else "train") / name / f"{number}.png", image)
     return tmp_path / "data"
 
 
@@ -64,6 +65,23 @@ def test_a_run_keeps_it_and_says_which_data_it_was(tmp_path: Path, capsys: pytes
     assert load_model(run).framings == {"haar": Framing(0.9, 0.5, 0.6)}
     (run / "framing.json").write_text("{")
     assert fer("recognize", str(tmp_path), f"--model={run}", "--no-detect") == 2
+
+
+@pytest.mark.measures_framing
+def test_a_fit_measures_it_at_its_end(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "fer_lightning.inference.faces.choice.detectors_named", lambda: {"BrightSquares": BrightSquares()}
+    )
+    data = ["--data=ImageFolderDataModule", f"--data.root={squares}", "--data.channels=1"]
+    assert fit(tmp_path, *data, epochs=1) == 0
+    run = tmp_path / "tiny/version_0"
+    assert load_model(run).framings["BrightSquares"].size == pytest.approx(0.5, abs=0.03)
+    assert "framing      how faces sit in the training images: measured by BrightSquares" in capsys.readouterr().out
+    monkeypatch.setattr("fer_lightning.inference.faces.choice.detectors_named", lambda: 1 / 0)
+    assert fit(tmp_path, *data, epochs=1, name="other") == 0
+    assert "the framing was not measured (division by zero): fer data framing --model" in capsys.readouterr().err
 
 
 def test_what_cannot_keep_it_is_refused(squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
