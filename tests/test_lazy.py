@@ -33,6 +33,6 @@ def test_the_package_itself_imports_next_to_nothing() -> None:
     assert {"numpy", "torch"} & found == set()
 
 
-def test_a_trained_model_is_used_without_lightning() -> None:
+def test_a_trained_model_is_used_without_lightning_and_timm() -> None:
     found = modules_after("from fer_lightning import Recognizer")
-    assert {"lightning", "torchmetrics", "albumentations"} & found == set()
+    assert {"lightning", "timm", "torchvision", "torchmetrics", "albumentations"} & found == set()
