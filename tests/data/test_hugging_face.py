@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer_lightning import data
 from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.data.sets.hybrid import HybridDataModule, HybridSource
 from fer_lightning.data.sets.manifest import ManifestDataModule
@@ -230,3 +231,13 @@ def test_labels_may_be_decimal_numbers(tmp_path: Path) -> None:
     values["label"] = [float(code) for code in values["label"]]
     samples = read(save(tmp_path / "train.parquet", values), tmp_path)
     assert [samples.class_names[label] for label in samples.labels] == [n for n in ALPHABETICAL for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    "module", ["AffectNet", "RAFDB", "CKPlus", "ImageFolder", "FER2013", "FERPlus", "Arrow", "Shards"]
+)
+def test_every_other_module_says_what_reads_it(module: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"(fer data inspect PATH tells what reads it|read by --data ManifestDataModule)$"
+    ):
+        _ = getattr(data, f"{module}DataModule")(root=str(named(tmp_path / "set"))).table

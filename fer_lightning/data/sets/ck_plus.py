@@ -46,7 +46,7 @@ from fer_lightning.data.sets.code_meanings import Codes, remark
 from fer_lightning.data.sets.fer2013.fer2013_rows import SIDE
 from fer_lightning.data.sets.image_folder import class_folders
 from fer_lightning.data.sets.raw_codes import list_code_folders, refuse_mapping, scheme_with
-from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
+from fer_lightning.data.table.bad_rows import WAY_OUT, BadRows, OnError, check_on_error, contents
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import CKPLUS_CODES, code_of, codes_text, is_expression
 from fer_lightning.errors import ConfigError, DataError
@@ -130,7 +130,8 @@ def _no_layout(root: Path, found: list[Path]) -> DataError:
     return DataError(
         one_line(
             f"{short_path(root, 70)}: expected {_IMAGES[0]}/ with {_LABELS[0]}/, or anger/S010_004_00000017.png and so "
-            f"on; found {contents(root)}"
+            f"on; found {contents(root)}; {WAY_OUT}",
+            300,
         )
     )
 

@@ -41,7 +41,7 @@ from fer_lightning.data.files_datamodule import FilesDataModule
 from fer_lightning.data.sets.code_meanings import Codes, remark
 from fer_lightning.data.sets.image_folder import class_folders
 from fer_lightning.data.sets.raw_codes import is_tree_of, list_code_folders, refuse_mapping
-from fer_lightning.data.table.bad_rows import BadRows, OnError, appearance, check_on_error, contents
+from fer_lightning.data.table.bad_rows import WAY_OUT, BadRows, OnError, appearance, check_on_error, contents
 from fer_lightning.emotions import RAFDB_CODES, SEVEN, code_of, codes_text, is_expression
 from fer_lightning.errors import DataError
 from fer_lightning.text import excerpt, one_line, short_path, unreadable
@@ -127,7 +127,8 @@ def _find_layout(root: Path) -> tuple[Path, bool]:
         raise DataError(
             one_line(
                 f"{short_path(root, 70)}: expected basic/EmoLabel/{_LISTS[0]}, or train/1/ .. train/7/ and test/; "
-                f"found {contents(root)}"
+                f"found {contents(root)}; {WAY_OUT}",
+                300,
             )
         )
     return found[0]

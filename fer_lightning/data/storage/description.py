@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fer_lightning.data.table.bad_rows import WAY_OUT
 from fer_lightning.errors import DataError, MissingExtraError
 from fer_lightning.files import file_digest, flush, json_text
 from fer_lightning.text import one_line, short_path, unreadable
@@ -113,7 +114,7 @@ def read_metadata(folder: Path, formats: Sequence[str]) -> StoredSet:
         text = path.read_bytes()
     except FileNotFoundError:
         raise DataError(
-            one_line(f"{short_path(folder)}: expected a set made by {how}, found no {METADATA} in it")
+            one_line(f"{short_path(folder)}: expected a set made by {how}, found no {METADATA} in it; {WAY_OUT}")
         ) from None
     except OSError as error:
         raise DataError(unreadable(path, error)) from None

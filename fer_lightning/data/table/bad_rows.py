@@ -13,6 +13,7 @@ from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import MESSAGE, counted, excerpt, folded, one_line
 
 __all__ = [
+    "WAY_OUT",
     "BadRows",
     "OnError",
     "appearance",
@@ -26,6 +27,9 @@ __all__ = [
 
 OnError = Literal["raise", "skip"]
 """``raise``: stop at the first bad row; ``skip``: leave bad rows out, count them and say so."""
+
+WAY_OUT = "fer data inspect PATH tells what reads it"
+"""What to do about a folder that is another data set than the one that was named."""
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 3  # reasons in the message

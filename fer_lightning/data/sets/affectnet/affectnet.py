@@ -49,7 +49,7 @@ from fer_lightning.data.sets.affectnet.affectnet_layouts import (
 )
 from fer_lightning.data.sets.code_meanings import Codes, remark
 from fer_lightning.data.sets.raw_codes import is_tree_of, list_code_folders, refuse_mapping, scheme_with
-from fer_lightning.data.table.bad_rows import BadRows, OnError, check_on_error, contents
+from fer_lightning.data.table.bad_rows import WAY_OUT, BadRows, OnError, check_on_error, contents
 from fer_lightning.emotions import AFFECTNET_CODES, CODE_TABLES, code_of, is_expression
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.text import one_line, short_path, unreadable
@@ -146,7 +146,8 @@ def _find_layout(root: Path) -> str:
             one_line(
                 f"{short_path(root, 50)}: expected train_set/images/ with train_set/annotations/, "
                 f"{_LISTS}/training.csv, or train/<class>/; found {contents(root)}"
-                + (" (the automatically annotated part is not used)" if auto else "")
+                f"{' (the automatically annotated part is not used)' if auto else ''}; {WAY_OUT}",
+                350,
             )
         )
     return next(iter(found))

@@ -17,7 +17,7 @@ from fer_lightning.data.sets.fer2013.fer2013_csv import COLUMNS, has_fer2013_hea
 from fer_lightning.data.sets.fer2013.fer2013_folder import read_folder_rows, top_folders
 from fer_lightning.data.sets.fer2013.fer2013_rows import Fer2013Rows
 from fer_lightning.data.storage.pixel_csv import USAGES
-from fer_lightning.data.table.bad_rows import BadRows, OnError, contents
+from fer_lightning.data.table.bad_rows import WAY_OUT, BadRows, OnError, contents
 from fer_lightning.data.table.cache import cached_arrays
 from fer_lightning.emotions import FER2013_CODES
 from fer_lightning.errors import DataError
@@ -103,7 +103,7 @@ def find_layout(given: Path, cache_dir: Path | None = None) -> Layout:
         )
     if not found:
         what = f"{short_path(root, 60)}: expected {looked_for}; found {contents(root)}"
-        raise DataError(f"{one_line(what, 208)}; fer data inspect PATH tells what reads it")
+        raise DataError(f"{one_line(what, 208)}; {WAY_OUT}")
     return Layout(tables[0], given, is_csv=True) if tables else _folder_layout(root, given)
 
 
