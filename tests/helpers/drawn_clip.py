@@ -74,15 +74,20 @@ def scene(minutes: Minutes, time: float, faces: dict[tuple[int, str], NDArray[np
     return picture
 
 
-def write_clip(path: Path, minutes: Minutes, total: int) -> Path:
-    """Write a clip of ``total`` minutes: each different one is encoded once."""
-    faces = {
+def persons(minutes: Minutes) -> dict[tuple[int, str], NDArray[np.uint8]]:
+    """Return two persons, each with every expression, uint8 ``(256, 256, 3)``."""
+    return {
         (person, name): np.ascontiguousarray(
             draw_face(name, np.random.default_rng([minutes.seed, 7, person]), 256, 3, EASY)[0].transpose(1, 2, 0)
         )
         for person in (0, 1)
         for name in SEVEN.class_names
     }
+
+
+def write_clip(path: Path, minutes: Minutes, total: int) -> Path:
+    """Write a clip of ``total`` minutes: each different one is encoded once."""
+    faces = persons(minutes)
     parts = []
     for number in range(minutes.count):
         part = path.with_name(f"minute_{number}.mp4")

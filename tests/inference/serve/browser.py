@@ -5,21 +5,23 @@ from __future__ import annotations
 import http.server
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-__all__ = ["Visit", "files_served", "visited"]
+from fer_lightning.inference.serve.running import address, listening
+
+__all__ = ["Visit", "browsing", "files_served", "server_of"]
 
 MODULE = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    extensions_map: ClassVar[dict[str, str]] = {**http.server.SimpleHTTPRequestHandler.extensions_map, **MODULE}
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | MODULE  # as in the base
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -63,13 +65,11 @@ class Visit:
 
 
 @contextmanager
-def visited(address: str, camera: Path | None = None, **options: Any) -> Iterator[Visit]:
-    """Open a page.
+def browsing(camera: Path | None = None) -> Iterator[Callable[..., Visit]]:
+    """Start a browser and give a function that opens an address in it, with options such as ``viewport``.
 
     Args:
-        address: of the page.
         camera: what the camera sees, as MJPEG; ``None`` for no camera.
-        **options: of the browser's context: ``viewport``, ``color_scheme``, ``permissions``, ...
     """
     api = pytest.importorskip("playwright.sync_api")
     program = shutil.which("chromium") or shutil.which("google-chrome")
@@ -80,9 +80,26 @@ def visited(address: str, camera: Path | None = None, **options: Any) -> Iterato
         flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=flags)
-        page = browser.new_context(**options).new_page()
-        page.set_default_timeout(120_000)
-        visit = Visit(page)
-        page.goto(address)
+
+        def visit(address: str, **options: Any) -> Visit:
+            page = browser.new_context(**options).new_page()
+            page.set_default_timeout(120_000)
+            visit = Visit(page)
+            page.goto(address)
+            return visit
+
         yield visit
         browser.close()
+
+
+@contextmanager
+def server_of(app: Any) -> Iterator[str]:
+    """Run an application in a thread and give its address."""
+    uvicorn = pytest.importorskip("uvicorn")
+    with listening("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield address(listener)
+        server.should_exit = True
+        thread.join()

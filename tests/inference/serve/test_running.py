@@ -17,9 +17,7 @@ pytest.importorskip("uvicorn")
 
 from fer_lightning.__main__ import main
 from fer_lightning.errors import ConfigError
-from fer_lightning.inference.model_folder import write_model_folder
 from fer_lightning.inference.serve.running import address, listening
-from tests.inference.helpers import tiny_model
 from tests.inference.serve.bodies import png
 from tests.inference.serve.clients import ask_for, request_of
 
@@ -67,10 +65,10 @@ def test_a_port_that_may_not_be_used_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Server:
-    """``fer serve`` in a process of its own."""
+    """``fer serve`` with the released model in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "fer_lightning", "serve", str(folder), "--port", "0"]
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "fer_lightning", "serve", "--port", "0"]
         command += ["--detector", "tests.inference.helpers.BrightSquares"]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
@@ -90,9 +88,8 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    write_model_folder(tiny_model(), tmp_path / "model")
-    made = Server(tmp_path / "model")
+def server() -> Iterator[Server]:
+    made = Server()
     yield made
     made.process.kill()
     made.process.communicate()

@@ -61,7 +61,7 @@ async function look(image, file = null) {
 }
 
 function show(faces) {
-  drawBoxes(pen, faces, recognizer.model, view.clientWidth);
+  drawBoxes(pen, faces, recognizer.model, Math.min(view.clientWidth, (view.clientHeight * view.width) / view.height));
   showCards(at("faces"), faces, recognizer.model);
   view.setAttribute("aria-label", faces.length
     ? `Picture with faces: ${faces.map((face, k) => `${k + 1} ${recognizer.model.class_names[face.best]}`).join(", ")}`
@@ -83,6 +83,7 @@ async function onPicture(file) {
   stop();
   const mine = running;
   at("over-time").hidden = true;
+  say("Looking for faces …");
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
@@ -94,7 +95,6 @@ async function onPicture(file) {
   picture = file;
   const image = taken(bitmap, bitmap.width, bitmap.height, Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height))));
   show([]);
-  say("Looking for faces …");
   await new Promise((done) => setTimeout(done)); // lets the browser show it
   try {
     const faces = await look(image, file);
