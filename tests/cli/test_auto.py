@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fer_lightning.cli import auto as auto_module
-from fer_lightning.cli.auto import StartOrGoOn
-from fer_lightning.cli.slurm import requeue_signal
+from fer_lightning.cli.auto import StartOrGoOn, with_decided
+from fer_lightning.cli.slurm import requeue_job, requeue_signal
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs import lock as lock_module
@@ -28,7 +29,7 @@ from fer_lightning.runs.records import Run
 from tests.callbacks.test_graceful_stop import signalled, state
 from tests.helpers.cli import TINY, fer, fit, same_weights
 from tests.helpers.data import StripesDataModule, stripes_table
-from tests.runs.test_lock import dead_process, elsewhere, held_by, refreshed_ago
+from tests.runs.test_lock import dead_process, elsewhere, held_by, refreshed_ago, soon
 from tests.test_ends import everything
 from tests.test_resume import AUGMENT, MOMENTUM, cut, flip, stopped
 
@@ -106,13 +107,59 @@ def test_a_start_that_left_no_checkpoint_is_begun_again_in_its_folder(
     assert not part.exists()
 
 
-@pytest.mark.parametrize("left", ["nothing", "a lock"])
+@pytest.mark.parametrize("left", ["nothing", "a lock", "a part"])
 def test_a_start_that_was_killed_while_it_made_its_folder_is_begun_again(tmp_path: Path, left: str) -> None:
     version(tmp_path).mkdir(parents=True)
     if left == "a lock":
         held_by(version(tmp_path), replace(Holder.myself(), pid=dead_process()))
+    if left == "a part":
+        (version(tmp_path) / ".config.yaml.0123456789ab.part").touch()
     assert auto(tmp_path, epochs=1) == 0
     assert versions(tmp_path) == ["version_0"]
+
+
+def test_a_process_that_has_just_made_its_folder_is_waited_for(tmp_path: Path) -> None:
+    lock = lock_run_folder(tmp_path)
+    soon((tmp_path / "config.yaml").touch)
+    auto_module._wait_for_configuration(tmp_path)
+    assert (tmp_path / "config.yaml").exists()
+    (tmp_path / "config.yaml").unlink()
+    lock.release()
+    began = time.monotonic()
+    auto_module._wait_for_configuration(tmp_path)  # nobody is there
+    assert time.monotonic() - began < 5
+
+
+def test_what_a_run_decides_for_itself_is_taken_from_it_only_if_nothing_was_said() -> None:
+    stored = {"trainer": {"precision": "bf16-mixed"}, "seed_everything": 4}
+    for given, seed in ((True, 4), (3, 3), (False, False)):
+        for precision, decided in ((None, "bf16-mixed"), ("32-true", "32-true")):
+            used = {"trainer": {"precision": precision}, "seed_everything": given}
+            assert with_decided(used, stored) == {"trainer": {"precision": decided}, "seed_everything": seed}
+            assert used == {"trainer": {"precision": precision}, "seed_everything": given}
+
+
+def test_a_run_that_was_trained_meanwhile_is_not_begun_again(tmp_path: Path) -> None:
+    (version(tmp_path) / "checkpoints").mkdir(parents=True)
+    (version(tmp_path) / "checkpoints/resume.ckpt").write_text("damaged")
+    (version(tmp_path) / "config.yaml").write_text("{model: {a: 1}, trainer: {precision: 32-true}}")
+    used = {"model": {"a": 1}, "trainer": {"precision": "32-true"}}
+    with pytest.raises(ConfigError, match=f"the same run was trained in {version(tmp_path)} meanwhile; start again"):
+        StartOrGoOn(tmp_path, "tiny", used).take_folder()
+    own = StartOrGoOn(tmp_path, "tiny", used)
+    assert own.checkpoint() is None  # it has seen the damage
+    folder, _, lock = own.take_folder()
+    lock.release()
+    assert folder == version(tmp_path, 1)
+
+
+def test_three_differences_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version(tmp_path).mkdir(parents=True)
+    (version(tmp_path) / "config.yaml").write_text("{model: {a: 1, b: 1, c: 1, d: 1}, trainer: {}}")
+    used = {"model": {"a": 2, "b": 2, "c": 2, "d": 2}, "trainer": {}}
+    assert StartOrGoOn(tmp_path, "tiny", used).checkpoint() is None
+    told = f"{version(tmp_path)}: model.a 1 -> 2, model.b 1 -> 2, model.c 1 -> 2\n"
+    assert capsys.readouterr().out == f"begins a new run: no run 'tiny' has these settings; {told}"
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -330,6 +377,8 @@ OFF = (
 @pytest.mark.parametrize(
     ("when", "options", "calls"),
     [
+        ("data", ("--trainer.precision=null",), "requeue 4711\n"),  # before there is a trainer
+        ("data", ("--trainer.precision=null", *OFF), ""),
         ("data", (), "requeue 4711\n"),
         ("data", OFF, ""),
         ("setup", (IN_SETUP,), "requeue 4711\n"),
@@ -360,6 +409,35 @@ def test_another_signal_before_training_requeues_nothing(tmp_path: Path, monkeyp
     called = slurm(monkeypatch, tmp_path, 0)
     assert signalled(tmp_path / "runs", {"sanity": [signal.SIGTERM]}) == 143
     assert not called.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("exit 0", "SLURM requeues job 4700_3: its next start goes on from the newest checkpoint, if there is one"),
+        ("echo no; exit 1", "SLURM does not requeue job 4700_3: no. Submit it again; --ckpt_path auto goes on"),
+        ("exit 7", "SLURM does not requeue job 4700_3: scontrol ended with 7. Submit it again"),
+        (None, "SLURM does not requeue job 4700_3: [Errno 2] No such file or directory: 'scontrol'"),
+    ],
+)
+def test_a_task_of_an_array_is_requeued_by_its_own_number_or_it_is_said_why_not(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    body: str | None,
+    told: str,
+) -> None:
+    slurm(monkeypatch, tmp_path, 0)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4700")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    script = tmp_path / "bin/scontrol"
+    if body is None:
+        script.unlink()
+        monkeypatch.setenv("PATH", str(script.parent))
+    else:
+        script.write_text(f"#!/bin/sh\n{body}\n")
+    requeue_job()
+    assert capsys.readouterr().err.startswith(f"fer: {told}")
 
 
 @pytest.mark.parametrize("variable", ["", "TORCHELASTIC_RUN_ID"])

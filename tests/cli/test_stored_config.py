@@ -8,9 +8,9 @@ import torch
 import yaml
 
 from fer_lightning.cli.start import begun
-from fer_lightning.cli.stored_config import as_file, peek, stored_config
+from fer_lightning.cli.stored_config import as_file, newest_exact, peek, stored_config
 from fer_lightning.errors import CheckpointError, ConfigError
-from fer_lightning.runs.checkpoint import CONFIG_KEY, TASK_KEY, find_checkpoint
+from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, TASK_KEY, find_checkpoint
 from tests.helpers.cli import fer, fit
 from tests.helpers.folders import write_folders
 
@@ -36,9 +36,9 @@ def test_peek_reads_the_trainer_from_a_file_of_its_own(tmp_path: Path) -> None:
     assert peek([f"--config={config}", "--trainer.default_root_dir=near"])[2] == "near"
     config.write_text("trainer.default_root_dir: dotted\n")
     assert peek(["-c", str(config)])[2] == "dotted"
-    for missing in ("trainer: nowhere.yaml\n", "trainer: 3\n"):
-        config.write_text(missing)
-        assert peek([f"--config={config}"])[2] == "runs"
+    for wrong in (b"trainer: nowhere.yaml\n", b"trainer: 3\n", b"name: \xff\n", b"name: [\n"):
+        config.write_bytes(wrong)
+        assert peek([f"--config={config}"]) == (None, "default", "runs")
 
 
 def test_last_is_looked_for_where_the_file_says(tmp_path: Path) -> None:
@@ -66,7 +66,32 @@ def test_a_checkpoint_gives_each_verb_what_it_needs(tmp_path: Path) -> None:
     own = {"image_size": 16, "channels": 1, "mean": [0.5], "std": [0.5], "interpolation": "area"}
     assert tested["data"] == {**resumed["data"], "init_args": {**resumed["data"]["init_args"], **own}}
     assert resumed["data"]["init_args"]["image_size"] is None
-    assert "checkpoint" not in tested
+    assert tested.keys() == {"model", "data", "seed_everything", "name", "trainer"}
+    assert "allow_changed_data" not in resumed
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_what_a_checkpoint_takes_the_place_of_is_not_asked_for_again(tmp_path: Path, verb: str) -> None:
+    config = {"model": {"pretrained": True, "weights": "a.ckpt", "head": 1}, "trainer": {"precision": "32-true"}}
+    torch.save({CONFIG_KEY: config}, tmp_path / "a.ckpt")
+    stored = stored_config(tmp_path / "a.ckpt", verb)
+    assert stored["model"] == {"pretrained": False, "weights": None, "head": 1}
+
+
+def test_only_what_says_that_it_is_exact_is_gone_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def write(name: str, step: int, **saved: object) -> Path:
+        torch.save({"global_step": step, **({SAVED_KEY: saved} if saved else {})}, tmp_path / name)
+        return tmp_path / name
+
+    why = CheckpointError("resume.ckpt is damaged")
+    write("best.ckpt", 9)
+    write("dump.ckpt", 8, exact=False, written=9.0)
+    with pytest.raises(CheckpointError, match="resume.ckpt is damaged; there is no other whole and exact checkpoint"):
+        newest_exact(tmp_path / "resume.ckpt", why)
+    write("epoch_0000.ckpt", 3, exact=True, written=1.0)
+    newest = write("epoch_0001.ckpt", 2, exact=True, written=2.0)
+    assert newest_exact(write("resume.ckpt", 5, exact=True, written=3.0), why) == newest
+    assert "what was trained after its 2 steps is lost and done again" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_python_code_wrote_has_none(tmp_path: Path) -> None:

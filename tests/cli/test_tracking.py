@@ -12,17 +12,18 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fer_lightning.cli import begin, end_watch
+from fer_lightning.cli import begin, end_watch, tracking
 from fer_lightning.cli.end_watch import EndWatch
 from fer_lightning.cli.tracking import tracking_uri
 from fer_lightning.cli.trainer_cli import FERCLI
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import ConfigError, MissingExtraError
 from fer_lightning.runs.lineage import read_lineage
 from fer_lightning.runs.lock import LOCK
 from tests.helpers.cli import fit, same_weights
@@ -80,6 +81,8 @@ def columns(folder: Path, name: str) -> list[float]:
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("postgresql+psycopg2://a@b/c", "postgresql+psycopg2://a@b/c"),
         ("sqlite:///x.db", "sqlite:///x.db"),
+        ("databricks", "databricks"),
+        ("databricks://profile", "databricks://profile"),
     ],
 )
 def test_addresses(wanted: bool | str | None, uri: str | None) -> None:
@@ -156,7 +159,11 @@ def test_a_run_that_was_deleted_there_is_begun_anew(
     mlflow.MlflowClient(store).delete_run(gone)
     assert fit(tmp_path, "--ckpt_path=last", epochs=2) == 0
     assert f"MLflow has no run {gone} any more" in capsys.readouterr().err
-    assert the_run(folder).info.run_id != gone
+    second = the_run(folder).info.run_id
+    assert second != gone
+    assert fit(tmp_path, "--ckpt_path=last", epochs=3) == 0
+    assert the_run(folder).info.run_id == second
+    assert "has no run" not in capsys.readouterr().err
 
 
 def test_a_store_that_cannot_be_used_is_told_before_training(
@@ -170,6 +177,7 @@ def test_a_store_that_cannot_be_used_is_told_before_training(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fer: error:")]
     assert len(errors) == 1
     assert "cannot be used" in errors[0]
+    assert "file is not a database" in errors[0]
     assert not (tmp_path / "tiny").exists()
 
 
@@ -183,6 +191,37 @@ def test_the_extra_is_named_where_it_is_missing(
     assert fit(tmp_path, "--mlflow=true") == 2
     assert "pip install 'fer_lightning[track]'" in capsys.readouterr().err
     assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize(("uri", "missing"), [("sqlite:///a.db", "alembic"), ("http://127.0.0.1:1", "")])
+def test_what_a_database_needs_is_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, missing: str
+) -> None:
+    found = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr(
+        "fer_lightning.cli.tracking.importlib.util.find_spec", lambda name: None if name == "alembic" else found(name)
+    )
+    monkeypatch.setattr(tracking, "MLflowTracker", lambda *given: SimpleNamespace(start=lambda: None))
+    if missing:
+        with pytest.raises(MissingExtraError, match=f"--mlflow needs {missing}: pip"):
+            tracking.start_tracking(uri, tmp_path, tmp_path, "a", False)
+    else:
+        assert tracking.start_tracking(uri, tmp_path, tmp_path, "a", False) is not None
+
+
+@pytest.mark.parametrize(
+    ("status", "there"),
+    [("finished", "FINISHED"), ("failed", "FAILED"), ("stopped", "KILLED"), ("incomplete", "KILLED")],
+)
+def test_a_run_is_closed_once_in_the_words_of_mlflow(status: str, there: str) -> None:
+    sent: list[Any] = []
+    own: Any = SimpleNamespace(ended=False, run_id="1", experiment=SimpleNamespace(set_tag=None))
+    own.send = lambda what, function, *arguments: sent.append(arguments)
+    own.finalize = lambda: setattr(own, "ended", True)
+    for _ in range(2):
+        tracking.RunTracking(own).close(status)
+    assert own.status == there
+    assert sent == [("1", "fer.status", status)]
 
 
 class Hangs(Callback):

@@ -90,6 +90,27 @@ DATA = "Parser key \"data\": Problem with given class_path 'fer_lightning.data.S
             "Key 'trainr.max_epochs' is not expected",
             "there is no key trainr.max_epochs; did you mean trainer.max_epochs?",
         ),
+        (
+            'Parser key "data.mix": - Expected a path but off either not accessible or invalid - Expected a dot import '
+            "path string: off",
+            "data.mix: there is no class 'off'; did you mean null?",
+        ),
+        (
+            'Parser key "trainer": Parser key "trainer": Unable to load config "cpu"',
+            "trainer: expected a YAML file, found 'cpu'",
+        ),
+        ("Parser key \"a\": Expected a <class 'bool'>. Got value: 2", "a must be true or false, not '2"),
+        ("Parser key \"a\": Expected a <class 'dict'>. Got value: 2", "a must be a mapping as {a: b}, not '2"),
+        ("Parser key \"a\": Expected a <class 'NoneType'>. Got value: 2", "a must be null, not '2"),
+        (
+            'Parser key "data": required: data.root, val',
+            "the command line needs root, val: pass --data.root ... --data.val",
+        ),
+        ("required: data", "the command line needs data: pass --data"),
+        (
+            'Parser key "a": Import path does not correspond to a subclass of torch.nn.Module. Got value: my.Thing',
+            "a: 'my.Thing",
+        ),
         ("argument --name: expected one argument", "--name needs a value"),
         ("unrecognized arguments: --lr 0.1", "there is no option --lr; did you mean --model.optimizer.lr 0.1?"),
         ("one\n  two", "one two"),
