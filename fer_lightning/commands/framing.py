@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fer_lightning.commands.data import OfData
 from fer_lightning.errors import CheckpointError, ConfigError, DataError
-from fer_lightning.inference.framing import FEWEST, Framing, read_framing, write_framing
 from fer_lightning.runs.checkpoint import BEST, CONFIG_KEY, find_checkpoint, read_checkpoint, run_folder_of
 from fer_lightning.text import table_lines
+
+if TYPE_CHECKING:
+    from fer_lightning.inference.framing import Framing
 
 __all__ = ["framing"]
 
@@ -48,6 +50,7 @@ def framing(
     from fer_lightning.figures import figure_png
     from fer_lightning.files import write_atomically
     from fer_lightning.inference.faces.choice import detectors_named
+    from fer_lightning.inference.framing import FEWEST, write_framing
     from fer_lightning.inference.framing_picture import framing_figure
     from fer_lightning.inference.measuring import measure_framings, training_sample
 
@@ -111,6 +114,7 @@ class _Place:
 
     def keep(self, framings: Mapping[str, Framing], about: Mapping[str, Any]) -> Path:
         """Write framings where the model is read from, beside those of other detectors, and return the file."""
+        from fer_lightning.inference.framing import read_framing, write_framing
         from fer_lightning.inference.model_folder import add_framings
 
         if self.checkpoint is None:

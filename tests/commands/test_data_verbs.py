@@ -166,9 +166,7 @@ class TestDedupe:
         assert train(*data, "--data.batch_size=3", f"--trainer.default_root_dir={tmp_path / 'runs'}") == 0
         with manifest.open(newline="") as file:
             kept = {row["path"] for row in csv.DictReader(file) if row["split"] == "train"}
-        files = sorted(path.relative_to(planted).as_posix() for path in planted.rglob("*.png"))
         table = ImageFolderDataModule(root=str(planted), image_size=32, keep=str(manifest)).table
-        assert sorted(table.files.tolist()) == files
         seen = [str(table.files[row]) for batch in rows for row in batch]
         assert len(seen) == len(kept) == 18
         assert set(seen) == kept
