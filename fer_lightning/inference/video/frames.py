@@ -9,7 +9,6 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.inference.faces.found import Faces
 from fer_lightning.inference.recognizer import Face, Recognizer
 from fer_lightning.inference.rows import Row, faces_of, rounded
 from fer_lightning.inference.video.neutral import Baselines
@@ -80,7 +79,7 @@ class _Follower:
     def look(self, frame: Frame) -> Seen:
         """Return the faces in a frame."""
         found = self.recognizer.find(frame.picture)
-        exact = Faces(_rounded(found.boxes), found.scores, found.eyes)
+        exact = replace(found, boxes=_rounded(found.boxes))
         time = rounded(frame.time, "time_s")
         numbers = self.tracker.update(time, exact.boxes)
         faces = self.recognizer.classified(frame.picture, exact, numbers)
