@@ -13,6 +13,8 @@ from fer_lightning.inference.faces.found import Faces, check_limits
 
 __all__ = ["HaarCascade"]
 
+_LEAST = 24  # pixels of the shrunk picture: smaller hits are mostly false
+
 
 class HaarCascade:
     """Finds upright frontal faces; misses about a quarter of those that BlazeFace finds, and takes ten times as long.
@@ -38,7 +40,7 @@ class HaarCascade:
         scale: float = 1.2,
         neighbours: int = 4,
         min_score: float = 0.5,
-        min_size: float = 24.0,
+        min_size: float = 0.0,
     ) -> None:
         check_limits(min_score, min_size)
         path = Path(cv2.data.haarcascades) / cascade  # type: ignore[attr-defined]  # its stubs lack it
@@ -58,7 +60,7 @@ class HaarCascade:
         if factor > 1:
             size = (round(gray.shape[1] / factor), round(gray.shape[0] / factor))
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-        least = max(round(self.min_size / factor), 1)
+        least = max(round(self.min_size / factor), _LEAST)
         found, hits = self._cascade.detectMultiScale2(
             cv2.equalizeHist(gray),
             scaleFactor=self.scale,
