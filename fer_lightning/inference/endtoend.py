@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from fer_lightning.inference.faces.found import Detector, Faces
-from fer_lightning.inference.framing import Framing, crop, nearest
+from fer_lightning.inference.framing import Framing, crop, is_aligned, nearest
 from fer_lightning.inference.model import Model
 from fer_lightning.inference.scenes import Scene
 
@@ -141,6 +140,7 @@ def answers_of(
     """
     lists = _Lists(found={name: {cut: [] for cut in CUTS} for name in detectors}, false=dict.fromkeys(detectors, 0))
     framings = {name: model.framings.get(nearest(model.framings, name)) for name in detectors}
+    turned = is_aligned(model.framings)
     with tqdm(total=total, unit="face", disable=None, leave=False) as bar:
         for scene in scenes:
             lists.pictures += 1
@@ -154,7 +154,8 @@ def answers_of(
                 lists.false[name] += len(faces) - int((pairs >= 0).sum())
                 for cut, framing in zip(CUTS, (framings[name], None), strict=True):
                     hits = faces.chosen(pairs[pairs >= 0])
-                    cuts = [crop(scene.picture, *each) for each in _cuts(hits, framing)]
+                    eyes = hits.eyes if turned and framing is not None else [None] * len(hits)
+                    cuts = [crop(scene.picture, box, framing, e) for box, e in zip(hits.boxes, eyes, strict=True)]
                     found = np.full(len(pairs), -1, np.int64)
                     found[pairs >= 0] = _classes(model, cuts)
                     lists.found[name][cut] += found.tolist()
@@ -167,10 +168,6 @@ def answers_of(
         lists.false,
         lists.pictures,
     )
-
-
-def _cuts(faces: Faces, framing: Framing | None) -> list[tuple[Any, ...]]:
-    return [(box, framing, eyes) for box, eyes in zip(faces.boxes, faces.eyes, strict=True)]
 
 
 def _part(picture: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uint8]:

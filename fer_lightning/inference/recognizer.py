@@ -19,7 +19,7 @@ from fer_lightning.inference.faces.choice import detector_name, make_detector
 from fer_lightning.inference.faces.found import Detector, Faces
 from fer_lightning.inference.faces.model_files import blazeface_file
 from fer_lightning.inference.faces.views import Views, in_border
-from fer_lightning.inference.framing import crop, nearest
+from fer_lightning.inference.framing import crop, is_aligned, nearest
 from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model import Model
 from fer_lightning.runs.model_folder import is_model_folder
@@ -181,7 +181,8 @@ class Recognizer:
         if self.detector is not None:
             framings = self.model.framings
             framing = framings.get(nearest(framings, found.detector or detector_name(self.detector)))
-            crops = [crop(pixels, box, framing, eyes) for box, eyes in zip(found.boxes, found.eyes, strict=True)]
+            eyes = found.eyes if is_aligned(framings) else [None] * len(found)
+            crops = [crop(pixels, box, framing, each) for box, each in zip(found.boxes, eyes, strict=True)]
         for number, box, score, row in zip(
             numbers, found.boxes, found.scores, self.model.probabilities(crops), strict=True
         ):

@@ -5,7 +5,7 @@ import pytest
 
 from fer_lightning.errors import DataError
 from fer_lightning.inference.faces.found import Faces
-from fer_lightning.inference.framing import Framing, crop, measured, nearest
+from fer_lightning.inference.framing import Framing, crop, is_aligned, measured, nearest
 
 
 def one(left: float, top: float, width: float, height: float) -> Faces:
@@ -59,14 +59,21 @@ def test_a_tilted_face_is_turned_where_the_training_images_were() -> None:
             picture[round(y - 0.5), round(x - 0.5)] = 255
     eyes = np.array([100 - 20 * step, 100 + 20 * step], np.float32)
     box = np.array([60, 60, 80, 80], np.float32)
-    level = crop(picture, box, Framing(1.0, 0.5, 0.5, 0.5, 0.5), eyes)
+    framing = Framing(1.0, 0.5, 0.5)
+    level = crop(picture, box, framing, eyes)
     assert level.shape == (80, 80, 3)
     rows, columns = (np.flatnonzero(level[..., 0].mean(axis=axis) > 25) for axis in (1, 0))
     assert len(rows) == pytest.approx(8, abs=2)
     assert len(columns) == pytest.approx(60, abs=3)
     assert rows.mean() == pytest.approx(39.5, abs=0.6)
-    for framing, known in ((Framing(1.0, 0.5, 0.5, 0.5, 4.0), eyes), (Framing(1.0, 0.5, 0.5, 0.5, 0.5), eyes * np.nan)):
-        assert (crop(picture, box, framing, known) == crop(picture, box, Framing(1.0, 0.5, 0.5))).all()
+    assert (crop(picture, box, framing, eyes * np.nan) == crop(picture, box, framing)).all()
+
+
+def test_training_images_are_aligned_if_a_detector_has_seen_level_eyes() -> None:
+    level, tilted = Framing(1.0, 0.5, 0.5, 0.5, 1.5), Framing(1.0, 0.5, 0.5, 0.5, 5.0)
+    assert is_aligned({"blazeface": tilted, "blazeface_short": level})
+    assert not is_aligned({"blazeface": tilted, "haar": Framing(1.0, 0.5, 0.5)})
+    assert not is_aligned({})
 
 
 def test_the_detector_that_is_most_alike_stands_in() -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.inference.framing import crop
+from fer_lightning.inference.faces.found import Faces
+from fer_lightning.inference.framing import Framing, crop
 from fer_lightning.inference.model import Calibration
 from fer_lightning.inference.recognizer import Recognizer
 from tests.inference.helpers import BrightSquares, scene, tiny_model
@@ -81,3 +83,23 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     Image.fromarray(scene()).save(buffer, "JPEG")
     with pytest.raises(DataError, match="cut off"):
         recognizer(buffer.getvalue()[:1000])
+
+
+def test_a_face_is_turned_where_the_training_images_were() -> None:
+    model, picture = tiny_model(), scene((40, 40, 40))
+
+    class Tilted(BrightSquares):
+        def __call__(self, picture: NDArray[np.uint8]) -> Faces:
+            found = super().__call__(picture)
+            found.eyes[:, 1, 1] += 30
+            return found
+
+    straight = Recognizer(model, Tilted())(picture)[0].probabilities
+    model.framings = {"haar": Framing(0.7, 0.5, 0.5, 0.4, 6.0)}
+    unturned = Recognizer(model, Tilted())(picture)[0].probabilities
+    model.framings = {"haar": Framing(0.7, 0.5, 0.5, 0.4, 1.0)}
+    turned = Recognizer(model, Tilted())(picture)[0].probabilities
+    box, eyes = np.array([40, 40, 40, 40], np.float32), np.array([[40, 40], [80, 70]], np.float32)
+    wanted = model.probabilities([crop(picture, box, model.framings["haar"], eyes)])[0]
+    assert np.allclose(list(turned.values()), wanted, atol=1e-6)
+    assert turned != unturned != straight

@@ -100,7 +100,10 @@ def test_a_small_picture_without_a_hit_is_looked_at_again(monkeypatch: pytest.Mo
 def squares_network(path: Path) -> Path:
     """Write a network with YuNet's inputs and outputs, which takes every white cell of 8 pixels for a face of 32."""
     onnx = pytest.importorskip("onnx")
-    make, constants, nodes, outputs = onnx.helper, [], [], {}
+    make = onnx.helper
+    constants: list[Any] = []
+    nodes: list[Any] = []
+    outputs: dict[str, Any] = {}
 
     def constant(name: str, value: Any) -> str:
         constants.append(onnx.numpy_helper.from_array(np.asarray(value), name))
@@ -123,7 +126,7 @@ def squares_network(path: Path) -> Path:
             weight = np.zeros((len(bias), 3, 1, 1), np.float32)
             weight[:, 0] = 0.1 if (name, stride) == ("cls", 8) else 0.0
             key = f"{name}_{stride}"
-            made = node("Conv", cells, constant(f"w{key}", weight), constant(f"b{key}", np.float32(bias)))
+            made = node("Conv", cells, constant(f"w{key}", weight), constant(f"b{key}", np.array(bias, np.float32)))
             made = node("Clip", made, *limits) if len(bias) == 1 else made
             made = node("Transpose", made, perm=[0, 2, 3, 1])
             nodes.append(make.make_node("Reshape", [made, constant(f"s{key}", [1, -1, len(bias)])], [key]))
