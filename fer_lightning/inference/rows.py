@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -197,7 +198,8 @@ class RowWriter:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError:
-            self._file.truncate(begin)
+            with suppress(OSError):  # what is no file has no end to go back to
+                self._file.truncate(begin)
             raise
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +101,33 @@ def test_an_error_keeps_the_rows_before(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet.part.jsonl"]
     write(tmp_path / "rows.parquet", "b.jpg")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_a_full_disk_keeps_the_rows_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        """A file on a disk that has room for ten more bytes."""
+
+        def __init__(self, file: Any) -> None:
+            self.file, self.room = file, 10
+
+        def write(self, content: bytes) -> int:
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            written: int = self.file.write(content[: self.room])
+            self.room -= written
+            return written
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    path = tmp_path / "rows.csv"
+    write(path, "a.jpg")
+    before = path.read_bytes()
+    with RowWriter(path, SEVEN.class_names, "m", ()) as rows:
+        monkeypatch.setattr(rows, "_file", Full(rows._file))
+        with pytest.raises(ConfigError, match=r"rows\.csv cannot be written \(No space left on device\)"):
+            rows.add(face_rows(rows.columns, [FACE], file="b.jpg", model="m", scheme="fer7"))
+    assert path.read_bytes() == before
+    (tmp_path / "full.csv").symlink_to("/dev/full")
+    with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
+        RowWriter(tmp_path / "full.csv", SEVEN.class_names, "m")

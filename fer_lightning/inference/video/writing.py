@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.files import flush, part_beside
-from fer_lightning.inference.video.reading import av_package
-from fer_lightning.text import first_line
+from fer_lightning.inference.video.reading import av_package, reason
 
 __all__ = ["VideoWriter"]
 
@@ -52,7 +51,7 @@ class VideoWriter:
 
     def _check(self) -> None:
         if self._error is not None:
-            raise ConfigError(f"{self.path} cannot be written: {first_line(self._error)}") from self._error
+            raise ConfigError(f"{self.path} cannot be written ({reason(self._error)})") from self._error
 
     def close(self, keep: bool = True) -> None:
         """Encode what waits and put the file in its place; without ``keep``, remove it."""
