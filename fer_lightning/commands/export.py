@@ -36,7 +36,6 @@ def export(
     """
     from fer_lightning.inference.export.package import export as exported
     from fer_lightning.inference.export.package import export_table
-    from fer_lightning.inference.export.samples import samples_of
     from fer_lightning.inference.loading import load_model
 
     loaded = load_model(model)
@@ -44,6 +43,7 @@ def export(
     samples = None
     if int8 is not None:
         from fer_lightning.cli.data_set import data_module
+        from fer_lightning.inference.export.samples import samples_of  # with Lightning
 
         samples = samples_of(data_module("fer export --int8", int8, []), loaded, images)
     for line in export_table(exported(loaded, out, samples, pt2)):

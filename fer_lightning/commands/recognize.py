@@ -36,10 +36,9 @@ def recognize(
     smooth: Literal["none", "majority", "exponential", "hysteresis"] = "none",
     neutral: Annotated[str, "SECONDS"] = "0",
     on_error: Literal["skip", "raise"] = "skip",
+    offline: bool = False,
 ) -> int:
-    """Find the faces in pictures, in videos or before a camera and tell their expressions.
-
-    An expression is what a face shows, not what a person feels.
+    """Find the faces in pictures, videos or before a camera and tell what they show, which is not what a person feels.
 
     Args:
         paths: pictures, videos, folders and archives of them, or patterns.
@@ -60,7 +59,8 @@ def recognize(
         window: seconds over which the label of a video is decided by majority, and smoothed.
         smooth: the label that annotated videos show: of the frame (none), or smoothed by one of these rules.
         neutral: take the first seconds (3s) of each person as the person's neutral face, and judge the rest by it.
-        on_error: what becomes of a file that is no picture: skip it and say so, or stop.
+        on_error: skip a file that is no picture and say so, or stop (raise).
+        offline: of the hub, take only a model that was fetched before.
     """
     _check_source(paths, camera)
     from fer_lightning.inference.inputs import is_video, named_inputs
@@ -73,7 +73,7 @@ def recognize(
     files = named_inputs(paths)
     views = views or ("none" if all(map(is_video, files)) else "squares")  # each view takes as long as a whole frame
     finder = None if no_detect else detector
-    load = partial(Recognizer.load, model, finder, views, min_score=min_score, min_size=min_size)
+    load = partial(Recognizer.load, model, finder, views, offline, min_score=min_score, min_size=min_size)
     return _camera(camera, load, outputs, seconds, headless) if camera else recognize_all(load(), files, outputs)
 
 

@@ -22,6 +22,7 @@ from fer_lightning.inference.faces.views import Views, in_border
 from fer_lightning.inference.framing import crop, is_aligned, nearest
 from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model import Model
+from fer_lightning.inference.model_folder import write_model_folder
 from fer_lightning.runs.model_folder import is_model_folder
 
 __all__ = ["Face", "Picture", "Recognizer", "Result"]
@@ -122,6 +123,7 @@ class Recognizer:
         source: str | Path | None = None,
         detector: str | None = "auto",
         views: Views = "squares",
+        offline: bool = False,
         **options: Any,
     ) -> Recognizer:
         """Load a recognizer.
@@ -130,19 +132,34 @@ class Recognizer:
             source: see :func:`.load_model`; ``None`` for the model that comes with the package.
             detector: name of a detector, see :func:`.make_detector`; ``None`` for pictures that are faces already.
             views: where small faces are looked for.
+            offline: of the Hugging Face hub, take only what was fetched before.
             **options: of the detector.
 
         Raises:
             CheckpointError: if there is no such model or it is damaged.
             ConfigError: if there is no such detector.
         """
-        model = load_model(source)
+        model = load_model(source, offline=offline)
         if detector is None:
             return cls(model, None)
         finder = make_detector(detector, views, **options)
         name = detector_name(finder)
         _tell_framing(model.card.name, "" if source is None else str(source), name, nearest(model.framings, name))
         return cls(model, finder)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Recognizer:
+        """Load a recognizer by the name that such a function has elsewhere; see :meth:`load`."""
+        return cls.load(source, **options)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the model as a folder that :meth:`load` reads and that the Hugging Face hub takes; return the folder.
+
+        Raises:
+            ConfigError: if the model has no PyTorch network, as one that was read from an ONNX file.
+            OSError: if it cannot be written.
+        """
+        return write_model_folder(self.model, Path(folder))
 
     def __call__(self, picture: Picture, name: str | None = None) -> Result:
         """Return the faces in a picture.

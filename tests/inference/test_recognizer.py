@@ -103,3 +103,10 @@ def test_a_face_is_turned_where_the_training_images_were() -> None:
     wanted = model.probabilities([crop(picture, box, model.framings["haar"], eyes)])[0]
     assert np.allclose(list(turned.values()), wanted, atol=1e-6)
     assert turned != unturned != straight
+
+
+def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
+    first = Recognizer(tiny_model(), None)
+    second = Recognizer.from_pretrained(first.save_pretrained(tmp_path / "mine"), detector=None)
+    picture = scene((10, 10, 30))
+    assert first(picture)[0].probabilities == second(picture)[0].probabilities
