@@ -9,6 +9,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 import fer_lightning.data
+from fer_lightning.cli.option_order import classes_first
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
@@ -40,7 +41,8 @@ def data_module(verb: str, path: str | None, flags: Sequence[str]) -> EmotionDat
     parser = ArgumentParser(prog=verb, exit_on_error=False, allow_abbrev=False)
     parser.add_subclass_arguments(EmotionDataModule, "data", as_group=False, required=True)
     with readable_errors():
-        data: EmotionDataModule = parser.instantiate_classes(parser.parse_args(_named(verb, path, flags)))["data"]
+        named = parser.parse_args(_named(verb, path, classes_first(flags)))
+        data: EmotionDataModule = parser.instantiate_classes(named)["data"]
     return data
 
 

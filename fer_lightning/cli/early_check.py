@@ -30,6 +30,7 @@ from fer_lightning.cli.known_options import (
 )
 from fer_lightning.cli.lightning_parts import check_part
 from fer_lightning.cli.misspelt import nearest_argument, nearest_key, unknown_option
+from fer_lightning.cli.option_order import classes_first
 from fer_lightning.cli.proposals import (
     NEEDED_TOO,
     check_single_class,
@@ -114,7 +115,7 @@ def check_data_options(verb: str, args: Sequence[str]) -> None:
 
 def _options(verb: str, args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Yield the options of a command line without their dashes, each with its value if there is one."""
-    waiting, before = list(args), ""
+    waiting, before = classes_first(args), ""
     while waiting:
         argument = waiting.pop(0)
         flag, equals, value = argument.partition("=")

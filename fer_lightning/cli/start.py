@@ -20,6 +20,7 @@ from fer_lightning.cli.begin import (
     rank,
 )
 from fer_lightning.cli.end_watch import EndWatch
+from fer_lightning.cli.option_order import classes_first
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.cli.peers import Peers, find_peers
 from fer_lightning.cli.place import Place
@@ -161,7 +162,7 @@ def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
     :class:`~fer_lightning.cli.end_watch.EndWatch` says.
     """
     prepare_parsing()
-    start = _Start(verb, args)
+    start = _Start(verb, classes_first(args))
     with start.watch:
         try:
             peers = find_peers()
