@@ -54,7 +54,7 @@ def _scale(face: Face) -> float:
 def _draw_box(drawn: NDArray[np.uint8], face: Face, words: str, color: tuple[int, int, int]) -> None:
     left, top, width, height = (round(value) for value in face.box)
     scale, thick = _scale(face), max(round(2 * _scale(face)), 1)
-    cv2.rectangle(drawn, (left, top), (left + width, top + height), color, thick, cv2.LINE_AA)
+    cv2.rectangle(drawn, (left, top), (left + width, top + height), color, thick)
     (wide, high), below = cv2.getTextSize(words, _FONT, scale, thick)
     foot = top - below - 1 if top - high - below > 2 else top + height + high + 3
     start = int(np.clip(left, 0, max(drawn.shape[1] - wide - 4, 0)))
@@ -67,13 +67,14 @@ def _draw_bars(drawn: NDArray[np.uint8], face: Face, colors: Mapping[str, tuple[
     left, top, width, height = (round(value) for value in face.box)
     line = max(height // len(face.probabilities), 1)
     scale = float(np.clip(line / 28, 0.0, 0.6))
-    wide = max(round(width * 0.6), 60)
+    longest = max(cv2.getTextSize(name, _FONT, scale, 1)[0][0] for name in face.probabilities)
+    wide = max(round(width * 0.6), longest + 6)
     start = left + width + 4 if left + width + 4 + wide <= drawn.shape[1] else left - 4 - wide
     if scale < 0.3 or start < 0:
         return
     top = int(np.clip(top, 0, max(drawn.shape[0] - line * len(face.probabilities), 0)))
     panel = drawn[top : top + line * len(face.probabilities), start : start + wide]
-    panel[:] = (0.35 * panel + 0.65 * 255).astype(np.uint8)
+    panel[:] = cv2.convertScaleAbs(panel, alpha=0.35, beta=0.65 * 255)
     for number, (name, share) in enumerate(face.probabilities.items()):
         upper = top + number * line
         cv2.rectangle(
