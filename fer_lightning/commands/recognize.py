@@ -62,7 +62,7 @@ def recognize(
         on_error: skip a file that is no picture and say so, or stop (raise).
         offline: of the hub, take only a model that was fetched before.
     """
-    _check_source(paths, camera)
+    _check_source(paths, camera, seconds, headless)
     from fer_lightning.inference.inputs import is_video, named_inputs
     from fer_lightning.inference.many import Outputs, recognize_all
     from fer_lightning.inference.recognizer import Recognizer
@@ -77,10 +77,14 @@ def recognize(
     return _camera(camera, load, outputs, seconds, headless) if camera else recognize_all(load(), files, outputs)
 
 
-def _check_source(paths: Sequence[str], camera: str | None) -> None:
+def _check_source(paths: Sequence[str], camera: str | None, seconds: float | None, headless: bool) -> None:
     if bool(camera) == bool(paths):
         also = "" if not camera else f", not both: --camera {camera} and {paths[0]}"
         raise ConfigError(f"fer recognize: expected pictures, videos or folders, or --camera 0{also}")
+    if not camera and (headless or seconds is not None):
+        raise ConfigError(
+            f"fer recognize: {'--headless' if headless else '--seconds'} is of the camera: add --camera 0"
+        )
 
 
 def _camera(device: str, load: Callable[[], Any], outputs: Any, seconds: float | None, headless: bool) -> int:

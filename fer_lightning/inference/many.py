@@ -53,6 +53,8 @@ class Outputs:
         Raises:
             ConfigError: if not.
         """
+        if self.every < 1:
+            raise ConfigError(f"every n-th frame: n must be at least 1, not {self.every}")
         if self.table is not None:
             check_form(self.table)
         for folder in (self.copies, self.report):
@@ -137,13 +139,15 @@ class _Work:
         """Return where the annotated copy of a file goes.
 
         Raises:
-            ConfigError: if it would replace the file.
+            ConfigError: if it would lie beside the file, where it could replace an original.
         """
         if self.outputs.copies is None:
             return None
         copy = self.outputs.copies / f"{self._names[file]}{'.mp4' if is_video(file) else '.png'}"
-        if copy.exists() and copy.samefile(file):
-            raise ConfigError(f"{copy} would be replaced by its annotated copy: give another folder to --annotate")
+        if copy.parent.resolve() == file.parent.resolve():
+            raise ConfigError(
+                f"annotated copies would lie among the originals in {file.parent}: give another folder to --annotate"
+            )
         return copy
 
     def is_done(self, file: Path) -> bool:

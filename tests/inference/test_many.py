@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_copies_of_the_same_name_do_not_meet(tmp_path: Path) -> None:
 def test_a_copy_never_replaces_its_picture(tmp_path: Path) -> None:
     file = picture(tmp_path / "x.png", (20, 20, 30))
     before = file.read_bytes()
-    with pytest.raises(ConfigError, match="would be replaced by its annotated copy"):
+    with pytest.raises(ConfigError, match="annotated copies would lie among the originals in .*: give another folder"):
         run([file], copies=tmp_path)
     assert file.read_bytes() == before
 
@@ -116,7 +117,9 @@ def test_a_damaged_video_is_told_and_its_rows_stay(tmp_path: Path, capsys: pytes
     [
         (["--out", "rows.xls"], "rows.xls: a table of predictions ends in .csv, .jsonl, .parquet"),
         (["--neutral", "soon"], "--neutral soon: expected seconds, such as 3s"),
-        (["--every", "0", "--no-detect"], "n must be at least 1"),
+        (["--every", "0"], "n must be at least 1"),
+        (["--window", "0"], "a window must be longer than 0 seconds, not 0"),
+        (["--seconds", "3"], "--seconds is of the camera: add --camera 0"),
     ],
 )
 def test_wrong_options(
@@ -133,3 +136,24 @@ def test_wrong_options(
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_a_video_without_its_extra_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model_folder(tiny_model(), tmp_path / "model")
+    clip(tmp_path / "a.mp4", [0.0, 0.1])
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert main(["recognize", str(tmp_path / "a.mp4"), "--model", str(tmp_path / "model"), "--no-detect"]) == 2
+    assert "videos need PyAV: pip install 'fer_lightning[video]'" in capsys.readouterr().err
+
+
+def test_rows_of_other_frames_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    video = clip(tmp_path / "a.mp4")
+    run([video], table=tmp_path / "rows.csv", every=4)
+    before = (tmp_path / "rows.csv").read_bytes()
+    with pytest.raises(ConfigError, match=r"rows\.csv has rows of other frames of .*: give the same --every"):
+        run([video], table=tmp_path / "rows.csv", every=2)
+    run([video], table=tmp_path / "rows.csv", every=4)
+    assert (tmp_path / "rows.csv").read_bytes() == before

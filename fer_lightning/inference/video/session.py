@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from fer_lightning.errors import ConfigError
 from fer_lightning.inference.annotate import annotated
 from fer_lightning.inference.recognizer import Face, Recognizer
 from fer_lightning.inference.rows import Row, RowWriter, face_rows, faces_of, rounded
@@ -97,10 +98,15 @@ class Session:
 
         Raises:
             DataError: if a video is damaged from its first frame on.
-            ConfigError: if a file cannot be written; the rows before are kept.
+            ConfigError: if a file cannot be written, the rows before are kept; if the earlier rows are not of every n-th
+                frame.
         """
         last, source = -1, self.source
         for row in self.rows.earlier(self.name):
+            if row["frame"] not in (last, 0 if last < 0 else last + source.every):
+                raise ConfigError(
+                    f"{self.rows.path} has rows of other frames of {self.name}: give the same --every, or another --out"
+                )
             last = self._count(row, last)
         first = 0 if last < 0 else last + source.every
         if source.frames and first >= source.frames and (self.copy is None or self.copy.is_file()):

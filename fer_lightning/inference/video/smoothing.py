@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,11 +40,20 @@ class Following:
         window: seconds of the majority label and of smoothing.
         smooth: what is shown as a person's label; see :func:`.make_smoother`.
         neutral: seconds from which each person's neutral face is taken; 0 for not at all. See :class:`.Baselines`.
+
+    Raises:
+        ConfigError: if a time is out of range.
     """
 
     window: float = 1.0
     smooth: Smooth = "none"
     neutral: float = 0.0
+
+    def __post_init__(self) -> None:
+        make_smoother(self.smooth, self.window)
+        windows((), self.window)
+        if not 0 <= self.neutral < math.inf:
+            raise ConfigError(f"the time of neutral faces must not be negative, not {self.neutral:g} s")
 
 
 def windows(times: Sequence[float], width: float = 1.0, origin: float = 0.0) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,16 +84,21 @@ class VideoWriter:
             last = -1
             while (item := self._waiting.get()) is not None:
                 time, picture = item
-                if picture.shape[:2] != (height, width):
-                    rows, columns = height - picture.shape[0], width - picture.shape[1]
-                    picture = np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="edge")
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame = av.VideoFrame.from_ndarray(self._fitted(picture), format="rgb24")
                 last = max(round(time * _TICKS), last + 1)
                 frame.pts, frame.time_base = last, Fraction(1, _TICKS)
                 for packet in stream.encode(frame):
                     container.mux(packet)
             for packet in stream.encode(None):
                 container.mux(packet)
+
+    def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a picture in the size of the video: some files change theirs on the way."""
+        width, height = self._size
+        rows, columns = height - picture.shape[0], width - picture.shape[1]
+        if rows in (0, 1) and columns in (0, 1):
+            return np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="edge") if rows or columns else picture
+        return np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def __enter__(self) -> VideoWriter:
         return self

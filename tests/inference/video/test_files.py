@@ -91,6 +91,15 @@ def test_nothing_half_written_is_left(tmp_path: Path) -> None:
         writer.add(0.0, np.zeros((32, 32, 3), np.uint8))
 
 
+def test_pictures_of_another_size_are_fitted(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", 33, 32) as writer:
+        for number, size in enumerate([(32, 33), (64, 66), (10, 12)]):
+            writer.add(number / 10, np.full((*size, 3), 80 * number, np.uint8))
+    frames = [frame.picture for frame in Video(tmp_path / "a.mp4").read()]
+    assert [picture.shape for picture in frames] == [(32, 34, 3)] * 3
+    assert [int(picture.mean()) for picture in frames] == pytest.approx([0, 80, 160], abs=4)
+
+
 def session(
     tmp_path: Path, video: Path, name: str = "rows.csv", every: int = 1, copy: Path | None = None, **following: Any
 ) -> Session:
