@@ -98,8 +98,7 @@ class Session:
 
         Raises:
             DataError: if a video is damaged from its first frame on.
-            ConfigError: if a file cannot be written, the rows before are kept; if the earlier rows are not of every n-th
-                frame.
+            ConfigError: if a file cannot be written (the rows before are kept), or earlier rows are of other frames.
         """
         last, source = -1, self.source
         for row in self.rows.earlier(self.name):
