@@ -38,12 +38,12 @@ _RESIZED = [  # height, width, channels of the network, its size, rule
     (160, 160, 1, 6, "area"),
 ]
 _LEVEL = Framing(0.62, 0.48, 0.56, 0.4, 0.7)
-_CUT: list[tuple[tuple[float, ...], Framing | None, list[list[float]]]] = [  # box, framing, eyes
-    ((10.2, 12.7, 20.4, 24.1), None, [[14, 20], [24, 21]]),
-    ((10.2, 12.7, 20.4, 24.1), Framing(0.62, 0.48, 0.56, 0.4, 5.0), [[14, 20], [24, 23]]),
-    ((-5.5, 40.5, 30.0, 30.0), Framing(0.5, 0.5, 0.5), [[2, 50], [16, 50]]),
-    ((50.0, -3.0, 9.0, 16.0), Framing(0.9, 0.5, 0.5), [[52, 2], [58, 2]]),
-    ((3.0, 3.0, 0.2, 0.2), None, [[3, 3], [3, 3]]),
+_CUT: list[tuple[tuple[float, ...], Framing | None, list[list[float]] | None]] = [  # box, framing, eyes to be level
+    ((10.2, 12.7, 20.4, 24.1), None, None),
+    ((10.2, 12.7, 20.4, 24.1), Framing(0.62, 0.48, 0.56, 0.4, 5.0), None),
+    ((-5.5, 40.5, 30.0, 30.0), Framing(0.5, 0.5, 0.5), None),
+    ((50.0, -3.0, 9.0, 16.0), Framing(0.9, 0.5, 0.5), None),
+    ((3.0, 3.0, 0.2, 0.2), None, None),
     ((20.0, 18.0, 16.0, 18.0), _LEVEL, [[23, 23], [33, 26]]),
     ((1.0, 40.0, 16.0, 18.0), _LEVEL, [[4, 49], [13, 44]]),
 ]
@@ -89,9 +89,11 @@ def _resized(height: int, width: int, channels: int, size: int, rule: Any) -> Ca
     return {"of": given, "made": {"values": _plain(scaled(pixels, preprocessing), 6)}}
 
 
-def _cut(box: tuple[float, ...], framing: Framing | None, eyes: list[list[float]]) -> Case:
-    values = None if framing is None else {"size": framing.size, "x": framing.x, "y": framing.y, "tilt": framing.tilt}
-    cut = crop(picture(60, 80), np.array(box, np.float32), framing, np.array(eyes, np.float32))
+def _cut(box: tuple[float, ...], framing: Framing | None, eyes: list[list[float]] | None) -> Case:
+    values = None if framing is None else {"size": framing.size, "x": framing.x, "y": framing.y}
+    cut = crop(
+        picture(60, 80), np.array(box, np.float32), framing, None if eyes is None else np.array(eyes, np.float32)
+    )
     made = {"side": [len(cut)], "red": _plain(cut[..., 0].ravel()[::_OF_CUT], 0)}
     return {"of": {"box": box, "framing": values, "eyes": eyes}, "made": made}
 

@@ -2,7 +2,7 @@
 
 const LUMA = [0.299, 0.587, 0.114];
 const MARGIN = 0.2;
-const ALIGNED = 2; // degrees
+const ALIGNED = 2.5; // degrees
 
 /** Weights that resize an axis: for each new pixel, the first old pixel and the weights from there on.
  *  "area": the mean over the length that a new pixel covers when shrinking, linear between centres when enlarging.
@@ -101,8 +101,13 @@ export function framingOf(model, detector) {
   return framings[name] ?? Object.values(framings)[0];
 }
 
+/** Whether the model's training images were turned so that the eyes are level, as far as any detector has seen. */
+export function isAligned(model) {
+  return Object.values(model.framing ?? {}).some(({ tilt }) => tilt !== null && tilt < ALIGNED);
+}
+
 /** The square part of a picture in which a face sits as in the training images: {left, top, side} in pixels.
- *  Where these were turned until the eyes are level, also {turn, about}: radians, around which point. */
+ *  With eyes, which are to be level, also {turn, about}: radians, around which point. */
 export function square({ box: [left, top, width, height], eyes }, framing) {
   let side = Math.max(width, height) * (1 + 2 * MARGIN);
   let x = 0.5;
@@ -113,7 +118,7 @@ export function square({ box: [left, top, width, height], eyes }, framing) {
     y = framing.y;
   }
   const part = { left: left + width / 2 - x * side, top: top + height / 2 - y * side, side: Math.max(even(side), 1) };
-  if (eyes && (framing?.tilt ?? ALIGNED) < ALIGNED) {
+  if (eyes) {
     const turn = Math.atan2(eyes[1][1] - eyes[0][1], eyes[1][0] - eyes[0][0]);
     return { ...part, turn, about: [left + width / 2 - 0.5, top + height / 2 - 0.5] };
   }

@@ -2,7 +2,7 @@
 
 import * as ort from "./ort/ort.wasm.bundle.min.mjs";
 import { BlazeFace } from "./faces.js";
-import { framingOf, networkInput, softmax, square } from "./pixels.js";
+import { framingOf, isAligned, networkInput, softmax, square } from "./pixels.js";
 
 const SMALL = 200; // pixels: a picture up to this size without a hit may be a face that fills it
 const BORDER = 0.5;
@@ -40,7 +40,7 @@ async function recognize(model, detectors, network, image, still) {
     framing = framingOf(model, "blazeface_short");
   }
   for (const face of faces) {
-    face.probabilities = await classify(model, network, image, square(face, framing));
+    face.probabilities = await classify(model, network, image, square(isAligned(model) ? face : { box: face.box }, framing));
     face.best = face.probabilities.indexOf(Math.max(...face.probabilities));
     face.uncertain = face.probabilities[face.best] < model.calibration.threshold;
   }
