@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,14 +126,14 @@ class _Work:
 
     Args:
         recognizer: of faces and expressions.
-        files: all of them, also those that are done already.
+        files: all of them, also those that are done already, and what each is called.
         outputs: what is written.
         rows: the table.
     """
 
-    def __init__(self, recognizer: Recognizer, files: Sequence[Path], outputs: Outputs, rows: RowWriter) -> None:
+    def __init__(self, recognizer: Recognizer, files: Mapping[Path, str], outputs: Outputs, rows: RowWriter) -> None:
         self.recognizer, self.outputs, self.rows = recognizer, outputs, rows
-        self.sums, self._names = _Sums(), output_names(files)
+        self.sums, self._names, self._called = _Sums(), output_names(list(files)), files
 
     def copy_of(self, file: Path) -> Path | None:
         """Return where the annotated copy of a file goes.
@@ -153,7 +153,7 @@ class _Work:
     def is_done(self, file: Path) -> bool:
         """Tell whether nothing is left to do of a picture. What is left of a video its session finds out."""
         copy = self.copy_of(file)
-        return not is_video(file) and str(file) in self.rows.files and (copy is None or copy.is_file())
+        return not is_video(file) and self._called[file] in self.rows.files and (copy is None or copy.is_file())
 
     def do(self, file: Path) -> list[str]:
         """Recognize a file and return what is printed.
@@ -169,22 +169,23 @@ class _Work:
     def leave_out(self, file: Path) -> None:
         """Write the row of a file that cannot be read."""
         self.sums.unreadable += 1
-        if str(file) not in self.rows.files:
+        if self._called[file] not in self.rows.files:
             self._add(file, ())
 
     def _add(self, file: Path, faces: Sequence[Face]) -> None:
-        model = self.recognizer.model
-        self.rows.add(face_rows(self.rows.columns, faces, file=str(file), model=model.card.name, scheme=model.scheme))
+        model, called = self.recognizer.model, self._called[file]
+        self.rows.add(face_rows(self.rows.columns, faces, file=called, model=model.card.name, scheme=model.scheme))
 
     def _picture(self, file: Path) -> list[str]:
+        called = self._called[file]
         try:
             pixels = decode(file, channels=3)
         except DataError as error:
-            raise DataError(f"{file}: {error}") from error
-        if str(file) in self.rows.files:
-            result = Result(str(file), faces_of(self.rows.earlier(str(file))))
+            raise DataError(f"{called}: {error}") from error
+        if called in self.rows.files:
+            result = Result(called, faces_of(self.rows.earlier(called)))
         else:
-            result = self.recognizer(pixels, str(file))
+            result = self.recognizer(pixels, called)
             self._add(file, result.faces)
         self.sums.faces += len(result)
         self.sums.without += not len(result)
@@ -198,14 +199,14 @@ class _Work:
         from fer_lightning.inference.video.report import write_session_report
         from fer_lightning.inference.video.session import Session
 
-        outputs = self.outputs
+        outputs, called = self.outputs, self._called[file]
         video = Video(file, outputs.every)
-        session = Session(self.recognizer, video, str(file), self.rows, self.copy_of(file), outputs.following).run()
+        session = Session(self.recognizer, video, called, self.rows, self.copy_of(file), outputs.following).run()
         self.sums.faces += len(session.persons)
         self.sums.without += not session.persons
         self.sums.damaged += bool(session.problem)
         found = counted(len(session.persons), "person")
-        lines = [f"{file}: {counted(session.frames, 'frame')}, {found}, {session.without:,} without a face"]
+        lines = [f"{called}: {counted(session.frames, 'frame')}, {found}, {session.without:,} without a face"]
         if session.problem:
             lines.append(f"  the video is {session.problem}")
         if outputs.report is not None:
@@ -215,8 +216,13 @@ class _Work:
         return lines
 
 
-def recognize_all(recognizer: Recognizer, files: Sequence[Path], outputs: Outputs) -> int:
+def recognize_all(recognizer: Recognizer, files: Mapping[Path, str], outputs: Outputs) -> int:
     """Recognize pictures and videos and return the exit code: 1 if one of them could not be read, or not to its end.
+
+    Args:
+        recognizer: of faces and expressions.
+        files: the place of each, and what it is called in what is printed and written.
+        outputs: what is written.
 
     Raises:
         DataError: for a file that cannot be read, unless it is skipped.
@@ -228,7 +234,7 @@ def recognize_all(recognizer: Recognizer, files: Sequence[Path], outputs: Output
         table = outputs.table
         if table is None:  # a video is summed up from its rows
             table = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows.jsonl"
-        again = {str(file) for file in files}
+        again = set(files.values())
         rows = stack.enter_context(RowWriter(table, model.class_names, model.card.name, again))
         work = _Work(recognizer, files, outputs, rows)
         waiting = [file for file in files if not work.is_done(file)]

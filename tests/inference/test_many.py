@@ -26,7 +26,8 @@ def picture(path: Path, *squares: tuple[int, int, int]) -> Path:
 
 
 def run(files: list[Path], **outputs: Any) -> int:
-    return recognize_all(Recognizer(tiny_model(), BrightSquares()), files, Outputs(**outputs))
+    called = {file: str(file) for file in files}
+    return recognize_all(Recognizer(tiny_model(), BrightSquares()), called, Outputs(**outputs))
 
 
 def test_copies_of_the_same_name_do_not_meet(tmp_path: Path) -> None:
