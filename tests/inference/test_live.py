@@ -30,8 +30,9 @@ from tests.inference.helpers import BrightSquares, scene, tiny_model
 class FakeCamera:
     """Gives a moving square; each picture waits until the one before was looked at."""
 
-    def __init__(self, pictures: int, stop_at: int = -1) -> None:
+    def __init__(self, pictures: int, stop_at: int = -1, signum: int = signal.SIGINT) -> None:
         self.pictures, self.stop_at, self.looked_at, self.closed = pictures, stop_at, 0, False
+        self.signum = signum
         self._given = 0
         self._free = threading.Semaphore(1)
 
@@ -48,7 +49,7 @@ class FakeCamera:
     def detector(self, picture: NDArray[np.uint8]) -> Faces:
         """Find the square and let the next picture come."""
         if self.looked_at == self.stop_at:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(self.signum)
         self.looked_at += 1
         self._free.release()
         return BrightSquares()(picture)
@@ -90,9 +91,11 @@ def test_nothing_is_kept_unless_asked(
     assert "nothing is kept" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_the_session_and_writes_the_report(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_ctrl_c_ends_the_session_and_writes_the_report(tmp_path: Path, signum: int, code: int) -> None:
     before = signal.getsignal(signal.SIGINT)
-    assert run(FakeCamera(100, stop_at=5), table=tmp_path / "rows.csv", report=tmp_path / "report") == 0
+    camera = FakeCamera(100, stop_at=5, signum=signum)
+    assert run(camera, table=tmp_path / "rows.csv", report=tmp_path / "report") == code
     assert len(list(read_rows(tmp_path / "rows.csv"))) == 6
     assert len(list((tmp_path / "report").glob("*/summary.json"))) == 1
     assert signal.getsignal(signal.SIGINT) is before
