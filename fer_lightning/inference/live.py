@@ -92,6 +92,11 @@ def _notice(name: str, outputs: Outputs, window: bool, headless: bool) -> str:
         + (f"kept will be {', '.join(kept)}" if kept else "nothing is kept"),
         f"{NOTE} Let everybody whom the camera sees know. Ctrl-C{' or q in the window' * window} ends.",
     ]
+    if outputs.following.neutral:
+        seconds = outputs.following.neutral
+        lines.append(
+            f"Look neutral for the first {seconds:g} s in which you are seen: later faces are judged by these."
+        )
     if not window and not headless:
         lines.append("no window can be opened here: a line each second instead, as with --headless")
     return "\n".join(lines)

@@ -78,6 +78,7 @@ def test_a_session_leaves_what_was_asked_for(tmp_path: Path, capsys: pytest.Capt
     assert [path.suffix for path in out.glob("camera_0_*.mp4")] == [".mp4"]
     assert "its pictures are looked at in memory and go nowhere else; kept will be rows of numbers in" in told.err
     assert "an annotated video in" in told.err
+    assert "Look neutral for the first 0.001 s" in told.err
     assert "    0.0 s  person 0: " in told.out
     assert camera.closed
 
