@@ -146,7 +146,7 @@ def test_a_file_plays_as_a_camera(tmp_path: Path, capfd: pytest.CaptureFixture[s
     options = ["--model", str(tmp_path / "model"), "--headless", "--no-detect", "--out", str(tmp_path / "rows.csv")]
     assert main(["recognize", "--camera", str(video), *options]) == 0
     times = [row["time_s"] for row in read_rows(tmp_path / "rows.csv")]
-    assert times[-1] == pytest.approx(0.5, abs=0.3)
+    assert times[-1] >= 0.4  # of half a second; more if the machine is busy
     capfd.readouterr()
     assert main(["recognize", "--camera", "77", *options]) == 2
     told = capfd.readouterr().err

@@ -79,13 +79,15 @@ class _OpenCVCapture:
         self._capture = capture
         rate = capture.get(cv2.CAP_PROP_FPS) if plays else 0.0
         self._step = 1 / rate if rate > 0 else 0.0
-        self._due = time.monotonic()
+        self._due: float | None = None  # when the next picture of a file is to come
 
     def read(self) -> NDArray[np.uint8] | None:
         """Return the next picture."""
         if self._step:
-            time.sleep(max(self._due - time.monotonic(), 0.0))
-            self._due += self._step
+            now = time.monotonic()
+            due = now if self._due is None else self._due
+            time.sleep(max(due - now, 0.0))
+            self._due = due + self._step
         good, picture = self._capture.read()
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8) if good else None
 
