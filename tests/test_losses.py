@@ -391,3 +391,18 @@ def test_counts_are_not_negative(counts: dict[str, int]) -> None:
 
 def test_one_sample_of_one_class_is_enough() -> None:
     made(LDAMLoss(), {"a": 1, "b": 0})
+
+
+@each_loss
+def test_half_precision_logits_cost_what_they_cost_in_float32(name: str) -> None:
+    logits, target = batch()
+    for labels in (target, soft_labels()):
+        half = logits.bfloat16()
+        assert torch.equal(made(MAKERS[name]())(half, labels), made(MAKERS[name]())(half.float(), labels))
+
+
+@pytest.mark.parametrize("margin", [4.0, 9.0, 13.0])
+def test_focal_loss_of_sure_answers_by_its_formula(margin: float) -> None:
+    logits = torch.tensor([[margin, 0.0]])
+    wrong = 1 / (1 + np.exp(np.float64(margin)))
+    assert float(FocalLoss(1.5)(logits, torch.tensor([0]))) == pytest.approx(-(wrong**1.5) * np.log1p(-wrong), rel=1e-4)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -172,6 +173,14 @@ def test_wilson_interval_solves_the_score_equation(successes: int, total: int) -
         distance = abs(successes - total * end)
         assert distance == pytest.approx(1.959963984540054 * math.sqrt(total * end * (1 - end)), rel=1e-9)
     assert high - low > 0.03
+    assert (low, high) == pytest.approx(binomtest(successes, total).proportion_ci(0.95, method="wilson"))
+
+
+@pytest.mark.parametrize("total", [1, 3, 7, 48, 435, 3589])
+def test_a_share_is_inside_its_interval_whatever_is_rounded(total: int) -> None:
+    for successes in {0, 1, total // 2, total - 1, total}:
+        low, high = wilson_interval(successes, total)
+        assert 0.0 <= low <= successes / total <= high <= 1.0
 
 
 def test_wilson_interval_of_nothing_is_nan() -> None:
@@ -374,6 +383,9 @@ def test_sums_that_were_saved_go_on_as_if_nothing_had_been() -> None:
     resumed.feed(*batches[2])
     assert resumed.values() == pytest.approx(whole.values(), rel=0, abs=0, nan_ok=True)
     assert not any(value.any() for states in saved_sums(Sums().all, alone=True) for value in states.values())
+    load_sums(whole.all, saved)  # in place of what was summed up there
+    whole.feed(*batches[2])
+    assert whole.values() == pytest.approx(resumed.values(), rel=0, abs=0, nan_ok=True)
 
 
 @pytest.mark.parametrize(("alone", "times"), [(True, 1), (False, 2)])

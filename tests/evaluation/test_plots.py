@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,7 +26,7 @@ from fer_lightning.evaluation.plots import (
     reliability_figure,
     worst_mistakes_figure,
 )
-from fer_lightning.figures import COLORS, DPI, INK, figure_png
+from fer_lightning.figures import BLANK, COLORS, DPI, FAINT, INK, SPLIT_COLORS, figure_png
 from fer_lightning.metrics import wilson_interval
 
 MATRIX = np.array([[8, 1, 1], [0, 0, 0], [2, 0, 1234]])
@@ -263,3 +264,71 @@ def test_curves_are_the_values_and_the_best_is_marked() -> None:
 )
 def test_the_ink_has_the_higher_contrast_to_the_eye(color: tuple[float, float, float], ink: str) -> None:
     assert _ink_on(np.array(color)) == ink
+
+
+def test_the_bars_of_a_class_stand_in_the_order_of_the_legend() -> None:
+    figure = per_class_figure(np.array([[6, 2], [1, 1]]), ("sad", "fear"), "title")
+    [axes] = figure.axes
+    assert bars(axes)[:, 0] == pytest.approx([-0.27, 0.73, 0.0, 1.0, 0.27, 1.27])
+    colors = [to_hex(bar.get_facecolor()) for bar in axes.patches][::2]
+    assert colors == [COLORS[name].lower() for name in ("sky", "blue", "orange")]
+    tops = {text.get_text(): text.xy for text in axes.texts if isinstance(text, Annotation)}
+    assert tops["0.75"] == pytest.approx((0, wilson_interval(6, 8)[1]))  # above the interval that stands on the bar
+    assert tops["0.86"] == pytest.approx((-0.27, 6 / 7))
+
+
+def test_cells_of_a_confusion_matrix_carry_their_own_count_and_share() -> None:
+    matrix = np.array([[50, 31, 19], [2, 6, 0], [0, 0, 0]])
+    figure = confusion_matrix_figure(matrix, NAMES, "title")
+    [axes] = figure.axes
+    texts_at: dict[tuple[float, float], list[str]] = {}
+    for text in axes.texts:
+        if isinstance(text, Annotation) and text.xycoords == "data":
+            texts_at.setdefault(text.xy, []).append(text.get_text())
+            assert (text.get_fontweight() == "bold") == (text.xy[0] == text.xy[1])
+    assert texts_at == {
+        (column, row): [f"{matrix[row, column]}", f"{matrix[row, column] / matrix[row].sum():.1%}"]
+        for row in range(2)
+        for column in range(3)
+    }
+    image = np.asarray(axes.images[0].get_array())
+    np.testing.assert_allclose(image[0, 1], mpl.colormaps["Blues"](0.31))
+    np.testing.assert_allclose(image[2], [to_rgba(BLANK)] * 3)
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(NAMES)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["angry\nn = 100", "disgust\nn = 8", "fear\nn = 0"]
+    assert "108 samples, accuracy 51.9%" in texts(figure)
+
+
+def layout(figure: Figure) -> tuple[int, int]:
+    """Return the rows and columns of the panels."""
+    grid = figure.axes[0].get_gridspec()
+    assert grid is not None
+    return grid.nrows, grid.ncols
+
+
+def test_24_mistakes_are_shown_in_four_rows_of_six_as_bright_as_they_are() -> None:
+    figure = worst_mistakes_figure(faces(30), ["sad"] * 30, ["fear"] * 30, [0.5] * 30, "title")
+    assert len(figure.axes) == 24
+    assert layout(figure) == (4, 6)
+    assert {axes.images[0].get_clim() for axes in figure.axes} == {(0, 255)}
+    few = worst_mistakes_figure(faces(8), ["sad"] * 8, ["fear"] * 8, [0.5] * 8, "title")
+    assert layout(few) == (2, 6)
+
+
+def test_curves_have_the_colour_of_their_split_and_the_dash_of_their_metric() -> None:
+    history = {name: [(0.0, 0.1), (2.0, 0.3)] for name in ("train_acc", "val_acc", "train_f1", "val_f1", "lr")}
+    [axes] = curves_figure(history, "title").axes
+    found = {str(line.get_label()).partition(",")[0]: line for line in axes.lines}
+    looks = {name: (found[name].get_color(), found[name].get_linestyle()) for name in history}
+    blue, red = (SPLIT_COLORS[split] for split in ("train", "val"))
+    assert looks == {
+        "train_acc": (blue, "-"),
+        "val_acc": (red, "-"),
+        "train_f1": (blue, "--"),
+        "val_f1": (red, "--"),
+        "lr": (FAINT, ":"),
+    }
+    assert {label for label in texts(curves_figure(history, "title")) if "best" in label} == {
+        "val_acc, best 0.300 in epoch 2",
+        "val_f1, best 0.300 in epoch 2",
+    }

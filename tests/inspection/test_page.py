@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer_lightning.data.splitting.dedupe import Duplicates, find_duplicates
+from fer_lightning.data.splitting.near_duplicates import Pairs
 from fer_lightning.data.table.samples import SamplesTable, content_digests
-from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.errors import ConfigError, DataError, MissingExtraError
 from fer_lightning.inspection import page as data_page
 from fer_lightning.inspection.page import SCHEMA, inspect_table
 from tests.helpers.data import stripes_table
@@ -257,3 +259,229 @@ def test_a_map_of_the_pixels_on_demand(tmp_path: Path) -> None:
     assert "map" in Page((tmp_path / "index.html").read_text(encoding="utf-8")).values("section", "id")
     with pytest.raises(ConfigError, match="t-SNE of 4 images"):
         inspect_table(table, tmp_path, name="stripes", near=False, tsne=True, tsne_samples=4)
+
+
+class Asked:
+    """Stands for the functions that draw: keeps what each is given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given: dict[str, list[tuple[Any, ...]]] = {}
+        for name in ("counts", "faces", "histogram", "light", "samples", "sizes", "strip"):
+            monkeypatch.setattr(data_page, f"{name}_figure", self.recorder(name))
+        monkeypatch.setattr(data_page, "pairs_picture", self.recorder("pairs"))
+        monkeypatch.setattr(data_page, "figure_png", lambda _: b"")
+
+    def recorder(self, name: str) -> Callable[..., None]:
+        return lambda *given: self.given.setdefault(name, []).append(given)
+
+    def one(self, name: str) -> tuple[Any, ...]:
+        [given] = self.given[name]
+        return given
+
+
+def wide_table(seed: int = 0) -> SamplesTable:
+    """Return images 16 wide and 12 high with classes of unequal size, 20 of them blank, a few of no split."""
+    table = stripes_table({"train": 120, "val": 20, "": 5}, seed)
+    labels = np.where(np.arange(145) % 3 == 0, 0, table.labels)
+    images = np.asarray(table.images)[:, :, :12].copy()
+    images[40:60] = 90
+    columns = {"width": np.arange(145) % 50, "height": np.arange(145) % 40 * 2}
+    return replace(table, labels=labels, images=images, digests=content_digests(images), columns=columns)
+
+
+def test_each_picture_is_given_its_own_images_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, asked = wide_table(), Asked(monkeypatch)
+    images, names = np.asarray(table.images), table.class_names
+    report = inspect_table(table, tmp_path, name="wide", near=False, seed=5)
+    train = np.flatnonzero(table.splits == "train")
+    counts, _ = asked.one("counts")
+    assert counts == {
+        split: {
+            name: int(((table.splits == stored) & (table.labels == label)).sum()) for label, name in enumerate(names)
+        }
+        for split, stored in (("train", "train"), ("val", "val"), ("unused", ""))
+    }
+    assert report["class_weights"]["angry"] == pytest.approx(
+        report["class_weights"]["sad"] * counts["train"]["sad"] / counts["train"]["angry"]
+    )
+    brightness, contrast, labels, _, title = asked.one("light")
+    np.testing.assert_allclose(brightness, images[train].mean(axis=(1, 2, 3)) / 255)
+    np.testing.assert_allclose(contrast, images[train].std(axis=(1, 2, 3)) / 255, atol=1e-9)
+    assert (labels.tolist(), title) == (table.labels[train].tolist(), "Light, train")
+    mean, std, support, _, _ = asked.one("faces")
+    of_sad = images[train][table.labels[train] == 4] / 255
+    np.testing.assert_allclose(mean[4], of_sad.mean(axis=0))
+    np.testing.assert_allclose(std[4], of_sad.std(axis=0), atol=1e-7)
+    assert support == list(counts["train"].values())
+    width, height, stored, _ = asked.one("sizes")
+    known = (table.columns["width"] > 0) & (table.columns["height"] > 0)
+    assert (width.tolist(), height.tolist()) == tuple(
+        table.columns[side][known].tolist() for side in ("width", "height")
+    )
+    assert stored == (12, 16)
+
+
+def test_the_examples_are_drawn_by_class_and_the_extremes_are_the_darkest_and_brightest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, asked = wide_table(), Asked(monkeypatch)
+    images, train = np.asarray(table.images), np.flatnonzero(table.splits == "train")
+    inspect_table(table, tmp_path, name="wide", near=False, seed=5)
+    row_of = {image.tobytes(): row for row, image in enumerate(images)}
+    shown, title = asked.one("samples")
+    assert title == "Samples, train"
+    places: dict[str, list[int]] = {}
+    for label, name in enumerate(table.class_names):
+        of_class = train[table.labels[train] == label].tolist()
+        rows = [row_of[image.tobytes()] for image in shown[name] if image.std()]  # the blank ones are all alike
+        places[name] = [of_class.index(row) for row in rows]
+        assert len(shown[name]) == 8
+    assert places["sad"] != places["happy"]  # each class has a draw of its own
+    (extremes, captions, _, columns), (blank, blank_captions, blank_title) = asked.given["strip"]
+    brightness = images.mean(axis=(1, 2, 3)) / 255
+    order = [row for row in np.argsort(brightness, kind="stable") if images[row].std()]
+    expected = [*order[:8], *order[::-1][:8]]
+    np.testing.assert_array_equal(extremes, images[expected])
+    assert captions == [f"{row}\n{brightness[row]:.3f}" for row in expected]
+    assert columns == 8
+    assert (len(blank), blank_title) == (16, "Blank images (16 of 20)")
+    assert blank_captions[:2] == [
+        f"40\ntrain, {table.class_names[table.labels[40]]}",
+        f"41\ntrain, {table.class_names[table.labels[41]]}",
+    ]
+    fewer = table.select(np.flatnonzero((table.labels != 0) | (np.arange(145) > 30)))
+    inspect_table(fewer, tmp_path, name="wide", near=False, seed=5)
+    np.testing.assert_array_equal(asked.given["samples"][1][0]["sad"], shown["sad"])
+
+
+def test_pairs_across_splits_come_first_then_other_labels_then_the_closest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, asked = stripes_table({"train": 60, "val": 40}), Asked(monkeypatch)
+    labels, splits = np.zeros(100, np.int64), table.splits.copy()
+    first, second = np.arange(0, 40, 2), np.arange(1, 41, 2)
+    splits[second[:6]] = "val"  # pairs 0 to 5 across splits
+    labels[second[6:12]] = 1  # pairs 6 to 11 of different labels; 12 to 19 are alike in both
+    digests = table.digests.copy()
+    digests[second[12]] = digests[first[12]]  # identical: not shown
+    digests[second[13], 1:] = digests[first[13], 1:]  # different in one byte only
+    distance = np.linspace(0.1, 0.01, 20, dtype=np.float32)
+    groups = np.arange(100)
+    groups[second] = groups[first]
+    table = replace(table, labels=labels, splits=splits, digests=digests)
+    pairs = Pairs(first, second, distance, np.zeros(20, bool))
+    found = replace(find_duplicates(table, near=False), pairs=pairs, near_groups=groups)
+    data_page._add_pairs(data_page._Output(), table, found)
+    _, _, shown, title = asked.one("pairs")
+    assert shown.tolist() == [5, 4, 3, 2, 11, 10, 9, 8, 19, 18, 17, 16]
+    assert title == "Near-duplicates (12 of 19 pairs)"
+    few = replace(found, pairs=Pairs(first[2:14], second[2:14], distance[2:14], np.zeros(12, bool)))
+    data_page._add_pairs(data_page._Output(), table, few)
+    assert asked.given["pairs"][1][2].tolist() == [3, 2, 1, 0, 9, 8, 7, 6, 11, 5, 4]  # too few alike: more of others
+
+
+def test_lists_number_their_groups_and_name_rows_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Asked(monkeypatch)
+    monkeypatch.setattr(data_page, "embedding_figure", lambda *_: None)
+    table = wide_table()
+    images = np.asarray(table.images).copy()
+    images[30], images[125], images[7] = images[3], images[3], images[100]
+    table = replace(table, images=images, digests=content_digests(images))
+    monkeypatch.setattr(data_page, "embed_pixels", lambda *_: (np.array([2, 9]), np.array([[0.5, -1.25], [3.0, 4.0]])))
+    inspect_table(table, tmp_path, name="wide", near=False, tsne=True)
+    rows = [tuple(row.values()) for row in rows_of(tmp_path / "duplicates.csv")]
+    name = [table.class_names[label] for label in table.labels]
+    assert [row[:5] for row in rows if row[0] != "3"] == [
+        ("1", "1", "3", "stripes/3", "train"),
+        ("1", "1", "30", "stripes/30", "train"),
+        ("1", "1", "125", "stripes/125", "val"),
+        ("2", "2", "7", "stripes/7", "train"),
+        ("2", "2", "100", "stripes/100", "train"),
+    ]
+    assert [row[2] for row in rows if row[0] == "3"] == [str(row) for row in range(40, 60)]  # the blank ones
+    [first, second] = rows_of(tmp_path / "tsne.csv")
+    assert list(first.values()) == ["2", "stripes/2", "train", name[2], "0.50000", "-1.25000"]
+    assert list(second.values()) == ["9", "stripes/9", "train", name[9], "3.00000", "4.00000"]
+    counts = {row["class"]: row for row in rows_of(tmp_path / "counts.csv")}
+    assert list(counts["sad"]) == ["class", "train", "val", "unused"]
+    assert [int(counts["angry"][split]) for split in ("train", "val")] == [
+        int(((table.labels == 0) & (table.splits == split)).sum()) for split in ("train", "val")
+    ]
+
+
+def test_the_large_numbers_count_copies_and_leaks_into_train() -> None:
+    def part(images: int, ratio: float | None = None) -> dict[str, Any]:
+        return {"images": images, "imbalance_ratio": ratio}
+
+    def group(rows: int, groups: int) -> dict[str, Any]:
+        return {"exact": {"rows": rows, "groups": groups}}
+
+    report: dict[str, Any] = {
+        "splits": {"train": part(1200, 7.25), "val": part(0), "test": part(40), "unused": part(0)},
+        "duplicates": {
+            "within": {"train": group(9, 4), "test": group(2, 1)},
+            "shared": {
+                pair: {"exact": n} for n, pair in enumerate(("val in train", "train in val", "test in train"), 3)
+            },
+        },
+        "pixels": {"blank": {"images": 17}},
+        "unreadable": [None] * 1001,
+    }
+    assert data_page._cards(report) == [
+        ("1,200", "images in train"),
+        ("0", "images in val"),
+        ("40", "images in test"),
+        ("7.2 : 1", "largest to smallest class of train"),
+        ("8", "images of val and test that train has, too"),
+        ("6", "identical copies within the splits"),
+        ("17", "blank images"),
+        ("1,001", "files left out"),
+    ]
+    report["splits"] |= {"train": part(0), "unused": part(5)}
+    told = data_page._cards(report)
+    assert told[3:5] == [("5", "images in unused"), ("n/a", "largest to smallest class of train")]
+
+
+def test_everything_that_an_inspection_can_leave_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(monkeypatch)
+    (tmp_path / "pictures").mkdir()
+    tables = {"duplicates.csv", "blank.csv", "unreadable.csv", "tsne.csv"}
+    pictures = {f"{stem}.png" for stem in ("extremes", "blank", "duplicates", "sizes", "tsne")}
+    for name in (*tables, *(f"pictures/{picture}" for picture in pictures)):
+        (tmp_path / name).write_text("old")
+    inspect_table(stripes_table({"train": 14}), tmp_path, name="plain", near=False)
+    left = {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert not (tables | pictures - {"extremes.png"}) & set(left)
+    assert left["extremes.png"] == b""
+    assert "sizes" not in asked.given
+
+
+def test_a_missing_library_for_the_map_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_: int) -> None:
+        raise MissingExtraError("t-SNE needs it")
+
+    monkeypatch.setattr(data_page, "check_tsne", missing)
+    monkeypatch.setattr(data_page, "measure_pixels", lambda _: pytest.fail("it was read"))
+    with pytest.raises(MissingExtraError):
+        inspect_table(stripes_table({"train": 14}), tmp_path, name="plain", tsne=True)
+
+
+@pytest.mark.parametrize(("near", "mirrored"), [(True, False), (True, True), (False, False)])
+def test_what_is_looked_for_is_what_was_asked_for(
+    near: bool, mirrored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Asked(monkeypatch)
+    options: list[dict[str, bool]] = []
+    plain = find_duplicates(stripes_table({"train": 14}), near=False)
+
+    def look(_: SamplesTable, **given: bool) -> Duplicates:
+        options.append(given)
+        return plain
+
+    monkeypatch.setattr(data_page, "find_duplicates", look)
+    inspect_table(stripes_table({"train": 14}), tmp_path, name="plain", near=near, mirrored=mirrored)
+    assert options == [{"near": near, "mirrored": mirrored}]

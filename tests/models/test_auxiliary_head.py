@@ -43,6 +43,11 @@ def test_votes_train_the_auxiliary_head_and_labels_the_other() -> None:
     torch.testing.assert_close(loss, expected)
     loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
     assert task.aux_head.weight.grad is not None
+    [layer] = [module for module in task.classifier.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert layer.weight.grad is not None
+    [learned] = torch.autograd.grad(task.training_step(given, 0), layer.weight)
+    [of_labels] = torch.autograd.grad(F.cross_entropy(task(given["image"]), given["label"]), layer.weight)
+    assert not torch.allclose(learned, of_labels)  # the features learn from the votes too
     torch.testing.assert_close(task.test_step(batch(), 0)["loss"], main)  # evaluation is as without it
 
 

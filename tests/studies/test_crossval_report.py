@@ -32,6 +32,7 @@ from fer_lightning.studies.crossval.run_result import (
     read_run,
     scores_of,
 )
+from tests.helpers.html import PageText
 
 NAMES = SEVEN.class_names
 
@@ -63,7 +64,7 @@ def made_run(
 def evaluated(folder: Path, split: str, seed: int = 0, **data: Any) -> EvaluationResult:
     """Write an evaluation of guesses that prefer the last classes, and return it."""
     rng, rows = np.random.default_rng(seed), 140
-    target = (np.arange(rows) % 7).astype(np.int64)
+    target = ((np.arange(rows) + seed) % 7).astype(np.int64)
     logits = rng.normal(size=(rows, 7)) + 2 * np.eye(7)[target] + np.arange(7) / 3
     probs = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
     result = EvaluationResult(NAMES, np.arange(rows), target, probs)
@@ -194,6 +195,8 @@ def test_unlike_runs_are_refused() -> None:
     tested = replace(one, scores={"val": {}, "test": {}})
     with pytest.raises(DataError, match="other test images"):
         check_alike(replace(tested, arm="b", fingerprints={"val": "val 0", "test": "another"}), tested)
+    check_alike(replace(tested, arm="b", fingerprints={"val": "val 0", "test": "another"}), one)  # not tested both
+    check_alike(one, replace(tested, arm="b", fingerprints={"val": "val 0", "test": "another"}))
     with pytest.raises(DataError, match="no run is finished"):
         compare("study", ["a"], [])
 
@@ -363,3 +366,88 @@ def test_pictures_of_a_comparison_are_drawn_from_its_numbers() -> None:
 
 
 ENDS = {"": "mean", "_low": "low", "_high": "high"}
+
+
+def test_every_number_of_a_comparison_is_on_its_page() -> None:
+    def run(arm: str, seed: int, f1: float, ece: float, **changes: Any) -> RunResult:
+        made = made_run(arm, (2, seed), f1, **changes)
+        scores = {**made.scores["val"][TRAINED], "accuracy": f1 + 0.1, "balanced_accuracy": f1 + 0.2, "ece": ece}
+        return replace(made, scores={"val": {TRAINED: scores}})
+
+    runs = [
+        *(run("a", 0, 0.50, 0.10, taus={"val": [0.25, -0.5]}, wall_s=None), run("a", 1, 0.52, 0.12)),
+        *(run("b", 0, 0.56, 0.07, epochs=1200, images=57_000), run("b", 1, 0.60, 0.13, best_epoch=None)),
+    ]
+    found = compare("study", ["a", "b"], runs, folds=5)
+    text = page_html(found, ["a note"], {"scores.png": "Each run."})
+    page = PageText(text)
+    scores, differences, recall, f1, listed = page.tables
+    assert scores == [
+        ["arm", "macro F1", "accuracy", "balanced accuracy", "worst class", "ECE", "runs"],
+        ["a", "51.00 ± 1.41", "61.00 ± 1.41", "71.00 ± 1.41", "25.50 ± 0.71", "11.00 ± 1.41", "2"],
+        ["b", "58.00 ± 2.83", "68.00 ± 2.83", "78.00 ± 2.83", "29.00 ± 1.41", "10.00 ± 4.24", "2"],
+    ]
+    assert differences == [
+        ["arm", "score", "difference", "95 % interval", "p", "better in"],
+        *(["b", score, "+7.00", "n/a", "n/a", "2 of 2"] for score in ("macro F1", "accuracy", "balanced accuracy")),
+        ["b", "worst class", "+3.50", "n/a", "n/a", "2 of 2"],
+        ["b", "ECE", "-1.00", "n/a", "n/a", "1 of 2"],
+    ]
+    of_a = [f"{51 + 2 * (place - 3):.1f}" for place in range(7)]
+    of_b = [f"{58 + 2 * (place - 3):.1f} (+7.0)" for place in range(7)]
+    assert recall == f1 == [["arm", *NAMES], ["a", *of_a], ["b", *of_b]]
+    assert listed == [
+        [
+            *("arm", "fold", "seed", "macro F1 on val", "accuracy on val", "tau", "best epoch", "epochs"),
+            *("images drawn", "time"),
+        ],
+        ["a", "2", "0", "50.00", "60.00", "0.25, -0.5", "3", "5", "500", "n/a"],
+        ["a", "2", "1", "52.00", "62.00", "n/a", "3", "5", "500", "0:01:01"],
+        ["b", "2", "0", "56.00", "66.00", "n/a", "3", "1,200", "57,000", "0:01:01"],
+        ["b", "2", "1", "60.00", "70.00", "n/a", "n/a", "5", "500", "0:01:01"],
+    ]
+    assert "2 arms, 5 folds, seeds 0, 1: 4 runs." in page.words
+    assert "a note" in page.words
+    assert "Differences to a, in points:" in page.words
+    section = text[text.index('<section id="val-as-trained">') :]
+    assert '<img src="scores.png" alt="Each run."' in section[: section.index("</section>")]
+
+
+def test_classes_are_told_by_recall_and_by_f1_and_intervals_by_both_ends() -> None:
+    def run(arm: str, seed: int, f1: float) -> RunResult:
+        made = made_run(arm, (0, seed), f1, splits=("val", "test"))
+        test = {**made.scores["test"][TRAINED], "f1_angry": 0.9, "f1_macro": f1 - 0.1}
+        return replace(made, scores={"val": made.scores["val"], "test": {TRAINED: test, TUNED: test}})
+
+    runs = [run("a", seed, 0.5 + seed / 100) for seed in range(3)]
+    found = compare("study", ["a"], runs, missing=[("a", 0, 7)])
+    assert found.seeds == (0, 1, 2, 7)
+    page = PageText(page_html(found, [], {}))
+    [trained, tuned, val, recall, f1, _] = page.tables
+    assert trained[1][1] == "41.00 ± 1.00\n38.52 to 43.48"
+    assert trained == tuned
+    assert val[1][1].startswith("51.00")
+    assert (recall[1][1], f1[1][1]) == ("45.0", "90.0")
+    titles = ("Scores on test, as trained", "Scores on test, tau tuned", "Scores on val, as trained")
+    assert [page.words.index(title) for title in titles] == sorted(page.words.index(title) for title in titles)
+    told = terminal_table(found)
+    assert "test images, %: mean ± deviation over seeds 0, 1, 2, 7" in told
+    assert told.count("41.00 ± 1.00") == 2
+    assert "Not finished, and not in these numbers: a fold 0 seed 7." in notes_on(found)
+
+
+def test_notes_of_several_arms_and_of_shares_that_vary() -> None:
+    def notes(*runs: RunResult) -> str:
+        return " ".join(notes_on(compare("s", sorted({run.arm for run in runs}), runs)))
+
+    assert "of twenty equal arms" not in notes(made_run("a", (0, 0)), made_run("b", (0, 0)))
+    assert "of twenty equal arms" in notes(*(made_run(arm, (0, 0)) for arm in "abc"))
+    drawn = [made_run(arm, (0, seed), images=seed * 1000 + 700) for arm in "ab" for seed in range(3)]
+    told = notes(*drawn)
+    assert "Training images drawn in a run: a 700 to 2,700; b 700 to 2,700." in told
+    assert "did not have equal shares" not in told
+    assert "a 700 to 2,700; b 9. The arms did not have equal shares" in notes(
+        *drawn[:3], made_run("b", (0, 0), images=9)
+    )
+    assert "chosen by val_f1_macro on its validation images" in told
+    assert "as best on" in notes(made_run("a", (0, 0), monitor=""))
