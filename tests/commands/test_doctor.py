@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fer_lightning.commands import doctor as module
-from fer_lightning.commands.doctor import CHECKS, Finding, check_folders, check_opencv, check_packages, doctor
+from fer_lightning.commands.doctor import (
+    CHECKS,
+    Finding,
+    check_compute,
+    check_folders,
+    check_opencv,
+    check_packages,
+    check_python,
+    doctor,
+)
 
 
 def test_this_installation_is_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,3 +66,53 @@ def test_a_cache_folder_that_cannot_be_written_is_found(monkeypatch: pytest.Monk
     blocked.touch()
     monkeypatch.setenv("FER_CACHE_DIR", str(blocked / "cache"))
     assert any(finding.ok is False and "FER_CACHE_DIR" in finding.text for finding in check_folders())
+
+
+@pytest.mark.parametrize(
+    ("version", "supported"),
+    [((3, 9, 20), False), ((3, 10, 0), True), ((3, 12, 1), True), ((3, 13, 9), True), ((3, 14, 0), False)],
+)
+def test_versions_of_python_beyond_ours_are_wrong(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], supported: bool
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    (finding,) = check_python()
+    assert finding.ok is supported
+    assert ("fer_lightning supports 3.10 to 3.13" in finding.text) is not supported
+
+
+@pytest.mark.parametrize(("free", "enough"), [(2 * 1024**3, False), (2 * 1024**3 + 1, True), (10**12, True)])
+def test_less_than_two_gibibytes_of_disk_are_too_few(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, free: int, enough: bool
+) -> None:
+    monkeypatch.setenv("FER_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    disk, cache = check_folders()
+    assert disk.ok is enough
+    assert disk.text == f"{free / 2**30:.1f} GiB free in the working directory"
+    assert cache == Finding(True, f"cache folder {tmp_path}")
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_what_computes_is_told_and_is_never_wrong(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr("fer_lightning.models.precision.has_bfloat16", lambda device: has)
+    findings = list(check_compute())
+    assert findings[0].text.endswith(f"cores, bfloat16 arithmetic: {'yes' if has else 'no'}")
+    assert {finding.ok for finding in findings} == {None}
+
+
+def test_one_opencv_with_its_cascades_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [SimpleNamespace(metadata={"Name": "OpenCV-Python-Headless"}, version="4.9")]
+    monkeypatch.setattr(module, "distributions", lambda: found)
+    assert [(finding.ok, finding.text) for finding in check_opencv()] == [
+        (True, "OpenCV distributions: opencv-python-headless 4.9"),
+        (True, "OpenCV has the Haar cascades"),
+    ]
+    monkeypatch.setattr(module, "distributions", lambda: [])
+    assert next(iter(check_opencv())).ok is False
+
+
+def test_several_things_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "CHECKS", (lambda: [Finding(False, "a"), Finding(None, "b"), Finding(False, "c")],))
+    assert doctor() == 1
+    assert capsys.readouterr().out == "WRONG a\n      b\nWRONG c\n2 things are wrong\n"

@@ -158,6 +158,75 @@ def test_a_run_is_shown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert values["config"]["model"]["backbone"] == "fer_a"
 
 
+def test_all_that_is_shown_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"environment": {"python": "3.11"}, "seed": 3, "command": "fer fit", "data": {"datamodule": "Faces"}}
+    first = a_node(1, status="stopped", wall_s=59.4, reason="SIGTERM", code={"package": "0.1", "commit": "a" * 40})
+    second = a_node(2, first, wall_s=3899.0, code={"package": "0.2", "commit": "b" * 40, "dirty": True}, **said)
+    second.data = {"datamodule": "Faces", "counts": {"train": 1234}, "fingerprints": {"train": "f0", "val": "f1"}}
+    second.changed = [Change("model.optimizer.lr", 2e-5, 1e-5)]
+    second.parent = replace(second.parent, sha256="0123456789abcdef", weights_only=True) if second.parent else None
+    folder = written(tmp_path, "a/version_0", first, second, f1=0.5)
+    (folder / "big.ckpt").write_bytes(bytes(1_500_000))
+    out = listed(capsys, "show", "a", "--root", str(tmp_path))
+    shown = [" ".join(line.split()) for line in out.partition("\nfiles")[0].splitlines()]
+    assert shown == [
+        f"{folder} finished",
+        *["network fer_b", "best val_acc 0.2000", "accuracy 0.5100", "macro F1 0.5000", "epochs 2", "time 1h06m"],
+        *["device a CPU", "size 1.5 MB", "", "starts"],
+        "node1 2026-01-01T10:00:00+0000 stopped (SIGTERM), epochs 0 to 1, 59s",
+        "node2 2026-01-02T10:00:00+0000 finished, epochs 0 to 2, 1h05m",
+        "weights of a/version_0/checkpoints/resume.ckpt (sha256 0123456789ab)",
+        *["model.optimizer.lr 2e-5 -> 1e-5", "", "code, data, packages (of the last start)"],
+        "fer_lightning 0.2, commit bbbbbbbbbbbb, changed since",
+        "Faces: train 1,234 (f0), val 0 (f1)",
+        *["python 3.11", "seed 3, fer fit", "", "configuration (what is off is left out)"],
+        *["model.backbone fer_a", "checkpoint.monitor val_acc", "checkpoint.mode max"],
+    ]
+    assert next(line.split() for line in out.partition("\nfiles\n")[2].splitlines()) == ["big.ckpt", "1.5", "MB"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(59.4, "59s"), (60, "1m"), (3569, "59m"), (3570, "1h00m"), (90000, "25h00m")]
+)
+def test_times_are_short(seconds: float, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, "a/version_0", a_node(1, wall_s=float(seconds)))
+    assert f" {text} " in listed(capsys, "list", "--root", str(tmp_path))
+
+
+@pytest.mark.parametrize(("size", "text"), [(2_000_000, "2.0 MB"), (999_999, "1000 kB"), (12_345, "12 kB")])
+def test_sizes_are_decimal(size: int, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, "a/version_0", a_node(1))
+    (folder / "one").write_bytes(bytes(size - next(read_records(tmp_path)).size))
+    assert f" {text}  " in listed(capsys, "list", "--root", str(tmp_path))
+
+
+def test_off_is_what_is_none_false_zero_or_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path, "a/version_0", a_node(1))
+    (folder / "config.yaml").write_text("a: {zero: 0, off: false, no: null, text: '', list: [], one: 1, word: none}\n")
+    shown = listed(capsys, "show", "a", "--root", str(tmp_path)).partition("left out)\n")[2].partition("\nfiles")[0]
+    assert [line.split() for line in shown.splitlines() if line] == [["a.one", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("status", "colour"),
+    [("finished", 32), ("failed", 31), *((status, 33) for status in ("killed", "stopped", "incomplete"))],
+)
+def test_a_terminal_shows_the_status_in_its_colour(
+    status: str, colour: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path, "a/version_0", a_node(1, status="running" if status == "killed" else status))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    head, line = listed(capsys, "list", "--root", str(tmp_path)).splitlines()
+    assert line.startswith(f"a/version_0  \033[{colour}m{status}\033[0m  ")
+    assert len(head) == 60
+    (tmp_path / "a/version_0" / LINEAGE).write_text("{")
+    assert "\033[31munreadable\033[0m: " in listed(capsys, "list", "--root", str(tmp_path))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\033" not in listed(capsys, "list", "--root", str(tmp_path))
+
+
 def test_the_tree_goes_up_and_down(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = listed(capsys, "lineage", "a/version_10", "--root", str(root)).splitlines()
     assert [line.split("version_")[0].lstrip("└─├│ ") for line in lines if "version_" in line and "node" in line] == [
