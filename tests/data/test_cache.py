@@ -158,6 +158,13 @@ def test_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (tmp_path / "mine" / "key.npz").exists()
 
 
+def test_a_folder_may_be_named_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    cached_arrays("key", Builder(), Path("~/mine"))
+    assert os.listdir(tmp_path) == ["mine"]
+
+
 def test_without_a_home_folder_there_is_no_cache(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

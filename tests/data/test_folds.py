@@ -179,6 +179,14 @@ def test_what_is_linked_to_a_test_image_is_never_held_out() -> None:
     assert all(not len(fold.overlap("val", "test")) for fold in tables)
 
 
+def test_rows_that_no_split_uses_are_in_no_fold() -> None:
+    table = stripes_table({"train": 42, "": 21, "test": 7})
+    every = np.ones(70, bool)
+    for fold, own in zip(divided(table, 3, candidates=every), divided(table, 3), strict=True):
+        assert fold.splits.tolist() == own.splits.tolist()
+        assert fold.rows("").tolist() == list(range(42, 63))
+
+
 def test_synthetic_images_leave_training_with_their_parents() -> None:
     table = with_kinds(stripes_table({"train": 35, "val": 7, "test": 7}))
     made = synthesise(table, 9)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,8 @@ def test_overlap_finds_identical_images(table: SamplesTable) -> None:
         ("images", np.zeros((42, 4, 4), np.uint8), DataError, r"uint8 \(N, C, H, W\)"),
         ("images", np.zeros((42, 1, 4, 4), np.float32), DataError, "not float32"),
         ("labels", np.full(42, 9), LabelError, r"stripes/0: label 9 is outside 0\.\.6"),
+        ("labels", np.full(42, 7), LabelError, r"label 7 is outside 0\.\.6 \(angry, disgust, .*neutral\)"),
+        ("labels", np.full(42, -1), LabelError, "label -1 is outside"),
         ("splits", np.full(42, "dev"), DataError, "unknown split 'dev'"),
         ("soft_labels", np.zeros((42, 7), np.float32), DataError, "stripes/0: soft label sums to 0"),
         ("soft_labels", np.ones((42, 3), np.float32), DataError, r"expected \(N, 7\)"),
@@ -137,6 +140,14 @@ def test_tables_are_put_together(table: SamplesTable) -> None:
     assert len(concatenate([small, small]).thumbnails) == 2 * count  # type: ignore[arg-type]
     mixed = concatenate([first, replace(table, columns={"age": np.full(count, "old")})])
     assert mixed.columns["age"][[1, count]].tolist() == ["1", "old"]
+
+
+def test_what_tables_do_not_share_is_not_kept(table: SamplesTable) -> None:
+    one, two = (replace(table, root=Path(name), remarks=("both", name)) for name in ("a", "b"))
+    assert concatenate([one, two]).root is None
+    assert concatenate([one, one]).root == Path("a")
+    assert concatenate([one, two, one]).remarks == ("both", "a", "b")
+    assert concatenate([replace(table, remarks=()), two]).remarks == ("both", "b")
 
 
 def test_tables_that_do_not_go_together_are_refused(table: SamplesTable) -> None:

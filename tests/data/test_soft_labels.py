@@ -93,6 +93,19 @@ def test_several_entries_for_one_picture_are_averaged(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[:14], (first + second) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize(("total", "read"), [(0.985, False), (0.995, True), (1.005, True), (1.015, False)])
+def test_sums_are_one_but_for_rounding_and_are_made_so(tmp_path: Path, total: float, read: bool) -> None:
+    samples, values = table(), probabilities(14)
+    path = write_csv(tmp_path / "a.csv", "file", list(samples.files[:14]), total * values)
+    if read:
+        found = targets(with_soft_labels(samples, "target", [path])[0])[:14]
+        np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(found, values, atol=1e-5)
+    else:
+        with pytest.raises(DataError, match="row 1, .*: expected probabilities of 0 or more that sum to 1, found"):
+            with_soft_labels(samples, "target", [path])
+
+
 def test_votes_are_kept_beside_the_labels() -> None:
     samples = table(soft=True)
     changed, votes = with_soft_labels(samples, "votes", [])

@@ -269,6 +269,20 @@ def test_other_orders_are_tried_until_whole_groups_make_the_number(seed: int) ->
     assert ((changed == "test").sum(), (changed == "").sum()) == (7, 0)
 
 
+def test_the_orders_that_are_tried_are_fixed_for_all_time() -> None:
+    groups = np.concatenate([np.repeat(np.arange(10), 2), np.repeat(np.arange(10, 20), 3)])
+    labels = np.zeros(50, np.int64)
+    chosen = [
+        np.unique(
+            groups[
+                complete_splits(np.full(50, ""), labels, groups, test_per_class=7, val_fraction=0, seed=seed) == "test"
+            ]
+        )
+        for seed in (9, 17)
+    ]
+    assert [each.tolist() for each in chosen] == [[5, 8, 16], [0, 7, 11]]
+
+
 def test_which_rows_of_a_large_group_are_tested_on_depends_on_the_seed() -> None:
     labels, groups = np.zeros(20, np.int64), np.repeat([0, 1], 10)
     contents = np.random.default_rng(0).integers(0, 256, (20, 16), dtype=np.uint8)
