@@ -63,7 +63,7 @@ def endtoend(
     from fer_lightning.inference.scene_files import read_boxes
 
     _check(faces, boxes, path is not None or bool(of_data) or write is not None)
-    shape = (*_pair("picture", picture, "x"), *_pair("sizes", sizes, "-"), most, seed)
+    shape = (*_pair("picture", picture, "960x720"), *_pair("sizes", sizes, "60-360"), most, seed)
     loaded, detectors = load_model(model), detectors_named(detector, views)
     if not loaded.framings:
         print(f"{loaded.card.name}: its framing is not known: both ways of cutting are the same")
@@ -108,9 +108,9 @@ def _scenes(
     return made, len(source.labels)
 
 
-def _pair(option: str, text: str, between: str) -> tuple[int, int]:
-    """Return two whole numbers that are written with something between them."""
-    first, _, second = text.partition(between)
+def _pair(option: str, text: str, example: str) -> tuple[int, int]:
+    """Return two whole numbers that are written with something between them, as in an example."""
+    first, _, second = text.partition(example.strip("0123456789"))
     if not (first.isdecimal() and second.isdecimal()):
-        raise ConfigError(f"fer endtoend: --{option} {text}: expected two whole numbers, such as 60{between}360")
+        raise ConfigError(f"fer endtoend: --{option} {text}: expected two whole numbers, such as {example}")
     return int(first), int(second)

@@ -3,10 +3,13 @@ from __future__ import annotations
 import multiprocessing
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fer_lightning.commands import bench_recognize
 from fer_lightning.inference.model_folder import write_model_folder
 from tests.helpers.cli import TINY, fer
 from tests.inference.clips import clip
@@ -26,10 +29,48 @@ def test_every_kind_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "epoch" not in out
 
 
-@pytest.mark.parametrize("args", [["train", "--steps=1"], ["train", "--rounds=x"], ["test"]])
+@pytest.mark.parametrize(
+    "args",
+    [["train", "--steps=1"], ["train", "--rounds=0"], ["train", "--rounds=x"], ["recognize", "--frames=1"], ["test"]],
+)
 def test_wrong_arguments_are_one_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert fer("bench", *args) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_wall_times_are_medians_and_cpu_times_means() -> None:
+    times = bench_recognize._Times([1.0, 9.0, 2.0], [2.0, 6.0, 4.04])
+    assert times.cells() == ("2.0", "4.0", "")
+    assert times.cells(16.0) == ("2.0", "4.0", "25%")
+    with times.one():
+        pass
+    assert 0 <= times.wall[-1] < 1000
+    assert 0 <= times.cpu[-1] < 1000
+
+
+def test_the_network_of_fer_gets_gray_pixels_between_minus_one_and_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    details = [{"index": 7}]
+    interpreter = SimpleNamespace(
+        allocate_tensors=lambda: None,
+        get_input_details=lambda: details,
+        get_output_details=lambda: [{"index": 8}],
+        set_tensor=lambda index, value: given.append((index, value)),
+        invoke=lambda: None,
+        get_tensor=lambda index: [index],
+    )
+    monkeypatch.setattr(bench_recognize, "find_spec", lambda name: name)
+    module = SimpleNamespace(Interpreter=lambda path, num_threads: interpreter)
+    monkeypatch.setattr(bench_recognize.importlib, "import_module", lambda name: module)
+    network = bench_recognize._fer_network(Path("a.tflite"))
+    assert network is not None
+    picture = np.full((80, 100, 3), (255, 0, 0), np.uint8)
+    picture[:, 50:] = 255
+    assert network(picture).tolist() == [8.0]
+    ((index, value),) = given
+    assert (index, value.shape, value.dtype) == (7, (1, 64, 64, 1), np.float32)
+    assert value[0, 5, 60, 0] == 1
+    assert value[0, 5, 5, 0] == pytest.approx(0.299 * 2 - 1, abs=0.01)  # ITU-R BT.601
 
 
 def test_without_a_verb_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

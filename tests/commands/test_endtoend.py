@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from fer_lightning.inference.framing import Framing
 from fer_lightning.inference.model_folder import write_model_folder
+from fer_lightning.inference.scenes import SceneSettings
 from tests.helpers.cli import fer
 from tests.inference.helpers import tiny_model
 
@@ -39,6 +42,52 @@ def test_drawn_scenes_are_scored_written_and_scored_again(
     assert json.loads((tmp_path / "again/endtoend.json").read_text())["scores"] == made["scores"]
 
 
+@pytest.mark.parametrize(
+    ("options", "settings", "drawn"),
+    [
+        ([], SceneSettings(960, 720, 60, 360, 4, 0), ("test", 1000, 0)),
+        (
+            ["--picture=800x400", "--sizes=40-90", "--most=2", "--seed=5", "--split=val", "--faces=1"],
+            SceneSettings(800, 400, 40, 90, 2, 5),
+            ("val", 1, 5),
+        ),
+    ],
+)
+def test_scenes_are_made_as_they_are_asked_for(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    settings: SceneSettings,
+    drawn: tuple[object, ...],
+) -> None:
+    found: list[tuple[Any, ...]] = []
+    faces = SimpleNamespace(labels=[0, 1, 2])
+    module = "fer_lightning.inference"
+    monkeypatch.setattr(f"{module}.scenes.scene_faces", lambda *args: found.append(args) or faces)
+    monkeypatch.setattr(f"{module}.scenes.scenes", lambda *args: found.append(args) or "scenes")
+    monkeypatch.setattr(f"{module}.endtoend.answers_of", lambda *args, **more: found.append(args[2:]) or [])
+    monkeypatch.setattr(f"{module}.endtoend_report.endtoend_table", lambda *args, **more: [])
+    monkeypatch.setattr(f"{module}.endtoend_report.write_endtoend", lambda *args, **more: None)
+    assert fer("endtoend", str(model), *DRAWN, SQUARES, f"--out={tmp_path}", *options) == 0
+    assert found[0][2:] == drawn
+    assert found[1:] == [(faces, settings), ("scenes", 3)]
+
+
+@pytest.mark.parametrize(("box", "framing"), [("face", Framing(0.9, 0.5, 0.5)), ("crop", None)])
+def test_boxes_of_faces_are_cut_as_those_of_a_detector(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: str, framing: Framing | None
+) -> None:
+    truths: list[Framing | None] = []
+    module = "fer_lightning.inference"
+    monkeypatch.setattr(f"{module}.scene_files.read_boxes", lambda *args: "boxes")
+    monkeypatch.setattr(f"{module}.endtoend.answers_of", lambda *args, truth: truths.append(truth) or [])
+    monkeypatch.setattr(f"{module}.endtoend_report.endtoend_table", lambda *args, **more: [])
+    monkeypatch.setattr(f"{module}.endtoend_report.write_endtoend", lambda *args, **more: None)
+    assert fer("endtoend", str(model), "--boxes=a.csv", f"--box={box}", SQUARES, f"--out={tmp_path}") == 0
+    assert truths == [framing]
+
+
 def test_what_does_not_go_together_is_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
         ([*DRAWN, "--boxes=a.csv"], "either --boxes FILE or a data set"),
@@ -46,6 +95,8 @@ def test_what_does_not_go_together_is_refused(model: Path, tmp_path: Path, capsy
         ([f"--boxes={tmp_path / 'a.csv'}"], "expected a CSV, Parquet or JSON file, found nothing"),
         ([*DRAWN, "--sizes=60-500"], "faces of 500 pixels have no room in 960x720: 360 at most"),
         ([*DRAWN, "--sizes=60"], "--sizes 60: expected two whole numbers, such as 60-360"),
+        ([*DRAWN, "--sizes=60-x"], "--sizes 60-x: expected two whole numbers"),
+        ([*DRAWN, "--picture=x720"], "--picture x720: expected two whole numbers, such as 960x720"),
         ([*DRAWN, "--split=tests"], "--split"),
         ([*DRAWN, "--faces=0"], "--faces"),
     ):

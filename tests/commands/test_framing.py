@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_lightning.inference.framing import Framing
+from fer_lightning.inference.framing import Framing, read_framing, write_framing
 from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model_folder import model_of_folder, write_model_folder
 from fer_lightning.inference.recognizer import Recognizer
@@ -42,7 +42,10 @@ def test_the_framing_is_measured_and_drawn(squares: Path, tmp_path: Path, capsys
     assert found["found"] == {"BrightSquares": 20}
     with Image.open(tmp_path / "out/framing.png") as picture:
         assert picture.width > 300
-    assert "20 of 20" in capsys.readouterr().out
+    head, row = (line.split() for line in capsys.readouterr().out.splitlines()[1:3])
+    assert head == ["detector", "faces", "box", "/", "side", "x", "y", "eyes", "tilt"]
+    numbers = [f"{values[key]:.3f}" for key in ("size", "x", "y", "eyes")]
+    assert row == ["BrightSquares", "20", "of", "20", *numbers, "0.0°"]
 
 
 def test_a_model_folder_keeps_it(squares: Path, tmp_path: Path) -> None:
@@ -65,6 +68,17 @@ def test_a_run_keeps_it_and_says_which_data_it_was(tmp_path: Path, capsys: pytes
     assert load_model(run).framings == {"haar": Framing(0.9, 0.5, 0.6)}
     (run / "framing.json").write_text("{")
     assert fer("recognize", str(tmp_path), f"--model={run}", "--no-detect") == 2
+
+
+def test_a_new_measurement_takes_the_place_of_the_old_one_of_that_detector(squares: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints/best.ckpt").touch()
+    write_framing(run, {"BrightSquares": Framing(0.9, 0.1, 0.1), "haar": Framing(0.8, 0.5, 0.5)})
+    assert measure(squares, tmp_path / "out", "--detector", SQUARES, "--images=20", f"--model={run}") == 0
+    kept = read_framing(run)
+    assert kept["haar"] == Framing(0.8, 0.5, 0.5)
+    assert kept["BrightSquares"].size == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.measures_framing

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ pytest.importorskip("uvicorn")
 from fer_lightning.__main__ import main
 from fer_lightning.errors import ConfigError
 from fer_lightning.inference.serve.running import address, listening
+from fer_lightning.inference.serve.settings import LOOPBACK, Access
 from tests.inference.serve.bodies import png
 from tests.inference.serve.clients import ask_for, request_of
 
@@ -53,6 +57,43 @@ def test_wrong_options_are_told_in_one_line(
     assert main(["serve", "nothing", *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
+
+
+@pytest.mark.parametrize(
+    ("options", "variable", "expected"),
+    [
+        ((), "", ("127.0.0.1", 8000, "auto", "squares", 64, "", LOOPBACK, "")),
+        ((), "b", ("127.0.0.1", 8000, "auto", "squares", 64, "b", LOOPBACK, "")),
+        (("--token=a", "--port=0", "--waiting=1"), "b", ("127.0.0.1", 0, "auto", "squares", 1, "a", LOOPBACK, "")),
+        (
+            ("--host=0.0.0.0", "--token=a", "--detector=haar", "--views=fine", "--public-name=x.org"),
+            "",
+            ("0.0.0.0", 8000, "haar", "fine", 64, "a", (), "x.org"),
+        ),
+    ],
+)
+def test_what_is_said_reaches_the_server(
+    options: tuple[str, ...], variable: str, expected: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FER_TOKEN", variable)
+    found: dict[str, tuple[Any, ...]] = {}
+
+    def load(*args: Any) -> Any:
+        found["load"] = args
+        return SimpleNamespace(model="model")
+
+    monkeypatch.setattr("fer_lightning.inference.recognizer.Recognizer.load", load)
+    monkeypatch.setattr("fer_lightning.inference.serve.page.page_or_why_not", lambda *args: "page")
+    monkeypatch.setattr("fer_lightning.inference.serve.app.make_app", lambda *args: found.setdefault("app", args))
+    monkeypatch.setattr("fer_lightning.inference.serve.running.listening", lambda *at: nullcontext(at))
+    monkeypatch.setattr("fer_lightning.inference.serve.running.address", lambda listener: "address")
+    monkeypatch.setattr("fer_lightning.inference.serve.running.run", lambda *args: found.setdefault("run", args))
+    assert main(["serve", "a model", *options]) == 0
+    host, port, detector, views, waiting, token, hosts, public = expected
+    assert found["run"][1] == (host, port)
+    assert found["load"] == ("a model", detector, views)
+    _, limits, access, page = found["app"]
+    assert (limits.waiting, access, page) == (waiting, Access(token, hosts, public), "page")  # type: ignore[arg-type]
 
 
 def test_a_port_that_may_not_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.cli import fer
+from tests.inference.helpers import tiny_model
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
+    """Return what the functions behind ``fer export`` are called with."""
+    found: dict[str, tuple[Any, ...]] = {}
+    model = tiny_model()
+    model.card = replace(model.card, licence="that of the data")
+
+    def spy(name: str, result: Any) -> Any:
+        def call(*args: Any) -> Any:
+            found[name] = args
+            return result
+
+        return call
+
+    monkeypatch.setattr("fer_lightning.inference.loading.load_model", spy("load", model))
+    monkeypatch.setattr("fer_lightning.inference.export.package.export", spy("export", []))
+    monkeypatch.setattr("fer_lightning.inference.export.package.export_table", lambda checks: ["form  size"])
+    monkeypatch.setattr("fer_lightning.inference.export.samples.samples_of", spy("samples", "samples"))
+    monkeypatch.setattr("fer_lightning.cli.data_set.data_module", spy("data", "data"))
+    return found
+
+
+def test_a_model_is_exported_under_the_name_of_its_folder(
+    called: dict[str, tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fer("export", "run", "--out=a/small") == 0
+    assert called["load"] == ("run",)
+    model, *rest = called["export"]
+    assert rest == [Path("a/small"), None, True]
+    assert (model.card.name, model.card.licence) == ("small", "that of the data")
+    assert capsys.readouterr().out == "form  size\nmodel folder: a/small\n"
+    assert "data" not in called
+
+
+def test_int8_gets_its_ranges_from_training_images(called: dict[str, tuple[Any, ...]]) -> None:
+    assert fer("export", "run", "--out=small", "--int8=faces", "--pt2=false", "--licence=MIT") == 0
+    model, *rest = called["export"]
+    assert rest == [Path("small"), "samples", False]
+    assert model.card.licence == "MIT"
+    assert called["data"] == ("fer export --int8", "faces", [])
+    assert called["samples"] == ("data", model, 512)
+    assert fer("export", "run", "--out=small", "--int8=faces", "--images=9") == 0
+    assert called["samples"][2] == 9
