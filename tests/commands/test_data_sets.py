@@ -68,7 +68,12 @@ def test_where_nothing_can_be_written_is_known_at_once(tmp_path: Path, monkeypat
         beside: Any = SimpleNamespace(root=root)
         assert checked_folder(str(tmp_path / "set2"), beside) == tmp_path / "set2"
     modes: list[int] = []
-    monkeypatch.setattr("os.access", lambda path, mode: modes.append(mode) or False)  # root may write anywhere
+
+    def refused(path: Path, mode: int) -> bool:
+        modes.append(mode)
+        return False
+
+    monkeypatch.setattr("os.access", refused)  # root may write anywhere
     with pytest.raises(ConfigError, match="out: cannot be written, .* is read-only"):
         checked_place(str(tmp_path / "out"), DATA)
     assert modes == [2 | 1]  # to write, and to enter

@@ -63,10 +63,18 @@ def test_scenes_are_made_as_they_are_asked_for(
 ) -> None:
     found: list[tuple[Any, ...]] = []
     faces = SimpleNamespace(labels=[0, 1, 2])
+
+    def spy(result: Any, start: int = 0) -> Any:
+        def call(*args: Any, **more: Any) -> Any:
+            found.append(args[start:])
+            return result
+
+        return call
+
     module = "fer_lightning.inference"
-    monkeypatch.setattr(f"{module}.scenes.scene_faces", lambda *args: found.append(args) or faces)
-    monkeypatch.setattr(f"{module}.scenes.scenes", lambda *args: found.append(args) or "scenes")
-    monkeypatch.setattr(f"{module}.endtoend.answers_of", lambda *args, **more: found.append(args[2:]) or [])
+    monkeypatch.setattr(f"{module}.scenes.scene_faces", spy(faces))
+    monkeypatch.setattr(f"{module}.scenes.scenes", spy("scenes"))
+    monkeypatch.setattr(f"{module}.endtoend.answers_of", spy([], 2))
     monkeypatch.setattr(f"{module}.endtoend_report.endtoend_table", lambda *args, **more: [])
     monkeypatch.setattr(f"{module}.endtoend_report.write_endtoend", lambda *args, **more: None)
     assert fer("endtoend", str(model), *DRAWN, SQUARES, f"--out={tmp_path}", *options) == 0
@@ -79,9 +87,14 @@ def test_boxes_of_faces_are_cut_as_those_of_a_detector(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: str, framing: Framing | None
 ) -> None:
     truths: list[Framing | None] = []
+
+    def answers(*args: Any, truth: Framing | None) -> list[Any]:
+        truths.append(truth)
+        return []
+
     module = "fer_lightning.inference"
     monkeypatch.setattr(f"{module}.scene_files.read_boxes", lambda *args: "boxes")
-    monkeypatch.setattr(f"{module}.endtoend.answers_of", lambda *args, truth: truths.append(truth) or [])
+    monkeypatch.setattr(f"{module}.endtoend.answers_of", answers)
     monkeypatch.setattr(f"{module}.endtoend_report.endtoend_table", lambda *args, **more: [])
     monkeypatch.setattr(f"{module}.endtoend_report.write_endtoend", lambda *args, **more: None)
     assert fer("endtoend", str(model), "--boxes=a.csv", f"--box={box}", SQUARES, f"--out={tmp_path}") == 0

@@ -159,7 +159,12 @@ def test_a_run_is_shown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_all_that_is_shown_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = {"environment": {"python": "3.11"}, "seed": 3, "command": "fer fit", "data": {"datamodule": "Faces"}}
+    said: dict[str, Any] = {
+        "environment": {"python": "3.11"},
+        "seed": 3,
+        "command": "fer fit",
+        "data": {"datamodule": "Faces"},
+    }
     first = a_node(1, status="stopped", wall_s=59.4, reason="SIGTERM", code={"package": "0.1", "commit": "a" * 40})
     second = a_node(2, first, wall_s=3899.0, code={"package": "0.2", "commit": "b" * 40, "dirty": True}, **said)
     second.data = {"datamodule": "Faces", "counts": {"train": 1234}, "fingerprints": {"train": "f0", "val": "f1"}}

@@ -73,7 +73,8 @@ def test_what_is_not_validated_or_tested_on_any_more_is_told(tmp_path: Path, cap
 def test_the_smaller_limit_counts_and_both_follow_the_seed() -> None:
     def train(**options: Any) -> list[int]:
         seed = options.pop("seed", 0)
-        return RowPlan(**options).apply(TABLE, TABLE.splits == "train", seed=seed).rows("train").tolist()
+        rows: list[int] = RowPlan(**options).apply(TABLE, TABLE.splits == "train", seed=seed).rows("train").tolist()
+        return rows
 
     assert len(train(cap=5)) == len(train(per_class=5)) == len(train(cap=5, per_class=9)) == 35
     assert train(cap=5) == train(per_class=5) == train(cap=9, per_class=5)
