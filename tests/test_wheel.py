@@ -29,6 +29,8 @@ def test_configs_and_models_are_inside(wheel: Path) -> None:
         assert own
         assert {f"fer_lightning/{name}" for name in own} <= set(names)
     assert "fer_lightning/pages/templates/session.html" in names
+    page = [path for path in (ROOT / "fer_lightning/inference/serve/page").rglob("*") if path.is_file()]
+    assert {path.relative_to(ROOT).as_posix() for path in page} <= set(names)
     assert not [name for name in names if name.startswith("tests")]
 
 

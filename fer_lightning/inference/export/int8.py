@@ -68,10 +68,11 @@ def _silent(record: logging.LogRecord) -> bool:
 
 
 class _Reader:
-    """Gives the images in batches, as onnxruntime asks for them."""
+    """Gives the images in batches of one size, as onnxruntime wants them; a rest is left out."""
 
     def __init__(self, images: Tensor) -> None:
-        self._batches: Iterator[Tensor] = iter(torch.split(images, _BATCH))
+        size = min(len(images), _BATCH)
+        self._batches: Iterator[Tensor] = iter(torch.split(images[: len(images) // size * size], size))
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)

@@ -89,11 +89,12 @@ def _content(name: str, form: str) -> dict[str, Any]:
     return {"schema": {"type": "object", "required": [name], "properties": {name: images}}}
 
 
+_ONE_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="
 REQUEST: dict[str, Any] = {
     "required": True,
     "content": {
         "multipart/form-data": _content(FIELD, "binary"),
-        "application/json": _content("images", "byte"),
+        "application/json": {**_content("images", "byte"), "example": {"images": [_ONE_PIXEL]}},
     },
 }
 """The body of a request for recognition."""

@@ -12,6 +12,7 @@ pytest.importorskip("onnxscript")
 
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.inference.export import package
+from fer_lightning.inference.export.int8 import quantized
 from fer_lightning.inference.export.onnx_file import OnnxBackend, onnx_bytes, read_onnx, write_onnx
 from fer_lightning.inference.export.package import INT8, ONNX, PROGRAM, Samples, export, export_table
 from fer_lightning.inference.framing import Framing
@@ -69,6 +70,14 @@ def test_int8_is_smaller_and_mostly_agrees(exported: tuple[Model, Path]) -> None
     report = json.loads((folder / "export.json").read_text())
     assert report["forms"][3]["agreement"] >= 0.98
     assert report["images"] == 64
+
+
+@pytest.mark.parametrize("count", [5, 70])
+def test_any_number_of_images_gives_int8_its_ranges(exported: tuple[Model, Path], count: int) -> None:
+    model, folder = exported
+    small = OnnxBackend(quantized((folder / ONNX).read_bytes(), model.scaled(crops(count))))
+    images = model.scaled(crops(64))
+    assert (small(images).argmax(1) == model.backend(images).argmax(1)).float().mean() > 0.8
 
 
 def test_the_folder_is_a_model_folder(exported: tuple[Model, Path]) -> None:

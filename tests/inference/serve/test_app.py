@@ -98,6 +98,8 @@ def test_openapi_knows_the_body_and_all_errors(client: TestClient) -> None:
     operation = schema["paths"]["/recognize"]["post"]
     assert set(operation["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "422", "429"}
     assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    assert client.post("/recognize", json=example).json() == {"images": [{"faces": []}]}
     names = schema["components"]["schemas"]
     assert set(names["FaceAnswer"]["properties"]) == FACE
     assert set(names["Problem"]["properties"]) == {"detail"}

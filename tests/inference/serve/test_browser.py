@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ from fer_lightning.inference.recognizer import Recognizer
 from fer_lightning.inference.serve.app import make_app
 from fer_lightning.inference.serve.page import page_files, write_page
 from fer_lightning.inference.serve.runtime import is_built
-from tests.helpers.drawn_clip import Minutes, persons, scene
 from tests.inference.serve.browser import Visit, browsing, files_served, server_of
+from tests.inference.serve.drawn import write_camera, write_clip, write_pictures
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +30,6 @@ pytestmark = [
     pytest.mark.skipif(blazeface_file("full") is None, reason="BlazeFace is not there: fer models fetch blazeface"),
 ]
 
-FRAMES = 15  # of the camera's clip
 VIEWS = [{"width": 1280, "height": 900}, {"width": 390, "height": 844}, {"width": 360, "height": 640}]
 
 
@@ -45,27 +43,10 @@ class Place:
     recognizer: Recognizer
 
 
-def write_camera(path: Path) -> Path:
-    """Write what a camera sees, as JPEG files one after the other: two drawn persons who walk."""
-    minutes = Minutes(seed=2)
-    faces = persons(minutes)
-    with path.open("wb") as file:
-        for frame in range(FRAMES):
-            buffer = io.BytesIO()
-            Image.fromarray(scene(minutes, frame / 2, faces)).save(buffer, "JPEG", quality=90)
-            file.write(buffer.getvalue())
-    return path
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     files = tmp_path_factory.mktemp("files")
-    minutes = Minutes(seed=2)
-    faces = persons(minutes)
-    Image.fromarray(scene(minutes, 1.0, faces)).save(files / "two.png")
-    Image.fromarray(scene(minutes, 27.5, faces)).save(files / "nobody.png")
-    Image.fromarray(faces[0, "happy"]).resize((120, 120)).save(files / "close.png")
-    (files / "bad.png").write_bytes((files / "two.png").read_bytes()[:2000])
+    write_pictures(files)
     recognizer = Recognizer.load()
     app = make_app(recognizer, page=page_files(recognizer.model))
     with server_of(app) as address, browsing(write_camera(files / "camera.mjpeg")) as visit:
@@ -126,6 +107,17 @@ def test_the_camera_is_followed(place: Place, view: dict[str, int], server: bool
     assert visit.complaints == []
 
 
+def test_a_video_is_played_to_its_end(place: Place) -> None:
+    visit = opened(place)
+    visit.page.set_input_files("#file", write_clip(place.files / "clip.webm"))
+    wait_for(visit, "^(Playing|The video has ended)")
+    wait_for(visit, "^The video has ended")
+    assert visit.page.is_visible("#timeline")
+    assert not visit.page.is_visible("#stop")
+    assert visit.beyond(place.address) == []
+    assert visit.complaints == []
+
+
 def test_what_goes_wrong_is_told_in_a_sentence(place: Place) -> None:
     visit = opened(place)
     visit.page.set_input_files("#file", place.files / "nobody.png")
@@ -134,6 +126,7 @@ def test_what_goes_wrong_is_told_in_a_sentence(place: Place) -> None:
     visit.page.set_input_files("#file", place.files / "bad.png")
     wait_for(visit, "^bad.png cannot be opened: .* damaged")
     assert visit.page.locator("#status.problem").count() == 1
+    assert not visit.page.is_visible("#view")
     visit.page.click("#camera")  # without a permission
     wait_for(visit, "^The camera was refused")
     visit.page.locator("#choice span").nth(1).click()

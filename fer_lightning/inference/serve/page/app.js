@@ -88,6 +88,7 @@ async function onPicture(file) {
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
+    clear();
     say(`${file.name} cannot be opened: it is no picture or video that this browser knows, or it is damaged.`, true);
     return;
   }
@@ -119,15 +120,19 @@ async function onVideo(file, stream = null) {
   try {
     await video.play();
   } catch (error) {
-    if (mine === running) { stop(); say(`${file?.name ?? "The camera"} cannot be played by this browser.`, true); }
+    if (mine !== running) return;
+    stop();
+    clear();
+    say(`${file?.name ?? "The camera"} cannot be played by this browser.`, true);
     return;
   }
   at("stop").hidden = false;
   at("pause").hidden = at("position").hidden = !file;
   say(file ? "Playing." : "The camera is on.");
   await followed(mine, stream);
-  if (mine === running && !stream) say("The video has ended.");
-  if (mine === running) at("pause").hidden = true;
+  if (mine !== running || stream) return;
+  stop();
+  say("The video has ended.");
 }
 
 /** Look at frame after frame until the video ends or something else is opened. */
@@ -180,6 +185,15 @@ function stop() {
   at("stop").hidden = at("pause").hidden = at("position").hidden = true;
 }
 
+/** Empty the stage. */
+function clear() {
+  picture = null;
+  view.hidden = at("over-time").hidden = true;
+  at("hint").hidden = false;
+  at("stage").classList.remove("full");
+  at("faces").replaceChildren();
+}
+
 const CAMERA_PROBLEMS = {
   NotAllowedError: "The camera was refused. Allow it for this page in the browser's settings, then press the button again.",
   NotFoundError: "No camera was found.",
@@ -192,6 +206,7 @@ async function useCamera() {
     return;
   }
   stop();
+  clear();
   const mine = running;
   say("Waiting for the camera …");
   try {
