@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fer_lightning.figures import BLANK, COLORS, FAINT, INK, class_colors, house_style, wrapped
+from fer_lightning.preprocessing import LUMA
 
 __all__ = ["heat_figure", "share_figure", "time_figure"]
 
 _COLUMNS = 1200  # of a picture over time: more frames are averaged
+_LIGHT = 0.42  # luminance from which dark numbers are read more easily
 _SHORT = 0.04  # share below which a slice of the pie has no number
 
 
@@ -78,8 +80,10 @@ def time_figure(
         above.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=len(class_names), fontsize=8)
         width = shown[1]["start_s"] - shown[0]["start_s"] if len(shown) > 1 else 1.0
         width = min((b["start_s"] - a["start_s"] for a, b in pairwise(shown)), default=width)
-        for window in shown:
-            below.axvspan(window["start_s"], window["start_s"] + width, color=colors[window["label"]], linewidth=0)
+        for name in class_names:
+            spans = [(window["start_s"], width) for window in shown if window["label"] == name]
+            below.broken_barh(spans, (0, 1), facecolor=colors[name], linewidth=0)
+        below.set_ylim(0, 1)
         below.set_yticks([])
         below.set_ylabel(f"{width:g} s", rotation=0, ha="right", va="center")
         below.set_xlabel("seconds")
@@ -120,7 +124,7 @@ def share_figure(shares: Mapping[str, float], title: str) -> Figure:
         figure = Figure(figsize=(9.0, 3.0), layout="constrained")  # as wide as the others
         figure.suptitle(wrapped(title, figure))
         axes = figure.subplots()
-        axes.pie(
+        drawn = axes.pie(
             list(seen.values()),
             colors=[colors[name] for name in seen],
             autopct=lambda percent: f"{percent:.0f} %" if percent >= 100 * _SHORT else "",
@@ -129,6 +133,8 @@ def share_figure(shares: Mapping[str, float], title: str) -> Figure:
             wedgeprops={"edgecolor": "white"},
             textprops={"fontsize": 8},
         )
+        for name, number in zip(seen, drawn[-1], strict=True):
+            number.set_color(INK if np.dot(colors[name], LUMA) > _LIGHT else "white")
         axes.legend(
             [f"{name} {share:.1%}" for name, share in seen.items()], loc="center left", bbox_to_anchor=(1.0, 0.5)
         )
