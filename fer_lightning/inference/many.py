@@ -163,8 +163,7 @@ class _Work:
             ConfigError: if something cannot be written.
         """
         self.sums.files += 1
-        with writing_errors(file):
-            return self._video(file) if is_video(file) else self._picture(file)
+        return self._video(file) if is_video(file) else self._picture(file)
 
     def leave_out(self, file: Path) -> None:
         """Write the row of a file that cannot be read."""
@@ -191,7 +190,8 @@ class _Work:
         self.sums.without += not len(result)
         copy = self.copy_of(file)
         if copy is not None:
-            write_atomically(copy, pixels_png(annotated(pixels, result.faces)))
+            with writing_errors(copy):
+                write_atomically(copy, pixels_png(annotated(pixels, result.faces)))
         return str(result).splitlines()
 
     def _video(self, file: Path) -> list[str]:
@@ -211,7 +211,8 @@ class _Work:
             lines.append(f"  the video is {session.problem}")
         if outputs.report is not None:
             folder = outputs.report / self._names[file]
-            write_session_report(session, folder)
+            with writing_errors(folder):
+                write_session_report(session, folder)
             lines.append(f"  report: {folder / 'index.html'}")
         return lines
 

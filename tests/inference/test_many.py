@@ -158,3 +158,14 @@ def test_rows_of_other_frames_are_refused(tmp_path: Path) -> None:
         run([video], table=tmp_path / "rows.csv", every=2)
     run([video], table=tmp_path / "rows.csv", every=4)
     assert (tmp_path / "rows.csv").read_bytes() == before
+
+
+def test_a_full_disk_names_what_could_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    file = picture(tmp_path / "x.png", (20, 20, 30))
+    monkeypatch.setattr("fer_lightning.inference.many.write_atomically", full)
+    with pytest.raises(ConfigError, match=r"out/x\.png cannot be written \(No space left on device\)"):
+        run([file], table=tmp_path / "rows.csv", copies=tmp_path / "out")
+    assert len(list(read_rows(tmp_path / "rows.csv"))) == 1

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.files import flush, part_beside
+from fer_lightning.files import flush, part_beside, remove_stale_parts
 from fer_lightning.inference.video.reading import av_package, reason
 
 __all__ = ["VideoWriter"]
@@ -64,6 +64,7 @@ class VideoWriter:
 
     def _encode(self) -> None:
         try:
+            remove_stale_parts(self.path.parent, self.path.name)
             with part_beside(self.path) as part:
                 self._encode_to(part)
                 if self._keep:
