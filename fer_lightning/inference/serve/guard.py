@@ -63,9 +63,8 @@ class Guard:
         access, host, origin = self._access, headers.get("host", ""), headers.get("origin")
         name = _name(host)
         if access.hosts and (not name or name not in (*access.hosts, access.public.lower())):
-            return problem(
-                403, f"this server is not {_name(host) or 'without a name'}; names: {', '.join(access.hosts)}"
-            )
+            ours = ", ".join(access.hosts)
+            return problem(403, f"this server is called {ours}, not '{name}' (fer serve --public_name adds a name)")
         if origin is not None and not self._same(origin, host):
             return problem(403, f"pages of {origin} may not use this server")
         if access.token and path in _WITH_TOKEN:

@@ -71,19 +71,22 @@ def write_page(model: Model, folder: Path, source: str | None = None) -> Path:
         source: as in :func:`page_files`.
 
     Raises:
-        ConfigError: as :func:`page_files`, or if there is something in the folder.
+        ConfigError: as :func:`page_files`, or if there is something in the folder, or it cannot be written.
         MissingExtraError: without the packages for ONNX.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists already: give another folder")
     files = page_files(model, source, served=False)
-    with part_beside(folder) as part:
-        for name, content in files.items():
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            (part / name).write_bytes(content)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
+    try:
+        with part_beside(folder) as part:
+            for name, content in files.items():
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                (part / name).write_bytes(content)
+            if folder.exists():
+                folder.rmdir()
+            part.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}") from error
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -58,5 +59,6 @@ def serving_threads() -> int:
 
 def run(app: Callable[..., Any], listener: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM; requests that were begun are finished before. The signal is then raised again."""
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of each malformed form
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S)
     uvicorn.Server(config).run(sockets=[listener])

@@ -238,7 +238,7 @@ def test_another_name_for_this_machine_is_refused(client: TestClient, host: str)
     for path in ("/health", "/", "/labels"):
         answer = client.get(path, headers={"host": host})
         assert answer.status_code == 403
-        detail(answer)
+        assert "--public_name" in detail(answer)
 
 
 @pytest.mark.parametrize(

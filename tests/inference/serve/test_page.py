@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ pytest.importorskip("onnxruntime")
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.files import file_digest
-from fer_lightning.inference.model import Model
+from fer_lightning.inference.export.onnx_file import read_onnx
+from fer_lightning.inference.loading import DEFAULT_MODEL, load_model
+from fer_lightning.inference.model import Calibration, Model
 from fer_lightning.inference.serve import page, runtime
 from fer_lightning.inference.serve.guard import POLICY
 from fer_lightning.inference.serve.page import page_files, write_page
 from fer_lightning.inference.serve.runtime import take_runtime
+from fer_lightning.runs.model_folder import released as released_models
 from tests.inference.helpers import tiny_model
 
 PAGE = Path(page.__file__).parent / "page"
@@ -44,6 +48,21 @@ def test_the_page_is_written_with_a_model_in_it(built: Model, tmp_path: Path) ->
     assert (folder / "blazeface_short.onnx").read_bytes() == b"short.onnx"
     with pytest.raises(ConfigError, match="site exists already"):
         write_page(built, folder)
+
+
+def test_a_folder_that_cannot_be_written_is_told(built: Model, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"file/site cannot be written: "):
+        write_page(built, tmp_path / "file/site")
+
+
+def test_a_network_that_was_exported_before_is_taken(built: Model) -> None:
+    released = load_model()
+    shipped = page_files(released)["model.onnx"]
+    assert len(shipped) > 100_000
+    assert page_files(read_onnx(released_models()[DEFAULT_MODEL] / "model.onnx"))["model.onnx"] == shipped
+    assert page_files(replace(released, calibration=Calibration(threshold=0.9)))["model.onnx"] == b"network"
+    assert page_files(built, "no such folder")["model.onnx"] == b"network"
 
 
 def test_what_the_page_refers_to_lies_beside_it(built: Model) -> None:
