@@ -55,9 +55,9 @@ class _Times:
         self.cpu.append(1000 * (time.process_time() - cpu))
 
     def cells(self, total: float | None = None) -> tuple[str, str, str]:
-        """Return median wall time, mean CPU time and the share of a sum of CPU times."""
+        """Return mean wall time, mean CPU time and the share of a sum of CPU times."""
         cpu = statistics.fmean(self.cpu)
-        return f"{statistics.median(self.wall):.1f}", f"{cpu:.1f}", "" if total is None else f"{cpu / total:.0%}"
+        return f"{statistics.fmean(self.wall):.1f}", f"{cpu:.1f}", "" if total is None else f"{cpu / total:.0%}"
 
 
 def time_recognition(recognizer: Recognizer, video: Path | None, frames: int, fer_tflite: Path | None) -> str:
