@@ -6,6 +6,7 @@ import { askServer, loadRecognizer } from "./recognize.js";
 const SECONDS = 30; // of the time line
 const LONGEST_FRAME = 1280; // pixels of the longer side of a video's frame that are looked at
 const MOST_PIXELS = 25e6; // of a picture
+const BUSY_MS = 1000; // after which a busy server is asked again
 const SENT_AS_IT_IS = ["image/jpeg", "image/png", "image/webp"];
 
 const at = (id) => document.getElementById(id);
@@ -20,7 +21,9 @@ let picture = null; // file on the stage
 
 const onServer = () => document.querySelector("input[name=where]:checked").value === "server";
 
-function say(text, isProblem = false) {
+/** Show a sentence; `quiet` keeps screen readers from reading it aloud. */
+function say(text, isProblem = false, quiet = false) {
+  at("status").ariaLive = quiet ? "off" : "polite";
   at("status").textContent = text;
   at("status").classList.toggle("problem", isProblem);
 }
@@ -56,7 +59,7 @@ async function look(image, file = null) {
   } catch (error) {
     if (error.status !== 401) throw error instanceof TypeError ? new Error("The server cannot be reached.") : error;
     at("secret").hidden = false;
-    throw new Error(at("token").value ? "The server does not take this token." : "The server wants a token: type it above, then open the picture again.");
+    throw new Error(at("token").value ? "The server does not take this token." : "The server wants a token: type it above and try again.");
   }
 }
 
@@ -96,7 +99,7 @@ async function onPicture(file) {
   picture = file;
   const image = taken(bitmap, bitmap.width, bitmap.height, Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height))));
   show([]);
-  await new Promise((done) => setTimeout(done)); // lets the browser show it
+  await later(0); // lets the browser show it
   try {
     const faces = await look(image, file);
     if (mine !== running) return;
@@ -150,7 +153,10 @@ async function followed(mine, stream) {
     try {
       const faces = await look(image);
       if (mine !== running) return;
-      if (faces === null) continue; // busy: this frame is left out
+      if (faces === null) { // busy: some frames are left out
+        await later(BUSY_MS);
+        continue;
+      }
       show(faces);
       remember(time, faces);
     } catch (error) {
@@ -162,11 +168,13 @@ async function followed(mine, stream) {
     const passed = performance.now() - begin;
     if (passed > 1000) {
       const rate = Math.round((1000 * frames) / passed);
-      say(`${stream ? "The camera is on" : "Playing"}: ${rate} picture${rate === 1 ? "" : "s"} a second.`);
+      say(`${stream ? "The camera is on" : "Playing"}: ${rate} picture${rate === 1 ? "" : "s"} a second.`, false, true);
       [frames, begin] = [0, performance.now()];
     }
   }
 }
+
+const later = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const nextFrame = () => new Promise((done) => {
   const late = setTimeout(done, 250);
@@ -218,8 +226,9 @@ async function useCamera() {
 }
 
 function open(file) {
-  if (!file || !recognizer) return;
-  if (file.type.startsWith("video/")) onVideo(file); else onPicture(file);
+  if (!file) return;
+  if (!recognizer) say("The network is still loading: try again in a moment.");
+  else if (file.type.startsWith("video/")) onVideo(file); else onPicture(file);
 }
 
 function listen() {
