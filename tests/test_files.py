@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fer_lightning.files import (
+    csv_text,
     file_digest,
     json_text,
     listing_digest,
@@ -86,21 +87,64 @@ def test_what_was_never_finished_is_removed_after_a_day(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - 90_000,) * 2)
+    younger = tmp_path / ".a.00000000000a.part"
+    younger.touch()
+    os.utime(younger, (time.time() - 86_000,) * 2)
     fresh = tmp_path / ".a.ba9876543210.part"
     (fresh / "deep").mkdir(parents=True)
     os.utime(fresh, (0, 0))
-    assert sorted(parts_in(tmp_path)) == sorted([tmp_path / names[0], tmp_path / names[1], fresh])
+    assert sorted(parts_in(tmp_path)) == sorted([tmp_path / names[0], tmp_path / names[1], younger, fresh])
     remove_stale_parts(tmp_path, "a")
-    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], fresh.name}
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], younger.name, fresh.name}
     remove_stale_parts(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*names[2:], fresh.name}
+    assert {path.name for path in tmp_path.iterdir()} == {*names[2:], younger.name, fresh.name}
     assert parts_in(tmp_path / "nowhere") == []
 
 
 def test_json_is_for_people_too() -> None:
     values = {"name": "[\n 1,\n 2\n]", "rows": [[1, 2], [3.5, None]], "texts": ["ä"]}
     assert json.loads(json_text(values)) == values
+    assert '"ä"' in json_text(values)
     assert json_text(values).splitlines()[3:5] == ["    [1, 2],", "    [3.5, null]"]
     assert json_text({"path": Path("a")}, default=str) == '{\n  "path": "a"\n}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):
         json_text({"loss": math.nan})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_text([-math.inf])
+    assert (
+        json_text({"a": [], "b": [[]], "c": ["x", 1]})
+        == '{\n  "a": [],\n  "b": [\n    []\n  ],\n  "c": [\n    "x",\n    1\n  ]\n}\n'
+    )
+
+
+def test_a_table_is_csv_with_line_feeds() -> None:
+    assert csv_text(["a", "b"], [[1, "x, y"], [None, 'z"']]) == 'a,b\n1,"x, y"\n,"z"""\n'
+
+
+def test_a_listing_digest_tells_folders_apart_and_leaves_hidden_ones_out(tmp_path: Path) -> None:
+    def digest(*names: str) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+            os.utime(folder / name, ns=(1, 1))
+        return listing_digest(folder)
+
+    assert digest("a/b", "c") == digest("c", "a/b", ".d/e", "a/.f") == digest("a/b", "c", "d/.e")
+    assert len({digest("a/b", "c"), digest("ab", "c"), digest("a/b", "a/c"), digest("b", "c")}) == 4
+
+
+def test_a_file_is_on_the_disk_before_its_name_and_the_name_after_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    rename = os.replace
+    monkeypatch.setattr("fer_lightning.files.flush", lambda path: done.append(path.suffix or path.name))
+
+    def renamed(*paths: Path) -> None:
+        done.append("renamed")
+        rename(*paths)
+
+    monkeypatch.setattr(os, "replace", renamed)
+    write_atomically(tmp_path / "folder" / "a.txt", "x")
+    assert done == [".part", "renamed", "folder"]

@@ -16,6 +16,7 @@ import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fer_lightning import files
+from fer_lightning.callbacks.full_disk import grouped
 from fer_lightning.runs.checkpoint import BEST, read_checkpoint
 from fer_lightning.runs.records import Run
 from tests.helpers.cli import TINY, fit
@@ -168,3 +169,16 @@ def test_at_a_full_disk_checkpoint_report_and_lineage_agree_on_the_best_validati
     assert checkpoint["epoch"] == context["epoch"] == best["epoch"] == (2 if code == 0 else 0)
     assert checkpoint["global_step"] == context["step"]
     assert best["best"] == pytest.approx(losses[best["epoch"]], rel=1e-5)
+
+
+def test_metrics_are_grouped_by_split_and_score() -> None:
+    names = ("train_loss", "val_recall_sad", "test_precision_sad", "focus_f1_sad", "lr", "train_f1_macro", "my_val_acc")
+    assert [grouped(name) for name in names] == [
+        "train/loss",
+        "val/recall/sad",
+        "test/precision/sad",
+        "focus/f1/sad",
+        "lr",
+        "train/f1/macro",
+        "my_val_acc",
+    ]

@@ -23,5 +23,6 @@ def test_predictions_are_those_of_the_test(tmp_path: Path, capsys: pytest.Captur
     columns = prediction_columns(SEVEN.class_names)
     assert list(tables[1][0])[: len(columns)] == columns
     assert len(tables[0]) == len(tables[1]) == 28
+    assert {row["model"] for row in tables[1]} == {"best.ckpt"}
     kept = [column for column in columns if column != "model"]
     assert [[row[c] for c in kept] for row in tables[0]] == [[row[c] for c in kept] for row in tables[1]]

@@ -3,14 +3,19 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import nn
 
-from fer_lightning.callbacks.run_lines import epoch_line, network_line
+from fer_lightning.callbacks.learning_rate import LearningRate
+from fer_lightning.callbacks.progress import OneLineBar
+from fer_lightning.callbacks.run_lines import data_line, epoch_line, network_line
 from fer_lightning.models.task import EmotionTask
 from tests.helpers.cli import fit
+from tests.helpers.data import StripesDataModule
 
 HEADER = "--trainer.enable_model_summary=null"
 BAR = "--trainer.enable_progress_bar=null"
@@ -25,6 +30,8 @@ ROW = {"epoch": 1.0, "lr": 2.5e-05, "train_loss": 1.25, "val_acc": 0.45, "val_f1
         (-1, 1.0, "val_loss", {"best": 1.25, "epoch": 0}, "1 s  best val_loss 1.2500 (epoch 1)"),
         (None, 1.0, "val_recall_sad", {"best": 0.25, "epoch": 0}, "1 s  best val_recall_sad 25.0 % (epoch 1)"),
         (12, 1.0, "val_acc", {}, "1 s"),
+        (12, 599.4, "val_acc", {}, "599 s"),
+        (12, 600.0, "val_precision_sad", {"best": 0.5, "epoch": 9}, "10 min  best val_precision_sad 50.0 % (epoch 10)"),
     ],
 )
 def test_the_line_of_an_epoch(epochs: int | None, seconds: float, monitor: str, best: dict[str, Any], end: str) -> None:
@@ -59,6 +66,55 @@ def test_a_network_of_ones_own_is_named_by_its_class() -> None:
     for backbone in ({"class_path": "my.Net"}, nn.Flatten()):
         task._set_hparams({"backbone": backbone, "weights": "start.pth"})
         assert re.match(r"(Net|Flatten), 0 parameters, weights of start\.pth", network_line(task, None))
+
+
+def test_colour_and_a_split_that_is_not_there() -> None:
+    data = StripesDataModule(train=1400, test=0, channels=3, image_size=32)
+    assert data_line(data) == "StripesDataModule: train 1,400, val 28; 7 classes, 32x32 colour"
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        ({"backbone": "resnet10t", "weights": "a.pth", "pretrained": True}, "weights of a.pth"),
+        ({"backbone": "resnet10t", "pretrained": True}, "pretrained weights"),
+        ({"backbone": "hf:folder"}, "weights of that folder"),
+        ({"backbone": "fer_a"}, "random weights"),
+        ({"backbone": "resnet10t"}, "random weights (--model.pretrained true)"),
+    ],
+)
+def test_what_the_network_starts_from(options: dict[str, Any], start: str) -> None:
+    task = EmotionTask.__new__(EmotionTask)
+    nn.Module.__init__(task)
+    task._set_hparams(options)
+    assert network_line(task, None) == f"{options['backbone']}, 0 parameters, {start}"
+    assert network_line(task, "a.ckpt") == f"{options['backbone']}, 0 parameters, goes on from a.ckpt"
+
+
+def test_the_bar_shows_each_value_under_its_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"v_num": 3, "train_loss_step": 1.23456, "val_acc": 0.5, "val_f1_macro": 0.25, "val_loss": 9.0}
+    monkeypatch.setattr(TQDMProgressBar, "get_metrics", lambda *args: values)
+    bar, nothing = OneLineBar(), SimpleNamespace()
+    assert bar.get_metrics(nothing, nothing) == {"loss": "1.235"}  # type: ignore[arg-type]  # those of the sanity check
+    bar._validated = True
+    assert bar.get_metrics(nothing, nothing) == {"loss": "1.235", "acc": "0.500", "f1": "0.250"}  # type: ignore[arg-type]
+
+
+def test_the_logged_rate_is_that_of_the_first_group_at_its_step() -> None:
+    logged: list[tuple[Any, int]] = []
+    logger = SimpleNamespace(log_metrics=lambda values, step: logged.append((values, step)))
+    trainer: Any = SimpleNamespace(
+        _logger_connector=SimpleNamespace(should_update_logs=True),
+        optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}, {"lr": 0.01}])],
+        loggers=[logger, logger],
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=7)),
+    )
+    module: Any = None
+    LearningRate().on_train_batch_end(trainer, module, None, None, 0)
+    assert logged == [({"lr": 0.1}, 7)] * 2
+    trainer._logger_connector.should_update_logs = False
+    LearningRate().on_train_batch_end(trainer, module, None, None, 0)
+    assert len(logged) == 2
 
 
 def test_a_log_file_tells_what_begins_and_each_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,3 +166,8 @@ def test_largest_remainder_sums_up_and_is_less_than_one_off(shares: list[float],
     whole = largest_remainder(np.array(shares), total)
     assert whole.sum() == total
     assert (np.abs(whole - total * np.array(shares) / sum(shares)) < 1 + 1e-6).all()
+
+
+def test_remainders_that_differ_in_their_last_bit_are_equal() -> None:
+    assert 100.3 - 100 < 1.3 - 1
+    assert largest_remainder(np.array([100.3, 1.3, 0.2, 0.2]), 102).tolist() == [101, 1, 0, 0]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fer_lightning.data.splitting.dedupe import Cleaning, Conflicts, GroupCount, Shared, clean, find_duplicates
-from fer_lightning.data.splitting.near_duplicates import thumbnails
+from fer_lightning.data.splitting.near_duplicates import Pairs, thumbnails
 from fer_lightning.data.table.images import SubsetImages
 from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.emotions import SEVEN
@@ -248,3 +248,15 @@ def test_an_unknown_policy_is_refused() -> None:
 def test_duplicates_of_another_table_are_refused() -> None:
     with pytest.raises(ValueError, match="duplicates of 16 rows do not belong to 3 rows"):
         clean(PLANTED.select(np.arange(3)), find_duplicates(PLANTED, near=False))
+
+
+def test_the_reason_names_the_first_of_those_that_stay() -> None:
+    table = table_of(
+        ("a", "train", FACES[0], "happy"), ("b", "train", FACES[1], "happy"), ("c", "train", FACES[2], "happy")
+    )
+    found = find_duplicates(table)
+    assert len(found.pairs) == 0
+    both = Pairs(np.array([0, 1]), np.array([2, 2]), np.full(2, 0.1, np.float32), np.zeros(2, bool))
+    assert clean(table, replace(found, pairs=both)).reasons.tolist() == ["", "", "near-duplicate of a"]
+    renamed = replace(table, files=np.array(["b", "a", "c"]))
+    assert clean(renamed, replace(found, pairs=both)).reasons.tolist() == ["", "", "near-duplicate of a"]

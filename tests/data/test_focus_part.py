@@ -121,3 +121,8 @@ def test_draws_may_be_chosen_and_the_sampler_follows() -> None:
 def test_draws_of_other_classes_are_refused() -> None:
     with pytest.raises(ConfigError, match="draws of cat, but the classes are angry"):
         StripesDataModule().set_draws({"cat": 3})
+
+
+def test_the_part_of_known_images_has_not_changed() -> None:
+    table = set_apart(stripes_table({"train": 35, "val": 7}), 0.2)
+    assert table.rows(FOCUS).tolist() == [1, 3, 4, 7, 13, 16, 26]

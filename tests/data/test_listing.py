@@ -15,7 +15,7 @@ from fer_lightning.data.files.listing import Listing, read_listing
 from fer_lightning.data.splitting.links import linked_groups
 from fer_lightning.data.splitting.near_duplicates import THUMBNAIL_SIDE, near_duplicates
 from fer_lightning.data.splitting.splits import complete_splits
-from fer_lightning.data.table.bad_rows import reason_counts
+from fer_lightning.data.table.bad_rows import BadRows, reason_counts, reasons_text
 from fer_lightning.data.table.images import SubsetImages
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
@@ -211,6 +211,27 @@ def test_near_duplicates_are_looked_for_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(module, "near_duplicates", lambda *_: pytest.fail("looked again"))
     assert np.array_equal(linked_groups(table, cache_dir=tmp_path), groups)
     assert len(linked_groups(replace(table, thumbnails=None), cache_dir=tmp_path)) == len(table)
+
+
+def test_three_reasons_are_told_and_how_many_more_there_are(caplog: pytest.LogCaptureFixture) -> None:
+    left_out = [*[("a", "first")] * 4, ("b", "second 1"), ("b", "second 2"), *[("c", c) for c in ("third", "fourth")]]
+    assert reasons_text(left_out) == "4 first; 2 second #; 1 third; and 1 more reason"
+    assert reasons_text([*left_out, ("d", "fifth")]).endswith("; and 2 more reasons")
+    assert reasons_text(left_out[:7]) == "4 first; 2 second #; 1 third"
+    bad = BadRows("set/", "skip")
+    for number in range(5):
+        bad.add(f"line {number}", DataError("no"))
+    bad.check_share(10)
+    bad.warn()
+    assert "set/skipped 5 bad rows: line 0: no; line 1: no; line 2: no; ..." in caplog.text
+    with pytest.raises(DataError, match="set/5 of 9 rows are bad, too many to skip; the first: line 0: no"):
+        bad.check_share(9)
+    caplog.clear()
+    fewer = BadRows("", "skip")
+    for number in range(3):
+        fewer.note(f"line {number}", "no")
+    fewer.warn()
+    assert caplog.messages == ["skipped 3 bad rows: line 0: no; line 1: no; line 2: no"]
 
 
 def test_reasons_are_counted_and_numbers_in_them_do_not_matter() -> None:

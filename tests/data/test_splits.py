@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fer_lightning.data.splitting.splits import (
+    check_splits,
     complete_splits,
     drop_overlap,
     group_digests,
@@ -17,6 +18,7 @@ from fer_lightning.data.splitting.splits import (
     missing_splits,
 )
 from fer_lightning.errors import ConfigError, DataError
+from tests.helpers.data import stripes_table
 
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=300)
 FRACTIONS = st.floats(0.01, 0.99)
@@ -281,6 +283,32 @@ def test_the_orders_that_are_tried_are_fixed_for_all_time() -> None:
         for seed in (9, 17)
     ]
     assert [each.tolist() for each in chosen] == [[5, 8, 16], [0, 7, 11]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_group_that_is_held_already_does_not_fill_up_once_more(seed: int) -> None:
+    groups, labels = np.repeat(np.arange(6), 3), np.zeros(18, np.int64)  # no order of threes makes four
+    changed = complete_splits(np.full(18, ""), labels, groups, test_per_class=4, val_fraction=0, seed=seed)
+    assert ((changed == "test").sum(), (changed == "").sum(), (changed == "train").sum()) == (4, 2, 12)
+
+
+def test_what_a_stage_lacks_is_told_with_what_there_is() -> None:
+    def lacks(counts: dict[str, int], stage: str, devices: int = 1) -> str:
+        with pytest.raises(DataError) as caught:
+            check_splits(stripes_table(counts), stage, devices, "Own", {"val": "--val", "test": "--test"})
+        return str(caught.value)
+
+    assert lacks({"train": 14}, "test") == (
+        "Own: 'test' needs the test split, which holds no sample (found: train 14); train with --test to set a test "
+        "part aside"
+    )
+    assert lacks({"train": 14, "val": 7}, "predict").endswith(
+        "(found: train 14, val 7); fer validate scores the validation split; train with --test to set a test part aside"
+    )
+    assert lacks({"val": 7}, "test").endswith("(found: val 7); fer validate scores the validation split")
+    assert lacks({"train": 14}, "fit").endswith("(found: train 14); pass --val to split it off the training images")
+    assert "3 devices cannot share the val split (found: train 14, val 2)" in lacks({"train": 14, "val": 2}, "fit", 3)
+    check_splits(stripes_table({"train": 14, "val": 2}), "fit", 2, "Own")
 
 
 def test_which_rows_of_a_large_group_are_tested_on_depends_on_the_seed() -> None:
