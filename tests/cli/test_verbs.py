@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from fer_lightning.cli.verbs import Rest, read_arguments, run_function
+from fer_lightning.cli.verbs import Rest, chosen_verb, read_arguments, run_function
 from fer_lightning.commands import COMMANDS, Command, Group
 from fer_lightning.errors import ConfigError
 from fer_lightning.text import folded
@@ -117,6 +117,37 @@ def test_mistakes_are_one_line(args: list[str], message: str) -> None:
         measured(*args)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "truth"), [("yes", True), ("TRUE", True), ("No", False), ("false", False)])
+def test_a_word_of_truth_behind_its_option_is_its_value(text: str, truth: bool) -> None:
+    for args in (["--mirrored", text, "a"], [f"--mirrored={text}", "a"], ["a", "--mirrored", text]):
+        given = measured(*args)
+        assert (given["mirrored"], given["paths"]) == (truth, (Path("a"),))
+
+
+def test_numbers_below_zero_are_values_and_not_options() -> None:
+    given = read_arguments("pass", passing, ["--a", "-1", "--b", "-.5", "--c", "-", "--d", "-1e-3", "--e", "x"])
+    assert given["others"] == ["--a", "-1", "--b", "-.5", "--c", "-", "--d", "-1e-3", "--e", "x"]
+    assert measured("--scale", "-.5")["scale"] == -0.5
+    with pytest.raises(ConfigError, match="unrecognized arguments: -x"):
+        measured("a", "-x")
+
+
+def test_a_verb_is_found_in_any_case_among_those_of_others() -> None:
+    with pytest.raises(ConfigError, match=r"there is no verb 'TRAIN'; did you mean fer fit\? \(verbs: fit\)"):
+        chosen_verb(["TRAIN"], {"": {"fit": "train"}}, "{verbs}")
+    with pytest.raises(ConfigError, match=r"there is no verb 'data train' \(verbs: inspect\)"):  # a group's are its own
+        chosen_verb(["train"], {"": {"inspect": "look"}}, "{verbs}", "data")
+    assert chosen_verb(["fit", "--help"], {"": {"fit": "train"}}, "{verbs}") == "fit"
+
+
+def test_a_result_that_is_no_code_is_a_success() -> None:
+    def named() -> str:
+        """Return a name."""
+        return "a"
+
+    assert run_function("named", named, []) == 0
 
 
 def test_what_a_function_does_not_know_is_passed_on_in_order() -> None:
