@@ -209,9 +209,13 @@ def test_how_a_run_ends() -> None:
     assert how_it_ended(5, 5, "early stopping") == ("finished", "")
     assert how_it_ended(3, 5, "early stopping") == ("finished", "early stopping")
     assert how_it_ended(3, None, "") == ("finished", "")
+    assert how_it_ended(3, -1, "a callback stopped it") == ("finished", "a callback stopped it")
+    assert how_it_ended(0, 0, "") == ("finished", "")
     assert how_it_failed(Stopped(signal.SIGTERM)) == ("stopped", "SIGTERM")
     assert how_it_failed(Stopped(TIME_IS_UP)) == ("incomplete", "trainer.max_time was up")
     assert how_it_failed(KeyboardInterrupt()) == ("stopped", "SIGINT")
+    assert how_it_failed(SystemExit(3)) == ("stopped", "exit 3")
+    assert how_it_failed(ValueError()) == ("failed", "ValueError")
     assert how_it_failed(ValueError("first\nsecond")) == ("failed", "ValueError: first")
 
 

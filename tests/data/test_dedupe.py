@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fer_lightning.data.splitting.dedupe import Cleaning, Conflicts, GroupCount, Shared, clean, find_duplicates
+from fer_lightning.data.splitting.dedupe import (
+    Cleaning,
+    Conflicts,
+    GroupCount,
+    Shared,
+    clean,
+    find_duplicates,
+    without_blank,
+)
 from fer_lightning.data.splitting.near_duplicates import Pairs, thumbnails
 from fer_lightning.data.table.images import SubsetImages
 from fer_lightning.data.table.samples import SamplesTable, content_digests
@@ -260,3 +268,19 @@ def test_the_reason_names_the_first_of_those_that_stay() -> None:
     assert clean(table, replace(found, pairs=both)).reasons.tolist() == ["", "", "near-duplicate of a"]
     renamed = replace(table, files=np.array(["b", "a", "c"]))
     assert clean(renamed, replace(found, pairs=both)).reasons.tolist() == ["", "", "near-duplicate of a"]
+
+
+def test_a_blank_image_that_is_left_out_as_a_copy_keeps_that_reason() -> None:
+    gray = np.full((48, 48), 9, np.uint8)
+    table = table_of(("a", "train", gray, "sad"), ("b", "train", gray, "sad"), ("c", "train", FACES[0], "sad"))
+    found = find_duplicates(table)
+    cleaning = without_blank(clean(table, found), found)
+    assert cleaning.reasons.tolist() == ["blank image", "same image as a", ""]
+    assert cleaning.keep.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("labels", [("happy", "angry"), ("angry", "happy")])
+def test_of_rows_of_one_name_the_lower_label_comes_first(labels: tuple[str, str]) -> None:
+    table = table_of(("a", "train", FACES[0], labels[0]), ("a", "train", near(0), labels[1]))
+    cleaning = clean(table, find_duplicates(table), conflicts="keep")
+    assert [labels[row] for row in np.flatnonzero(cleaning.keep)] == ["angry"]

@@ -15,8 +15,9 @@ from fer_lightning.data.files.listing import Listing, read_listing
 from fer_lightning.data.splitting.links import linked_groups
 from fer_lightning.data.splitting.near_duplicates import THUMBNAIL_SIDE, near_duplicates
 from fer_lightning.data.splitting.splits import complete_splits
-from fer_lightning.data.table.bad_rows import BadRows, reason_counts, reasons_text
+from fer_lightning.data.table.bad_rows import BadRows, contents, reason_counts, reasons_text
 from fer_lightning.data.table.images import SubsetImages
+from fer_lightning.data.table.label_columns import Header, one_hot_columns
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
@@ -211,6 +212,23 @@ def test_near_duplicates_are_looked_for_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(module, "near_duplicates", lambda *_: pytest.fail("looked again"))
     assert np.array_equal(linked_groups(table, cache_dir=tmp_path), groups)
     assert len(linked_groups(replace(table, thumbnails=None), cache_dir=tmp_path)) == len(table)
+
+
+def test_the_first_six_names_in_a_folder_are_told(tmp_path: Path) -> None:
+    assert contents(tmp_path) == "nothing"
+    for name in "fdbace":
+        (tmp_path / name).touch()
+    assert contents(tmp_path) == "a, b, c, d, e, f"
+    (tmp_path / "aa").mkdir()
+    assert contents(tmp_path) == "a, aa/, b, c, d, e, ..."
+
+
+def test_one_column_of_marks_is_no_label() -> None:
+    assert one_hot_columns(Header(("path", "happy")), [["a", "1"], ["b", "0"]]) == []
+    assert one_hot_columns(Header(("path", "happy", "sad")), [["a", "1", "0"], ["b", "0", "1.0"]]) == [1, 2]
+    assert one_hot_columns(Header(("path", "happy", "sad")), [["a", "2", "0"]]) == []
+    assert one_hot_columns(Header(("label", "happy", "sad")), [["a", "1", "0"]]) == []
+    assert one_hot_columns(Header(("1", "2", "3"), present=False), [["a", "1", "0"]]) == []
 
 
 def test_three_reasons_are_told_and_how_many_more_there_are(caplog: pytest.LogCaptureFixture) -> None:
