@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -265,6 +266,21 @@ def test_a_released_class_rests_as_long_as_it_was_waited_for(patience: int) -> N
         state, reasons = rule.update(state, matrix_of([0.3, 0.8, 0.8]), np.full(3, math.nan), SURE)
         released.append("released" in reasons[0])
     assert released[: 2 * patience + 1] == [*[False] * patience, *[True] * patience, False]
+
+
+def test_a_gain_is_more_than_the_least_one() -> None:
+    rule, state = RegretRule(gain=0.25), replace(RegretState.start(2), best=np.array([0.25, 0.25]))
+    best, stale = rule._patience(state, np.array([0.5, 0.5625]), np.ones(2))
+    assert (best.tolist(), stale.tolist()) == ([0.25, 0.5625], [1, 0])
+
+
+def test_what_is_not_known_of_training_counts_as_the_average() -> None:
+    matrix, nothing = np.array([[6, 4], [4, 6]]), np.full(2, math.nan)
+    state, _ = RegretRule().update(RegretState.start(2), matrix, nothing, np.ones(2))
+    assert state.train_f1 == pytest.approx(0.2 * state.f1)
+    after, reasons = RegretRule().update(state, matrix, np.array([math.nan, 1.0]), np.ones(2))
+    assert after.train_f1 == pytest.approx(0.8 * state.train_f1 + 0.2 * np.array([after.f1[0], 1.0]))
+    assert not any("held back" in reason for reason in reasons)
 
 
 def test_less_than_the_least_gain_is_none() -> None:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
@@ -44,7 +44,8 @@ def test_processes_that_this_one_starts_are_watched(external: bool, monkeypatch:
     assert isinstance(launcher, _SubprocessScriptLauncher)
     assert (launcher.num_processes, launcher.num_nodes) == (4, 2)
     assert launcher.launch(lambda *args, **more: (args, more), 1, trainer=None, b=2) == ((1,), {"b": 2})
-    assert list(watch.processes) == ([] if external else ["a process"])
+    watched: list[Any] = list(watch.processes)
+    assert watched == ([] if external else ["a process"])
     assert threads == [4]
 
 

@@ -74,6 +74,38 @@ def test_the_network_of_fer_gets_gray_pixels_between_minus_one_and_one(monkeypat
     assert value[0, 5, 5, 0] == pytest.approx(0.299 * 2 - 1, abs=0.01)  # ITU-R BT.601
 
 
+def test_the_table_of_recognizing_holds_the_times_of_all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = SimpleNamespace(picture=np.zeros((20, 30, 3), np.uint8))
+    stages = {"detection": bench_recognize._Times([3.0], [6.0]), "writing": bench_recognize._Times([1.0], [2.0])}
+    monkeypatch.setattr(bench_recognize, "_stages", lambda *args: (stages, [frame, frame], [[1], [1, 2]]))
+    monkeypatch.setattr(bench_recognize, "_together", lambda *args: (2.0, 6.0, 4))
+    monkeypatch.setattr(bench_recognize, "_beside", lambda *args: [("Haar", "9.0", "9.5")])
+    recognizer: Any = "a recognizer"
+    lines = bench_recognize.time_recognition(recognizer, Path("a.mp4"), 4, Path("x.tflite")).splitlines()
+    assert lines[0] == "a.mp4, 30x20, 4 frames; 'a recognizer'"
+    assert lines[1] == "2.0 frames a second into an annotated mp4; 3 faces in 2 frames"
+    assert [line.split() for line in lines[2:]] == [
+        ["ms", "a", "frame", "wall", "CPU", "share"],
+        ["detection", "3.0", "6.0", "75%"],
+        ["writing", "1.0", "2.0", "25%"],
+        ["all,", "threads", "together", "500.0", "1500.0"],
+        ["beside", "them"],
+        ["Haar", "9.0", "9.5"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["train", *TINY, "--steps=1"], "bench train needs at least 2 steps and 1 round, not 1 and 5"),
+        (["train", *TINY, "--rounds=0"], "bench train needs at least 2 steps and 1 round, not 30 and 0"),
+    ],
+)
+def test_too_few_turns_are_told(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fer("bench", *args) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_without_a_verb_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert fer("bench") == 0
     assert "  storage  " in capsys.readouterr().out

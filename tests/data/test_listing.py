@@ -17,7 +17,7 @@ from fer_lightning.data.splitting.near_duplicates import THUMBNAIL_SIDE, near_du
 from fer_lightning.data.splitting.splits import complete_splits
 from fer_lightning.data.table.bad_rows import BadRows, contents, reason_counts, reasons_text
 from fer_lightning.data.table.images import SubsetImages
-from fer_lightning.data.table.label_columns import Header, one_hot_columns
+from fer_lightning.data.table.label_columns import Header, one_hot_columns, place_columns
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
@@ -229,6 +229,22 @@ def test_one_column_of_marks_is_no_label() -> None:
     assert one_hot_columns(Header(("path", "happy", "sad")), [["a", "2", "0"]]) == []
     assert one_hot_columns(Header(("label", "happy", "sad")), [["a", "1", "0"]]) == []
     assert one_hot_columns(Header(("1", "2", "3"), present=False), [["a", "1", "0"]]) == []
+
+
+def test_a_column_is_named_by_its_number_and_a_label_has_several_values() -> None:
+    header = Header(("image", "same", "feeling", "many"))
+    rows = [[f"{number}.png", "a", "xy"[number % 2], str(number)] for number in range(16)]
+    assert place_columns("t", header, rows)["label"] == 2
+    for at in (1, 4):
+        assert place_columns("t", header, rows, ("label",), {"label": at})["label"] == at - 1
+    for at in (0, 5):
+        with pytest.raises(ConfigError, match=f"t has no column '{at}'; it has image, same, feeling, many"):
+            place_columns("t", header, rows, given={"label": at})
+    unknown = Header(("image", "same", "mood", "many"))
+    with pytest.raises(DataError, match=r"expected a column 'label', .*pass --data.columns '\{label: mood\}' if"):
+        place_columns("t", unknown, rows)  # neither that of one value nor that of sixteen
+    with pytest.raises(DataError, match=r"pass --data.columns '\{label: mood\}' if"):
+        place_columns("t", unknown, [[*row[:2], "happy" if row[2] == "x" else "sad", row[2]] for row in rows])
 
 
 def test_three_reasons_are_told_and_how_many_more_there_are(caplog: pytest.LogCaptureFixture) -> None:
