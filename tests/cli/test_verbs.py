@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -169,6 +170,7 @@ def test_the_docstring_is_the_help(capsys: pytest.CaptureFixture[str], monkeypat
     assert "Measure 100 % of many things, in a sentence that is long enough to be broken\nover" in out
     assert "A table:\n  name   value\n" in out
     assert "what is measured, files or folders" in " ".join(out.split())
+    assert re.findall(r"\(default:[^)]*\)", out) == ["(default: 1.0)", "(default: 0)", "(default: csv)"]
     assert "-n N, --limit N" in out
     assert "of all (default: 1.0)" in out
     assert max(map(len, out.splitlines())) < 80

@@ -243,8 +243,10 @@ def test_a_column_is_named_by_its_number_and_a_label_has_several_values() -> Non
     unknown = Header(("image", "same", "mood", "many"))
     with pytest.raises(DataError, match=r"expected a column 'label', .*pass --data.columns '\{label: mood\}' if"):
         place_columns("t", unknown, rows)  # neither that of one value nor that of sixteen
+    letters = Header(("image", "letter", "mood"))  # expressions go before a column that is nearer
+    named = [[row[0], row[2], "happy" if row[2] == "x" else "sad"] for row in rows]
     with pytest.raises(DataError, match=r"pass --data.columns '\{label: mood\}' if"):
-        place_columns("t", unknown, [[*row[:2], "happy" if row[2] == "x" else "sad", row[2]] for row in rows])
+        place_columns("t", letters, named)
 
 
 def test_three_reasons_are_told_and_how_many_more_there_are(caplog: pytest.LogCaptureFixture) -> None:
