@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer_lightning import preprocessing
-from fer_lightning.errors import ConfigError
-from fer_lightning.preprocessing import LUMA, normalised, prepare, resize_weights, resized, resized_picture, to_channels
+from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.preprocessing import (
+    LUMA,
+    check_preprocessing,
+    normalised,
+    prepare,
+    resize_weights,
+    resized,
+    resized_picture,
+    to_channels,
+)
 from fer_lightning.types import Interpolation, Preprocessing
 
 RNG = np.random.default_rng(0)
@@ -171,3 +180,25 @@ def test_prepare_is_gray_then_size_then_scale(given_channels: int, channels: int
 
 def test_the_examples_of_the_docstrings() -> None:
     assert doctest.testmod(preprocessing).failed == 0
+
+
+GOOD: dict[str, Any] = {"image_size": 48, "channels": 1, "mean": [0.5], "std": [0.25], "interpolation": "area"}
+
+
+def test_a_preprocessing_from_a_file_is_taken_as_it_is_or_refused() -> None:
+    assert check_preprocessing({**GOOD, "more": 1}) == GOOD
+    before = {name: value for name, value in GOOD.items() if name != "interpolation"}
+    assert check_preprocessing(before) == {**GOOD, "interpolation": "bilinear"}  # what older versions had
+    colour = {**GOOD, "channels": 3, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    assert check_preprocessing(colour) == colour
+    wrong: list[dict[str, Any]] = [
+        *({"image_size": size} for size in (0, -1, 48.0, "48", None)),
+        *({"channels": 2, "mean": [0.5] * 2, "std": [0.5] * 2}, {"channels": None}, {"channels": 3}),
+        *({name: value} for name in ("mean", "std") for value in ([], [0.5, 0.5], 0.5, None)),
+        *({"interpolation": "nearest"}, {"interpolation": None}),
+    ]
+    for change in wrong:
+        with pytest.raises(
+            CheckpointError, match="is damaged: it needs image_size, channels, mean, std, interpolation"
+        ):
+            check_preprocessing({**GOOD, **change})

@@ -9,6 +9,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score
 
 from fer_lightning.class_weights import log_prior
+from fer_lightning.data.splitting.folds import assign_folds
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.prior import TAUS, best_tau, cross_fitted, mean_f1, shifted
 
@@ -94,8 +95,10 @@ def test_each_half_is_shifted_by_what_is_best_on_the_other() -> None:
     matches = [np.isclose(moved, shifted(posterior, log_prior(counts), tau)).all(axis=1) for tau in taus]
     assert (matches[0] != matches[1]).all()
     assert 250 <= matches[0].sum() <= 350
-    for own, tau in zip(matches, taus, strict=True):
+    half = assign_folds(target, names(600), 2, 0)
+    for place, (own, tau) in enumerate(zip(matches, taus, strict=True)):
         assert best_tau(posterior[~own], target[~own], log_prior(counts))[0] == tau
+        assert own.tolist() == (half == place).tolist()
 
 
 def test_cross_fitting_does_not_profit_from_its_own_choice() -> None:

@@ -133,3 +133,28 @@ def test_decisions_are_float32_whatever_the_network_computes_in() -> None:
     images = torch.rand(2, 1, 2, 2, dtype=torch.bfloat16)
     assert classifier.logits(images).dtype == torch.bfloat16
     assert classifier(images).dtype == torch.float32
+
+
+class Norming(nn.Sequential):
+    """A head whose statistics a dry run must not move."""
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__(nn.BatchNorm1d(in_features), nn.Linear(in_features, num_classes))
+
+
+def test_the_dry_run_of_a_head_leaves_no_trace_and_finds_wrong_shapes() -> None:
+    built = build_classifier(Maps(), Norming, 7, 1, 16)
+    [norm] = [module for module in built.head.modules() if isinstance(module, nn.BatchNorm1d)]
+    assert norm.num_batches_tracked == 0
+    assert norm.training
+    for head in (lambda width, classes: nn.Linear(width, 6), lambda width, classes: nn.Unflatten(1, (1, width))):
+        with pytest.raises(ConfigError, match=r"must map features \(2, 5\) to logits \(2, 7\), got \(2, "):
+            build_classifier(Maps(), head, 7, 1, 16)
+    with pytest.raises(ConfigError, match=r"got \(1, 7\)"):
+        build_classifier(
+            Maps(),
+            lambda width, classes: nn.Sequential(nn.Flatten(0), nn.Linear(10, 7), nn.Unflatten(0, (1, 7))),
+            7,
+            1,
+            16,
+        )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fer_lightning.emotions import SEVEN
@@ -20,7 +20,7 @@ from fer_lightning.models.task import EmotionTask
 from fer_lightning.optim import WarmupCosine
 from tests.helpers.cli import fit
 from tests.helpers.data import StripesDataModule
-from tests.helpers.parts import CosineHead, PolyLoss, TinyBackbone
+from tests.helpers.parts import CosineHead, PolyLoss, PooledBackbone, TinyBackbone
 
 PREPROCESSING: Any = {"image_size": 16, "channels": 1, "mean": [0.5], "std": [0.5], "interpolation": "bilinear"}
 
@@ -283,3 +283,122 @@ def test_the_size_of_images_comes_from_the_data_alone() -> None:
         EmotionTask(
             "fer_b_fast", {"image_size": 64}, class_names=["happy", "sad"], num_classes=2, preprocessing=PREPROCESSING
         )
+
+
+class Seen(TinyBackbone):
+    """Remembers in which memory layout its images come."""
+
+    last: bool | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.last = images.is_contiguous(memory_format=torch.channels_last)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_images_come_in_the_memory_layout_that_is_asked_for(channels_last: bool) -> None:
+    backbone = Seen(in_channels=3)
+    colour = {**PREPROCESSING, "channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
+    built = silent(task(backbone=backbone, preprocessing=colour, channels_last=channels_last))
+    batch = {**step_batch(6), "image": torch.rand(6, 3, 16, 16)}
+    for step in (built.training_step, built.validation_step, built.test_step, built.predict_step):
+        backbone.last = None
+        step(batch, 0)
+        assert backbone.last is channels_last
+    weight = backbone.get_parameter("layers.0.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+def test_a_step_that_is_computed_again_is_neither_counted_nor_logged() -> None:
+    built, logged = task(), list[tuple[str, dict[str, Any]]]()
+    built.log = lambda name, value, **options: logged.append((name, options))  # type: ignore[method-assign]
+    first = built.training_step(step_batch(6), 0)
+    counted = built.scores.saved(alone=True)
+    assert [name for name, _ in logged] == ["train_loss_step"]
+    assert logged[0][1] == {"prog_bar": True, "on_step": True, "on_epoch": False}
+    built.repeated = True
+    assert built.training_step(step_batch(6), 0).shape == first.shape == ()
+    for before, after in zip(counted, built.scores.saved(alone=True), strict=True):
+        assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert counted[0]["samples"] == 6
+    assert len(logged) == 1
+
+
+def test_scores_are_logged_once_an_epoch_and_four_of_them_on_the_bar() -> None:
+    built, logged = silent(task()), dict[str, dict[str, Any]]()
+    built.log = lambda name, value, **options: logged.__setitem__(name, options)  # type: ignore[method-assign]
+    built.validation_step(step_batch(7), 0)
+    assert logged.pop("val_loss") == {
+        "sync_dist": True, "add_dataloader_idx": False, "on_step": False, "on_epoch": True, "batch_size": 7.0,
+    }  # fmt: skip
+    built.test_step(step_batch(7), 0)
+    assert logged.pop("test_loss")["batch_size"] == 7.0
+    for split in ("val", "test"):
+        built._log_scores(split)  # type: ignore[arg-type]
+    assert {name for name, options in logged.items() if options["prog_bar"]} == {
+        "val_acc", "val_f1_macro", "test_acc", "test_f1_macro",
+    }  # fmt: skip
+    assert {"val_ece", "val_recall_sad", "val_balanced_acc", "test_f1_weighted"} <= set(logged)
+    assert all((options["on_step"], options["on_epoch"]) == (False, True) for options in logged.values())
+    assert not built.scores.of_val.confusion.any()  # the next epoch starts anew
+
+
+def test_a_checkpoint_holds_what_belongs_to_the_weights() -> None:
+    built = task(backbone_lr_factor=0.5, layer_lr_decay=0.25, lr_scheduler=plateau)
+    built.take_class_counts(StripesDataModule(train=70))
+    built.configure_optimizers()
+    silent(built).training_step(step_batch(6), 0)
+    checkpoint: dict[str, Any] = {}
+    built.on_save_checkpoint(checkpoint)
+    stored = checkpoint["fer_task"]
+    assert stored["class_names"] == list(SEVEN.class_names)
+    assert stored["preprocessing"] == PREPROCESSING
+    assert stored["class_counts"] == dict.fromkeys(SEVEN.class_names, 10)
+    assert stored["rates"] == {"backbone_lr_factor": 0.5, "layer_lr_decay": 0.25}
+    assert stored["train_sums"][0]["samples"] == 6
+    assert stored["plateau"]["patience"] == 3
+    stored["plateau"]["num_bad_epochs"] = 2
+    resumed = task(lr_scheduler=plateau)
+    resumed.on_load_checkpoint(checkpoint)
+    resumed.configure_optimizers()
+    assert resumed.plateau.schedule is not None
+    assert resumed.plateau.schedule.num_bad_epochs == 2
+
+
+def plateau(optimizer: Any) -> Any:
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=3)
+
+
+def test_the_state_of_the_same_loss_is_kept() -> None:
+    before, after = task(loss=LogitAdjustedLoss), task(loss=LogitAdjustedLoss)
+    before.take_class_counts(StripesDataModule(train=70))
+    checkpoint: dict[str, Any] = {"state_dict": dict(before.state_dict())}
+    before.on_save_checkpoint(checkpoint)
+    after.on_load_checkpoint(checkpoint)
+    after.load_state_dict(checkpoint["state_dict"])
+    assert isinstance(after.criterion, LogitAdjustedLoss)
+    assert after.criterion.class_counts.tolist() == [10.0] * 7
+    assert not after.criterion.lacks_class_counts
+
+
+def test_images_of_another_size_are_refused_only_where_the_weights_differ() -> None:
+    checkpoint: dict[str, Any] = {}
+    trained = task(backbone=PooledBackbone())
+    trained.on_save_checkpoint(checkpoint)
+    checkpoint["state_dict"] = dict(trained.state_dict())
+    larger = {**PREPROCESSING, "image_size": 24}
+    task(backbone=PooledBackbone(), preprocessing=larger).on_load_checkpoint(checkpoint)
+    with pytest.raises(ConfigError, match=r"takes images of 16 pixels, 1 channel\(s\); for 24 pixels, 1 channel"):
+        task(preprocessing=larger).on_load_checkpoint({**checkpoint, "state_dict": dict(task().state_dict())})
+
+
+def test_the_way_out_of_too_many_classes_leaves_out_those_that_the_checkpoint_lacks() -> None:
+    checkpoint: dict[str, Any] = {}
+    names = [name for name in SEVEN.class_names if name not in ("fear", "sad")]
+    task(class_names=names, num_classes=5).on_save_checkpoint(checkpoint)
+    built = task()
+    built._trainer = SimpleNamespace(datamodule=SimpleNamespace(mapping=None))  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"; leave fear and sad out: --data.mapping '\{fear: null, sad: null\}'$"):
+        built.on_load_checkpoint(checkpoint)
+    with pytest.raises(ConfigError, match="happy, sad, surprise, neutral$"):  # a data module without a mapping
+        task().on_load_checkpoint(checkpoint)

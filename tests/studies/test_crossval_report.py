@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -326,11 +326,20 @@ def test_every_number_of_a_comparison_is_in_its_tables(tmp_path: Path) -> None:
     assert here.mean is not None
     assert here.std is not None
     assert f"{100 * here.mean:.2f} ± {100 * here.std:.2f}" in told
+    stored = json.loads((tmp_path / "crossval.json").read_text())
+    assert [(each["arm"], each["fold"], each["seed"]) for each in stored["runs"]] == [
+        (run.arm, *run.key) for run in runs
+    ]
+    gain = found.differences["val"][TRAINED]["ece"]["b"]
+    assert stored["differences"]["val"][TRAINED]["ece"]["b"] == asdict(gain)
+    assert (stored["reference"], stored["folds"], stored["seeds"]) == ("a", 3, [0, 1])
     [first, *_] = csv.DictReader((tmp_path / "runs.csv").open())
     expected = {"arm": "a", "fold": "0", "seed": "0", "images": "20", "epochs": "5", "best_epoch": "3"}
     expected |= {
         "images_drawn": "500",
         "seconds": "61.0",
+        "fingerprint": "val 0",
+        "folder": "a",
         "f1_macro": f"{runs[0].scores['val'][TRAINED]['f1_macro']:.6g}",
     }
     assert {name: first[name] for name in expected} == expected

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from fer_lightning.figures import figure_png
@@ -58,3 +59,32 @@ def test_few_trials_are_doubted() -> None:
     assert "a hint at best" not in told(80)
     bars = importance_figure({"a": 0.1, "lr": 0.9}, "m", 80, "s").axes[0].patches
     assert [bar.get_width() for bar in bars] == [0.1, 0.9]  # type: ignore[attr-defined]  # rectangles
+
+
+def test_trials_stand_at_their_settings_and_choices_in_the_order_of_their_names() -> None:
+    given = [("sgd", 0.1, 0.3), ("adam", 0.001, 0.5), ("sgd", 0.01, 0.4), ("adam", 0.1, 0.2)]
+    rows = [
+        TrialRow(number, "pruned" if number == 3 else "complete", value, 0, 1, {"optimizer": name, "lr": lr})
+        for number, (name, lr, value) in enumerate(given)
+    ]
+    figure = slice_figure(rows, ["optimizer", "lr"], {"lr"}, "val_loss", "min", "study")
+    choices, rates = figure.axes
+    for axes, places in ((choices, [1.0, 0.0, 1.0]), (rates, [0.1, 0.001, 0.01])):
+        full, ring, best = axes.lines
+        assert np.stack(full.get_data(), 1).tolist() == [
+            list(pair) for pair in zip(places, (0.3, 0.5, 0.4), strict=True)
+        ]
+        assert list(best.get_data()) == [[places[0]], [0.3]]
+        assert ring.get_label() == "pruned: best until then"
+        assert best.get_label() == "best, trial 0"
+    assert [label.get_text() for label in choices.get_xticklabels()] == ["adam", "sgd"]
+    assert (choices.get_ylabel(), rates.get_ylabel()) == ("val_loss", "")
+    assert rates.xaxis.get_major_formatter()(0.001, 0) == "0.001"
+    assert rates.xaxis.get_major_formatter()(1e-5, 0) == "1e-5"
+
+
+def test_the_most_important_setting_is_on_top() -> None:
+    [axes] = importance_figure({"b": 0.3, "lr": 0.55, "a": 0.15}, "m", 33, "s").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "lr"]
+    assert {"15%", "30%", "55%"} <= {text.get_text() for text in axes.texts}
+    assert "importance for m (fANOVA), 33 trials" in " ".join(text.get_text() for text in axes.texts)
