@@ -383,6 +383,7 @@ def test_sums_that_were_saved_go_on_as_if_nothing_had_been() -> None:
     resumed.feed(*batches[2])
     assert resumed.values() == pytest.approx(whole.values(), rel=0, abs=0, nan_ok=True)
     assert not any(value.any() for states in saved_sums(Sums().all, alone=True) for value in states.values())
+    whole.feed(*batches[0])
     load_sums(whole.all, saved)  # in place of what was summed up there
     whole.feed(*batches[2])
     assert whole.values() == pytest.approx(resumed.values(), rel=0, abs=0, nan_ok=True)

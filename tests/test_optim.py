@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.optim import OneCycle, ScaledRates, WarmupCosine, parameter_groups
+from fer_lightning.optim import OneCycle, PlateauWatch, ScaledRates, WarmupCosine, parameter_groups
 
 
 def optimizer(lr: float = 0.2) -> torch.optim.SGD:
@@ -49,6 +49,9 @@ def test_state_restores_the_rate() -> None:
 def test_a_run_without_end_is_refused() -> None:
     with pytest.raises(ConfigError, match="max_epochs"):
         WarmupCosine(optimizer()).plan(float("inf"))
+    with pytest.raises(ConfigError, match="max_epochs"):
+        WarmupCosine(optimizer()).plan(0)
+    WarmupCosine(optimizer()).plan(1)
 
 
 def test_warmup_is_a_share() -> None:
@@ -128,6 +131,37 @@ def test_one_cycle_refuses(options: dict[str, Any], message: str) -> None:
         OneCycle(optimizer(), **options)
 
 
+def test_one_cycle_refuses_a_single_group_without_momentum() -> None:
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    groups: list[dict[str, Any]] = [{"params": parameters[:1], "momentum": 0.0}, {"params": parameters[1:]}]
+    with pytest.raises(ConfigError, match="SGD uses no momentum"):
+        OneCycle(torch.optim.SGD(groups, lr=0.1, momentum=0.9))
+
+
+def test_a_plateau_sees_the_named_metric_and_keeps_its_state() -> None:
+    watch = PlateauWatch("val_acc")
+    watch.step({})  # without a schedule there is nothing to show it to
+    assert watch.state_dict() is None
+    watch.take(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer(), mode="max", patience=0, factor=0.5))
+    assert watch.schedule is not None
+    for value in (0.5, 0.6, 0.4):
+        watch.step({"val_acc": torch.tensor(value), "val_loss": torch.tensor(9.0)})
+    assert watch.schedule.best == pytest.approx(0.6)
+    assert watch.schedule.optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+    with pytest.raises(ConfigError, match="model.monitor 'val_acc' is not logged; known: a, b"):
+        watch.step({"b": torch.tensor(0.0), "a": torch.tensor(0.0)})
+    for early in (True, False):
+        later = PlateauWatch("val_acc")
+        if early:
+            later.load_state_dict(watch.state_dict())  # before there is a schedule
+        later.take(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer(), mode="max", patience=0))
+        later.load_state_dict(None)  # changes nothing
+        if not early:
+            later.load_state_dict(watch.state_dict())
+        assert later.schedule is not None
+        assert later.schedule.best == pytest.approx(0.6)
+
+
 def test_a_schedule_that_goes_on_longer_is_planned_anew() -> None:
     short = WarmupCosine(optimizer(), warmup=0)
     short.plan(10)
@@ -163,3 +197,24 @@ def test_after_the_planned_end_the_last_rate_stays() -> None:
             schedule.step()
         assert float(schedule.get_last_lr()[0]) == pytest.approx(last)
     assert sgd.param_groups[0]["momentum"] == pytest.approx(0.95)
+
+
+def test_a_schedule_that_sets_rates_of_its_own_is_refused_beside_shares() -> None:
+    first, second = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+
+    def made(share: float) -> tuple[ScaledRates, torch.optim.Optimizer]:
+        scaled = ScaledRates(lambda groups: torch.optim.SGD(groups, lr=0.2, momentum=0.9), {second: share})
+        return scaled, scaled([first, second])
+
+    scaled, built = made(0.1)
+    torch.optim.lr_scheduler.OneCycleLR(built, max_lr=0.5, total_steps=10)
+    with pytest.raises(ConfigError, match="sets the learning rates itself"):
+        scaled.check(built)
+    scaled, built = made(1.0)
+    torch.optim.lr_scheduler.OneCycleLR(built, max_lr=0.5, total_steps=10)
+    scaled.check(built)  # nothing is lost
+    scaled, built = made(0.1)
+    torch.optim.lr_scheduler.LinearLR(built, 0.5)
+    scaled.check(built)
+    assert [group["lr"] for group in built.param_groups] == pytest.approx([0.1, 0.01])
+    assert [group["lr_factor"] for group in built.param_groups] == [1.0, 0.1]

@@ -92,10 +92,11 @@ def load_weights(backbone: nn.Module, path: str) -> None:
             f"network that the file is of: {cure}"
         )
     own = backbone.state_dict()
-    backbone.load_state_dict({name: value for name, value in weights.items() if name in own})
+    taken = {name: value for name, value in weights.items() if name in own}
+    backbone.load_state_dict(taken)
     from lightning.pytorch.utilities import rank_zero_info  # a trained model is loaded without Lightning
 
-    rank_zero_info(_summary(file, found, weights, own))
+    rank_zero_info(_summary(file, found, taken, len(own)))
 
 
 def _candidate(place: str, tensors: dict[str, Tensor], backbone: nn.Module) -> _Candidate:
@@ -175,16 +176,15 @@ def _misfit(weights: Mapping[str, Tensor], backbone: nn.Module) -> str:
     return "; ".join(parts)
 
 
-def _summary(file: Path, found: _Candidate, taken: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Return what to print of loaded weights: how many were taken, from where, and what was left."""
-    count = sum(name in taken for name in own)
+def _summary(file: Path, found: _Candidate, taken: Mapping[str, Tensor], wanted: int) -> str:
+    """Return what to print of loaded weights: how many of those wanted were taken, from where, and what was left."""
     place = f" from '{found.place}'" if found.place else ""
     prefix = f" without the prefix '{found.prefix}'" if found.prefix else ""
     used = {name for name in found.all if _WRAPPERS.sub("", name).removeprefix(found.prefix) in taken}
     left = [f"{name} {_shape(value)}" for name, value in found.all.items() if name not in used]
     more = f", ... ({len(left)} in all)" if len(left) > 3 else ""
     rest = f"; left out: {', '.join(left[:3])}{more}" if left else ""
-    return f"weights of {short_path(file)}: {count} of {len(own)} tensors taken{place}{prefix}{rest}"
+    return f"weights of {short_path(file)}: {len(taken)} of {wanted} tensors taken{place}{prefix}{rest}"
 
 
 def _shape(tensor: Tensor) -> str:

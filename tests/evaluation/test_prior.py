@@ -122,3 +122,9 @@ def test_copies_of_an_image_are_in_one_half() -> None:
     moved, taus = cross_fitted(twice, labels, log_prior([20, 30, 50]), np.concatenate([names(100), names(100)]))
     assert (moved[:100] == moved[100:]).all()
     assert len(taus) == 2
+
+
+def test_macro_f1_of_predictions_that_name_absent_classes() -> None:
+    target, preds = np.array([0, 1, 1, 0, 1]), np.array([0, 1, 4, 0, 2])
+    assert mean_f1(target, preds) == pytest.approx(f1_score(target, preds, average="macro", labels=[0, 1]))
+    assert np.isnan(mean_f1(target[:0], preds[:0]))

@@ -17,6 +17,7 @@ from fer_lightning.data.table.images import ImageArray
 from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.inspection import statistics as data_statistics
 from fer_lightning.inspection.statistics import (
+    PixelStatistics,
     column_summary,
     mean_faces,
     measure_pixels,
@@ -299,3 +300,11 @@ def test_the_known_numbers_of_fer2013(tmp_path: Path) -> None:
     assert statistics["std"] == pytest.approx([float(train.std(dtype=np.float64))], abs=1e-6)
     blank = pixel_summary(table, pixels)["blank"]
     assert (blank["images"], blank["one_colour"]) == (13, 12)
+
+
+def test_an_image_at_the_limit_is_not_blank() -> None:
+    limit, nothing = data_statistics.BLANK_CONTRAST, np.zeros(0, np.int64)
+    contrast = np.array([limit, np.nextafter(limit, 0), limit * 2])
+    pixels = PixelStatistics(np.array([0.5, 0.1, 0.4]), contrast, nothing != 0, {}, nothing, nothing, nothing)
+    assert pixels.blank.tolist() == [1]
+    assert [rows.tolist() for rows in pixels.extremes(1)] == [[2], [0]]

@@ -138,6 +138,10 @@ def read(path: Path) -> Any:
     raise ConfigError("of another kind")
 
 
+def test_teachers_may_have_all_the_say() -> None:
+    assert Distillation("somewhere", 1.0, 4.0).weight == 1.0
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "some.ckpt")
     for path, message in (

@@ -13,7 +13,12 @@ from torch import nn
 from fer_lightning.errors import CheckpointError, ConfigError, MissingExtraError
 from fer_lightning.models.classifier import build_classifier
 from fer_lightning.models.heads import LinearHead, MLPHead
-from fer_lightning.models.hf_folder import HFFolderBackbone, preprocessing_differences
+from fer_lightning.models.hf_folder import (
+    HFFolderBackbone,
+    _blocks,
+    _folder_preprocessing,
+    preprocessing_differences,
+)
 from fer_lightning.models.layer_groups import layer_groups
 from fer_lightning.types import Preprocessing
 from tests.helpers.cli import fer, fit
@@ -211,3 +216,50 @@ def test_the_backbone_is_a_module_that_trains(folder: Path) -> None:
     assert isinstance(backbone.network, nn.Module)
     backbone(images()).sum().backward()
     assert all(p.grad is not None for p in backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        (TOLD, {"image_size": 16, "mean": [0.5] * 3, "std": [0.5] * 3}),
+        ({"size": 224, "image_mean": [0.1], "image_std": [1]}, {"image_size": 224, "mean": [0.1], "std": [1.0]}),
+        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224}, "do_center_crop": True}, {"image_size": 224}),
+        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224}}, {"image_size": 256}),
+        ({"do_normalize": False, "image_mean": [0.5]}, {"mean": [0.0], "std": [1.0]}),
+        ({"size": {"longest_edge": 9}, "image_mean": [], "image_std": "0.5"}, {}),
+        ({}, {}),
+        ([], None),
+    ],
+)
+def test_what_a_folder_says_of_its_images(told: Any, known: dict[str, Any] | None, tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    assert _folder_preprocessing(tmp_path) == known
+
+
+def test_mean_and_std_may_differ_by_rounding_only() -> None:
+    told = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    given = preprocessing()
+    given |= {"mean": [0.48, 0.46, 0.4], "std": [0.23, 0.23, 0.23]}
+    assert preprocessing_differences(told, given) == {}
+    given["std"][1] = 0.239
+    assert list(preprocessing_differences(told, given)) == ["std"]
+    assert list(preprocessing_differences({"mean": [0.5, 0.5]}, preprocessing())) == ["mean"]  # of two channels
+
+
+def test_blocks_are_the_members_of_the_outermost_list_with_the_most_of_them() -> None:
+    def several(count: int) -> nn.ModuleList:
+        return nn.ModuleList(nn.Linear(1, 1) for _ in range(count))
+
+    network = nn.ModuleDict({"one": nn.ModuleList([several(9)]), "few": several(2), "most": several(3)})
+    assert _blocks(network) == ["most.0", "most.1", "most.2"]
+    assert _blocks(nn.ModuleDict({"inner": nn.ModuleDict({"blocks": several(2)})})) == [
+        "inner.blocks.0",
+        "inner.blocks.1",
+    ]
+    assert _blocks(nn.Linear(1, 1)) == []
+
+
+def test_a_folder_begins_in_training_and_counts_its_channels(folder: Path) -> None:
+    backbone = HFFolderBackbone(str(folder), in_channels=1)
+    assert all(module.training for module in backbone.modules())
+    assert (backbone.in_channels, backbone.channels) == (1, 3)

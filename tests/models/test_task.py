@@ -300,7 +300,7 @@ def test_images_come_in_the_memory_layout_that_is_asked_for(channels_last: bool)
     backbone = Seen(in_channels=3)
     colour = {**PREPROCESSING, "channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
     built = silent(task(backbone=backbone, preprocessing=colour, channels_last=channels_last))
-    batch = {**step_batch(6), "image": torch.rand(6, 3, 16, 16)}
+    batch: Any = {**step_batch(6), "image": torch.rand(6, 3, 16, 16)}
     for step in (built.training_step, built.validation_step, built.test_step, built.predict_step):
         backbone.last = None
         step(batch, 0)
@@ -334,7 +334,7 @@ def test_scores_are_logged_once_an_epoch_and_four_of_them_on_the_bar() -> None:
     built.test_step(step_batch(7), 0)
     assert logged.pop("test_loss")["batch_size"] == 7.0
     for split in ("val", "test"):
-        built._log_scores(split)  # type: ignore[arg-type]
+        built._log_scores(split)
     assert {name for name, options in logged.items() if options["prog_bar"]} == {
         "val_acc", "val_f1_macro", "test_acc", "test_f1_macro",
     }  # fmt: skip

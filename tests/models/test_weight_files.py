@@ -20,7 +20,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from fer_lightning.errors import CheckpointError
-from fer_lightning.models.weight_files import read_weight_file
+from fer_lightning.models.weight_files import read_weight_file, recorded_backbone, tensor_groups
 from fer_lightning.models.weights import load_weights
 from fer_lightning.runs.checkpoint import check_checkpoint
 
@@ -374,3 +374,90 @@ def test_reading_leaves_no_class_allowed(tmp_path: Path) -> None:
     before = torch.serialization.get_safe_globals()
     read_weight_file(Path(write({"w": torch.ones(1), "args": argparse.Namespace(a=1)}, tmp_path / "w.pth")))
     assert torch.serialization.get_safe_globals() == before
+
+
+def test_the_safetensors_of_a_folder_come_before_what_runs_code(tmp_path: Path, caplog: Any) -> None:
+    torch.save(weights_of(Net(), 0.1), tmp_path / "pytorch_model.bin")
+    save_file({key: value.contiguous() for key, value in weights_of(Net()).items()}, tmp_path / "model.safetensors")
+    assert "model.safetensors: 10 of 10" in taken(str(tmp_path), caplog)
+
+
+def test_who_wrote_a_file_is_said_by_ours_then_by_timm_then_by_the_folder(tmp_path: Path) -> None:
+    path, other = tmp_path / "model.safetensors", tmp_path / "weights.safetensors"
+    ours, arch = {"fer_config": {"model": {"backbone": "fer_b"}}}, {"arch": "resnet18"}
+    assert recorded_backbone(path, {**arch, **ours}) == "fer_b"
+    described = {"fer_config": {"model": {"backbone": {"class_path": "mine.Net"}}}}
+    assert recorded_backbone(path, {**arch, **described}) == "resnet18"
+    assert recorded_backbone(path, described) == recorded_backbone(path, {}) == ""
+    (tmp_path / "config.json").write_text('{"architecture": "resnet18"}')  # timm's, which has no type of model
+    assert recorded_backbone(path, {}) == ""
+    (tmp_path / "config.json").write_text("[]")
+    assert recorded_backbone(path, {}) == ""
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    assert (recorded_backbone(path, {}), recorded_backbone(other, {})) == (f"hf:{tmp_path}", "")
+
+
+def test_tensors_are_found_up_to_three_dictionaries_deep() -> None:
+    one = {"w": torch.ones(1), "epoch": 3, 7: torch.ones(1)}
+    content = {"a": {"b": {"c": {"d": one, **one}, **one}}, "x": {"y": "z"}, **one}
+    found = dict(tensor_groups(content))
+    assert list(found) == ["", "a.b", "a.b.c"]
+    assert all(list(tensors) == ["w"] for tensors in found.values())
+
+
+@pytest.mark.parametrize("name", ["head", "heads", "fc", "classifier", "last_linear", "logits"])
+def test_a_classification_layer_is_left_out_under_each_of_its_names(name: str, tmp_path: Path, caplog: Any) -> None:
+    backbone = Net()
+    setattr(backbone, name, nn.Identity())  # as networks without it have one
+    content = {**weights_of(Net()), f"{name}.weight": torch.ones(7, 6), f"{name}.bias": torch.ones(7)}
+    with caplog.at_level(logging.INFO):
+        load_weights(backbone, write(content, tmp_path / "w.pth"))
+    assert value_of(backbone) == 0.5
+    [line] = [line for line in caplog.messages if "tensors taken" in line]
+    assert line.endswith(f"10 of 10 tensors taken; left out: {name}.weight 7x6, {name}.bias 7")
+
+
+def test_wrappers_of_single_layers_are_removed_wherever_they_stand(tmp_path: Path, caplog: Any) -> None:
+    for wrapper in ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"):
+        caplog.clear()
+        wrapped = {name.replace("layer1.", f"layer1.{wrapper}."): value for name, value in weights_of(Net()).items()}
+        assert taken(write(wrapped, tmp_path / "w.pth"), caplog).endswith("10 of 10 tensors taken")
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "net", "network"])
+def test_the_usual_names_come_before_others_and_the_better_fit_before_both(
+    key: str, tmp_path: Path, caplog: Any
+) -> None:
+    content = {"anything": weights_of(Net(), 0.1), key: weights_of(Net())}
+    assert f"from '{key}'" in taken(write(content, tmp_path / "w.pth"), caplog)
+    caplog.clear()
+    broken = {name: value for name, value in weights_of(Net(), 0.1).items() if name != "conv1.weight"}
+    content = {key: broken, "ema": broken, "anything": weights_of(Net())}
+    assert "from 'anything'" in taken(write(content, tmp_path / "w.pth"), caplog)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (3, 5), (2, 6), (4, 4), (6, 4)])
+def test_gray_looks_to_the_first_convolution_as_before(before: int, after: int, tmp_path: Path) -> None:
+    trained, backbone = Net(before), Net(after)
+    load_weights(backbone, write(trained.state_dict(), tmp_path / "w.pth"))
+    gray = torch.rand(2, 1, 8, 8)
+    expected = trained.conv1(gray.expand(-1, before, -1, -1))
+    if before % after and after % before:  # channels that do not go into each other keep their size on the whole
+        assert backbone.conv1.weight.shape[1] == after
+        kept = trained.conv1.weight.repeat(1, 3, 1, 1)[:, :after] * before / after
+        torch.testing.assert_close(backbone.conv1.weight, kept)
+    else:
+        torch.testing.assert_close(backbone.conv1(gray.expand(-1, after, -1, -1)), expected)
+    assert torch.equal(backbone.state_dict()["layer1.0.weight"], trained.state_dict()["layer1.0.weight"])
+
+
+def test_three_of_the_tensors_that_are_left_are_named(tmp_path: Path, caplog: Any) -> None:
+    for count, end in ((3, "x0 1, x1 1, x2 1"), (4, "x0 1, x1 1, x2 1, ... (4 in all)")):
+        caplog.clear()
+        others = {f"x{place}": torch.ones(1) for place in range(count)}
+        assert taken(write({**weights_of(Net()), **others}, tmp_path / "w.pth"), caplog).endswith(f"left out: {end}")
+
+
+def test_counters_of_batches_may_be_missing(tmp_path: Path, caplog: Any) -> None:
+    weights = {name: value for name, value in weights_of(Net()).items() if not name.endswith("num_batches_tracked")}
+    assert taken(write(weights, tmp_path / "w.pth"), caplog).endswith("9 of 10 tensors taken")
