@@ -218,3 +218,9 @@ def test_a_schedule_that_sets_rates_of_its_own_is_refused_beside_shares() -> Non
     scaled.check(built)
     assert [group["lr"] for group in built.param_groups] == pytest.approx([0.1, 0.01])
     assert [group["lr_factor"] for group in built.param_groups] == [1.0, 0.1]
+
+
+def test_a_rate_of_zero_has_no_share_to_lose() -> None:
+    weight = nn.Parameter(torch.zeros(2))
+    scaled = ScaledRates(lambda groups: torch.optim.SGD(groups, lr=0.0), {weight: 0.1})
+    scaled.check(scaled([weight, nn.Parameter(torch.zeros(2))]))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_fscore_support
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
@@ -370,3 +371,60 @@ def test_probabilities_must_sum_to_one_to_a_hundredth(total: float, refused: boo
             EvaluationResult(*given)
     else:
         assert EvaluationResult(*given).preds.tolist() == [0, 0]
+
+
+def test_intervals_are_those_of_the_hits_among_the_samples_they_are_of() -> None:
+    target, preds = np.repeat([0, 1, 2], [20, 10, 30]), np.concatenate([[0] * 15, [1] * 5, [1] * 9, [0], [2] * 30])
+    probs = np.full((60, 3), 0.1, np.float32)
+    probs[np.arange(60), preds] = 0.8
+    summary = report_content(EvaluationResult(("sad", "fear", "happy"), np.arange(60), target, probs), {})
+
+    def wilson(hits: int, total: int) -> Any:
+        return pytest.approx(list(binomtest(hits, total).proportion_ci(0.95, method="wilson")), abs=1e-6)
+
+    assert summary["accuracy_ci95"] == wilson(54, 60)
+    found = {name: row["recall_ci95"] for name, row in summary["per_class"].items()}
+    assert found == {"sad": wilson(15, 20), "fear": wilson(9, 10), "happy": wilson(30, 30)}
+    assert [row["predicted"] for row in summary["per_class"].values()] == [16, 14, 30]
+
+
+@pytest.mark.parametrize(
+    ("context", "heading", "title"),
+    [
+        (
+            {"split": "val", "overlap_with_train": 1200},
+            "val: 60 samples, 1,200 of them also in the training part",
+            "m, val",
+        ),
+        ({"split": "val", "overlap_with_train": 0}, "val: 60 samples, 0 of them also in the training part", "m, val"),
+        ({"split": "val", "overlap_with_train": None}, "val: 60 samples", "m, val"),
+        ({}, "all samples: 60 samples", "m"),
+    ],
+)
+def test_what_was_evaluated_stands_above_the_table_and_the_pictures(
+    context: dict[str, Any], heading: str, title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, _ = draw()
+    assert text_table(report_content(result, context)).splitlines()[0] == heading
+    drawn: dict[str, tuple[Any, ...]] = {}
+    for name in ("confusion_matrix", "per_class", "reliability", "worst_mistakes"):
+        monkeypatch.setattr(report, f"{name}_figure", lambda *given, name=name: drawn.setdefault(name, given))
+    monkeypatch.setattr(report, "figure_pixels", lambda _: np.zeros((2, 3, 3), np.uint8))
+    shown: list[tuple[str, tuple[int, ...]]] = []
+    paths = write_report(
+        tmp_path,
+        result,
+        context,
+        files_of(60),
+        "m",
+        IMAGES,
+        show=lambda stem, pixels: shown.append((stem, pixels.shape)),
+    )
+    stems = ["confusion_matrix", "per_class_scores", "reliability", "worst_mistakes"]
+    assert shown == [(stem, (2, 3, 3)) for stem in stems]
+    assert list(paths) == ["report", "per_class", "predictions", *stems]
+    assert drawn["worst_mistakes"][-1] == f"{title}: most confident mistakes, true → predicted"
+    assert {drawn[name][-1] for name in ("confusion_matrix", "per_class", "reliability")} == {title}
+    np.testing.assert_array_equal(drawn["per_class"][0], result.matrix)
+    np.testing.assert_array_equal(drawn["reliability"][0], result.probs.max(1))
+    np.testing.assert_array_equal(drawn["reliability"][1], result.probs.argmax(1) == result.target)

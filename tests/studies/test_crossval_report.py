@@ -19,6 +19,7 @@ from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
 from fer_lightning.evaluation.report import EvaluationResult, report_content, write_predictions, write_report
 from fer_lightning.evaluation.spread import Key, Spread, difference, spread
 from fer_lightning.runs.lineage import LINEAGE, Node, lineage_text
+from fer_lightning.studies.crossval import report as crossval_report
 from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
 from fer_lightning.studies.crossval.page import _gain, _time, page_html, terminal_table
 from fer_lightning.studies.crossval.plots import gains_figure, runs_figure
@@ -460,3 +461,34 @@ def test_notes_of_several_arms_and_of_shares_that_vary() -> None:
     )
     assert "chosen by val_f1_macro on its validation images" in told
     assert "as best on" in notes(made_run("a", (0, 0), monitor=""))
+
+
+@pytest.mark.parametrize(
+    ("folds", "arms", "seeds", "told"),
+    [
+        (None, "ab", 2, "test images; dots: runs, diamonds: means with 95% interval over seeds"),
+        (3, "a", 2, "test images; dots: runs, diamonds: means with 95% interval over folds"),
+        (None, "ab", 1, "test images; dots: runs, diamonds: means"),
+    ],
+)
+def test_the_picture_says_what_its_intervals_are_over(
+    folds: int | None, arms: str, seeds: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, tuple[Any, ...]] = {}
+    monkeypatch.setattr(crossval_report, "figure_png", lambda _: b"")
+    for name in ("runs_figure", "gains_figure"):
+        monkeypatch.setattr(crossval_report, name, lambda *what, name=name: given.setdefault(name, what))
+    runs = [made_run(arm, (0, seed), 0.4 + seed / 9, splits=("val", "test")) for arm in arms for seed in range(seeds)]
+    found = compare("study", list(arms), runs, folds)
+    write_comparison(found, tmp_path)
+    values, spreads, title, subtitle = given["runs_figure"]
+    assert (title, subtitle) == ("study", told)
+    assert list(values) == list(spreads) == ["macro F1", "accuracy"]
+    assert values["macro F1"]["a"] == {(0, seed): 0.4 + seed / 9 for seed in range(seeds)}
+    assert spreads["accuracy"]["a"] == found.scores["test"][TRAINED]["accuracy"]["a"]
+    if len(arms) > 1:
+        gains, names, reference, _, subtitle = given["gains_figure"]
+        assert (names, reference, subtitle) == (NAMES, "a", "test images")
+        assert gains == {"b": {name: found.differences["test"][TRAINED][f"recall_{name}"]["b"] for name in NAMES}}
+    else:
+        assert "gains_figure" not in given
