@@ -100,20 +100,21 @@ class _Sums:
         return ", ".join(words) + (f"; rows in {table}" if table else "")
 
 
-def output_names(files: Sequence[Path]) -> dict[Path, Path]:
+def output_names(files: Mapping[Path, str]) -> dict[Path, Path]:
     """Return by which name, without a suffix, the copy and the report of each file go into their folders.
 
-    It is the file's path from the folder that all files have in common, so that files of the same name in two folders
-    do not meet. Files that differ in their suffix alone keep it.
+    It is what the file is called, from the folder that all files have in common, so that files of the same name in two
+    folders do not meet. Files that differ in their suffix alone keep it.
 
-    >>> names = output_names([Path("a/x.jpg"), Path("a/b/x.jpg"), Path("a/b/x.png")])
+    >>> names = output_names({Path(name): name for name in ("a/x.jpg", "a/b/x.jpg", "a/b/x.png")})
     >>> [str(name) for name in names.values()]
     ['x', 'b/x.jpg', 'b/x.png']
     """
     if not files:
         return {}
-    common = os.path.commonpath([file.absolute().parent for file in files])
-    names = {file: Path(os.path.relpath(file.absolute(), common)) for file in files}
+    places = {file: Path(os.path.abspath(called)) for file, called in files.items()}
+    common = os.path.commonpath([place.parent for place in places.values()])
+    names = {file: Path(os.path.relpath(place, common)) for file, place in places.items()}
     plain = Counter(str(name.with_suffix("")).casefold() for name in names.values())
     return {
         file: name if plain[str(name.with_suffix("")).casefold()] > 1 else name.with_suffix("")
@@ -133,7 +134,7 @@ class _Work:
 
     def __init__(self, recognizer: Recognizer, files: Mapping[Path, str], outputs: Outputs, rows: RowWriter) -> None:
         self.recognizer, self.outputs, self.rows = recognizer, outputs, rows
-        self.sums, self._names, self._called = _Sums(), output_names(list(files)), files
+        self.sums, self._names, self._called = _Sums(), output_names(files), files
 
     def copy_of(self, file: Path) -> Path | None:
         """Return where the annotated copy of a file goes.

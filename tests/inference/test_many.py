@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from fer_lightning.__main__ import main
 from fer_lightning.data.files.decode import decode
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.inference.inputs import named_inputs
 from fer_lightning.inference.many import Outputs, output_names, recognize_all
 from fer_lightning.inference.model_folder import write_model_folder
 from fer_lightning.inference.recognizer import Recognizer
@@ -25,8 +27,8 @@ def picture(path: Path, *squares: tuple[int, int, int]) -> Path:
     return path
 
 
-def run(files: list[Path], **outputs: Any) -> int:
-    called = {file: str(file) for file in files}
+def run(files: list[Path] | dict[Path, str], **outputs: Any) -> int:
+    called = files if isinstance(files, dict) else {file: str(file) for file in files}
     return recognize_all(Recognizer(tiny_model(), BrightSquares()), called, Outputs(**outputs))
 
 
@@ -38,7 +40,7 @@ def test_copies_of_the_same_name_do_not_meet(tmp_path: Path) -> None:
     assert run(files, copies=tmp_path / "out") == 0
     found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
     assert found == ["b/x.bmp.png", "b/x.png.png", "x.png"]
-    assert output_names([tmp_path / "x.png"]) == {tmp_path / "x.png": Path("x")}
+    assert output_names({tmp_path / "x.png": "x.png"}) == {tmp_path / "x.png": Path("x")}
 
 
 def test_a_copy_never_replaces_its_picture(tmp_path: Path) -> None:
@@ -169,3 +171,14 @@ def test_a_full_disk_names_what_could_not_be_written(tmp_path: Path, monkeypatch
     with pytest.raises(ConfigError, match=r"out/x\.png cannot be written \(No space left on device\)"):
         run([file], table=tmp_path / "rows.csv", copies=tmp_path / "out")
     assert len(list(read_rows(tmp_path / "rows.csv"))) == 1
+
+
+def test_copies_from_an_archive_lie_below_its_name(tmp_path: Path) -> None:
+    file = picture(tmp_path / "in/x.png", (20, 20, 30))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("one/x.png", "two/x.png"):
+            archive.write(file, name)
+    files = named_inputs([str(tmp_path / "a.zip"), str(file)])
+    assert run(files, copies=tmp_path / "out") == 0
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert found == ["a.zip/one/x.png", "a.zip/two/x.png", "in/x.png"]
