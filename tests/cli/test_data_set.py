@@ -7,7 +7,7 @@ import pytest
 from fer_lightning.cli.data_set import _named, data_module
 from fer_lightning.data.sets.image_folder import ImageFolderDataModule
 from fer_lightning.errors import ConfigError, DataError
-from tests.helpers.folders import write_folders
+from tests.helpers.folders import write_folders, write_table
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,7 @@ from tests.helpers.folders import write_folders
         ("faces", "--data=C", "--data=C --data.root=faces"),
         ("a.yaml", "--data.fold 1", "--data=a.yaml --data.fold 1"),
         ("faces", "--data.fold 1", "--data=ImageFolderDataModule --data.root=faces --data.fold 1"),
+        ("set", "--data.fold 1", "--data=ManifestDataModule --data.root=set/manifest.csv --data.fold 1"),
         ("faces", "--data.help", "--data.help=ImageFolderDataModule"),
     ],
 )
@@ -27,6 +28,7 @@ def test_a_path_becomes_the_flags_that_name_its_class(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_folders(tmp_path / "faces", 1)
+    write_table(tmp_path / "set/manifest.csv", [{"path": "a.png", "label": "happy"}])
     (tmp_path / "a.yaml").write_text("class_path: C\n")
     assert _named("fer data inspect", path, flags.split()) == named.split()
 

@@ -131,6 +131,13 @@ def test_numbers_below_zero_are_values_and_not_options() -> None:
     given = read_arguments("pass", passing, ["--a", "-1", "--b", "-.5", "--c", "-", "--d", "-1e-3", "--e", "x"])
     assert given["others"] == ["--a", "-1", "--b", "-.5", "--c", "-", "--d", "-1e-3", "--e", "x"]
     assert measured("--scale", "-.5")["scale"] == -0.5
+
+    def of_data(*, options: Annotated[list[str], Rest("options", prefix="--data")]) -> None:
+        """Read."""
+
+    for number in ("-.5", "-1", "-"):
+        args = ["--data.mean", number]
+        assert read_arguments("of", of_data, args)["options"] == args
     with pytest.raises(ConfigError, match="unrecognized arguments: -x"):
         measured("a", "-x")
 
