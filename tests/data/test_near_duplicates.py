@@ -361,6 +361,10 @@ def test_the_distance_is_the_larger_of_both_directions() -> None:
     for order in ([0, 1], [1, 0]):
         found = near_duplicates(small[order], max_distance=0.6)
         assert float(found.distance[0]) == pytest.approx(max(there, back), abs=1e-4)
+        first, second = small[order[:1]], small[order[1:]]
+        assert near._distances(first, second, False, 0.6) == pytest.approx(max(there, back), abs=1e-4)
+        one_way = there if order == [0, 1] else back  # where that is above the limit, the other is not looked at
+        assert near._distances(first, second, False, 0.0) == pytest.approx(one_way, abs=1e-4)
 
 
 def test_blank_pictures_with_the_same_specks_are_no_pair() -> None:
