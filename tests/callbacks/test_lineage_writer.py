@@ -205,6 +205,27 @@ def test_a_resume_after_a_resume_is_still_exact(tmp_path: Path) -> None:
     assert [node.parent and node.parent.node for node in chain] == [None, chain[0].id, chain[1].id]
 
 
+@pytest.mark.parametrize("name", ["a", "a/b"])
+def test_a_parent_is_named_from_the_folder_of_all_runs(name: str, tmp_path: Path) -> None:
+    experiment = tmp_path / "runs" / name
+    file = experiment / "version_0/checkpoints/resume.ckpt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    trainer: Any = SimpleNamespace(default_root_dir=str(experiment / "version_1"), ckpt_path=str(file))
+    lineage = Lineage()
+    lineage._from = {"epoch": 1, "step": 20, "node": "n1"}
+    parent = lineage._parent(trainer, {"name": name})
+    assert parent is not None
+    assert parent.checkpoint == f"{name}/version_0/checkpoints/resume.ckpt"
+    assert (parent.run, parent.epoch, parent.step, parent.node) == (f"{name}/version_0", 1, 20, "n1")
+    assert not parent.weights_only
+    trainer.ckpt_path = None
+    weights = lineage._parent(trainer, {"name": name, "model": {"weights": str(file)}})
+    assert weights is not None
+    assert weights.weights_only
+    assert lineage._parent(trainer, {"name": name, "model": {"weights": "nowhere"}}) is None
+
+
 def test_how_a_run_ends() -> None:
     assert how_it_ended(5, 5, "early stopping") == ("finished", "")
     assert how_it_ended(3, 5, "early stopping") == ("finished", "early stopping")
