@@ -5,7 +5,7 @@ What needs torch is imported inside of the functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,8 +55,6 @@ def endtoend(
         write: also write the scenes into this folder, with their table boxes.csv (--box crop).
         of_data: options of the data set.
     """
-    from fer_lightning.inference.endtoend import answers_of
-    from fer_lightning.inference.endtoend_report import endtoend_table, write_endtoend
     from fer_lightning.inference.faces.choice import detectors_named
     from fer_lightning.inference.framing import nearest
     from fer_lightning.inference.loading import load_model
@@ -68,12 +66,25 @@ def endtoend(
     if not loaded.framings:
         print(f"{loaded.card.name}: its framing is not known: both ways of cutting are the same")
     if boxes is None:
-        answers = answers_of(loaded, detectors, *_scenes(loaded.class_names, path, of_data, split, faces, shape, write))
+        pictures = _scenes(loaded.class_names, path, of_data, split, faces, shape, write)
     else:
+        found = read_boxes(boxes, loaded.class_names)
         truth = loaded.framings.get(nearest(loaded.framings, "blazeface")) if box == "face" else None
-        answers = answers_of(loaded, detectors, read_boxes(boxes, loaded.class_names), truth=truth)
+        pictures = (found, len(found), truth)
+    _score(loaded, detectors, pictures, out, {"views": views, "seed": seed})
+
+
+def _score(model: Any, detectors: Any, pictures: tuple[Any, ...], out: Path, about: dict[str, Any]) -> None:
+    """Score a model on pictures, whose last part is as for ``answers_of``; print and write it."""
+    from fer_lightning.inference.endtoend import answers_of
+    from fer_lightning.inference.endtoend_report import endtoend_table, write_endtoend
+    from fer_lightning.inference.many import writing_errors
+
+    with writing_errors(out):
+        out.mkdir(parents=True, exist_ok=True)  # before minutes of work
+        answers = answers_of(model, detectors, *pictures)
+        write_endtoend(out, answers, model=model.card.name, **about)
     print("\n".join([*endtoend_table(answers), "", *endtoend_table(answers, by_size=True), ""]))
-    write_endtoend(out, answers, model=loaded.card.name, views=views, seed=seed)
     print(f"written: {out / 'endtoend.png'}, endtoend.json")
 
 
@@ -92,7 +103,7 @@ def _scenes(
     faces: int,
     shape: tuple[int, ...],
     write: Path | None,
-) -> tuple[Iterator[Any], int]:
+) -> tuple[Any, ...]:
     """Return scenes of the faces of a data set, and how many faces there are."""
     from fer_lightning.cli.data_set import data_module
     from fer_lightning.commands.data_sets import checked_folder

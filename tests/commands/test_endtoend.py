@@ -88,7 +88,7 @@ def test_boxes_of_faces_are_cut_as_those_of_a_detector(
 ) -> None:
     truths: list[Framing | None] = []
 
-    def answers(*args: Any, truth: Framing | None) -> list[Any]:
+    def answers(model: Any, detectors: Any, scenes: Any, total: int, truth: Framing | None) -> list[Any]:
         truths.append(truth)
         return []
 
@@ -116,3 +116,6 @@ def test_what_does_not_go_together_is_refused(model: Path, tmp_path: Path, capsy
         assert fer("endtoend", str(model), *words, f"--out={tmp_path / 'out'}") == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").touch()
+    assert fer("endtoend", str(model), *DRAWN, *SMALL, SQUARES, f"--out={tmp_path / 'file/out'}") == 2
+    assert f"{tmp_path / 'file/out'} cannot be written" in capsys.readouterr().err
