@@ -129,8 +129,8 @@ class _Parser(argparse.ArgumentParser):
         self._list_by_place = ""
         hints = get_type_hints(function, include_extras=True)
         words = [self._add(each, hints[each.name]) for each in inspect.signature(function).parameters.values()]
+        places = [word for word in words if word and not word.startswith("-")]
         words += [f"[{self.passed_on.usage}]" if self.passed_on else ""]
-        places = [word for word in words if word and word[0] not in "-["]
         self.usage = " ".join([prog, *places, "[options]", *(word for word in words if word and word not in places)])
 
     def _add(self, parameter: inspect.Parameter, hint: Any) -> str:
@@ -144,7 +144,7 @@ class _Parser(argparse.ArgumentParser):
         is_choice, about = get_origin(item) is Literal, self._about.get(name, "")
         if parameter.default is parameter.empty:
             self.required[name] = name.upper() if by_place else f"--{name}"
-        elif item is not bool and parameter.default not in (None, ()):
+        elif item is not bool and parameter.default not in (None, (), ""):
             about = f"{about.rstrip('.')} (default: {parameter.default})"
         metavar: str | None = None if is_choice else name.upper()
         if item is bool:
@@ -156,7 +156,8 @@ class _Parser(argparse.ArgumentParser):
         if by_place:
             self._list_by_place = name if is_list else self._list_by_place
             self.add_argument(name, nargs="*" if is_list else "?", **settings)
-            return f"{metavar} ..." if is_list else str(metavar)
+            word = f"{metavar} ..." if is_list else str(metavar)
+            return word if name in self.required or is_list else f"[{word}]"
         short = [mark for mark in marks if mark.startswith("-")]
         self.add_argument(*short, f"--{name}", action="append" if is_list else "store", **settings)
         return f"--{name} {metavar or name.upper()}" if name in self.required else ""

@@ -183,7 +183,7 @@ def test_the_docstring_is_the_help(capsys: pytest.CaptureFixture[str], monkeypat
     assert max(map(len, out.splitlines())) < 80
     assert run_function("pass", passing, ["-h"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("usage: fer pass PATH [options] [others]\n")
+    assert out.startswith("usage: fer pass [PATH] [options] [others]\n")
     assert out.endswith("End.\n")
 
 
