@@ -247,6 +247,15 @@ def test_contrast_keeps_the_mean_of_each_image_and_goes_both_ways() -> None:
     assert quarters[4] <= 1.4 + 1e-4
 
 
+def test_contrast_is_that_of_all_channels_together() -> None:
+    still = BatchAugment(0.0, 0.0, (1.0, 1.0), 0.0, brightness=0.0, contrast=0.4, erasing=0.0)
+    colours = torch.tensor([0.3, 0.5, 0.7])
+    changed = still(colours[None, :, None, None].expand(16, 3, 4, 4), torch.arange(16)).mean(dim=(2, 3))
+    gain = (changed[:, 2] - 0.5) / 0.2
+    assert gain.std() > 0.1
+    torch.testing.assert_close(changed, 0.5 + gain[:, None] * (colours - 0.5))
+
+
 def test_brightness_moves_all_pixels_of_an_image_alike_and_both_ways() -> None:
     batch = 0.4 + 0.2 * images(400)
     added = BatchAugment(**{**OFF, "brightness": 0.3})(batch, keys(400)) - batch

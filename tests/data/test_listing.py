@@ -243,6 +243,11 @@ def test_a_column_is_named_by_its_number_and_a_label_has_several_values() -> Non
     unknown = Header(("image", "same", "mood", "many"))
     with pytest.raises(DataError, match=r"expected a column 'label', .*pass --data.columns '\{label: mood\}' if"):
         place_columns("t", unknown, rows)  # neither that of one value nor that of sixteen
+    several = [[f"{number}.png", f"class {number}"] for number in range(15)]
+    with pytest.raises(DataError, match=r"pass --data.columns '\{label: mood\}' if"):
+        place_columns("t", Header(("image", "mood")), several)
+    with pytest.raises(DataError, match=r"name the columns with --data.columns '\{path: ..., label: ...\}'"):
+        place_columns("t", Header(("image", "mood")), [*several, ["15.png", "class 15"]])
     letters = Header(("image", "letter", "mood"))  # expressions go before a column that is nearer
     named = [[row[0], row[2], "happy" if row[2] == "x" else "sad"] for row in rows]
     with pytest.raises(DataError, match=r"pass --data.columns '\{label: mood\}' if"):
