@@ -120,6 +120,8 @@ def test_the_end_of_a_run_is_calmer() -> None:
         ({"flip": 1.5}, "flip must be in 0..1"),
         ({"scale": (1.2, 0.8)}, "scale must be two ascending"),
         ({"erasing_area": (0.0, 0.2)}, "erasing_area"),
+        ({"erasing_area": (0.1, 1.0)}, "erasing_area"),
+        ({"erasing_area": (0.2, 0.1)}, "erasing_area"),
         ({"padding": "mirror"}, "padding must be one of"),
     ],
 )
