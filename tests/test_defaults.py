@@ -233,7 +233,11 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "inspection.dedupe_report": {"_SHOWN": 16},
     "inspection.embedding": {"_COMPONENTS": 50, "_PERPLEXITY": 30.0, "_SIDE": 64, "_FEWEST": 5},
     "inspection.findings": {"_UNEVEN": 1.5, "_SHIFTED": 0.05, "_DARKER": 0.05},
-    "inspection.statistics": {"BLANK_CONTRAST": 0.02, "_FEW_VALUES": 20},
+    "inspection.statistics": {
+        "BLANK_CONTRAST": 0.02,
+        "_FEW_VALUES": 20,
+        "_NOT_CATEGORIES": ("width", "height", "valence", "arousal"),
+    },
     "inspection.page": {"SCHEMA": 1, "_PER_CLASS": 8, "_EXTREMES": 8, "_BLANKS": 16, "_PAIRS": 12},
     "figures": {
         "DPI": 150,

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from fer_lightning.data.splitting.dedupe import clean, find_duplicates, without_blank
+from fer_lightning.data.splitting.dedupe import Duplicates, clean, find_duplicates, without_blank
 from fer_lightning.data.splitting.near_duplicates import Pairs
 from fer_lightning.data.table.samples import SamplesTable, content_digests
 from fer_lightning.inspection import dedupe_report, examples
@@ -93,3 +95,96 @@ def test_pictures_show_each_group_once(tmp_path: Path, monkeypatch: pytest.Monke
         "stripes: one photograph, two labels": [("00.png\ntrain, angry", "01.png\ntrain, disgust")],
     }
     assert (tmp_path / "conflicts.png").read_text() == "stripes: one photograph, two labels"
+
+
+def test_identical_and_blank_images_are_not_shown_as_near_duplicates_or_conflicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = stripes_table({"train": 70})
+    first, second = np.arange(0, 60, 2), np.arange(1, 61, 2)
+    distances = np.linspace(0, 0.29, 30, dtype=np.float32)  # the first pair is of identical images
+    groups = np.arange(70)
+    groups[second] = first
+    labels = np.zeros(70, np.int64)
+    labels[second[[0, 3, 5]]] = 1
+    duplicates = replace(
+        find_duplicates(table, near=False),
+        pairs=Pairs(first, second, distances, np.zeros(30, bool)),
+        near_groups=groups,
+        blank=np.array([first[3]]),
+    )
+    (tmp_path / "conflicts.png").write_text("old")
+    shown: dict[str, list[int]] = {}
+
+    def picture(_: SamplesTable, __: Duplicates, pairs: NDArray[np.int64], title: str) -> str:
+        shown[title] = pairs.tolist()
+        return title
+
+    monkeypatch.setattr(dedupe_report, "pairs_picture", picture)
+    monkeypatch.setattr(dedupe_report, "figure_png", str.encode)
+    given = replace(table, labels=labels)
+    cleaning = clean(given, duplicates)
+    write_dedupe_report(given, duplicates, cleaning, tmp_path, name="s", options=OPTIONS)
+    near, conflicts = shown["s: near-duplicates, closest first"], shown["s: one photograph, two labels"]
+    assert conflicts == [0, 5]  # not the one whose image is blank
+    assert len(near) == 16
+    assert (near[0], near[-1]) == (1, 29)  # evenly spread from the closest to the farthest that is not identical
+    assert near == sorted(near)
+    write_dedupe_report(table_of_copies(), find_duplicates(table_of_copies(), near=False), clean(
+        table_of_copies(), find_duplicates(table_of_copies(), near=False)
+    ), tmp_path, name="s", options=OPTIONS)  # fmt: skip
+    assert not (tmp_path / "conflicts.png").exists()
+    assert not (tmp_path / "near_duplicates.png").exists()
+
+
+def test_lists_and_manifest_name_what_goes_and_what_stays(tmp_path: Path) -> None:
+    table = table_of_copies()
+    labels = table.labels.copy()
+    labels[1] = labels[8]
+    table = replace(table, labels=labels)
+    duplicates = find_duplicates(table, near=False)
+    cleaning = clean(table, duplicates)
+    summary = write_dedupe_report(table, duplicates, cleaning, tmp_path, name="s", options=OPTIONS)
+    kept = [f"{row:02}.png" for row in np.flatnonzero(cleaning.keep)]
+    gone = [f"{row:02}.png" for row in np.flatnonzero(~cleaning.keep)]
+    assert summary["removed"]["count"] == len(gone) == 2
+
+    def read(name: str) -> list[dict[str, str]]:
+        with (tmp_path / name).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    members = read("duplicates.csv")
+    assert [row["file"] for row in members] == ["01.png", "08.png", "03.png", "17.png"]
+    assert [row["kept"] for row in members] == ["no" if row["file"] in gone else "yes" for row in members]
+    assert [row["group"] == members[0]["group"] for row in members] == [True, True, False, False]
+    assert [(row["split"], row["label"]) for row in members[2:]] == [("train", "happy"), ("test", "happy")]
+    assert [bool(row["reason"]) for row in members] == [row["kept"] == "no" for row in members]
+    assert [row["file"] for row in read("removed.csv")] == gone
+    assert [row["path"] for row in read("manifest.csv")] == kept
+    assert summary["splits"]["train"]["kept_per_class"] == {
+        name: int(((labels == label) & (table.splits == "train") & cleaning.keep).sum())
+        for label, name in enumerate(table.class_names)
+    }
+
+
+def test_a_pair_is_drawn_with_its_own_images_captions_and_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = table_of_copies({4: "a/b/faces.csv#12", 5: "x/#7", 6: "name#left.png"})
+    splits = table.splits.copy()
+    splits[6] = ""
+    table = replace(table, splits=splits)
+    found = find_duplicates(table, near=False)
+    pairs = Pairs(np.array([0, 4, 1]), np.array([7, 5, 6]), np.zeros(3, np.float32), np.zeros(3, bool))
+    given: list[Any] = []
+    monkeypatch.setattr(examples, "pairs_figure", lambda *what: given.extend(what))
+    examples.pairs_picture(table, replace(found, pairs=pairs), np.array([2, 0, 1]), "title")
+    first, second, captions, marked, title = given
+    images = np.asarray(table.images)
+    np.testing.assert_array_equal(first, images[[1, 0, 4]])
+    np.testing.assert_array_equal(second, images[[6, 7, 5]])
+    assert captions == [
+        ("01.png\ntrain, disgust", "name#left.png\nunused, neutral"),
+        ("00.png\ntrain, angry", "07.png\ntrain, angry"),
+        ("#12\ntrain, sad", "#7\ntrain, surprise"),
+    ]
+    assert marked == [True, False, True]
+    assert title == "title"

@@ -144,3 +144,17 @@ def test_a_resumed_run_keeps_its_shares() -> None:
     RateShares().check_resumed({})
     with pytest.raises(ConfigError, match="trained with layer_lr_decay 0.5, not 0.75"):
         RateShares(0.1, 0.75).check_resumed({"backbone_lr_factor": 0.1, "layer_lr_decay": 0.5})
+
+
+class Owning(nn.Module):
+    """A token and one child, in which everything else is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        self.token = nn.Parameter(torch.zeros(4))
+
+
+def test_a_child_beside_parameters_is_not_looked_into() -> None:
+    [group] = layer_groups(Owning())
+    assert set(group.parameters) == {"token", "only.0.weight", "only.0.bias", "only.1.weight", "only.1.bias"}

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 from fer_lightning.losses import FocalLoss, LogitAdjustedLoss
+from fer_lightning.models import task as task_module
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.optim import WarmupCosine
 from tests.helpers.cli import fit
@@ -402,3 +403,18 @@ def test_the_way_out_of_too_many_classes_leaves_out_those_that_the_checkpoint_la
         built.on_load_checkpoint(checkpoint)
     with pytest.raises(ConfigError, match="happy, sad, surprise, neutral$"):  # a data module without a mapping
         task().on_load_checkpoint(checkpoint)
+
+
+def test_a_teacher_is_read_without_looking_for_the_files_that_it_started_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    built = task()
+
+    def load(kind: type[EmotionTask], checkpoint: object, **options: Any) -> EmotionTask:
+        asked.update(options, kind=kind, checkpoint=checkpoint)
+        return built
+
+    monkeypatch.setattr(task_module, "_load_state", load)
+    monkeypatch.setattr(task_module, "read_checkpoint", str)
+    assert task_module._read_task(Path("best.ckpt")) is built
+    expected = {"kind": EmotionTask, "checkpoint": "best.ckpt", "pretrained": False, "weights": None, "teacher": None}
+    assert asked == expected

@@ -492,3 +492,41 @@ def test_the_picture_says_what_its_intervals_are_over(
         assert gains == {"b": {name: found.differences["test"][TRAINED][f"recall_{name}"]["b"] for name in NAMES}}
     else:
         assert "gains_figure" not in given
+
+
+def test_runs_are_listed_with_the_tau_and_the_images_of_each_split(tmp_path: Path) -> None:
+    made = made_run("a", (1, 2), splits=("val", "test"))
+    scores = {split: {TRAINED: of_split[TRAINED], TUNED: of_split[TRAINED]} for split, of_split in made.scores.items()}
+    taus, counts = {"val": [0.25, -0.5], "test": [0.75]}, {"train": 100, "val": 20, "test": 30}
+    write_comparison(compare("s", ["a"], [replace(made, scores=scores, taus=taus, counts=counts)]), tmp_path)
+    rows = list(csv.DictReader((tmp_path / "runs.csv").open()))
+    assert [[row[name] for name in ("split", "decision", "tau", "images", "fingerprint")] for row in rows] == [
+        ["val", TRAINED, "", "20", "val 1"],
+        ["val", TUNED, "0.25 -0.5", "20", "val 1"],
+        ["test", TRAINED, "", "30", "test"],
+        ["test", TUNED, "0.75", "30", "test"],
+    ]
+
+
+def test_gains_are_blue_and_losses_red() -> None:
+    gains = {"b": {"x": Spread(1, 0.02, None, None, None), "y": Spread(1, -0.02, None, None, None)}}
+    gains["b"]["z"] = Spread(0, None, None, None, None)
+    [axes] = gains_figure(gains, ["x", "y", "z"], "a", "study", "val").axes
+    more, less, unknown = np.asarray(axes.images[0].get_array())[0, :, :3]
+    assert more[2] > more[0]
+    assert less[0] > less[2]
+    assert unknown[0] == unknown[1] == unknown[2]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y", "z"]
+
+
+def test_the_first_arm_is_on_top_and_each_has_its_own_colour() -> None:
+    values: dict[str, dict[Key, float | None]] = {"a": {(0, 0): 0.5, (0, 1): 0.6}, "b": {(0, 0): 0.7, (0, 1): 0.8}}
+    spreads = {arm: spread(of_arm) for arm, of_arm in values.items()}
+    [axes] = runs_figure({"macro F1": values}, {"macro F1": spreads}, "study", "val").axes
+    lower, upper = axes.get_ylim()
+    assert lower > upper
+    places = [np.asarray(found.get_offsets())[:, 1] for found in axes.collections]
+    np.testing.assert_allclose(places, [[-0.34, 0.06], [0.66, 1.06]])  # the runs of a row one below the other
+    colors = [tuple(np.asarray(found.get_facecolor())[0]) for found in axes.collections]
+    assert colors[0] != colors[1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]

@@ -186,6 +186,11 @@ def test_pictures_show_all_trials_under_short_names_and_are_drawn_twice_a_minute
     assert (labels, logs, metric, mode, title) == (["lr", "batch_size"], {"lr"}, "val_acc", "max", "faces_tune")
 
 
+def test_only_complete_trials_are_ranked() -> None:
+    rows = [TrialRow(n, state, 0.9 - n / 10, 0, 1, {}) for n, state in enumerate(("pruned", "running", "complete"))]
+    assert [row.number for row in best_first(rows, "max")] == [2]
+
+
 def test_values_are_shown_short() -> None:
     shown = {0.123456: "0.1235", 1e-05: "1e-05", 64: "64", "torch.optim.AdamW": "AdamW", "fer_a": "fer_a", None: "None"}
     assert {value: tune_results._short(value) for value in shown} == shown

@@ -1,0 +1,51 @@
+"""How a figure becomes pixels and a file, and which colour a class has."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fer_lightning.emotions import SEVEN
+from fer_lightning.figures import COLORS, class_colors, figure_pixels, figure_png, pixels_png, wrapped
+
+
+def test_pixels_are_red_green_blue_and_the_file_says_its_resolution() -> None:
+    figure = Figure(figsize=(2, 1), facecolor="#FF8000")
+    pixels = figure_pixels(figure)
+    assert pixels.shape == (150, 300, 3)
+    assert pixels[0, 0].tolist() == [255, 128, 0]
+    image = Image.open(io.BytesIO(figure_png(figure)))
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels)
+    assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+    assert "Software" not in image.info  # whose version would make equal pictures differ
+    assert pixels_png(pixels) == pixels_png(pixels.copy())
+
+
+def test_the_seven_have_their_own_colours_wherever_they_stand_and_others_get_what_is_left() -> None:
+    colours = class_colors(SEVEN.class_names)
+    assert colours == {
+        "angry": (213, 94, 0),
+        "disgust": (0, 158, 115),
+        "fear": (204, 121, 167),
+        "happy": (240, 228, 66),
+        "sad": (0, 114, 178),
+        "surprise": (230, 159, 0),
+        "neutral": (86, 180, 233),
+    }
+    assert class_colors(["sad", "angry"]) == {name: colours[name] for name in ("sad", "angry")}
+    assert class_colors([*SEVEN.class_names, "contempt"])["contempt"] == (0, 0, 0)  # which none of the seven has
+    many = class_colors([f"class {place}" for place in range(20)])
+    assert {"#" + bytes(colour).hex().upper() for colour in many.values()} == set(COLORS.values())
+
+
+def test_headlines_fit_the_width_of_their_figure() -> None:
+    title = "a headline of many words that goes on and on and on until it is wider than the figure is"
+    lines = wrapped(title, Figure(figsize=(5.25, 1))).split("\n")
+    assert " ".join(lines) == title
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 46
+    assert max(map(len, wrapped(title, Figure(figsize=(1, 1))).split("\n"))) <= 20
