@@ -67,6 +67,23 @@ def test_a_cut_off_file_gives_what_it_has_and_says_so(tmp_path: Path) -> None:
     assert video.problem.startswith(("damaged after frame", "cut off"))
 
 
+def test_a_cut_off_file_that_ends_without_an_error_is_told_by_its_duration(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with av.open(str(tmp_path / "a.mkv"), "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for _ in range(60):
+            picture = rng.integers(0, 256, (120, 160, 3)).astype(np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode(None))
+    whole = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    video = Video(tmp_path / "cut.mkv")
+    assert 30 < len(list(video.read())) < 50
+    assert video.problem.startswith(("cut off: it ends at", "damaged after frame"))
+    assert list(Video(tmp_path / "a.mkv").read())[-1].number == 59
+
+
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video" * 100)
     with pytest.raises(DataError, match="not a video, or damaged"):
