@@ -39,10 +39,10 @@ def test_wrong_arguments_are_one_line(args: list[str], capsys: pytest.CaptureFix
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_wall_times_are_medians_and_cpu_times_means() -> None:
+def test_times_are_means() -> None:
     times = bench_recognize._Times([1.0, 9.0, 2.0], [2.0, 6.0, 4.04])
-    assert times.cells() == ("2.0", "4.0", "")
-    assert times.cells(16.0) == ("2.0", "4.0", "25%")
+    assert times.cells() == ("4.0", "4.0", "")
+    assert times.cells(16.0) == ("4.0", "4.0", "25%")
     with times.one():
         pass
     assert 0 <= times.wall[-1] < 1000
