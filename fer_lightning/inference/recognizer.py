@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +188,14 @@ class Recognizer:
         found = replace(self.detector(pixels), detector=detector_name(self.detector))
         if len(found) or max(height, width) > _SMALL:
             return found
-        file = blazeface_file("short")
-        close = self.detector if file is None else BlazeFace(file, "short")
+        close = self._close or self.detector
         return replace(in_border(pixels, close), detector=detector_name(close))
+
+    @cached_property
+    def _close(self) -> Detector | None:
+        """The detector of faces that fill a picture, ``None`` where its file is not."""
+        file = blazeface_file("short")
+        return None if file is None else BlazeFace(file, "short")
 
     def classified(self, pixels: NDArray[np.uint8], found: Faces, numbers: Sequence[int]) -> tuple[Face, ...]:
         """Return the expressions of faces that were found in a picture uint8 ``(H, W, 3)``, with their numbers."""

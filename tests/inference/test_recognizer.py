@@ -110,3 +110,18 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
     second = Recognizer.from_pretrained(first.save_pretrained(tmp_path / "mine"), detector=None)
     picture = scene((10, 10, 30))
     assert first(picture)[0].probabilities == second(picture)[0].probabilities
+
+
+def test_the_detector_of_small_pictures_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    class Close(BrightSquares):
+        def __init__(self, file: Path, kind: str) -> None:
+            made.append(file)
+
+    monkeypatch.setattr("fer_lightning.inference.recognizer.blazeface_file", lambda kind: tmp_path / kind)
+    monkeypatch.setattr("fer_lightning.inference.recognizer.BlazeFace", Close)
+    recognizer = Recognizer(tiny_model(), BrightSquares())
+    for _ in range(3):
+        assert len(recognizer(scene())) == 0
+    assert made == [tmp_path / "short"]
