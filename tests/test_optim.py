@@ -123,6 +123,7 @@ def test_one_cycle_leaves_momentum_alone_if_told_so() -> None:
         ({"peak": 0.0}, "peak is a share of the run between 0 and 1, not 0.0"),
         ({"peak": 1.0}, "peak is a share of the run between 0 and 1, not 1.0"),
         ({"momentum": (0.9, 0.8)}, "two ascending values"),
+        ({"momentum": (0.85, 1.0)}, "two ascending values"),
         ({}, "SGD uses no momentum"),
     ],
 )

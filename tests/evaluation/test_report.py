@@ -111,6 +111,7 @@ def test_context_is_kept_as_plain_values() -> None:
         "split": "val",
         "when": 1700000000.123456,
         "loss": math.nan,
+        "worst": -math.inf,
         "counts": np.array([1, 2]),
         "share": np.float32(0.5),
         "versions": {"torch": torch.__version__},
@@ -124,6 +125,7 @@ def test_context_is_kept_as_plain_values() -> None:
     assert summary["context"] == {
         "when": 1700000000.123456,
         "loss": None,
+        "worst": None,
         "counts": [1, 2],
         "share": 0.5,
         "versions": {"torch": str(torch.__version__)},

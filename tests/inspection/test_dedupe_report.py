@@ -188,3 +188,13 @@ def test_a_pair_is_drawn_with_its_own_images_captions_and_mark(monkeypatch: pyte
     ]
     assert marked == [True, False, True]
     assert title == "title"
+
+
+def test_text_tells_of_near_duplicates_alone() -> None:
+    summary = summary_of(table_of_copies())
+    summary["options"]["near"] = True
+    summary["shared"] |= {"test in train": {"exact": 0, "near": 1300}, "train in test": {"exact": 0, "near": 0}}
+    lines = [" ".join(line.split()) for line in dedupe_text(summary).splitlines()]
+    assert "test in train - 1,300 more" in lines
+    assert not any(line.startswith("train in test") for line in lines)
+    assert "(near-duplicates were not looked for)" not in lines

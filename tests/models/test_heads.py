@@ -101,3 +101,10 @@ def test_what_heads_compute_in_training() -> None:
         found = head(features)
         torch.manual_seed(0)
         torch.testing.assert_close(found, computed(features))
+
+
+def test_a_cosine_head_measures_half_precision_features_in_float32() -> None:
+    head, features = CosineHead(64, 7), 300 * torch.randn(5, 64).half()  # whose squares float16 cannot hold
+    found = head(features)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, head(features.float()))

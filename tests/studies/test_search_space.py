@@ -114,6 +114,7 @@ def test_values_are_typed_flags_and_classes_come_first() -> None:
 
 def test_steps_leave_no_digits() -> None:
     assert tidy(0.1 + 0.2) == 0.3
+    assert tidy(0.00123456789012) == 0.00123456789012  # a drawn one stays what it is
     assert tidy(3) == 3
 
 
