@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -108,7 +109,8 @@ def test_a_damaged_video_is_told_and_its_rows_stay(tmp_path: Path, capsys: pytes
     (tmp_path / "b.mp4").write_bytes(b"no video")
     assert run([tmp_path / "a.mp4", tmp_path / "b.mp4"], table=tmp_path / "rows.csv") == 1
     told = capsys.readouterr()
-    assert "the video is damaged after frame" in told.out
+    # with several threads FFmpeg leaves the damaged frame out and says nothing
+    assert re.search(r"the video is (damaged after frame|cut off: it ends at)", told.out)
     assert "1 could not be read, 1 damaged" in told.out
     assert told.err.count("\n") == 1
     assert "not a video, or damaged (Invalid data found when processing input)" in told.err
