@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fer_lightning import __version__
-from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.files import write_atomically
 from fer_lightning.inference.card import card_text
 from fer_lightning.inference.framing import Framing, framings_in, plain_framings, read_framing
@@ -123,8 +123,8 @@ def model_of_checkpoint(path: Path, name: str) -> Model:
         path,
     )
     training = {"data": config.get("data", {}).get("class_path", ""), **content.get(LINEAGE_KEY, {}).get("data", {})}
-    training["seed"] = config.get("seed_everything")
     run = run_folder_of(path)
+    training |= {"seed": config.get("seed_everything"), "code": _code(run)}
     card = Card(name, training, _metrics(run), version=__version__)
     framings = {} if run is None else read_framing(run)
     backend = TorchBackend(classifier, preprocessing)
@@ -136,6 +136,15 @@ def _metrics(folder: Path | None) -> dict[str, Any]:
     run = None if folder is None else Run(folder)
     splits = [] if run is None else [split for split in ("val", "test") if run.has_report(split)]
     return {split: {name: run.report(split).get(name) for name in _SCORES} for split in splits if run is not None}
+
+
+def _code(folder: Path | None) -> dict[str, Any]:
+    """Return version and commit of the code that trained a run, empty where its lineage does not tell."""
+    try:
+        nodes = [] if folder is None else Run(folder).lineage
+    except FERError:
+        return {}
+    return dict(nodes[-1].code) if nodes else {}
 
 
 def _load(classifier: EmotionClassifier, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -43,6 +43,8 @@ def test_a_checkpoint_gives_what_its_task_gives(whole_run: Callable[..., Path], 
         wanted = task(normalised(images, task.preprocessing["mean"], task.preprocessing["std"]))
     assert torch.equal(model.backend(images), wanted)
     assert model.card.name == "whole/version_0"
+    assert model.card.training["code"] == json.loads((run / "lineage.json").read_text())["nodes"][-1]["code"]
+    assert model.card.training["code"]["package"]
     with pytest.raises(ConfigError, match=r"needs the class .*TinyBackbone"):
         model_of_folder(write_model_folder(model, tmp_path / "own"))
 
