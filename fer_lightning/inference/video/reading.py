@@ -174,12 +174,16 @@ class Video:
 
 
 def av_package() -> Any:
-    """Return PyAV; raise :class:`MissingExtraError` if it is not installed."""
+    """Return PyAV; raise :class:`MissingExtraError` if it is not installed.
+
+    FFmpeg says nothing by itself: at any level but ``None``, PyAV's default, its threads wait for Python's lock to log,
+    and closing a file waits for the threads, with that lock.
+    """
     try:
         import av
     except ImportError as error:
         raise MissingExtraError("videos need PyAV: pip install 'fer_lightning[video]'") from error
-    av.logging.set_level(av.logging.PANIC)
+    av.logging.set_level(None)
     return av
 
 
