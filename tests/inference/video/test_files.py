@@ -13,7 +13,7 @@ av = pytest.importorskip("av")
 from fer_lightning.errors import ConfigError, DataError  # noqa: E402
 from fer_lightning.inference.recognizer import Recognizer  # noqa: E402
 from fer_lightning.inference.rows import RowWriter, read_rows  # noqa: E402
-from fer_lightning.inference.video.reading import Video  # noqa: E402
+from fer_lightning.inference.video.reading import Video, av_package  # noqa: E402
 from fer_lightning.inference.video.report import write_session_report  # noqa: E402
 from fer_lightning.inference.video.session import Session  # noqa: E402
 from fer_lightning.inference.video.smoothing import Following  # noqa: E402
@@ -186,3 +186,8 @@ def test_the_report_of_a_session(tmp_path: Path) -> None:
     assert mine[0]["d_happy"] == ""
     assert float(mine[3]["d_happy"]) == pytest.approx(rows[3]["p_happy"] - rows[2]["p_happy"], abs=2e-6)
     assert {float(row["shown_value"]) for row in mine} <= {1, 2 / 3, 0.5, 0.666667}
+
+
+def test_ffmpeg_never_asks_for_pythons_lock() -> None:
+    av.logging.set_level(av.logging.VERBOSE)  # as another library may
+    assert av_package().logging.get_level() is None  # at any other level closing a file may wait for ever
