@@ -87,7 +87,7 @@ def _draw_detectors(axes: Axes, made: Sequence[Score]) -> None:
         axes.bar(places, [score.end_to_end or 0.0 for score in chosen], 0.38, fill=False, edgecolor=FAINT)
     axes.axhline(made[0].on_crops, color=INK, linewidth=1.0, linestyle="--", label="on the true crops")
     axes.set_xticks(range(len(names)), names)
-    axes.set_title("Filled: misses wrong; outline: where found")
+    axes.set_title("Filled: a miss is wrong; outline: found faces")
     _finish(axes)
 
 
@@ -102,7 +102,7 @@ def _draw_sizes(axes: Axes, made: Sequence[Score]) -> None:
     axes.plot(range(len(sizes)), [crops[name] for name in sizes], "--", color=INK, linewidth=1.0, label="true crops")
     axes.set_xticks(range(len(sizes)), sizes)
     axes.set_xlabel("side of the face in pixels")
-    axes.set_title("By size, cut by framing, misses wrong")
+    axes.set_title("Cut by framing, a miss is wrong, by size")
     _finish(axes)
 
 
@@ -110,4 +110,4 @@ def _finish(axes: Axes) -> None:
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="y", color=GRID)
-    axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)

@@ -56,6 +56,12 @@ class Following:
             raise ConfigError(f"the time of neutral faces must not be negative, not {self.neutral:g} s")
 
 
+def _check_lasting(what: str, seconds: float) -> None:
+    """Raise :class:`ConfigError` unless a time is above 0."""
+    if not seconds > 0:
+        raise ConfigError(f"a {what} must be longer than 0 seconds, not {seconds}")
+
+
 def windows(times: Sequence[float], width: float = 1.0, origin: float = 0.0) -> NDArray[np.int64]:
     """Return the number of the window that each time lies in, int64 ``(N,)``: ``[origin, origin + width)`` is 0.
 
@@ -65,8 +71,7 @@ def windows(times: Sequence[float], width: float = 1.0, origin: float = 0.0) -> 
     Raises:
         ConfigError: if the width is not above 0.
     """
-    if not width > 0:
-        raise ConfigError(f"a window must be longer than 0 seconds, not {width}")
+    _check_lasting("window", width)
     return np.floor((np.asarray(times, np.float64) - origin) / width + 1e-9).astype(np.int64)
 
 
@@ -95,8 +100,7 @@ class Majority:
     """
 
     def __init__(self, width: float = 1.0) -> None:
-        if not width > 0:
-            raise ConfigError(f"a window must be longer than 0 seconds, not {width}")
+        _check_lasting("window", width)
         self.width = width
         self._seen: deque[tuple[float, str]] = deque()
 
@@ -120,8 +124,7 @@ class Exponential:
     """
 
     def __init__(self, half_life: float = 0.3) -> None:
-        if not half_life > 0:
-            raise ConfigError(f"a half-life must be longer than 0 seconds, not {half_life}")
+        _check_lasting("half-life", half_life)
         self.half_life = half_life
         self._time = 0.0
         self._mean: NDArray[np.float64] | None = None
