@@ -47,8 +47,8 @@ def test_without_a_detector_the_picture_is_the_face() -> None:
     assert list(face.probabilities.values()) == model.probabilities([picture])[0].tolist()
 
 
-def test_where_nothing_is_found_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FER_MODELS_DIR", str(tmp_path))
+def test_where_nothing_is_found_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fer_lightning.inference.recognizer.blazeface_file", lambda kind: None)
     result = Recognizer(tiny_model(), BrightSquares())(scene(), "x.png")
     assert len(result) == 0
     assert str(result) == "x.png: no face found (if the picture is a face already: --no-detect, or detector=None)"

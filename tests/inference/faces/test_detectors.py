@@ -87,8 +87,8 @@ class FarFromTheEdge(BrightSquares):
         return found.chosen(found.boxes[:, :2].min(axis=1) >= 20)
 
 
-def test_a_small_picture_without_a_hit_is_looked_at_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FER_MODELS_DIR", str(tmp_path))
+def test_a_small_picture_without_a_hit_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fer_lightning.inference.recognizer.blazeface_file", lambda kind: None)
     recognizer = Recognizer(tiny_model(), FarFromTheEdge())
     small, large = scene((5, 5, 60), height=80, width=90), scene((5, 5, 60), height=80, width=300)
     result = recognizer(small)
