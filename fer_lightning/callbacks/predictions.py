@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from fer_lightning.callbacks.reports import datamodule_of, gather_rows
-from fer_lightning.evaluation.report import write_predictions
+from fer_lightning.evaluation.predictions import PREDICTIONS, predictions_of, write_predictions
 
 __all__ = ["PredictionWriter"]
 
@@ -42,7 +42,7 @@ class PredictionWriter(Callback):
         if not trainer.is_global_zero:
             return
         data = datamodule_of(trainer)
-        path = Path(trainer.default_root_dir) / "predictions.csv"
+        path = Path(trainer.default_root_dir) / PREDICTIONS
         model = Path(str(trainer.ckpt_path)).name
-        write_predictions(path, data.class_names, rows["index"], rows["probs"], data.table.files, model)
+        write_predictions(path, predictions_of(data.table, rows["index"], rows["probs"], "test", model))
         print(f"predictions  {path}")

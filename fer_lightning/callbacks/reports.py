@@ -24,7 +24,8 @@ from fer_lightning.callbacks.provenance import PACKAGES, command_line, hardware
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.plots import curves_figure
-from fer_lightning.evaluation.report import PICTURES, EvaluationResult, report_content, text_table, write_report
+from fer_lightning.evaluation.predictions import predictions_of
+from fer_lightning.evaluation.report import PICTURES, report_content, text_table, write_report
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.runs.checkpoint import BEST
@@ -141,7 +142,8 @@ class EvaluationReport(FollowsBest):
         if is_rehearsal(trainer):
             return
         data = datamodule_of(trainer)
-        result = EvaluationResult(tuple(data.class_names), rows["index"], rows["target"], rows["probs"])
+        split, model = context["split"], _model_name(trainer)
+        result = predictions_of(data.table, rows["index"], rows["probs"], split, model, rows["target"])
 
         def show(name: str, pixels: NDArray[np.uint8]) -> None:
             for logger in trainer.loggers:
@@ -151,7 +153,7 @@ class EvaluationReport(FollowsBest):
 
         self._table = text_table(report_content(result, context))
         table, shown = data.table, pictures if self.pictures else ()
-        write_report(folder, result, context, table.files, _model_name(trainer), table.images, shown, show)
+        write_report(folder, result, context, table.images, shown, show)
 
     def _shared(self, trainer: Trainer, split: str, rows: Rows) -> int | None:
         """Return how many of the scored rows are in the training part too, ``None`` if the split holds no row."""

@@ -130,6 +130,8 @@ COMMANDS: dict[str, Command | Group] = {
         "study",
         _RUNS,
     ),
+    "compare": Command(f"{_HERE}.compare:compare", "compare models on the same images, with intervals", "study"),
+    "audit": Command(f"{_HERE}.audit:audit", "compare how a model does on groups of people", "study"),
     "bench": Group(
         {
             "train": Command(f"{_HERE}.bench:train", "time the network, the data and the whole trainer, turn by turn"),

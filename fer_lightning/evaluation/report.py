@@ -7,8 +7,7 @@ a folder.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,18 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.emotions import scheme_of
-from fer_lightning.errors import DataError, LabelError, NonFiniteError
 from fer_lightning.evaluation.plots import (
     confusion_matrix_figure,
     per_class_figure,
     reliability_figure,
     worst_mistakes_figure,
+)
+from fer_lightning.evaluation.predictions import (
+    PREDICTIONS,
+    EvaluationResult,
+    Predictions,
+    six_digits,
+    write_predictions,
 )
 from fer_lightning.figures import figure_pixels, pixels_png
 from fer_lightning.files import csv_text, json_text, write_atomically
@@ -34,23 +39,19 @@ from fer_lightning.metrics import (
     balanced_accuracy,
     calibration_bins,
     class_scores,
-    confusion_matrix,
     expected_calibration_error,
     macro_f1,
     weighted_f1,
     wilson_interval,
 )
 from fer_lightning.text import table_lines
-from fer_lightning.types import prediction_columns
 
 __all__ = [
     "MISTAKES_SHOWN",
     "PICTURES",
-    "EvaluationResult",
     "report_content",
     "text_table",
     "worst_mistakes",
-    "write_predictions",
     "write_report",
 ]
 
@@ -62,74 +63,6 @@ PICTURES = ("confusion_matrix", "per_class_scores", "reliability", "worst_mistak
 
 NAME_WIDTH = 20
 """Widest class name in the text table, in characters."""
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Predictions of a classifier for the samples of one split, in any order.
-
-    Attributes:
-        class_names: canonical names; the position is the label.
-        index: int64 ``(N,)``, row of each sample in its samples table.
-        target: int64 ``(N,)``, true labels.
-        probs: float32 ``(N, K)``, rows sum to 1.
-
-    Raises:
-        DataError: if shapes or types are others, or rows do not sum to 1.
-        LabelError: if a target is outside ``0..K-1``.
-        NonFiniteError: if a probability is NaN or infinite.
-    """
-
-    class_names: tuple[str, ...]
-    index: NDArray[np.int64]
-    target: NDArray[np.int64]
-    probs: NDArray[np.float32]
-
-    def __post_init__(self) -> None:
-        rows, count = len(self.index), len(self.class_names)
-        wanted = {"index": ((rows,), np.int64), "target": ((rows,), np.int64), "probs": ((rows, count), np.float32)}
-        for name, (shape, dtype) in wanted.items():
-            column = getattr(self, name)
-            if column.shape != shape or column.dtype != dtype:
-                raise DataError(
-                    f"evaluation: {name} must be {np.dtype(dtype)} {shape}, not {column.dtype} {column.shape}"
-                )
-        _check_probs(self.probs)
-        wrong = np.flatnonzero((self.target < 0) | (self.target >= count))
-        if len(wrong):
-            raise LabelError(
-                f"evaluation: sample {self.index[wrong[0]]} has target {self.target[wrong[0]]}, "
-                f"expected 0..{count - 1} ({', '.join(self.class_names)})"
-            )
-
-    @property
-    def preds(self) -> NDArray[np.int64]:
-        """Predicted labels, int64 ``(N,)``."""
-        preds: NDArray[np.int64] = self.probs.argmax(axis=1)
-        return preds
-
-    @property
-    def confidence(self) -> NDArray[np.float32]:
-        """Probability of the predicted class, float32 ``(N,)``."""
-        confidence: NDArray[np.float32] = self.probs.max(axis=1)
-        return confidence
-
-    @property
-    def matrix(self) -> NDArray[np.int64]:
-        """Confusion matrix, int64 ``(K, K)``, rows true, columns predicted."""
-        counts = confusion_matrix(torch.tensor(self.target), torch.tensor(self.preds), len(self.class_names))
-        matrix: NDArray[np.int64] = counts.numpy()
-        return matrix
-
-
-def _check_probs(probs: NDArray[np.float32]) -> None:
-    broken = np.flatnonzero(~np.isfinite(probs).all(axis=1))
-    if len(broken):
-        raise NonFiniteError(f"evaluation: {len(broken)} samples have NaN or infinite probabilities")
-    # 0.01: what probabilities computed in bfloat16 are off by
-    off = np.flatnonzero(np.abs(probs.sum(axis=1) - 1.0) > 0.01)
-    if len(off):
-        raise DataError(f"evaluation: probabilities of a sample sum to {probs[off[0]].sum():g}, expected 1; not logits")
 
 
 def report_content(result: EvaluationResult, context: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +115,7 @@ def report_content(result: EvaluationResult, context: Mapping[str, Any]) -> dict
 def _score(value: float | torch.Tensor) -> float | None:
     """Round to 6 significant digits; ``None`` for NaN."""
     number = float(value)
-    return None if math.isnan(number) else float(_number(number))
+    return None if math.isnan(number) else float(six_digits(number))
 
 
 def _plain(value: Any) -> Any:
@@ -196,11 +129,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
-def _number(value: float | None) -> str:
-    """Return a number with 6 significant digits; an empty text for ``None``."""
-    return "" if value is None else f"{value:.6g}"
 
 
 def text_table(summary: Mapping[str, Any]) -> str:
@@ -242,67 +170,19 @@ def worst_mistakes(result: EvaluationResult, count: int = MISTAKES_SHOWN) -> NDA
     return wrong[order][:count]
 
 
-def write_predictions(
-    path: Path,
-    class_names: Sequence[str],
-    index: NDArray[np.int64],
-    probs: NDArray[np.float32],
-    files: Sequence[str] | NDArray[np.str_],
-    model: str,
-    target: NDArray[np.int64] | None = None,
-) -> Path:
-    """Write a table of predictions: the fixed columns, then ``index`` and, where known, ``target``.
-
-    The columns for detected faces and video frames stay empty, and so does ``uncertain``: there is no threshold here.
-
-    Args:
-        path: CSV file to write.
-        class_names: canonical names in label order, ``(K,)``.
-        index: int64 ``(N,)``, row of each sample in its samples table.
-        probs: float32 ``(N, K)``, rows sum to 1.
-        files: file of each row of the samples table; ``files[index]`` is written.
-        model: name of the model.
-        target: int64 ``(N,)``, true labels, or ``None`` if they are not known; written by name.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        NonFiniteError: if a probability is NaN or infinite; nothing is written.
-        DataError: if rows do not sum to 1; nothing is written.
-    """
-    _check_probs(probs)
-    columns = prediction_columns(class_names)
-    header = [*columns, "index"] if target is None else [*columns, "index", "target"]
-    empty = [""] * (columns.index("label") - columns.index("file") - 1)
-    scheme = scheme_of(class_names)
-
-    preds = probs.argmax(axis=1).tolist()
-
-    def rows() -> Iterable[list[Any]]:
-        for position, (row, pred) in enumerate(zip(index.tolist(), preds, strict=True)):
-            shown = [_number(number) for number in probs[position].tolist()]
-            line = [files[row], *empty, class_names[pred], shown[pred], "", *shown, model, scheme, row]
-            yield line if target is None else [*line, class_names[target[position]]]
-
-    return write_atomically(path, csv_text(header, rows()))
-
-
 def _per_class_csv(summary: Mapping[str, Any]) -> str:
     header = ["class", "precision", "recall", "recall_low", "recall_high", "f1", "support", "predicted"]
     rows = []
     for name, row in summary["per_class"].items():
         numbers = [row["precision"], row["recall"], *row["recall_ci95"], row["f1"]]
-        rows.append([name, *map(_number, numbers), row["support"], row["predicted"]])
+        rows.append([name, *map(six_digits, numbers), row["support"], row["predicted"]])
     return csv_text(header, rows)
 
 
 def write_report(
     folder: Path,
-    result: EvaluationResult,
+    result: Predictions,
     context: Mapping[str, Any],
-    files: Sequence[str] | NDArray[np.str_],
-    model: str,
     images: ImageArray | None = None,
     pictures: Sequence[str] = PICTURES,
     show: Callable[[str, NDArray[np.uint8]], None] | None = None,
@@ -311,10 +191,8 @@ def write_report(
 
     Args:
         folder: made if missing.
-        result: the predictions.
+        result: the predictions; the name of the model is in the headlines.
         context: see :func:`report_content`.
-        files: file of each row of the samples table.
-        model: name of the model, for the table and the headlines.
         images: uint8 ``(rows of the samples table, C, H, W)``, for the most confident mistakes.
         pictures: which of ``PICTURES`` to draw; each costs about a third of a second.
         show: is given the stem and the pixels, uint8 ``(H, W, 3)``, of each picture.
@@ -324,7 +202,7 @@ def write_report(
     """
     summary = report_content(result, context)
     names, matrix = result.class_names, result.matrix
-    title = model if summary["split"] is None else f"{model}, {summary['split']}"
+    title = result.model if summary["split"] is None else f"{result.model}, {summary['split']}"
     figures: dict[str, Callable[[], Figure]] = {
         "confusion_matrix": lambda: confusion_matrix_figure(matrix, names, title),
         "per_class_scores": lambda: per_class_figure(matrix, names, title),
@@ -332,13 +210,10 @@ def write_report(
     }
     if images is not None:
         figures["worst_mistakes"] = lambda: _mistakes_figure(result, images, title)
-    predictions = folder / "predictions.csv"
     return {
         "report": write_atomically(folder / "report.json", json_text(summary)),
         "per_class": write_atomically(folder / "per_class.csv", _per_class_csv(summary)),
-        "predictions": write_predictions(
-            predictions, names, result.index, result.probs, files, model, target=result.target
-        ),
+        "predictions": write_predictions(folder / PREDICTIONS, result),
         **{stem: _write_picture(folder / f"{stem}.png", figures[stem](), show) for stem in figures if stem in pictures},
     }
 

@@ -19,7 +19,8 @@ import pytest
 from fer_lightning.cli.verbs import read_arguments
 from fer_lightning.commands.crossval import crossval, study_options
 from fer_lightning.errors import ConfigError
-from fer_lightning.evaluation.report import EvaluationResult, write_report
+from fer_lightning.evaluation.predictions import predictions_of
+from fer_lightning.evaluation.report import write_report
 from fer_lightning.runs.lineage import Node, lineage_text
 from fer_lightning.studies.child_runs import ChildResult
 from fer_lightning.studies.crossval import study as crossval_study
@@ -88,8 +89,8 @@ class FakeFit:
         probs = np.full((len(rows), 7), 0.05, np.float32)
         probs[np.arange(len(rows)), preds] = 0.7
         context = {"split": "val", "epoch": 1, "precision": "32-true", "devices": "1 x cpu", "data": data.describe()}
-        result = EvaluationResult(tuple(data.class_names), rows, target, probs)
-        write_report(folder / "val", result, context, data.table.files, "fake", pictures=())
+        result = predictions_of(data.table, rows, probs, "val", "fake", target)
+        write_report(folder / "val", result, context, pictures=())
         (folder / "metrics.csv").write_text("epoch,step\n0,10\n1,20\n")
         config = "checkpoint: {monitor: val_acc}\ntrainer: {accumulate_grad_batches: 1}\n"
         (folder / "config.yaml").write_text(f"{config}data: {{init_args: {{batch_size: 8}}}}\n")

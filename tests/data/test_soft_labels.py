@@ -12,7 +12,7 @@ from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.data.table.soft_labels import declared, read_soft_labels, with_soft_labels
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.evaluation.report import write_predictions
+from fer_lightning.evaluation.predictions import predictions_of, write_predictions
 from tests.helpers.cli import fit
 from tests.helpers.data import StripesDataModule, stripes_table
 
@@ -46,7 +46,8 @@ def targets(samples: SamplesTable) -> NDArray[np.float32]:
 def test_our_own_predictions_are_read(tmp_path: Path) -> None:
     samples, values = table(), probabilities(28)
     rows = np.arange(28)[::-1].copy()
-    path = write_predictions(tmp_path / "predictions.csv", NAMES, rows, values, samples.files, "some.ckpt")
+    told = predictions_of(samples, rows, values, "train", "some.ckpt")
+    path = write_predictions(tmp_path / "predictions.csv", told)
     found = targets(with_soft_labels(samples, "target", [str(path)])[0])
     np.testing.assert_allclose(found[:14], values[::-1][:14], atol=1e-5)
     np.testing.assert_array_equal(found[14:], np.eye(7)[samples.labels[14:]])  # evaluation sees labels alone

@@ -26,17 +26,12 @@ from fer_lightning.evaluation.plots import (
     reliability_figure,
     worst_mistakes_figure,
 )
-from fer_lightning.evaluation.report import (
-    EvaluationResult,
-    report_content,
-    text_table,
-    worst_mistakes,
-    write_predictions,
-    write_report,
-)
+from fer_lightning.evaluation.predictions import EvaluationResult, write_predictions
+from fer_lightning.evaluation.report import report_content, text_table, worst_mistakes, write_report
 from fer_lightning.figures import figure_pixels
 from fer_lightning.metrics import EmotionMetrics
 from fer_lightning.types import prediction_columns
+from tests.helpers.predictions import told
 
 NAMES = SEVEN.class_names
 IMAGES = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
@@ -68,7 +63,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluationResult]:
     folder = tmp_path_factory.mktemp("reports") / "new" / "folder"
     result, _ = draw()
-    write_report(folder, result, CONTEXT, files_of(60), "tiny", IMAGES)
+    write_report(folder, told(result, files_of(60), "tiny"), CONTEXT, IMAGES)
     return folder, result
 
 
@@ -139,7 +134,7 @@ def test_context_is_kept_as_plain_values() -> None:
 
 def test_what_is_not_known_is_null_in_json(tmp_path: Path) -> None:
     result, _ = draw(absent=1)
-    paths = write_report(tmp_path, result, {}, files_of(60), "tiny")
+    paths = write_report(tmp_path, told(result, files_of(60), "tiny"), {})
     text = paths["report"].read_text(encoding="utf-8")
     assert "NaN" not in text
     assert "Infinity" not in text
@@ -155,7 +150,7 @@ def test_what_is_not_known_is_null_in_json(tmp_path: Path) -> None:
 
 def test_report_of_no_samples_is_written(tmp_path: Path) -> None:
     empty = EvaluationResult(NAMES, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 7), np.float32))
-    paths = write_report(tmp_path, empty, {"split": "test"}, [], "tiny", np.zeros((0, 1, 8, 8), np.uint8))
+    paths = write_report(tmp_path, told(empty, [], "tiny"), {"split": "test"}, np.zeros((0, 1, 8, 8), np.uint8))
     summary = json.loads(paths["report"].read_text(encoding="utf-8"))
     assert summary["n"] == 0
     assert summary["accuracy"] is None
@@ -207,7 +202,7 @@ def test_per_class_table_is_the_summary(written: tuple[Path, EvaluationResult]) 
 def test_predictions_round_trip(written: tuple[Path, EvaluationResult]) -> None:
     folder, result = written
     rows = read_csv(folder / "predictions.csv")
-    assert list(rows[0]) == [*prediction_columns(NAMES), "index", "target"]
+    assert list(rows[0]) == [*prediction_columns(NAMES), "index", "split", "digest", "target"]
     assert len(rows) == 60
     assert [int(row["index"]) for row in rows] == result.index.tolist()
     assert [row["target"] for row in rows] == [NAMES[label] for label in result.target]
@@ -224,22 +219,16 @@ def test_predictions_round_trip(written: tuple[Path, EvaluationResult]) -> None:
 def test_predictions_without_truth_have_no_target_column(tmp_path: Path) -> None:
     probs = np.array([[0.25, 0.75]], np.float32)
     files = np.array(["a.png", 'odd, "name".png'])
-    path = write_predictions(tmp_path / "p.csv", ("ja", "nein"), np.array([1]), probs, files, "tiny")
+    result = EvaluationResult(("ja", "nein"), np.array([1]), np.array([0]), probs)
+    path = write_predictions(tmp_path / "p.csv", told(result, files.tolist(), "tiny", known=False))
     [row] = read_csv(path)
-    assert list(row) == [*prediction_columns(("ja", "nein")), "index"]
+    assert list(row) == [*prediction_columns(("ja", "nein")), "index", "split", "digest"]
     assert (row["file"], row["label"], row["confidence"], row["scheme"]) == (
         'odd, "name".png',
         "nein",
         "0.75",
         "custom",
     )
-
-
-def test_predictions_that_are_not_numbers_are_not_written(tmp_path: Path) -> None:
-    probs = np.array([[0.5, np.nan]], np.float32)
-    with pytest.raises(NonFiniteError, match="1 samples have NaN"):
-        write_predictions(tmp_path / "p.csv", ("ja", "nein"), np.array([0]), probs, ["a.png"], "tiny")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_show_the_numbers_of_the_predictions(written: tuple[Path, EvaluationResult]) -> None:
@@ -269,7 +258,7 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     result, _ = draw()
     contents = []
     for name in ("first", "second"):
-        paths = write_report(tmp_path / name, result, CONTEXT, files_of(60), "tiny")
+        paths = write_report(tmp_path / name, told(result, files_of(60), "tiny"), CONTEXT)
         contents.append({stem: path.read_bytes() for stem, path in paths.items()})
     assert contents[0] == contents[1]
 
@@ -350,7 +339,7 @@ def test_the_pictures_of_the_worst_mistakes_are_those_of_their_rows(
 
     monkeypatch.setattr(report, "worst_mistakes_figure", note)
     images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 8, 8), np.uint8)
-    write_report(tmp_path, result, CONTEXT, files_of(60), "tiny", images, pictures=["worst_mistakes"])
+    write_report(tmp_path, told(result, files_of(60), "tiny"), CONTEXT, images, pictures=["worst_mistakes"])
     wrong = sorted(
         (position for position in range(60) if result.probs[position].argmax() != result.target[position]),
         key=lambda position: (-result.probs[position].max(), result.index[position]),
@@ -415,10 +404,8 @@ def test_what_was_evaluated_stands_above_the_table_and_the_pictures(
     shown: list[tuple[str, tuple[int, ...]]] = []
     paths = write_report(
         tmp_path,
-        result,
+        told(result, files_of(60), "m"),
         context,
-        files_of(60),
-        "m",
         IMAGES,
         show=lambda stem, pixels: shown.append((stem, pixels.shape)),
     )

@@ -15,8 +15,9 @@ from fer_lightning.class_weights import log_prior
 from fer_lightning.data.table.samples import content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError
+from fer_lightning.evaluation.predictions import EvaluationResult, read_predictions, write_predictions
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
-from fer_lightning.evaluation.report import EvaluationResult, report_content, write_predictions, write_report
+from fer_lightning.evaluation.report import report_content, write_report
 from fer_lightning.evaluation.spread import Key, Spread, difference, spread
 from fer_lightning.runs.lineage import LINEAGE, Node, lineage_text
 from fer_lightning.studies.crossval import report as crossval_report
@@ -29,11 +30,11 @@ from fer_lightning.studies.crossval.run_result import (
     TRAINED,
     TUNED,
     RunResult,
-    read_predictions,
     read_run,
     scores_of,
 )
 from tests.helpers.html import PageText
+from tests.helpers.predictions import told
 
 NAMES = SEVEN.class_names
 
@@ -71,7 +72,7 @@ def evaluated(folder: Path, split: str, seed: int = 0, **data: Any) -> Evaluatio
     result = EvaluationResult(NAMES, np.arange(rows), target, probs)
     described = {"fingerprints": {"val": "v", "train": "t"}, "counts": {"val": rows}, **data}
     context = {"split": split, "epoch": 4, "devices": "2 x cuda", "precision": "bf16-mixed", "data": described}
-    write_report(folder / split, result, context, np.array([f"{row}" for row in range(rows)]), "m", pictures=())
+    write_report(folder / split, told(result, [f"{row}" for row in range(rows)], "m"), context, pictures=())
     return result
 
 
@@ -96,7 +97,7 @@ def test_a_run_is_read_back_from_its_folder(tmp_path: Path) -> None:
     assert run.images == 30 * 2 * 16 * 2  # steps, accumulation, batch, devices
     assert run.wall_s is None  # nothing tells
     prior = log_prior(list(counts.values()))
-    logs = np.log(read_predictions(tmp_path / "val" / "predictions.csv", NAMES).probs.astype(np.float64))
+    logs = np.log(read_predictions(tmp_path / "val").probs.astype(np.float64))
     tau, _ = best_tau(logs, val.target, prior)
     assert tau not in (0, *run.taus["val"])
     assert run.taus["test"] == [tau]  # chosen on val alone
@@ -118,8 +119,7 @@ def test_a_probability_of_zero_does_not_break_tau(tmp_path: Path) -> None:
     result = evaluated(tmp_path, "val", **COUNTS)
     result.probs[:, 1], result.probs[:70, 0] = 0, 1 - result.probs[:70, 2:].sum(1)
     result.probs[70:, 6] = 1 - result.probs[70:, :6].sum(1)
-    files = np.array([f"{row}" for row in range(140)])
-    write_predictions(tmp_path / "val/predictions.csv", NAMES, result.index, result.probs, files, "m", result.target)
+    write_predictions(tmp_path / "val/predictions.csv", told(result, [f"{row}" for row in range(140)], "m"))
     tuned = read_run("plain", (0, 0), tmp_path).scores["val"][TUNED]
     assert tuned["recall_disgust"] == 0
     assert tuned["f1_macro"] is not None
@@ -147,7 +147,7 @@ def test_identical_images_choose_for_others_only(tmp_path: Path) -> None:
     evaluated(tmp_path, "val", **COUNTS)
     twins = content_digests(np.repeat(np.arange(70, dtype=np.uint8), 2)[:, None])
     alone = content_digests(np.arange(140, dtype=np.uint8)[:, None])
-    saved = read_predictions(tmp_path / "val" / "predictions.csv", NAMES)
+    saved = read_predictions(tmp_path / "val")
     prior = log_prior(list(COUNTS["class_counts"]["train"].values()))
     for digests in (twins, alone):
         run = read_run("plain", (0, 0), tmp_path, digests)
@@ -164,7 +164,7 @@ def test_identical_images_choose_for_others_only(tmp_path: Path) -> None:
     [
         (lambda folder: (folder / "val" / "report.json").unlink(), "report.json cannot be read"),
         (lambda folder: (folder / "val" / "report.json").write_text("{}"), "is not the report of an evaluation"),
-        (lambda folder: (folder / "val" / "predictions.csv").write_text("file\nx\n"), "expected predictions with"),
+        (lambda folder: (folder / "val" / "predictions.csv").write_text("file\nx\n"), "is no table of predictions"),
         (lambda folder: (folder / "val" / "predictions.csv").unlink(), "predictions.csv cannot be read"),
     ],
 )

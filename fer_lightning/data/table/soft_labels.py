@@ -34,6 +34,7 @@ Role = Literal["target", "votes"]
 """What the soft labels of a data set are for: the network's targets in place of labels, or those of a head beside."""
 
 _SUM_TOLERANCE = 0.01  # tables round
+_DIGITS = 16  # of a digest, which suffice; tables of predictions have no more
 
 
 @dataclass(frozen=True)
@@ -200,14 +201,14 @@ def _matched(table: SamplesTable, stored: Sequence[_Stored]) -> NDArray[np.float
     rows = table.rows("train")
     own = {
         "file": [str(table.files[row]) for row in rows],
-        "digest": [bytes(table.digests[row]).hex() for row in rows],
+        "digest": [bytes(table.digests[row]).hex()[:_DIGITS] for row in rows],
     }
     total = np.zeros((len(rows), len(table.class_names)), np.float64)
     found = np.zeros(len(rows), np.int64)
     for part in stored:
         positions: dict[str, list[int]] = {}
         for position, name in enumerate(part.names):
-            positions.setdefault(name.lower() if part.key == "digest" else name, []).append(position)
+            positions.setdefault(name.lower()[:_DIGITS] if part.key == "digest" else name, []).append(position)
         for at, name in enumerate(own[part.key]):
             for position in positions.get(name, ()):
                 total[at] += part.probabilities[position]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ from numpy.typing import NDArray
 
 from fer_lightning.class_weights import log_prior
 from fer_lightning.errors import DataError
+from fer_lightning.evaluation.predictions import EvaluationResult, Predictions, read_predictions
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
-from fer_lightning.evaluation.report import EvaluationResult, report_content
+from fer_lightning.evaluation.report import report_content
 from fer_lightning.evaluation.spread import Key
 from fer_lightning.runs.lineage import Node
 from fer_lightning.runs.records import REPORT, Run
 
-__all__ = ["DECISIONS", "SCORES", "TRAINED", "TUNED", "RunResult", "read_predictions", "read_run", "scores_of"]
+__all__ = ["DECISIONS", "SCORES", "TRAINED", "TUNED", "RunResult", "read_run", "scores_of"]
 
 SCORES = {
     "f1_macro": "macro F1",
@@ -90,23 +90,12 @@ def scores_of(report: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def read_predictions(path: Path, class_names: tuple[str, ...]) -> EvaluationResult:
-    """Read a ``predictions.csv`` of an evaluation.
-
-    Raises:
-        DataError: if it is missing, damaged, or of other classes.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        probs = np.array([[row[f"p_{name}"] for name in class_names] for row in rows], np.float32)
-        target = np.array([class_names.index(row["target"]) for row in rows], np.int64)
-        index = np.array([row["index"] for row in rows], np.int64)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: expected predictions with targets for {', '.join(class_names)} ({error})") from error
-    return EvaluationResult(class_names, index, target, probs.reshape(len(rows), len(class_names)))
+def _predictions(path: Path, class_names: tuple[str, ...]) -> Predictions:
+    """Return the predictions of an evaluation; raise a DataError unless they are of these classes, with targets."""
+    found = read_predictions(path)
+    if found.class_names != class_names or not found.known:
+        raise DataError(f"{path}: expected predictions with targets for {', '.join(class_names)}")
+    return found
 
 
 def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None = None) -> RunResult:
@@ -132,12 +121,12 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
     counts = data.get("class_counts", {}).get("train")
     if counts is not None:
         prior = log_prior([counts[name] for name in names])
-        val = read_predictions(folder / "val" / "predictions.csv", names)
+        val = _predictions(folder / "val", names)
         groups = _index_names(val.index) if digests is None else digests[val.index]
         moved, halves = cross_fitted(_log(val), val.target, prior, groups)
         scores["val"][TUNED], taus["val"] = _rescored(val, moved), list(halves)
         if "test" in reports:
-            test = read_predictions(folder / "test" / "predictions.csv", names)
+            test = _predictions(folder / "test", names)
             tau, _ = best_tau(_log(val), val.target, prior)
             scores["test"][TUNED], taus["test"] = _rescored(test, shifted(_log(test), prior, tau)), [tau]
     cost = _cost(run, int(str(context.get("devices", "1")).partition(" ")[0]))
