@@ -139,6 +139,26 @@ def test_frames_that_come_meanwhile_are_left_out() -> None:
     assert len(frames) <= 3
 
 
+def test_a_driver_that_fails_ends_the_session() -> None:
+    class Failing:
+        """Gives one picture."""
+
+        given = 0
+
+        def read(self) -> NDArray[np.uint8] | None:
+            self.given += 1
+            if self.given > 1:
+                raise RuntimeError("unplugged")
+            return scene()
+
+        def close(self) -> None:
+            pass
+
+    camera = Camera(Failing(), seconds=30)
+    assert [frame.number for frame in camera.read()] == [0]
+    assert "no more pictures" in camera.problem
+
+
 def test_a_file_plays_as_a_camera(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("av")
     write_model_folder(tiny_model(), tmp_path / "model")

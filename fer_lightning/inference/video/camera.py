@@ -167,8 +167,12 @@ class Camera:
             return None if self._stopped else frame
 
     def _fill(self) -> None:
+        picture: NDArray[np.uint8] | None
         while not self._stopped:
-            picture = self._capture.read()
+            try:
+                picture = self._capture.read()
+            except Exception:  # a driver that fails is a camera that gives no more pictures
+                picture = None
             with self._news:
                 if picture is None:
                     self._ended = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +42,7 @@ class VideoWriter:
         self._preset = preset
         self._waiting: queue.Queue[tuple[float, NDArray[np.uint8]] | None] = queue.Queue(_AHEAD)
         self._error: BaseException | None = None
-        self._keep = False
+        self._keep = self._ended = False
         self._thread = threading.Thread(target=self._encode, daemon=True)
         self._thread.start()
 
@@ -72,8 +73,14 @@ class VideoWriter:
                     part.replace(self.path)
         except BaseException as error:  # raised where the next frame is added
             self._error = error
-            while self._waiting.get() is not None:
+            for _ in self._frames():
                 pass
+
+    def _frames(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Give what waits until :meth:`close` was called; nothing after that."""
+        while not self._ended and (item := self._waiting.get()) is not None:
+            yield item
+        self._ended = True
 
     def _encode_to(self, part: Path) -> None:
         av = av_package()
@@ -83,8 +90,7 @@ class VideoWriter:
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.time_base = Fraction(1, _TICKS)
             last = -1
-            while (item := self._waiting.get()) is not None:
-                time, picture = item
+            for time, picture in self._frames():
                 frame = av.VideoFrame.from_ndarray(self._fitted(picture), format="rgb24")
                 last = max(round(time * _TICKS), last + 1)
                 frame.pts, frame.time_base = last, Fraction(1, _TICKS)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ av = pytest.importorskip("av")
 from fer_lightning.errors import ConfigError, DataError  # noqa: E402
 from fer_lightning.inference.recognizer import Recognizer  # noqa: E402
 from fer_lightning.inference.rows import RowWriter, read_rows  # noqa: E402
+from fer_lightning.inference.video import writing  # noqa: E402
 from fer_lightning.inference.video.reading import Video, av_package  # noqa: E402
 from fer_lightning.inference.video.report import write_session_report  # noqa: E402
 from fer_lightning.inference.video.session import Session  # noqa: E402
@@ -92,6 +95,27 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
         Video(tmp_path / "b.mp4")
     with pytest.raises(ConfigError, match="at least 1"):
         Video(tmp_path / "b.mp4", every=0)
+
+
+def test_a_disk_that_is_full_at_the_very_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing, "flush", full)
+    writer = VideoWriter(tmp_path / "a.mp4", 32, 32)
+    writer.add(0.0, np.zeros((32, 32, 3), np.uint8))
+    told: list[BaseException] = []
+
+    def close() -> None:
+        with pytest.raises(ConfigError, match="No space left on device") as caught:
+            writer.close()
+        told.append(caught.value)
+
+    closing = threading.Thread(target=close, daemon=True)  # a writer that waits for ever must not keep the tests
+    closing.start()
+    closing.join(30)
+    assert told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_half_written_is_left(tmp_path: Path) -> None:
