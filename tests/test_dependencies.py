@@ -16,6 +16,7 @@ PACKAGE = ROOT / "fer_lightning"
 DISTRIBUTIONS = {  # that are not called as what is imported
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "markupsafe": "jinja2",
     "mlflow": "mlflow-skinny",
     "starlette": "fastapi",
     "sklearn": "scikit-learn",

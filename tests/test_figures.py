@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fer_lightning.emotions import SEVEN
-from fer_lightning.figures import COLORS, class_colors, figure_pixels, figure_png, pixels_png, wrapped
+from fer_lightning.figures import COLORS, class_colors, figure_pixels, figure_png, figure_svg, pixels_png, wrapped
 
 
 def test_pixels_are_red_green_blue_and_the_file_says_its_resolution() -> None:
@@ -49,3 +49,17 @@ def test_headlines_fit_the_width_of_their_figure() -> None:
     assert len(lines) == 2
     assert max(map(len, lines)) <= 46
     assert max(map(len, wrapped(title, Figure(figsize=(1, 1))).split("\n"))) <= 20
+
+
+def test_a_drawing_for_a_page_has_its_text_as_text_and_is_the_same_each_time() -> None:
+    def drawn() -> str:
+        figure = Figure(figsize=(2, 1))
+        figure.text(0.5, 0.5, "a <b>")
+        return figure_svg(figure, 'what "it" shows')
+
+    svg = drawn()
+    assert svg == drawn()
+    assert svg.startswith('<svg role="img" aria-label="what &quot;it&quot; shows"')
+    assert "a &lt;b&gt;</text>" in svg
+    assert "sans-serif" in svg
+    assert "matplotlib.org" not in svg  # its version and the time would make equal drawings differ
