@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fer_lightning.data.sets.sketch.actions import ACTION_UNITS, PROTOTYPES, Actions, Dice, sample_actions
+from fer_lightning.data.sets.sketch.actions import ACTION_UNITS, PROTOTYPES, UPPER_UNITS, Actions, Dice, sample_actions
 from fer_lightning.data.sets.sketch.features import (
     brow_curve,
     eye_curves,
@@ -109,6 +109,24 @@ def test_a_bad_argument_of_a_face_is_named_in_one_line(arguments: dict[str, Any]
     with pytest.raises(ConfigError, match=message) as caught:
         draw_face(**{"expression": "happy", "rng": np.random.default_rng(0), **arguments})
     assert "\n" not in str(caught.value)
+
+
+def test_a_face_is_drawn_again_byte_for_byte_and_at_rest_differs_where_it_moved_alone() -> None:
+    data = SketchDataModule(train=14, val=0, test=21, size=64, colour=True, drawing_seed=3, difficulty=1.3)
+    rows = data.table.rows("test")[::-1]
+    faces = data.table.images[rows]
+    np.testing.assert_array_equal(data.redrawn(rows, ()), faces)
+    rest, upper, lower = (
+        data.redrawn(rows, units) for units in (ACTION_UNITS, UPPER_UNITS, set(ACTION_UNITS) - {*UPPER_UNITS})
+    )
+    np.testing.assert_array_equal(rest, data.redrawn(rows))
+    moved = [np.any(np.abs(faces.astype(int) - other) > 15, axis=1) for other in (rest, upper, lower)]
+    assert 0.01 < moved[0].mean() < 0.3
+    for row in np.flatnonzero(data.table.labels[rows] != SEVEN.index("neutral")):
+        assert moved[0][row].any()
+    # what brows and eyes move lies above what nose, mouth and chin move
+    heights = [(part * np.arange(64)[:, None]).sum() / part.sum() for part in moved[1:]]
+    assert heights[0] < heights[1] - 8
 
 
 # --- what the action units do -----------------------------------------------------------------------------------------

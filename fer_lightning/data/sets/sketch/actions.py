@@ -6,13 +6,13 @@ number for either half of the face, because real faces are never quite symmetric
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["ACTION_UNITS", "PROTOTYPES", "Actions", "Dice", "sample_actions"]
+__all__ = ["ACTION_UNITS", "PROTOTYPES", "UPPER_UNITS", "Actions", "Dice", "sample_actions"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,9 @@ ACTION_UNITS: dict[int, str] = {
     26: "jaw dropped",
     64: "eyes lowered",
 }
+
+UPPER_UNITS = (1, 2, 4, 5, 6, 7, 64)
+"""Those that move brows and eyes; the others move nose, mouth and chin."""
 
 PROTOTYPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "angry": ((4, 5, 7, 23), (4, 5, 7, 24), (4, 5, 7, 17, 24), (4, 5, 7, 10, 23, 25)),
@@ -99,6 +102,15 @@ class Actions:
         """Return activations that are equal in both halves; units that are not named rest."""
         both = {unit: activations.get(unit, 0.0) for unit in ACTION_UNITS}
         return cls((both, both), both)
+
+    def resting(self, units: Collection[int]) -> Actions:
+        """Return the same activations, but for some units, which rest."""
+
+        def stilled(activations: Mapping[int, float]) -> dict[int, float]:
+            return {unit: 0.0 if unit in units else level for unit, level in activations.items()}
+
+        left, right = self.halves
+        return Actions((stilled(left), stilled(right)), stilled(self.mean))
 
 
 class Dice:

@@ -7,7 +7,7 @@ pure function of (seed, split, number).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.sets.sketch.actions import Dice, sample_actions
-from fer_lightning.data.sets.sketch.features import feature_strokes, occluder_strokes, soft_strokes
-from fer_lightning.data.sets.sketch.head import back_strokes, front_strokes, head_strokes
-from fer_lightning.data.sets.sketch.person import sample_person
-from fer_lightning.data.sets.sketch.rendering import Drawing, render_face, render_mask, sample_shot
+from fer_lightning.data.sets.sketch.actions import ACTION_UNITS
+from fer_lightning.data.sets.sketch.rendering import render_face, render_mask
+from fer_lightning.data.sets.sketch.scene import sample_scene
 from fer_lightning.data.table.samples import SPLITS, SamplesTable, content_digests
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, LabelError
@@ -30,8 +28,6 @@ DEFAULT_COUNTS: dict[str, int] = {"train": 4200, "val": 700, "test": 1400}
 """Drawings per split."""
 
 _SIZES = (32, 512)
-_OCCLUDED = 0.12
-"""Share of the faces with something before them, at difficulty 1."""
 _COLUMNS = ("skin_tone", "age_group", "glasses")
 _K = len(SEVEN.class_names)
 
@@ -55,8 +51,8 @@ def draw_face(
         ConfigError: if an argument is not one of those.
     """
     _check_picture(size, channels, difficulty)
-    drawing, about = _drawing(expression, rng, difficulty)
-    return render_face(drawing, size, channels, rng), about
+    scene = sample_scene(SEVEN.class_names[_label(expression)], rng, difficulty)
+    return render_face(scene.drawing(), size, channels, rng), scene.about
 
 
 def draw_cutout(
@@ -81,30 +77,11 @@ def draw_cutout(
         ConfigError: if an argument is not one of those.
     """
     _check_picture(size, 3, difficulty)
-    drawing, _ = _drawing(expression, rng, difficulty)
+    drawing = sample_scene(SEVEN.class_names[_label(expression)], rng, difficulty).drawing()
     person = [stroke for stroke in drawing.strokes if stroke.ink != "thing"]  # those stand on the wall
     wide = replace(drawing, strokes=person, shot=drawing.shot.from_afar(2.0))
     picture = render_face(wide, 2 * size, 3, rng)
     return np.ascontiguousarray(picture.transpose(1, 2, 0)), render_mask(wide, 2 * size)
-
-
-def _drawing(expression: str, rng: np.random.Generator, difficulty: float) -> tuple[Drawing, dict[str, str]]:
-    """Return what is drawn, and what is known of the person."""
-    name = SEVEN.class_names[_label(expression)]
-    dice = Dice(rng)
-    person = sample_person(dice, difficulty)
-    actions = sample_actions(name, dice, difficulty)
-    shot = sample_shot(dice, difficulty, person.exposure)
-    strokes = [
-        *back_strokes(person, dice),
-        *head_strokes(person, actions),
-        *feature_strokes(person, actions),
-        *front_strokes(person, dice),
-        *(occluder_strokes(dice) if dice.chance(_OCCLUDED * difficulty) else []),
-    ]
-    drawing = Drawing(strokes, soft_strokes(person, actions), person.palette, shot)
-    glasses = "yes" if person.glasses else "no"
-    return drawing, {"skin_tone": person.skin_tone, "age_group": person.age_group, "glasses": glasses}
 
 
 def scan_sketch(
@@ -252,3 +229,24 @@ class SketchDataModule(EmotionDataModule):
             difficulty=self.difficulty,
             class_ratio=self.class_ratio,
         )
+
+    def redrawn(self, rows: NDArray[np.int64], resting: Collection[int] = tuple(ACTION_UNITS)) -> NDArray[np.uint8]:
+        """Draw faces of the table once more, with action units at rest; person, camera, light and noise stay.
+
+        What differs between such a picture and that in the table is what these units have moved.
+
+        Args:
+            rows: int64 ``(M,)``, of :attr:`table`.
+            resting: action units (keys of :data:`.ACTION_UNITS`) that rest: all of them, if not given.
+
+        Returns:
+            Pictures, uint8 ``(M, C, H, W)``; with no unit resting, those in the table, byte for byte.
+        """
+        faces = np.empty((len(rows), self.drawn_channels, self.native_size, self.native_size), np.uint8)
+        for place, file in enumerate(self.table.files[rows].tolist()):
+            _, split, number = file.split("/")
+            rng = face_source(self.drawing_seed, split, int(number))
+            scene = sample_scene(SEVEN.class_names[int(number) % _K], rng, self.difficulty)
+            drawing = scene.drawing(scene.actions.resting(resting))
+            faces[place] = render_face(drawing, self.native_size, self.drawn_channels, rng)
+        return faces
