@@ -14,6 +14,7 @@ __all__ = [
     "excerpt",
     "first_line",
     "folded",
+    "joined",
     "nearest",
     "one_line",
     "short_path",
@@ -111,6 +112,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     close = nearest(word, known)
     return f"; did you mean '{close}'?" if close else ""
+
+
+def joined(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them.
+
+    >>> joined(["a", "b", "c"]), joined(["a"])
+    ('a, b and c', 'a')
+    """
+    return " and ".join([part for part in (", ".join(words[:-1]), *words[-1:]) if part])
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

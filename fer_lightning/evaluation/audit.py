@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.evaluation.groups import group_matrices, group_scores, largest_gap, too_few
-from fer_lightning.evaluation.pairs import holm
+from fer_lightning.evaluation.pairs import add_holm
 from fer_lightning.evaluation.predictions import Predictions
 from fer_lightning.evaluation.resampling import clusters_of, matrix_scores
 
@@ -110,8 +110,7 @@ def audit(
             }
         )
     known = [each["gap"] for each in found if each["gap"]]
-    for gap, corrected in zip(known, holm([each["p"] for each in known]), strict=True):
-        gap["p_holm"] = corrected
+    add_holm(known)
     return {
         "images": len(target),
         "class_names": list(predictions.class_names),
@@ -175,6 +174,5 @@ def _by_class(
         shown = [names[place] for place in present]
         gap = largest_gap(own, np.zeros(len(rows), np.int64), right[rows], shown, clusters[rows], draws, seed)
         found.append({"class": name, "gap": gap.observed, "best": gap.best, "worst": gap.worst, "p": gap.p})
-    for entry, corrected in zip(found, holm([entry["p"] for entry in found]), strict=True):
-        entry["p_holm"] = corrected
+    add_holm(found)
     return found

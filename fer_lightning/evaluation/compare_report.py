@@ -1,4 +1,4 @@
-"""The report of a comparison: a verdict in a sentence, tables, two pictures, one page and the numbers as JSON."""
+"""The report of a comparison: a verdict in a sentence, tables, drawings, one page and the numbers as JSON."""
 
 from __future__ import annotations
 
@@ -8,39 +8,72 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from fer_lightning.figures import COLORS, FAINT, INK, figure_png, house_style
+from fer_lightning import __version__
+from fer_lightning.figures import COLORS, FAINT, figure_svg, house_style
 from fer_lightning.files import json_text, write_atomically
 from fer_lightning.pages import render
-from fer_lightning.text import table_lines
+from fer_lightning.text import joined, table_lines
 
-__all__ = ["comparison_lines", "verdict", "write_comparison"]
+__all__ = ["SCHEMA", "comparison_lines", "verdict", "write_comparison"]
+
+SCHEMA = 1
+"""Version of the layout of ``compare.json``; it rises when a key changes its meaning or goes."""
 
 _LEVEL = 0.05
 _TITLES = {"accuracy": "accuracy", "f1_macro": "macro F1"}
-_WIDTH = "95 % interval"
+_INTERVAL = "95 % interval"
+_WIDTH = 5.2  # inches of a drawing
+_NAME = 22  # characters of a name beside a drawing
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Return in a sentence which models differ: those whose corrected p value is below 0.05."""
-    sure = [pair for pair in found["pairs"] if pair["p_holm"] < _LEVEL and pair["accuracy"]["value"]]
-    if not sure:
-        return "No two of them differ in accuracy by more than chance makes on these images."
-    parts = []
-    for pair in sure:
-        better, worse = (pair["second"], pair["first"])[:: 1 if pair["accuracy"]["value"] > 0 else -1]
-        low, high = sorted(abs(pair["accuracy"][end]) for end in ("low", "high"))
-        points = (
-            f"{100 * abs(pair['accuracy']['value']):.1f} points (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    """Return in a sentence which model is most accurate, and which others chance could have put behind it.
+
+    A difference counts if its p value, corrected for the number of pairs, is below 0.05.
+    """
+    best = max(found["models"], key=lambda model: float(model["accuracy"]["value"]))["name"]
+    pairs = {each: pair for pair in found["pairs"] for each in _others(pair, best)}
+    if len(pairs) == 1:
+        [(other, pair)] = pairs.items()
+        value, low, high = _seen_from(pair, best)
+        if not value:
+            return f"{best} and {other} are equally accurate on these images."
+        size = (
+            f"by {100 * value:.1f} points ({_INTERVAL} {100 * low:+.1f} to {100 * high:+.1f}, p {_p(pair['p_holm'])})"
         )
-        parts.append(f"{better} is more accurate than {worse} by {points}")
-    return "; ".join(parts) + "."
+        if pair["p_holm"] < _LEVEL:
+            return f"{best} is more accurate than {other} {size}."
+        return f"{best} is more accurate than {other} {size}, which is no more than chance makes on these images."
+    behind = [other for other, pair in pairs.items() if pair["p_holm"] < _LEVEL and _seen_from(pair, best)[0] > 0]
+    beside = [other for other in pairs if other not in behind]
+    parts = []
+    if behind:
+        parts.append(f"its lead over {joined(behind)} is more than chance makes")
+    if beside:
+        parts.append(f"chance explains its lead over {joined(beside)}")
+    return f"{best} is the most accurate on these images; {'; '.join(parts)}."
 
 
-def _model_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        ("model", "accuracy", "95 % interval", "macro F1", "95 % interval", "ECE", "NLL", "Brier")
-    ]
+def _others(pair: Mapping[str, Any], name: str) -> list[str]:
+    """Return the other one of a pair, if the name is one of its two."""
+    both = [pair["first"], pair["second"]]
+    return [each for each in both if each != name] if name in both else []
+
+
+def _seen_from(pair: Mapping[str, Any], name: str) -> tuple[float, float, float]:
+    """Return accuracy of a model minus that of the other of its pair, with both ends of the interval."""
+    value, low, high = (float(pair["accuracy"][key]) for key in ("value", "low", "high"))
+    return (value, low, high) if pair["second"] == name else (-value, -high, -low)
+
+
+Rows = list[tuple[str, ...]]
+"""Cells of a table, the head first."""
+
+
+def _model_rows(found: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("model", "accuracy", _INTERVAL, "macro F1", _INTERVAL, "ECE", "NLL", "Brier")]
     for model in found["models"]:
         cells = []
         for score in _TITLES:
@@ -50,42 +83,47 @@ def _model_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _pair_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        (
-            "second minus first",
-            "accuracy",
-            "95 % interval",
-            "macro F1",
-            "95 % interval",
-            "only first",
-            "only second",
-            "p",
-            "p, Holm",
-        )
-    ]
+def _pair_rows(found: Mapping[str, Any]) -> Rows:
+    head = ("difference", "accuracy", _INTERVAL, "macro F1", _INTERVAL, "only first", "only second", "p", "p, Holm")
+    rows: Rows = [head]
     for pair in found["pairs"]:
         cells = []
         for score in _TITLES:
             value = pair[score]
             cells += [_points(value["value"]), f"{_points(value['low'])} to {_points(value['high'])}"]
         counts = (f"{pair['first_only']:,}", f"{pair['second_only']:,}")
-        rows.append((f"{pair['second']} - {pair['first']}", *cells, *counts, _p(pair["p"]), _p(pair["p_holm"])))
+        rows.append((f"{pair['second']} minus {pair['first']}", *cells, *counts, _p(pair["p"]), _p(pair["p_holm"])))
     return rows
 
 
-def _class_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("model", "class", "images", "recall, points", "p", "p, Holm")]
-    for entry in found["classes"]:
-        change = "n/a" if entry["recall"] is None else _points(entry["recall"])
-        rows.append(
-            (entry["model"], entry["class"], f"{entry['images']:,}", change, _p(entry["p"]), _p(entry["p_holm"]))
+def _class_rows(found: Mapping[str, Any]) -> Rows:
+    first, several = found["models"][0]["name"], len(found["models"]) > 2
+    rows: Rows = [
+        (
+            *(["model"] if several else []),
+            "class",
+            "images",
+            f"recall of {first}",
+            "its recall",
+            "change",
+            "change of F1",
         )
+    ]
+    rows[0] = (*rows[0], "p", "p, Holm")
+    for entry in found["classes"]:
+        changes = (_points(entry["recall"]), _points(entry["f1"]), _p(entry["p"]), _p(entry["p_holm"]))
+        recalls = (_percent(entry["before"]), _percent(entry["after"]))
+        model = [entry["model"]] if several else []
+        rows.append((*model, entry["class"], f"{entry['images']:,}", *recalls, *changes))
     return rows
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:+.2f}"
+def _points(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:+.2f}"
+
+
+def _percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{share:.1%}"
 
 
 def _p(value: float) -> str:
@@ -97,24 +135,31 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     return [*table_lines(_model_rows(found)), "", *table_lines(_pair_rows(found)), "", verdict(found)]
 
 
-def write_comparison(found: Mapping[str, Any], folder: Path, notes: Sequence[str] = ()) -> Path:
-    """Write a comparison (of :func:`.comparison`) as page, pictures and ``compare.json``; return the page.
+def write_comparison(
+    found: Mapping[str, Any], folder: Path, notes: Sequence[str] = (), origin: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a comparison (of :func:`.comparison`) as a page and as ``compare.json``; return the page.
+
+    Args:
+        found: the comparison.
+        folder: is made if it is missing.
+        notes: what makes the comparison unfair, a sentence each.
+        origin: what else belongs into the JSON: ``command``, and ``evaluations``, the folder of each by its name.
 
     Raises:
         OSError: if it cannot be written.
     """
-    figures = {
-        "differences.png": (_difference_figure(found), "second minus first, with 95 % intervals over the test images"),
-        "classes.png": (_class_figure(found), f"recall of each class minus that of {found['models'][0]['name']}"),
-    }
-    for file, (figure, _) in figures.items():
-        write_atomically(folder / file, figure_png(figure))
-    write_atomically(folder / "compare.json", json_text({**found, "verdict": verdict(found), "notes": list(notes)}))
+    values = {"schema": SCHEMA, "fer_lightning": __version__, **(origin or {}), **found}
+    write_atomically(folder / "compare.json", json_text({**values, "verdict": verdict(found), "notes": list(notes)}))
     images = f"{found['images']:,} images of {found['split'] or 'a split'}, {found['distinct']:,} of them distinct"
-    shown = [(file, shows) for file, (_, shows) in figures.items()]
+    first = found["models"][0]["name"]
+    shown = {
+        "differences": (_difference_figure, f"Differences of accuracy and macro F1, with {_INTERVAL}s."),
+        "classes": (_class_figure, f"Recall of each class, in points more than {first}; * p < 0.05 after Holm."),
+    }
     page = render(
         "compare.html",
-        sections={"verdict": "Verdict", "differences": "Differences", "classes": "What each class gained and lost"},
+        sections={"verdict": "Verdict", "differences": "Differences", "classes": "Gained and lost, class by class"},
         title=" against ".join(model["name"] for model in found["models"]),
         about=f"{images}. Intervals are over test images, not over trainings: fer crossval compares those.",
         verdict=verdict(found),
@@ -122,64 +167,72 @@ def write_comparison(found: Mapping[str, Any], folder: Path, notes: Sequence[str
         models=_model_rows(found),
         pairs=_pair_rows(found),
         classes=_class_rows(found),
-        figures=shown,
+        drawings={id: (figure_svg(draw(found), shows), shows) for id, (draw, shows) in shown.items()},
+        luck=f"{100 * found['luck']:.1f}",
         draws=found["draws"],
+        seed=found["seed"],
+        origin=origin or {},
     )
     return write_atomically(folder / "index.html", page)
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
+
+
 def _difference_figure(found: Mapping[str, Any]) -> Figure:
     pairs = found["pairs"]
-    names = [f"{pair['second']}\nminus {pair['first']}" for pair in pairs]
+    names = [f"{_short(pair['second'])}\nminus {_short(pair['first'])}" for pair in pairs]
     with house_style():
-        figure = Figure(figsize=(7.5, 1.2 + 0.55 * len(pairs)), layout="constrained")
-        for axes, (score, title) in zip(figure.subplots(1, 2, sharey=True), _TITLES.items(), strict=True):
+        figure = Figure(figsize=(_WIDTH, 1.2 + 0.62 * len(pairs)), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color=FAINT, linewidth=0.8)
+        for (score, title), shift, color in zip(_TITLES.items(), (-0.16, 0.2), ("blue", "orange"), strict=True):
             values, low, high = (
                 np.array([100 * pair[score][key] for pair in pairs]) for key in ("value", "low", "high")
             )
-            places = np.arange(len(pairs))
-            axes.axvline(0, color=FAINT, linewidth=0.8)
-            axes.errorbar(values, places, xerr=[values - low, high - values], fmt="o", color=COLORS["blue"], capsize=3)
+            places = np.arange(len(pairs)) + shift
+            error = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
+            axes.errorbar(values, places, xerr=error, fmt="o", color=COLORS[color], capsize=3, label=title)
             for value, place in zip(values, places, strict=True):
-                axes.annotate(
-                    f"{value:+.2f}", (value, place), (0, 6), textcoords="offset points", ha="center", color=INK
-                )
-            axes.set_yticks(places, names)
-            axes.set_ylim(len(pairs) - 0.4, -0.6)
-            axes.set_title(title)
-            axes.set_xlabel("points")
-            axes.grid(axis="x")
+                axes.annotate(f"{value:+.2f}", (value, place), (0, 4), textcoords="offset points", ha="center", size=8)
+        axes.set_yticks(range(len(pairs)), names)
+        axes.set_ylim(len(pairs) - 0.4, -0.6)
+        axes.set_xlabel("points")
+        axes.grid(axis="x")
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
 def _class_figure(found: Mapping[str, Any]) -> Figure:
     names, models = found["class_names"], [model["name"] for model in found["models"][1:]]
     with house_style():
-        figure = Figure(figsize=(7.5, 0.9 + 0.42 * len(names)), layout="constrained")
+        size = (_WIDTH, 0.9 + len(names) * max(0.36, 0.21 * len(models)))
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color=FAINT, linewidth=0.8)
         height = 0.8 / len(models)
         for number, model in enumerate(models):
             own = [entry for entry in found["classes"] if entry["model"] == model]
-            changes = [0.0 if entry["recall"] is None else 100 * entry["recall"] for entry in own]
-            places = np.arange(len(names)) - 0.4 + height * (number + 0.5)
-            color = list(COLORS.values())[number % len(COLORS)]
-            axes.barh(places, changes, height=0.9 * height, color=color, label=model)
-            for entry, change, place in zip(own, changes, places, strict=True):
-                star = " *" if entry["p_holm"] < _LEVEL else ""
-                axes.annotate(
-                    f"{change:+.1f}{star}",
-                    (change, place),
-                    (4 if change >= 0 else -4, 0),
-                    textcoords="offset points",
-                    ha="left" if change >= 0 else "right",
-                    va="center",
-                )
+            _class_bars(axes, own, number, height)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
-        axes.margins(x=0.15)
-        axes.set_xlabel(f"recall, points more than {found['models'][0]['name']}  (* p < 0.05, Holm)")
+        axes.margins(x=0.18)
+        axes.set_xlabel(f"recall, points more than {_short(found['models'][0]['name'])}")
         axes.grid(axis="x")
         if len(models) > 1:
-            figure.legend(loc="outside lower center", ncols=len(models))
+            figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def _class_bars(axes: Any, entries: Sequence[Mapping[str, Any]], number: int, height: float) -> None:
+    """Draw the bars of one model, the ``number``-th of those behind the first."""
+    changes: NDArray[np.float64] = np.array([100 * (entry["recall"] or 0.0) for entry in entries])
+    places = np.arange(len(entries)) - 0.4 + height * (number + 0.5)
+    color = list(COLORS.values())[number % len(COLORS)]
+    axes.barh(places, changes, height=0.9 * height, color=color, label=_short(entries[0]["model"]))
+    for entry, change, place in zip(entries, changes, places, strict=True):
+        star = " *" if entry["p_holm"] < _LEVEL else ""
+        side, aligned = (4, "left") if change >= 0 else (-4, "right")
+        text = "n/a" if entry["recall"] is None else f"{change:+.1f}{star}"
+        axes.annotate(text, (change, place), (side, 0), textcoords="offset points", ha=aligned, va="center", size=8)

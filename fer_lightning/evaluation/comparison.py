@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.confidence import brier_scores, ece_of, log_losses
-from fer_lightning.evaluation.pairs import cluster_mcnemar, holm
+from fer_lightning.evaluation.pairs import add_holm, cluster_mcnemar
 from fer_lightning.evaluation.predictions import Predictions
 from fer_lightning.evaluation.resampling import (
     DRAWS,
     clusters_of,
+    confusion_matrices,
     interval,
     matrix_scores,
     resampled_matrices,
@@ -34,10 +35,14 @@ class Evaluation:
     Attributes:
         name: as it is shown.
         predictions: of one classifier, with targets and digests.
+        fingerprint: of the split, empty if it is not known.
+        again: command that makes the evaluation again, for messages.
     """
 
     name: str
     predictions: Predictions
+    fingerprint: str = ""
+    again: str = "fer test"
 
 
 def aligned(evaluations: Sequence[Evaluation]) -> list[NDArray[np.int64]]:
@@ -54,29 +59,49 @@ def aligned(evaluations: Sequence[Evaluation]) -> list[NDArray[np.int64]]:
     for each in evaluations:
         own = each.predictions
         if not own.known or (own.digests == "").any():
-            lacking = "true classes" if not own.known else "digests (it was written by an older version)"
-            raise DataError(f"{each.name} has no {lacking}: run fer test again")
+            lacking = "true classes" if not own.known else "digests of its images (an older version wrote it)"
+            raise DataError(f"{each.name} has no {lacking}: run {each.again} again")
         if own.class_names != first.predictions.class_names:
-            names = (", ".join(one.predictions.class_names) for one in (first, each))
-            raise DataError(f"{first.name} and {each.name} have other classes: {' / '.join(names)}")
+            raise DataError(_other_classes(first, each))
         orders.append(np.lexsort((own.index, own.target, own.digests)))
     for each, order in zip(evaluations[1:], orders[1:], strict=True):
         _check_same(first, orders[0], each, order)
     return orders
 
 
+def _other_classes(first: Evaluation, other: Evaluation) -> str:
+    """Return in what the classes of two evaluations differ."""
+    one, two = first.predictions.class_names, other.predictions.class_names
+    more = [(first.name, [name for name in one if name not in two])]
+    more += [(other.name, [name for name in two if name not in one])]
+    only = [f"only {name} has {', '.join(classes)}" for name, classes in more if classes]
+    how = "; ".join(only) if only else "they are in another order"
+    return f"{first.name} has {len(one)} classes and {other.name} {len(two)}, which cannot be compared: {how}"
+
+
 def _check_same(first: Evaluation, order: NDArray[np.int64], other: Evaluation, own: NDArray[np.int64]) -> None:
     one, two = first.predictions, other.predictions
-    both = f"{first.name} ({one.split}) and {other.name} ({two.split})"
-    shared = len(set(one.digests) & set(two.digests))
     if len(order) != len(own) or not np.array_equal(one.digests[order], two.digests[own]):
+        told = " and ".join(_whereof(each) for each in (first, other))
+        shared = len(set(one.digests) & set(two.digests))
         raise DataError(
-            f"{both} are evaluations of other images ({len(order):,} and {len(own):,}, {shared:,} in common): evaluate "
-            "both on the same split of the same data"
+            f"they are evaluations of other images, with {shared:,} in common: {told}; evaluate both on the same split "
+            "of the same data"
         )
     differing = int((one.target[order] != two.target[own]).sum())
     if differing:
-        raise DataError(f"{both} were scored against other labels: {differing:,} of {len(order):,} images differ")
+        raise DataError(
+            f"{_whereof(first)} and {_whereof(other)} were scored against other labels: {differing:,} of "
+            f"{len(order):,} images differ"
+        )
+
+
+def _whereof(evaluation: Evaluation) -> str:
+    """Return name, split, fingerprint and number of images of an evaluation."""
+    known = [f"{len(evaluation.predictions.index):,} images"]
+    known += [evaluation.predictions.split] if evaluation.predictions.split else []
+    known += [f"fingerprint {evaluation.fingerprint}"] if evaluation.fingerprint else []
+    return f"{evaluation.name} ({', '.join(known)})"
 
 
 def comparison(evaluations: Sequence[Evaluation], draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
@@ -92,7 +117,9 @@ def comparison(evaluations: Sequence[Evaluation], draws: int = DRAWS, seed: int 
         f1_macro`` (with ``value, low, high``), ``ece, nll, brier``; ``pairs``: of each two ``first, second, accuracy,
         f1_macro`` (second minus first), ``first_only, second_only`` (images that only one gets right), ``p`` (McNemar,
         by groups of identical images) and ``p_holm``; ``classes``: of each further model and class ``model, class,
-        images, recall`` (minus that of the first), ``p, p_holm``.
+        images, before`` (recall of the first model), ``after`` (its own), ``recall`` and ``f1`` (minus those of the
+        first), ``p`` (of the recall) and ``p_holm``; ``luck``: by how much the most accurate of so many equal models
+        would exceed their mean.
 
     Raises:
         DataError: if there are fewer than two, or they cannot be compared; see :func:`aligned`.
@@ -106,26 +133,19 @@ def comparison(evaluations: Sequence[Evaluation], draws: int = DRAWS, seed: int 
     preds = np.stack([each.argmax(axis=1) for each in probs])
     right, clusters = preds == target, clusters_of(first.digests[orders[0]])
     drawn = matrix_scores(resampled_matrices(target, preds, clusters, len(names), draws, seed))
-    own = matrix_scores(_matrices(target, preds, len(names)))
+    own = matrix_scores(confusion_matrices(target, preds, len(names)))
     models = [
         {
             "name": each.name,
             **{score: asdict(interval(float(own[score][place]), drawn[score][:, place])) for score in _SCORES},
-            "ece": ece_of(probs[place], target),
-            "nll": float(log_losses(probs[place], target).mean()),
-            "brier": float(brier_scores(probs[place], target).mean()),
+            **_calibration(probs[place], target),
         }
         for place, each in enumerate(evaluations)
     ]
     pairs = _pairs([each.name for each in evaluations], own, drawn, right, clusters)
-    classes = [
-        _class_change(evaluations[place].name, names[label], target == label, right[0], right[place], clusters)
-        for place in range(1, len(evaluations))
-        for label in range(len(names))
-    ]
-    for listed in (pairs, classes):
-        for entry, corrected in zip(listed, holm([entry["p"] for entry in listed]), strict=True):
-            entry["p_holm"] = corrected
+    classes = _classes([each.name for each in evaluations], names, target, right, own["f1"], clusters)
+    for rows in (pairs, classes):
+        add_holm(rows)
     return {
         "images": len(target),
         "distinct": int(clusters.max()) + 1,
@@ -136,6 +156,7 @@ def comparison(evaluations: Sequence[Evaluation], draws: int = DRAWS, seed: int 
         "models": models,
         "pairs": pairs,
         "classes": classes,
+        "luck": _luck(drawn["accuracy"]),
     }
 
 
@@ -163,22 +184,53 @@ def _pairs(
     ]
 
 
-def _matrices(target: NDArray[np.int64], preds: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Return the confusion matrix of each model, int64 ``(M, K, K)``."""
-    cells = target * classes + preds
-    return np.stack([np.bincount(row, minlength=classes * classes).reshape(classes, classes) for row in cells])
+def _classes(
+    models: Sequence[str],
+    names: Sequence[str],
+    target: NDArray[np.int64],
+    right: NDArray[np.bool_],
+    f1: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+) -> list[dict[str, Any]]:
+    """Return how recall and F1 of each class differ from those of the first model."""
+    return [
+        {
+            "model": model,
+            "class": name,
+            **_class_change(target == label, right[0], right[place], clusters),
+            "f1": _known(f1[place, label] - f1[0, label]),
+        }
+        for place, model in enumerate(models[1:], start=1)
+        for label, name in enumerate(names)
+    ]
 
 
 def _class_change(
-    model: str,
-    name: str,
-    rows: NDArray[np.bool_],
-    before: NDArray[np.bool_],
-    after: NDArray[np.bool_],
-    clusters: NDArray[np.int64],
+    rows: NDArray[np.bool_], before: NDArray[np.bool_], after: NDArray[np.bool_], clusters: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """Return how the recall of one class differs from that of the first model."""
+    """Return how the recall of one class, whose rows are given, differs from that of the first model."""
     images = int(rows.sum())
-    change = float(after[rows].mean() - before[rows].mean()) if images else None
-    p = cluster_mcnemar(before[rows], after[rows], clusters[rows]) if images else 1.0
-    return {"model": model, "class": name, "images": images, "recall": change, "p": p}
+    if not images:
+        return {"images": 0, "before": None, "after": None, "recall": None, "p": 1.0}
+    one, two = float(before[rows].mean()), float(after[rows].mean())
+    p = cluster_mcnemar(before[rows], after[rows], clusters[rows])
+    return {"images": images, "before": one, "after": two, "recall": two - one, "p": p}
+
+
+def _calibration(probs: NDArray[np.float32], target: NDArray[np.int64]) -> dict[str, float]:
+    """Return ``ece``, ``nll`` and ``brier``."""
+    nll, brier = float(log_losses(probs, target).mean()), float(brier_scores(probs, target).mean())
+    return {"ece": ece_of(probs, target), "nll": nll, "brier": brier}
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _luck(accuracies: NDArray[np.float64]) -> float:
+    """Return what the best of several equal models has more than their mean, by resampled accuracies ``(draws, M)``.
+
+    Each model is moved to the mean of all; what is left is how far chance carries the best one away.
+    """
+    centred = accuracies - accuracies.mean(axis=0)
+    return float((centred.max(axis=1) - centred.mean(axis=1)).mean())

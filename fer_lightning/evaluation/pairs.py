@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, chi2
 
-__all__ = ["cluster_mcnemar", "holm", "mcnemar"]
+__all__ = ["add_holm", "cluster_mcnemar", "holm", "mcnemar"]
 
 _FEW = 10  # clusters with a difference, below which all signs are tried
 
@@ -71,3 +72,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
         corrected[place] = largest
     values: list[float] = corrected.tolist()
     return values
+
+
+def add_holm(entries: Sequence[dict[str, Any]]) -> None:
+    """Give each entry with ``p`` a ``p_holm``, corrected for the number of entries."""
+    for entry, corrected in zip(entries, holm([entry["p"] for entry in entries]), strict=True):
+        entry["p_holm"] = corrected

@@ -230,10 +230,23 @@ def read_predictions(path: Path) -> Predictions:
     if not names or "file" not in header:
         found = excerpt(", ".join(header))
         raise DataError(f"{short_path(path)} is no table of predictions: it has the columns {found}")
+    _check_rows(path, rows, header, names)
     try:
         return _parsed(rows, header, names)
-    except (KeyError, ValueError, TypeError) as error:
+    except (ValueError, DataError, NonFiniteError) as error:
         raise DataError(f"{short_path(path)} is damaged: {error}") from error
+
+
+def _check_rows(path: Path, rows: list[dict[str, str]], header: list[str], names: tuple[str, ...]) -> None:
+    """Raise :class:`DataError` for the first row that is not whole, or whose class or number is none."""
+    if "index" not in header:
+        raise DataError(f"{short_path(path)} has no column 'index': fer test and fer validate write it")
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():  # csv's way to say: too many, too few
+            raise DataError(f"{short_path(path)} is damaged: line {number} does not have {len(header)} values")
+        if "target" in row and row["target"] not in names:
+            found = f"the class {excerpt(row['target'])}, which is none of {', '.join(names)}"
+            raise DataError(f"{short_path(path)} is damaged: line {number} has {found}")
 
 
 def _parsed(rows: list[dict[str, str]], header: list[str], names: tuple[str, ...]) -> Predictions:
@@ -248,6 +261,6 @@ def _parsed(rows: list[dict[str, str]], header: list[str], names: tuple[str, ...
         np.array([row.get("digest", "") for row in rows], np.str_),
         {name.removeprefix(_GROUP): np.array([row[name] for row in rows], np.str_) for name in groups},
         rows[0].get("split", "") if rows else "",
-        rows[0]["model"] if rows else "",
+        rows[0].get("model", "") if rows else "",
         known,
     )

@@ -75,7 +75,7 @@ def test_tables_of_older_versions_know_no_digests(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n", "is no table of predictions: it has the columns 'a, b'"),
         ("", "is no table of predictions"),
-        ("file,p_sad,index,target\nx,1,0,happy\n", "is damaged: 'happy'"),
+        ("file,p_sad,index,target\nx,1,0,happy\n", "line 2 has the class 'happy', which is none of sad"),
         ("file,p_sad,index,target\nx,much,0,sad\n", "is damaged: could not convert"),
         ('file,p_sad\n"x,1', "is damaged"),
     ],

@@ -1,0 +1,205 @@
+"""Finding evaluations: of a run, of a model, or by their own folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.evaluation.predictions import PREDICTIONS
+from fer_lightning.runs.checkpoint import run_folder_of
+from fer_lightning.runs.model_folder import is_model_folder, released
+from fer_lightning.runs.records import REPORT, find_run
+from fer_lightning.text import absent, joined
+
+__all__ = ["FoundEvaluation", "find_evaluations", "seen_notes"]
+
+_VERBS = {"test": "test", "val": "validate"}
+
+
+@dataclass(frozen=True)
+class FoundEvaluation:
+    """An evaluation on the disk.
+
+    Attributes:
+        name: by which it is shown, told apart from those that were found with it.
+        table: its table of predictions.
+        owner: the run or model folder whose evaluation it is, or the folder of the table itself.
+        report: its ``report.json``; empty if there is none.
+    """
+
+    name: str
+    table: Path
+    owner: Path
+    report: Mapping[str, Any]
+
+    @property
+    def split(self) -> str:
+        """The split that was evaluated, empty if nothing tells."""
+        return str(self.report.get("split") or "")
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of that split, empty if nothing tells."""
+        prints = self.report.get("context", {}).get("data", {}).get("fingerprints", {})
+        return str(prints.get(self.split) or "")
+
+    @property
+    def again(self) -> str:
+        """The command that makes it again."""
+        return f"fer {_VERBS.get(self.split, 'test')} --ckpt_path {self.owner}"
+
+    @property
+    def seen(self) -> str:
+        """What the model has seen of these images before, as the end of a sentence; empty for nothing."""
+        if not self.report:
+            return "no report tells whether they were trained on"
+        seen = self.report.get("seen")
+        if not isinstance(seen, Mapping):
+            seen = {"train": self.report.get("context", {}).get("overlap_with_train")}
+        parts = [
+            f"{how} {int(seen[part]):,} of these images"
+            for part, how in (("train", "trained on"), ("val", "chosen by"))
+            if seen.get(part)
+        ]
+        return joined(parts)
+
+
+def seen_notes(evaluations: Sequence[FoundEvaluation]) -> list[str]:
+    """Return a sentence for the models that have seen as many of the images that they are evaluated on."""
+    names: dict[str, list[str]] = {}
+    for each in evaluations:
+        if each.seen:
+            names.setdefault(each.seen, []).append(each.name)
+    return [f"{joined(alike)}: {seen}" for seen, alike in names.items()]
+
+
+def find_evaluations(
+    given: Sequence[str], split: str | None = None, root: Path = Path("runs")
+) -> list[FoundEvaluation]:
+    """Find the evaluation that each of some words stands for.
+
+    Args:
+        given: of each a folder with ``predictions.csv`` or that file; or a run (a folder, a checkpoint in it, or its
+            name in ``root``), or a model folder, of which the newest evaluation of the split is taken. ``NAME=`` before
+            it chooses the name.
+        split: ``test`` or ``val``, for runs and models; if not given, ``test`` if all of them have it, else ``val``.
+        root: the folder of all runs.
+
+    Raises:
+        ConfigError: if there is no such run or evaluation, or one is given twice.
+        DataError: if a file or folder that is named does not exist, or a report is damaged.
+    """
+    names, places = zip(*(_named(word) for word in given), strict=True)
+    direct = [_direct(place) for place in places]
+    owners = [None if table else _owner(place, root) for place, table in zip(places, direct, strict=True)]
+    of_owners = {owner: _evaluations(owner, root) for owner in owners if owner is not None}
+    wanted = split or next(
+        (each for each in _VERBS if all(any(_split(one) == each for one in found) for found in of_owners.values())), ""
+    )
+    found = []
+    for name, table, owner in zip(names, direct, owners, strict=True):
+        if table is None and owner is not None:
+            table = _newest(owner, of_owners[owner], wanted)
+        assert table is not None  # a word has one or the other
+        found.append((name, table, owner or _owner_of(table), _report(table)))
+    shown = _told_apart([table.parent if table.name == PREDICTIONS else table for _, table, _, _ in found])
+    shown = [str(found[0][2])] if len(found) == 1 else shown
+    return [
+        FoundEvaluation(name or short, table, owner, report)
+        for (name, table, owner, report), short in zip(found, shown, strict=True)
+    ]
+
+
+def _named(word: str) -> tuple[str, str]:
+    """Divide ``NAME=PLACE``; a place of its own that has an equals sign in it stays whole."""
+    name, equals, place = word.partition("=")
+    return (name, place) if equals and name and place and "/" not in name and not Path(word).exists() else ("", word)
+
+
+def _direct(place: str) -> Path | None:
+    """Return the table of predictions that a path is or holds, ``None`` if it is something else."""
+    path = Path(place).expanduser()
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return path
+    return path / PREDICTIONS if (path / PREDICTIONS).is_file() else None
+
+
+def _owner(place: str, root: Path) -> Path:
+    """Return the run folder or model folder that a word stands for."""
+    path = Path(place).expanduser()
+    if path.is_file():
+        folder = run_folder_of(path) or path.parent
+        if path.suffix == ".ckpt" or is_model_folder(folder):
+            return folder
+        raise ConfigError(f"{path} is no evaluation: give the folder of a run, or one that holds {PREDICTIONS}")
+    if is_model_folder(path):
+        return path
+    if not path.exists() and place in released():
+        return released()[place]
+    if not path.exists() and "/" in place and not (root / place).exists():
+        raise DataError(absent(path, "the folder of an evaluation, a run or a model"))
+    return find_run(str(path), root)
+
+
+def _evaluations(owner: Path, root: Path) -> list[Path]:
+    """Return the tables of all evaluations of a run or model, newest first.
+
+    Those of a run lie inside of it; one of a model folder is a run of its own, whose report names the model.
+    """
+    found = [table for table in owner.glob(f"*/{PREDICTIONS}") if (table.parent / REPORT).is_file()]
+    if is_model_folder(owner):
+        for table in root.glob(f"**/{PREDICTIONS}"):
+            checkpoint = _report(table).get("context", {}).get("checkpoint")
+            if checkpoint and Path(checkpoint).absolute().parent == owner.absolute():
+                found.append(table)
+    return sorted(found, key=lambda table: table.stat().st_mtime, reverse=True)
+
+
+def _split(table: Path) -> str:
+    return str(_report(table).get("split") or "")
+
+
+def _newest(owner: Path, tables: Sequence[Path], wanted: str) -> Path:
+    for table in tables:
+        if _split(table) == wanted:
+            return table
+    has = sorted({_split(table) for table in tables} - {""})
+    what = f"has an evaluation of {joined(has)} only" if has else "has no evaluation yet"
+    data = " --data DATAMODULE --data.root PATH" if is_model_folder(owner) else ""
+    raise ConfigError(f"{owner} {what}: run fer {_VERBS.get(wanted, 'test')} --ckpt_path {owner}{data}")
+
+
+def _owner_of(table: Path) -> Path:
+    """Return the run that a table lies in, else the folder of the table."""
+    return table.parent.parent if (table.parent.parent / "checkpoints").is_dir() else table.parent
+
+
+def _report(table: Path) -> dict[str, Any]:
+    """Return the report beside a table, empty if there is none."""
+    path = table.parent / REPORT
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    return values if isinstance(values, dict) else {}
+
+
+def _told_apart(folders: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of the paths that tell the folders apart."""
+    parts = [folder.absolute().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        twice = next(folder for folder, path in zip(folders, parts, strict=True) if parts.count(path) > 1)
+        raise ConfigError(f"{twice} is given twice")
+    while len({path[-1] for path in parts}) == 1 and len(parts) > 1:
+        parts = [path[:-1] for path in parts]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(path[-count:]) for path in parts]
+        if len(set(names)) == len(names):
+            break
+    return names

@@ -1,0 +1,84 @@
+"""``fer compare``: from evaluation folders to a page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.cli import fer
+from tests.helpers.html import PageText
+from tests.helpers.predictions import guessed, write_evaluation
+
+
+def test_evaluations_become_a_page_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_evaluation(tmp_path / "runs/a/version_0/test", guessed(0.5, 0), overlap_with_train=7)
+    two = write_evaluation(tmp_path / "runs/b/version_0/test", guessed(0.8, 1))
+    out = tmp_path / "out"
+    assert fer("compare", str(one), f"better={two}", "--out", str(out), "--seed", "3") == 0
+    told = capsys.readouterr().out
+    assert "better is more accurate than a by " in told
+    assert "warning: a: trained on 7 of these images" in told
+    assert told.endswith(f"report       {out / 'index.html'}\n")
+    found = json.loads((out / "compare.json").read_text())
+    assert found["evaluations"] == {"a": str(one), "better": str(two)}
+    assert (found["seed"], found["images"], found["schema"]) == (3, 300, 1)
+    text = (out / "index.html").read_text()
+    assert sorted(path.name for path in out.iterdir()) == ["compare.json", "index.html"]
+    assert "<script" not in text
+    page = PageText(text)
+    models, pairs, classes = page.tables
+    model = found["models"][1]
+    assert models[2][:2] == ["better", f"{model['accuracy']['value']:.2%}"]
+    assert models[2][4] == f"{model['f1_macro']['low']:.2%} to {model['f1_macro']['high']:.2%}"
+    assert pairs[1][1] == f"{100 * found['pairs'][0]['accuracy']['value']:+.2f}"
+    assert [row[0] for row in classes] == ["class", "angry", "happy", "sad"]
+    assert classes[1][4] == f"{100 * found['classes'][0]['recall']:+.2f}"
+    assert found["verdict"] in page.words
+    assert f"fer compare {one} better={two} --seed=3" in page.words
+    assert text.count('<svg role="img"') == 2
+
+
+def test_several_models_have_one_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [write_evaluation(tmp_path / name, guessed(skill, seed)) for seed, (name, skill) in enumerate(
+        {"weak": 0.4, "good": 0.8, "equal": 0.8}.items()
+    )]  # fmt: skip
+    assert fer("compare", *map(str, folders), "--out", str(tmp_path / "out")) == 0
+    told = capsys.readouterr().out
+    assert "is the most accurate on these images; its lead over weak is more than chance makes; chance explains" in told
+    page = PageText((tmp_path / "out/index.html").read_text())
+    assert len(page.tables[1]) == 1 + 3
+    assert len(page.tables[2]) == 1 + 2 * 3
+    assert "The best of 3 equal models would lie" in page.words
+
+
+def test_equal_models_are_called_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [write_evaluation(tmp_path / name, guessed(0.6, 0)) for name in ("a", "b")]
+    assert fer("compare", *map(str, folders), "--out", str(tmp_path / "out")) == 0
+    assert "a and b are equally accurate on these images." in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_evaluation(tmp_path / "a", guessed(0.6, 0))
+    old = write_evaluation(tmp_path / "runs/old/test", replace(guessed(0.6, 0), digests=np.full(300, "")))
+    (old.parent / "checkpoints").mkdir()
+    four = write_evaluation(tmp_path / "four", guessed(0.6, 0, names=("angry", "happy", "sad", "fear")))
+    (tmp_path / "damaged").mkdir()
+    text = (one / "predictions.csv").read_text()
+    (tmp_path / "damaged/predictions.csv").write_text(text[: len(text) // 2])
+    out = tmp_path / "out"
+    for other, message in (
+        (four, "a has 3 classes and four 4, which cannot be compared: only four has fear"),
+        (old, f"(an older version wrote it): run fer test --ckpt_path {old.parent} again"),
+        (tmp_path / "damaged", "damaged/predictions.csv is damaged: line 1"),
+        (tmp_path / "no/where", "does not exist; expected the folder of an evaluation, a run or a model"),
+    ):
+        assert fer("compare", str(one), str(other), "--out", str(out)) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert message in line
+    assert fer("compare", str(one)) == 2
+    assert "expected two evaluations or more, for example: fer compare" in capsys.readouterr().err
+    assert not out.exists()

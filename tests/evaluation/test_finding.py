@@ -1,0 +1,127 @@
+"""Which evaluation a word on the command line stands for."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.evaluation.finding import find_evaluations, seen_notes
+from fer_lightning.evaluation.predictions import Predictions, write_predictions
+from tests.helpers.predictions import guessed, write_evaluation
+
+TEST = guessed(0.7, 0, 20)
+VAL = replace(TEST, split="val")
+
+
+def run_with(folder: Path, **evaluations: Predictions) -> Path:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints/best.ckpt").write_bytes(b"")
+    for name, predictions in evaluations.items():
+        write_evaluation(folder / name, predictions)
+    return folder
+
+
+def model_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text("")
+    return folder
+
+
+def test_folders_files_runs_and_names_are_found(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "runs/mine/version_0", test=TEST, val=VAL)
+    other = run_with(tmp_path / "runs/other/version_1", test=TEST)
+    words = [
+        str(run / "test"),
+        str(run / "val/predictions.csv"),
+        str(other),
+        "mine",
+        str(run / "checkpoints/best.ckpt"),
+    ]
+    for word, table in zip(words, [run / "test", run / "val", other / "test", run / "test", run / "test"], strict=True):
+        [found] = find_evaluations([word], root=tmp_path / "runs")
+        assert found.table == table / "predictions.csv"
+        assert found.name == str(found.owner) == str(table.parent)
+        assert found.split == table.name
+    [found] = find_evaluations([str(run)], "val")
+    assert (found.table.parent, found.again) == (run / "val", f"fer validate --ckpt_path {run}")
+
+
+def test_the_split_is_one_that_all_have(tmp_path: Path) -> None:
+    one = run_with(tmp_path / "one/version_0", test=TEST, val=VAL)
+    two = run_with(tmp_path / "two/version_0", val=VAL)
+    assert [each.split for each in find_evaluations([str(one), str(two)])] == ["val", "val"]
+    with pytest.raises(ConfigError, match=f"{two} has an evaluation of val only: run fer test --ckpt_path {two}"):
+        find_evaluations([str(one), str(two)], "test")
+    empty = run_with(tmp_path / "three/version_0")
+    with pytest.raises(ConfigError, match=f"{empty} has no evaluation yet: run fer test --ckpt_path {empty}"):
+        find_evaluations([str(empty)])
+
+
+def test_the_newest_evaluation_of_a_run_is_taken(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "one/version_0", val=VAL, validate=VAL)
+    for name, time in (("val", 2_000), ("validate", 1_000)):
+        os.utime(run / name / "predictions.csv", (time, time))
+    write_predictions(run / "predict/predictions.csv", replace(VAL, known=False))  # without a report
+    assert find_evaluations([str(run)])[0].table.parent.name == "val"
+    os.utime(run / "validate/predictions.csv", (3_000, 3_000))
+    assert find_evaluations([str(run)])[0].table.parent.name == "validate"
+
+
+def test_names_tell_evaluations_apart_or_are_given(tmp_path: Path) -> None:
+    folders = [run_with(tmp_path / f"{name}/seed0/version_0", test=TEST) for name in ("a", "b")]
+    words = [str(folder) for folder in folders]
+    assert [each.name for each in find_evaluations(words)] == ["a", "b"]
+    assert [each.name for each in find_evaluations([f"plain={words[0]}", words[1]])] == ["plain", "b"]
+    assert [each.name for each in find_evaluations([words[0], f"{words[1]}/test"])] == ["a", "b"]
+    with pytest.raises(ConfigError, match="test is given twice"):
+        find_evaluations([words[0], f"{words[0]}/test"])
+    odd = write_evaluation(tmp_path / "x=y", TEST)
+    assert find_evaluations([str(odd)])[0].table.parent == odd
+
+
+def test_the_evaluation_of_a_model_folder_is_the_run_that_names_it(tmp_path: Path) -> None:
+    model, runs = model_folder(tmp_path / "exported"), tmp_path / "runs"
+    write_evaluation(runs / "default/version_0", TEST, checkpoint=str(tmp_path / "other/model.safetensors"))
+    with pytest.raises(ConfigError, match=f"{model} has no evaluation yet: run fer test --ckpt_path {model} --data"):
+        find_evaluations([str(model)], root=runs)
+    own = write_evaluation(runs / "default/version_1", TEST, checkpoint=str(model / "model.safetensors"))
+    for word in (model, model / "model.safetensors"):
+        assert find_evaluations([str(word)], root=runs)[0].table.parent == own
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere/version_0 does not exist; expected the folder of an evaluation"):
+        find_evaluations([str(tmp_path / "nowhere/version_0")])
+    run_with(tmp_path / "runs/mine/version_0")
+    with pytest.raises(ConfigError, match="there is no run 'mien' in .*; there is mine"):
+        find_evaluations(["mien"], root=tmp_path / "runs")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ConfigError, match=r"notes.txt is no evaluation: give the folder of a run"):
+        find_evaluations([str(tmp_path / "notes.txt")])
+    folder = write_evaluation(tmp_path / "damaged", TEST)
+    (folder / "report.json").write_text("{")
+    with pytest.raises(DataError, match=r"damaged/report.json is damaged"):
+        find_evaluations([str(folder)])
+
+
+def test_models_that_have_seen_the_images_are_named(tmp_path: Path) -> None:
+    words = [str(write_evaluation(tmp_path / name, TEST, overlap_with_train=12)) for name in ("a", "b")]
+    words += [str(write_evaluation(tmp_path / "c", TEST, overlap_with_train=0))]
+    seen = write_evaluation(tmp_path / "d", TEST, overlap_with_train=0)
+    report = json.loads((seen / "report.json").read_text())
+    (seen / "report.json").write_text(
+        json.dumps({**report, "seen": {"train": 3, "val": 1_200, "unknown": [], "without": {}}})
+    )
+    bare = tmp_path / "e/predictions.csv"
+    write_predictions(bare, TEST)
+    assert seen_notes(find_evaluations([*words, str(seen), str(bare)])) == [
+        "a and b: trained on 12 of these images",
+        "d: trained on 3 of these images and chosen by 1,200 of these images",
+        "e: no report tells whether they were trained on",
+    ]
