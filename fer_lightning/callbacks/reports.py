@@ -23,13 +23,17 @@ from fer_lightning.callbacks.full_disk import warn_if_full
 from fer_lightning.callbacks.provenance import PACKAGES, command_line, hardware
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.evaluation.looks import looks_content
 from fer_lightning.evaluation.plots import curves_figure
 from fer_lightning.evaluation.predictions import predictions_of
 from fer_lightning.evaluation.report import PICTURES, report_content, text_table, write_report
+from fer_lightning.evaluation.seen import seen_images
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.runs.checkpoint import BEST
+from fer_lightning.runs.looks import Standing
 from fer_lightning.runs.records import METRICS, REPORT, Run
+from fer_lightning.runs.trained_on import TrainedOn
 
 __all__ = ["EvaluationReport", "datamodule_of", "gather_rows"]
 
@@ -59,10 +63,18 @@ class EvaluationReport(FollowsBest):
 
     Args:
         pictures: draw the pictures.
+
+    Attributes:
+        trained_on: which images the model was trained on, ``None`` if it does not say.
+        subject: further facts of what is evaluated, for the report.
+        standing: how often the test split was looked at, ``None`` if that is not counted.
     """
 
     def __init__(self, pictures: bool = True) -> None:
         self.pictures = pictures
+        self.trained_on: TrainedOn | None = None
+        self.subject: dict[str, Any] = {}
+        self.standing: Standing | None = None
         self.history: list[dict[str, float]] = []
         self._batches: list[dict[str, Tensor]] = []
         self._validated: Rows = {}
@@ -144,6 +156,9 @@ class EvaluationReport(FollowsBest):
         data = datamodule_of(trainer)
         split, model = context["split"], _model_name(trainer)
         result = predictions_of(data.table, rows["index"], rows["probs"], split, model, rows["target"])
+        right = float((result.preds == result.target).mean()) if len(result.index) else None
+        looks = looks_content(self.standing, right, len(result.index))
+        context = {**context, "seen": seen_images(result, self.trained_on), "looks": looks}
 
         def show(name: str, pixels: NDArray[np.uint8]) -> None:
             for logger in trainer.loggers:
@@ -170,6 +185,7 @@ class EvaluationReport(FollowsBest):
             **({"epoch": trainer.current_epoch, "step": trainer.global_step} if trainer.state.fn == "fit" else {}),
             "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+            **self.subject,
             "model": _model_name(trainer),
             "parameters": sum(parameter.numel() for parameter in trainer.lightning_module.parameters()),
             "precision": trainer.precision,

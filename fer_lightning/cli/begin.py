@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
+from fer_lightning.callbacks.evaluated import Evaluated
 from fer_lightning.callbacks.learning_rate import LearningRate
 from fer_lightning.callbacks.lineage_writer import data_changes
 from fer_lightning.callbacks.predictions import PredictionWriter
@@ -23,6 +24,7 @@ from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.run_lines import RunLines
 from fer_lightning.cli.end_watch import EndWatch
+from fer_lightning.cli.evaluation import evaluation_folder, subject_of
 from fer_lightning.cli.known_options import DEFAULT_ROOT
 from fer_lightning.cli.launcher import watch_processes
 from fer_lightning.cli.peers import Peers, check_world
@@ -96,7 +98,7 @@ def begin(cli: FERCLI, place: Place, watch: EndWatch, peers: Peers | None = None
             rank_zero_only(print)(place.complete)
             return
         trainer = cli.instantiate_trainer(
-            default_root_dir=str(place.folder), precision=config["precision"], **_output(cli, place.folder, why)
+            default_root_dir=str(place.folder), precision=config["precision"], **_output(cli, place, why)
         )
         watch_processes(trainer.strategy, watch)
         check_world(trainer, peers)
@@ -195,8 +197,11 @@ def _choose_place(cli: FERCLI, place: Place) -> None:
     why = ""
     if cli.verb == "fit":
         folder, why = goes_on_in(before, cli.lineage.changes, _root(cli), _has_same_data(cli))
-    elif before is not None:
-        folder = before / cli.verb
+    elif cli.verb == "predict" or cli.config["trainer"]["fast_dev_run"]:
+        folder = None if before is None else before / cli.verb
+    else:
+        place.subject = subject_of(cli)
+        folder = None if before is None else evaluation_folder(before, cli.verb, place.subject)
     if folder is None and cli.config["trainer"]["fast_dev_run"]:
         folder = Path(tempfile.gettempdir())  # nothing is written
     if folder is not None:
@@ -218,7 +223,7 @@ def _has_same_data(cli: FERCLI) -> bool:
     return not _data_changes(cli, cli.checkpoint)
 
 
-def _output(cli: FERCLI, folder: Path, precision: str) -> dict[str, Any]:
+def _output(cli: FERCLI, place: Place, precision: str) -> dict[str, Any]:
     """Return the trainer's arguments that say what is printed, logged and written besides checkpoints."""
     given = cli.config_init["trainer"]
     callbacks, logger = as_list(given["callbacks"]), given["logger"]
@@ -229,12 +234,14 @@ def _output(cli: FERCLI, folder: Path, precision: str) -> dict[str, Any]:
         callbacks += [OneLineBar()] if bar else []
     if cli.verb == "fit":
         callbacks += [RunLines(summary is not False, precision), LearningRate()]
+    elif place.subject is not None:
+        callbacks += [Evaluated(place.subject)]
     if cli.verb == "predict":
         logger = False
         callbacks += [PredictionWriter()]
     elif logger is None or logger is True:
         configuration = cli.parser.dump(cli.config, skip_none=False, skip_link_targets=True)
-        logger = RunLogger(str(folder), name="", version="", default_hp_metric=False, configuration=configuration)
+        logger = RunLogger(str(place.folder), name="", version="", default_hp_metric=False, configuration=configuration)
     return {
         "callbacks": callbacks,
         "logger": logger,

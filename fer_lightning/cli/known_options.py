@@ -47,6 +47,7 @@ SECTIONS = {
     "checkpoint": "fer_lightning.callbacks.checkpoints.BestCheckpoint",
     "resume_checkpoint": "fer_lightning.callbacks.checkpoints.ResumeCheckpoint",
     "report": "fer_lightning.callbacks.reports.EvaluationReport",
+    "card": "fer_lightning.callbacks.trained_images.TrainedImages",
 }
 """Groups of options, and the class whose arguments they are."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from fer_lightning.callbacks.evaluated import Subject
 from fer_lightning.errors import ConfigError
 from fer_lightning.runs.folder import Claim
 from fer_lightning.runs.lock import LOCK, RunLock, lock_run_folder
@@ -26,6 +27,7 @@ class Place:
         lock: of the folder, ``None`` in processes and verbs that take none.
         complete: why nothing is left to train, and what goes on; empty if there is something left.
         ended: nothing is to be done at all: a complete run whose reports are written, too.
+        subject: what is evaluated, ``None`` in a training and in other processes than the first.
     """
 
     folder: Path = Path()
@@ -33,6 +35,7 @@ class Place:
     lock: RunLock | None = None
     complete: str = ""
     ended: bool = False
+    subject: Subject | None = None
 
     def take_lock(self, when_lost: Callable[[str], None]) -> None:
         """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it.

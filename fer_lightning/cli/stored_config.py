@@ -94,7 +94,8 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
     """Return the configuration in a checkpoint, as far as it applies to a verb; empty if it has none.
 
     An evaluation gets the size, channels, mean, std and interpolation that the network was trained with, by value: they
-    stay while other data are named. Training goes on with the interpolation of older versions where it began with it.
+    stay while other data are named. It computes in float32, whatever the training did. Training goes on with the
+    interpolation of older versions where it began with it.
 
     Raises:
         CheckpointError: if the file is damaged, holds more than plain data and tensors, or is of another program; for
@@ -121,7 +122,7 @@ def stored_config(checkpoint: Path, verb: str) -> dict[str, Any]:
         config.pop("allow_changed_data", None)  # it applies to one start only
         return config
     kept = {key: config[key] for key in _EVALUATION_SECTIONS if key in config}
-    return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}
+    return {**kept, "trainer": {"precision": "32-true"}}
 
 
 def check_class_arguments(args: Sequence[str], stored: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from fer_lightning.callbacks.lineage_writer import Lineage
 from fer_lightning.callbacks.reports import EvaluationReport
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.step_seed import StepSeed
+from fer_lightning.callbacks.trained_images import TrainedImages
 from fer_lightning.cli.auto import StartOrGoOn, with_decided
 from fer_lightning.cli.known_options import AUTO, DEFAULT_ROOT, LINKED, NEEDS_CHECKPOINT
 from fer_lightning.cli.lightning_parts import check_parts
@@ -148,6 +149,7 @@ class FERCLI(LightningCLI):
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ResumeCheckpoint, "resume_checkpoint")
         parser.add_lightning_class_args(EvaluationReport, "report")
+        parser.add_lightning_class_args(TrainedImages, "card")
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 

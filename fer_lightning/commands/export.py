@@ -20,6 +20,7 @@ def export(
     images: int = 512,
     pt2: bool = True,
     licence: str = "",
+    digests: bool = True,
 ) -> None:
     """Write a model as a folder: weights without pickle, ONNX, a program of torch.export, and int8 if data is given.
 
@@ -33,12 +34,17 @@ def export(
         images: training images for the ranges.
         pt2: also write a program of torch.export.
         licence: under which the weights may be used, for the card.
+        digests: write the digests of the training images, by which an evaluation knows what the model has seen; who has
+            them and an image can tell whether it was among them.
     """
     from fer_lightning.inference.export.package import export as exported
     from fer_lightning.inference.export.package import export_table
     from fer_lightning.inference.loading import load_model
+    from fer_lightning.runs.trained_on import without_digests
 
     loaded = load_model(model)
+    if loaded.trained_on is not None and not digests:
+        loaded.trained_on = without_digests(loaded.trained_on)
     loaded.card = replace(loaded.card, name=out.name, licence=licence or loaded.card.licence)
     samples = None
     if int8 is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.emotions import scheme_of
+from fer_lightning.evaluation.looks import looks_text
 from fer_lightning.evaluation.plots import (
     confusion_matrix_figure,
     per_class_figure,
@@ -31,6 +33,7 @@ from fer_lightning.evaluation.predictions import (
     six_digits,
     write_predictions,
 )
+from fer_lightning.evaluation.seen import seen_text
 from fer_lightning.figures import figure_pixels, pixels_png
 from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.metrics import (
@@ -61,6 +64,8 @@ MISTAKES_SHOWN = 24
 PICTURES = ("confusion_matrix", "per_class_scores", "reliability", "worst_mistakes")
 """Pictures of a report, by stem."""
 
+_ABOVE = ("split", "seen", "looks")  # of the context, at the top level of a report
+
 NAME_WIDTH = 20
 """Widest class name in the text table, in characters."""
 
@@ -71,13 +76,14 @@ def report_content(result: EvaluationResult, context: Mapping[str, Any]) -> dict
     Args:
         result: the predictions.
         context: what the numbers depend on: ``split``, ``overlap_with_train`` (number of samples that are also in the
-            training part), checkpoint, split fingerprint, seed, package versions, hardware, command, ... ``split`` goes
-            to the top level, all else to ``context``.
+            training part), ``seen`` (of :func:`.seen_images`), ``looks`` (of :func:`.looks_content`), checkpoint, split
+            fingerprint, seed, package versions, hardware, command, ... ``split``, ``seen`` and ``looks`` go to the top
+            level, all else to ``context``.
 
     Returns:
-        ``split, n, scheme, class_names, accuracy, accuracy_ci95, balanced_accuracy, f1_macro, f1_weighted, ece``,
-        ``per_class`` (by name: ``precision, recall, recall_ci95, f1, support, predicted``), ``confusion_matrix`` (rows
-        true) and ``context``. Intervals are 95 % Wilson intervals.
+        ``split, n, seen, looks, scheme, class_names, accuracy, accuracy_ci95, balanced_accuracy, f1_macro, f1_weighted,
+        ece``, ``per_class`` (by name: ``precision, recall, recall_ci95, f1, support, predicted``), ``confusion_matrix``
+        (rows true) and ``context``. Intervals are 95 % Wilson intervals.
     """
     matrix = torch.tensor(result.matrix)
     scores = class_scores(matrix)
@@ -98,6 +104,8 @@ def report_content(result: EvaluationResult, context: Mapping[str, Any]) -> dict
     return {
         "split": _plain(context.get("split")),
         "n": len(result.index),
+        "seen": _plain(context.get("seen")),
+        "looks": _plain(context.get("looks")),
         "scheme": scheme_of(result.class_names),
         "class_names": list(result.class_names),
         "accuracy": _score(accuracy(matrix)),
@@ -108,7 +116,7 @@ def report_content(result: EvaluationResult, context: Mapping[str, Any]) -> dict
         "ece": _score(expected_calibration_error(bins)),
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),
-        "context": {str(key): _plain(value) for key, value in context.items() if key != "split"},
+        "context": {str(key): _plain(value) for key, value in context.items() if key not in _ABOVE},
     }
 
 
@@ -157,9 +165,22 @@ def text_table(summary: Mapping[str, Any]) -> str:
     rule = "-" * len(head)
     classes, sums = lines[: len(names)], lines[len(names) :]
     noted = [f"{line}   {note}".rstrip() for line, (_, note) in zip(sums, totals.values(), strict=True)]
+    first = [f"{heading}: {summary['n']:,} samples{_shared(summary)}", *_integrity(summary)]
+    return "\n".join([*first, "", head, rule, *classes, rule, *noted, ""])
+
+
+def _shared(summary: Mapping[str, Any]) -> str:
+    """Return how many images stand in the training part of the data, if it is not told what the model has seen."""
     overlap = summary["context"].get("overlap_with_train")
-    shared = f", {overlap:,} of them also in the training part" if isinstance(overlap, int) else ""
-    return "\n".join([f"{heading}: {summary['n']:,} samples{shared}", "", head, rule, *classes, rule, *noted, ""])
+    told = summary["seen"] is not None and summary["seen"]["without"] is not None
+    return f", {overlap:,} of them also in the training part" if isinstance(overlap, int) and not told else ""
+
+
+def _integrity(summary: Mapping[str, Any]) -> list[str]:
+    """Return lines that say which of the images the model has seen, and how often they were looked at."""
+    said = [] if summary["seen"] is None else seen_text(summary["seen"], summary["n"])
+    said += [] if summary["looks"] is None else [looks_text(summary["looks"])]
+    return [line for text in said for line in wrap(text, 80)]
 
 
 def worst_mistakes(result: EvaluationResult, count: int = MISTAKES_SHOWN) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from fer_lightning.inference.export.onnx_file import read_onnx
 from fer_lightning.inference.model import Model
 from fer_lightning.inference.model_folder import model_of_checkpoint, model_of_folder
 from fer_lightning.runs.checkpoint import BEST, find_checkpoint, run_folder_of
-from fer_lightning.runs.model_folder import CARD, CONFIG, WEIGHTS, is_model_folder, released
+from fer_lightning.runs.model_folder import CARD, CONFIG, TRAINED_ON, WEIGHTS, is_model_folder, released
 from fer_lightning.text import first_line
 
 __all__ = ["DEFAULT_MODEL", "load_model"]
@@ -71,7 +71,7 @@ def _of_hub(name: str, offline: bool) -> Path:
     from huggingface_hub import snapshot_download  # takes a while to import
 
     repository, _, revision = name.partition("@")
-    wanted = [WEIGHTS, CONFIG, CARD]
+    wanted = [WEIGHTS, CONFIG, CARD, TRAINED_ON]
     try:
         return Path(
             snapshot_download(repository, revision=revision or None, allow_patterns=wanted, local_files_only=offline)

@@ -16,6 +16,7 @@ from fer_lightning.inference.framing import Framing
 from fer_lightning.models.architecture import Architecture
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.preprocessing import normalised, scaled
+from fer_lightning.runs.trained_on import TrainedOn
 from fer_lightning.types import Preprocessing
 
 __all__ = ["Backend", "Calibration", "Card", "Model", "TorchBackend"]
@@ -97,6 +98,7 @@ class Model:
         framings: how a face sits in the images that it was trained on, by the name of the detector that measured it;
             empty if nobody has.
         calibration: of its probabilities.
+        trained_on: which images it was trained on and chosen on, ``None`` if that is not known.
     """
 
     backend: Backend
@@ -106,6 +108,7 @@ class Model:
     architecture: Architecture | None = None
     framings: Mapping[str, Framing] = field(default_factory=dict)
     calibration: Calibration = field(default_factory=Calibration)
+    trained_on: TrainedOn | None = None
 
     @property
     def scheme(self) -> str:

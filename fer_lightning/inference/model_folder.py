@@ -30,8 +30,9 @@ from fer_lightning.runs.checkpoint import (
     read_checkpoint,
     run_folder_of,
 )
-from fer_lightning.runs.model_folder import CARD, CONFIG, WEIGHTS, read_model_folder, values_text
+from fer_lightning.runs.model_folder import CARD, CONFIG, TRAINED_ON, WEIGHTS, read_model_folder, values_text
 from fer_lightning.runs.records import Run
+from fer_lightning.runs.trained_on import TrainedOn, read_trained_on, trained_on_in
 from fer_lightning.text import first_line
 
 __all__ = ["add_framings", "model_of_checkpoint", "model_of_folder", "write_model_folder"]
@@ -49,7 +50,8 @@ def write_model_folder(model: Model, folder: Path) -> Path:
     if not isinstance(model.backend, TorchBackend) or model.architecture is None:
         raise ConfigError(f"{model.card.name} has no PyTorch network that could be written: use the model it came from")
     weights = {name: value.cpu().contiguous() for name, value in model.backend.network.state_dict().items()}
-    path = write_atomically(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
+    write_atomically(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
+    said = _write_trained_on(model.trained_on, folder / TRAINED_ON)
     values = {
         "architecture": model.architecture,
         "class_names": list(model.class_names),
@@ -57,11 +59,22 @@ def write_model_folder(model: Model, folder: Path) -> Path:
         "preprocessing": dict(model.preprocessing),
         "framing": plain_framings(model.framings),
         "calibration": asdict(model.calibration),
+        **({} if said is None else {"trained_on": said}),
         **asdict(model.card),
     }
-    write_atomically(folder / CONFIG, values_text(values, path))
+    write_atomically(folder / CONFIG, values_text(values, folder))
     write_atomically(folder / CARD, card_text(model))
     return folder
+
+
+def _write_trained_on(record: TrainedOn | None, path: Path) -> dict[str, Any] | None:
+    """Write the digests of the images that a model was trained on; return what ``config.json`` says of them."""
+    path.unlink(missing_ok=True)
+    if record is None:
+        return None
+    if len(record.train) or len(record.val):
+        write_atomically(path, record.npy_bytes())
+    return {"train": len(record.train), "val": len(record.val), "unknown": list(record.unknown)}
 
 
 def add_framings(folder: Path, framings: Mapping[str, Framing]) -> Path:
@@ -73,7 +86,7 @@ def add_framings(folder: Path, framings: Mapping[str, Framing]) -> Path:
     """
     values, _ = read_model_folder(folder)
     values["framing"] = plain_framings({**framings_in(values.get("framing")), **framings})
-    return write_atomically(folder / CONFIG, values_text(values, folder / WEIGHTS))
+    return write_atomically(folder / CONFIG, values_text(values, folder))
 
 
 def model_of_folder(folder: Path) -> Model:
@@ -95,6 +108,7 @@ def model_of_folder(folder: Path) -> Model:
         values["architecture"],
         framings_in(values.get("framing")),
         Calibration(**values.get("calibration", {})),
+        read_trained_on(folder / WEIGHTS),
     )
 
 
@@ -128,7 +142,15 @@ def model_of_checkpoint(path: Path, name: str) -> Model:
     card = Card(name, training, _metrics(run), version=__version__)
     framings = {} if run is None else read_framing(run)
     backend = TorchBackend(classifier, preprocessing)
-    return Model(backend, tuple(task["class_names"]), preprocessing, card, architecture, framings)
+    return Model(
+        backend,
+        tuple(task["class_names"]),
+        preprocessing,
+        card,
+        architecture,
+        framings,
+        trained_on=trained_on_in(content),
+    )
 
 
 def _metrics(folder: Path | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _HARMLESS = (
-    *("name", "mlflow", "mlflow_checkpoints", "report.*", "resume_checkpoint.*"),
+    *("name", "mlflow", "mlflow_checkpoints", "report.*", "card.*", "resume_checkpoint.*"),
     # where the data lies: what is in it is compared by fingerprint
     *("data.root", "data.cache_dir", "data.num_workers", "data.eval_batch_size"),
     *(f"trainer.{bound}_{unit}" for bound in ("max", "min") for unit in ("epochs", "steps", "time")),
@@ -40,7 +40,7 @@ _WATCHING = (
 Callbacks that are neither Lightning's nor ours count as such too: most only write something down."""
 
 _OF_ONE_START = ("config", "ckpt_path", "allow_changed_data")
-_SECTIONS = ("", "model", "trainer", "checkpoint", "resume_checkpoint", "report")
+_SECTIONS = ("", "model", "trainer", "checkpoint", "resume_checkpoint", "report", "card")
 _CALLBACKS = "trainer.callbacks"
 
 
@@ -62,11 +62,11 @@ def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
 def changes_for(verb: str, stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[Change]:
     """Return how the configuration ``used`` by a run differs from what its checkpoint has ``stored`` for this verb.
 
-    ``fit`` takes all values from a checkpoint; other verbs only the stored ones and the precision.
+    ``fit`` takes all values from a checkpoint; other verbs only the stored ones, and nothing of the trainer.
     """
     if verb != "fit":
+        stored = {section: values for section, values in stored.items() if section != "trainer"}
         used = {section: used[section] for section in stored if section in used}
-        used["trainer"] = {"precision": used["trainer"]["precision"]}
     return config_changes(stored, used)
 
 

@@ -6,6 +6,7 @@
         model.safetensors    weights of the network
         config.json          architecture, classes, preprocessing, framing, calibration, where it comes from, digests
         README.md            card
+        trained_on.npy       digests of the images that it was trained and chosen on, unless they were left out
 
 It can be given wherever a checkpoint is taken: :func:`.read_checkpoint` reads both.
 """
@@ -24,10 +25,12 @@ from fer_lightning.text import first_line
 __all__ = [
     "CARD",
     "CONFIG",
+    "TRAINED_ON",
     "WEIGHTS",
     "is_in_model_folder",
     "is_model_folder",
     "read_model_folder",
+    "read_values",
     "released",
     "values_text",
 ]
@@ -35,6 +38,7 @@ __all__ = [
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
+TRAINED_ON = "trained_on.npy"
 _FORMAT, _SCHEMA = "fer_lightning", 1
 _NEEDED = {"architecture", "class_names", "preprocessing", "sha256", "name"}
 
@@ -56,10 +60,11 @@ def is_in_model_folder(path: Path) -> bool:
     return path.name == WEIGHTS and is_model_folder(path.parent)
 
 
-def values_text(values: dict[str, Any], weights: Path) -> str:
-    """Return the text of ``config.json`` for values of a model whose weights are in a file."""
+def values_text(values: dict[str, Any], folder: Path) -> str:
+    """Return the text of ``config.json`` for values of a model, whose other files lie in the folder already."""
     head = {"format": _FORMAT, "schema": _SCHEMA}
-    return json_text({**head, **values, "sha256": {WEIGHTS: file_digest(weights, "sha256")}})
+    digests = {name: file_digest(folder / name, "sha256") for name in (WEIGHTS, TRAINED_ON) if (folder / name).exists()}
+    return json_text({**head, **values, "sha256": digests})
 
 
 def read_model_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -74,7 +79,7 @@ def read_model_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError  # listing runs must not wait for it
     from safetensors.torch import load_file
 
-    values, path = _values(folder / CONFIG), folder / WEIGHTS
+    values, path = read_values(folder), folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"the model folder {folder} holds no {WEIGHTS}")
     if file_digest(path, "sha256") != values["sha256"].get(WEIGHTS):
@@ -85,8 +90,9 @@ def read_model_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
 
 
-def _values(path: Path) -> dict[str, Any]:
-    """Return what stands in a ``config.json``."""
+def read_values(folder: Path) -> dict[str, Any]:
+    """Return what stands in the ``config.json`` of a model folder; raise a :class:`CheckpointError` if damaged."""
+    path = folder / CONFIG
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from fer_lightning.errors import ConfigError, DataError, FERError
+from fer_lightning.files import file_digest
 from fer_lightning.runs.checkpoint import CHECKPOINTS, checkpoint_in
 from fer_lightning.runs.folder import CONFIG, config_files, run_folders
 from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
@@ -114,6 +115,29 @@ class Run:
     def has_report(self, split: str) -> bool:
         """Tell whether a split was evaluated: ``val`` by the training, others by verbs of their own."""
         return (self.folder / split / REPORT).is_file()
+
+    def evaluation(self, verb: str, checkpoint: Path) -> str | None:
+        """Return the folder in the run that holds what ``test`` or ``validate`` has said of a checkpoint as it is now.
+
+        Evaluations under other settings than the checkpoint's own are left out. Of older versions, whose reports do not
+        say which weights they are of, one that is younger than the checkpoint is taken; if there is no such checkpoint
+        any more, ``<verb>`` itself. Damaged reports count for nothing.
+        """
+        names = [path.parent.name for path in sorted(self.folder.glob(f"{verb}*/{REPORT}"))]
+        names = [name for name in names if name == verb or name.startswith(f"{verb}-")]
+        if not checkpoint.is_file():
+            return verb if verb in names else None
+        sha256, changed = file_digest(checkpoint, "sha256"), checkpoint.stat().st_mtime
+        for name in names:
+            try:
+                context = self.report(name).get("context", {})
+            except DataError:
+                continue
+            written = (self.folder / name / REPORT).stat().st_mtime
+            of_it = context.get("sha256") == sha256 if "sha256" in context else written >= changed
+            if of_it and not context.get("settings"):
+                return name
+        return None
 
     def report(self, split: str) -> dict[str, Any]:
         """Return the ``report.json`` of a split; raise :class:`DataError` if there is none, or it is damaged."""

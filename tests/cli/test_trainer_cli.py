@@ -120,11 +120,13 @@ def test_evaluation_from_the_checkpoint_alone_repeats_the_run(tmp_path: Path) ->
     ema = ["--trainer.callbacks=EMAWeightAveraging", "--trainer.callbacks.decay=0.8"]
     assert fit(tmp_path, *ema, "--trainer.precision=bf16-mixed", epochs=3) == 0
     folder = tmp_path / "tiny/version_0"
-    assert fer("validate", f"--ckpt_path={folder}/checkpoints/best.ckpt", NO_BAR) == 0
+    as_trained = "--trainer.precision=bf16-mixed"
+    assert fer("validate", f"--ckpt_path={folder}/checkpoints/best.ckpt", as_trained, NO_BAR) == 0
     run, again = (json.loads((folder / part / "report.json").read_text()) for part in ("val", "validate"))
     for key in ("accuracy", "f1_macro", "ece", "confusion_matrix", "per_class"):
         assert run[key] == again[key]
     assert again["context"]["precision"] == "bf16-mixed"
+    assert again["context"]["settings"] == {"trainer.precision": "bf16-mixed"}
 
 
 def test_flags_beat_the_checkpoint_and_each_difference_is_printed(

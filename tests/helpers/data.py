@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.data.table.samples import SamplesTable, content_digests
+from fer_lightning.data.table.samples import SamplesTable, concatenate, content_digests
 from fer_lightning.emotions import SEVEN
 
 SIDE = 16
@@ -58,3 +58,14 @@ class StripesDataModule(EmotionDataModule):
 
     def scan(self) -> SamplesTable:
         return stripes_table(self.counts)
+
+
+class PlantedDataModule(StripesDataModule):
+    """Only a test part: the first training images of the stripes, and others that no model has seen."""
+
+    PLANTED = 30
+
+    def scan(self) -> SamplesTable:
+        old = stripes_table(self.counts)
+        known = old.select(np.arange(self.PLANTED)).with_splits(np.full(self.PLANTED, "test"))
+        return concatenate([known, stripes_table({"test": 28}, seed=1)])

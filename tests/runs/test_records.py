@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fer_lightning.errors import CheckpointError, ConfigError, DataError
+from fer_lightning.files import file_digest
 from fer_lightning.runs.checkpoint import BEST
 from fer_lightning.runs.lineage import Node, Parent, lineage_text
 from fer_lightning.runs.records import Run, RunRecord, read_record
@@ -84,3 +85,24 @@ def test_without_a_lineage_the_metrics_tell(tmp_path: Path, mode: str, best: flo
 def test_readers_do_not_import_torch(module: str) -> None:
     code = f"import sys, fer_lightning.runs.{module}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_evaluation_of_a_checkpoint_as_it_is_now_is_found(tmp_path: Path) -> None:
+    run, best = Run(tmp_path), tmp_path / "best.ckpt"
+    best.write_text("second")
+
+    def write(name: str, **context: object) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(json.dumps({"context": context}))
+
+    sha256 = file_digest(best, "sha256")
+    assert run.evaluation("test", best) is None
+    write("test", sha256="of the first")
+    write("test-0b", sha256=sha256, settings={"model.tau": "0.5"})
+    (tmp_path / "test-0c").mkdir()
+    (tmp_path / "test-0c/report.json").write_text("{")
+    write("testing", sha256=sha256)
+    assert run.evaluation("test", best) is None
+    write("test-0d", sha256=sha256, settings={})
+    assert run.evaluation("test", best) == "test-0d"
+    assert run.evaluation("test", tmp_path / "gone.ckpt") == "test"

@@ -16,6 +16,7 @@ from fer_lightning.evaluation.predictions import EvaluationResult, Predictions, 
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
 from fer_lightning.evaluation.report import report_content
 from fer_lightning.evaluation.spread import Key
+from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
 from fer_lightning.runs.lineage import Node
 from fer_lightning.runs.records import REPORT, Run
 
@@ -113,7 +114,8 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
         ConfigError: if another file of the run is damaged.
     """
     run = Run(folder)
-    reports = {split: _report(run, split) for split in ("val", "test") if split == "val" or run.has_report(split)}
+    tested = run.evaluation("test", folder / CHECKPOINTS / BEST)
+    reports = {"val": _report(run, "val"), **({} if tested is None else {"test": _report(run, tested)})}
     names = tuple(reports["val"]["class_names"])
     scores = {split: {TRAINED: scores_of(report)} for split, report in reports.items()}
     context, data = reports["val"]["context"], reports["val"]["context"]["data"]
@@ -126,7 +128,7 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
         moved, halves = cross_fitted(_log(val), val.target, prior, groups)
         scores["val"][TUNED], taus["val"] = _rescored(val, moved), list(halves)
         if "test" in reports:
-            test = _predictions(folder / "test", names)
+            test = _predictions(folder / str(tested), names)
             tau, _ = best_tau(_log(val), val.target, prior)
             scores["test"][TUNED], taus["test"] = _rescored(test, shifted(_log(test), prior, tau)), [tau]
     cost = _cost(run, int(str(context.get("devices", "1")).partition(" ")[0]))

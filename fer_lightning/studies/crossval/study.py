@@ -22,7 +22,7 @@ from fer_lightning.files import json_text, write_atomically
 from fer_lightning.runs.changes import what_differs
 from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
 from fer_lightning.runs.folder import newest_run, run_folders
-from fer_lightning.runs.records import REPORT, Run
+from fer_lightning.runs.records import Run
 from fer_lightning.studies.child_runs import fit_in_child
 from fer_lightning.studies.crossval.comparison import check_alike, compare
 from fer_lightning.studies.crossval.options import Arm, CrossvalOptions
@@ -228,8 +228,7 @@ def _pinned(root: Path, facts: Facts) -> list[str]:
 
 def _test(folder: Path, facts: Facts, log: Path) -> tuple[int, str]:
     """Evaluate the best checkpoint of a run on the test split unless that is done; return exit code and error."""
-    report, best = folder / "test" / REPORT, folder / CHECKPOINTS / BEST
-    if report.is_file() and best.is_file() and report.stat().st_mtime >= best.stat().st_mtime:
+    if Run(folder).evaluation("test", folder / CHECKPOINTS / BEST) is not None:
         return 0, ""
     command: Sequence[str] = [
         *(sys.executable, "-m", "fer_lightning", "test", f"--ckpt_path={folder}", "--trainer.devices=1"),

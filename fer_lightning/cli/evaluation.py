@@ -1,0 +1,101 @@
+"""Which evaluation a command line asks for, and the folder that its report goes into."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from fer_lightning.callbacks.evaluated import Subject
+from fer_lightning.callbacks.provenance import code_state
+from fer_lightning.cli.known_options import DEFAULT_ROOT
+from fer_lightning.cli.trainer_cli import FERCLI
+from fer_lightning.errors import DataError
+from fer_lightning.files import file_digest
+from fer_lightning.runs.checkpoint import LINEAGE_KEY, NETWORK_PREFIX, read_checkpoint, run_folder_of
+from fer_lightning.runs.looks import Look, now, root_of_runs
+from fer_lightning.runs.records import REPORT, Run
+from fer_lightning.runs.trained_on import read_trained_on
+from fer_lightning.types import Preprocessing
+
+__all__ = ["evaluation_folder", "subject_of"]
+
+_FLOAT32 = ("32-true", "32", 32, None)
+_SPLITS = {"validate": "val", "test": "test"}
+
+
+def subject_of(cli: FERCLI) -> Subject:
+    """Return what ``fer validate`` or ``test`` evaluates; the data is read.
+
+    Raises:
+        DataError: if the data is not there, damaged, or lacks the split.
+    """
+    assert cli.checkpoint is not None  # an evaluation has one
+    cli.datamodule.prepare_data()
+    cli.datamodule.check(cli.verb)
+    table, split = cli.datamodule.table, _SPLITS[cli.verb]
+    run = run_folder_of(cli.checkpoint.absolute())
+    root = Path(cli.config["trainer"]["default_root_dir"] or DEFAULT_ROOT)
+    root = root if run is None else root_of_runs(run, cli.config["name"])
+    content = read_checkpoint(cli.checkpoint, mapped=True)
+    whole = cli.checkpoint.resolve()
+    look = Look(
+        time=now(),
+        verb=cli.verb,
+        split=split,
+        fingerprint=table.fingerprint(split),
+        n=len(table.rows(split)),
+        checkpoint=str(whole.relative_to(root.resolve()) if whole.is_relative_to(root.resolve()) else whole),
+        sha256=file_digest(cli.checkpoint, "sha256"),
+        weights=_weights_digest(content["state_dict"]),
+        settings=_settings(cli),
+        node=content.get(LINEAGE_KEY, {}).get("node", ""),
+        commit=code_state()["commit"] or "",
+    )
+    named = json.dumps([look.fingerprint, *look.what])
+    return Subject(look, hashlib.sha256(named.encode()).hexdigest()[:8], root, read_trained_on(cli.checkpoint))
+
+
+def evaluation_folder(run: Path, verb: str, subject: Subject) -> Path:
+    """Return where in a run folder an evaluation is written.
+
+    ``<verb>`` holds the first one; another one, of other weights, another split or other settings, is in
+    ``<verb>-<id>``. The same evaluation replaces its own files only.
+    """
+    first = run / verb
+    if not (first / REPORT).exists():
+        return first
+    try:
+        known = Run(run).report(verb)["context"]["evaluation"] == subject.id
+    except (DataError, KeyError, TypeError):  # of an older version, or damaged: not to be overwritten
+        known = False
+    return first if known else run / f"{verb}-{subject.id}"
+
+
+def _settings(cli: FERCLI) -> dict[str, str]:
+    """Return what an evaluation has changed of what decides its answers, by option."""
+    prepared = {f"data.{name}" for name in Preprocessing.__annotations__}
+    changed = {
+        change.key: str(change.after)
+        for change in cli.lineage.changes
+        if (change.key.startswith("model.") and not change.harmless) or change.key in prepared
+    }
+    trainer = cli.config["trainer"]
+    if trainer["precision"] not in _FLOAT32:
+        changed["trainer.precision"] = str(trainer["precision"])
+    limit = f"limit_{_SPLITS[cli.verb]}_batches"
+    if trainer[limit] not in (None, 1.0):
+        changed[f"trainer.{limit}"] = str(trainer[limit])
+    return dict(sorted(changed.items()))
+
+
+def _weights_digest(state: dict[str, torch.Tensor]) -> str:
+    """Return a digest of the network's weights, 32 hexadecimal digits, the same in whatever file they are."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(name for name in state if name.startswith(NETWORK_PREFIX)):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
