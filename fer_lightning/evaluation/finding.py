@@ -58,14 +58,17 @@ class FoundEvaluation:
         if not self.report:
             return "no report tells whether they were trained on"
         seen = self.report.get("seen")
-        if not isinstance(seen, Mapping):
-            seen = {"train": self.report.get("context", {}).get("overlap_with_train")}
-        parts = [
-            f"{how} {int(seen[part]):,} of these images"
-            for part, how in (("train", "trained on"), ("val", "chosen by"))
-            if seen.get(part)
-        ]
-        return joined(parts)
+        if not isinstance(seen, Mapping):  # an older version counted equal images of the data set alone
+            seen = {"train": self.report.get("context", {}).get("overlap_with_train") or 0}
+        if seen["train"] is None:
+            return f"whether they were trained on some of these images is not known: {'; '.join(seen['unknown'])}"
+        of = "of these images"
+        parts = [f"trained on {seen['train']:,} {of}"] if seen["train"] else []
+        if seen.get("val") and self.split != "val":  # validation images are there to choose by
+            parts.append(f"chosen by {seen['val']:,} {'more' if parts else of}")
+        accuracy = (seen.get("without") or {}).get("accuracy")
+        without = f"; accuracy without them {accuracy:.2%}" if parts and accuracy is not None else ""
+        return f"{joined(parts)}{without}"
 
 
 def seen_notes(evaluations: Sequence[FoundEvaluation]) -> list[str]:
@@ -146,7 +149,7 @@ def _owner(place: str, root: Path) -> Path:
 
 
 def _evaluations(owner: Path, root: Path) -> list[Path]:
-    """Return the tables of all evaluations of a run or model, newest first.
+    """Return the tables of all evaluations of a run or model: first those with its own settings, the newest first.
 
     Those of a run lie inside of it; one of a model folder is a run of its own, whose report names the model.
     """
@@ -156,7 +159,12 @@ def _evaluations(owner: Path, root: Path) -> list[Path]:
             checkpoint = _report(table).get("context", {}).get("checkpoint")
             if checkpoint and Path(checkpoint).absolute().parent == owner.absolute():
                 found.append(table)
-    return sorted(found, key=lambda table: table.stat().st_mtime, reverse=True)
+    return sorted(found, key=_preference, reverse=True)
+
+
+def _preference(table: Path) -> tuple[bool, float]:
+    """Return what the evaluation with the checkpoint's own settings, and of these the newest, has most of."""
+    return not _report(table).get("context", {}).get("settings"), table.stat().st_mtime
 
 
 def _split(table: Path) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,18 +111,37 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
         find_evaluations([str(folder)])
 
 
+def test_an_evaluation_with_other_settings_is_taken_only_if_it_is_named(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "one/version_0", test=TEST)
+    other = write_evaluation(run / "test-0123abcd", TEST, settings={"model.tau": "0.5"})
+    os.utime(run / "test/predictions.csv", (1_000, 1_000))
+    assert find_evaluations([str(run)])[0].table.parent == run / "test"
+    assert find_evaluations([str(other)])[0].owner == run
+
+
 def test_models_that_have_seen_the_images_are_named(tmp_path: Path) -> None:
-    words = [str(write_evaluation(tmp_path / name, TEST, overlap_with_train=12)) for name in ("a", "b")]
-    words += [str(write_evaluation(tmp_path / "c", TEST, overlap_with_train=0))]
-    seen = write_evaluation(tmp_path / "d", TEST, overlap_with_train=0)
-    report = json.loads((seen / "report.json").read_text())
-    (seen / "report.json").write_text(
-        json.dumps({**report, "seen": {"train": 3, "val": 1_200, "unknown": [], "without": {}}})
-    )
-    bare = tmp_path / "e/predictions.csv"
-    write_predictions(bare, TEST)
-    assert seen_notes(find_evaluations([*words, str(seen), str(bare)])) == [
+    def evaluation(name: str, split: str = "test", **seen: Any) -> str:
+        folder = write_evaluation(tmp_path / name, replace(TEST, split=split), overlap_with_train=12)
+        if seen:
+            report = json.loads((folder / "report.json").read_text())
+            (folder / "report.json").write_text(json.dumps({**report, "seen": {"unknown": [], **seen}}))
+        return str(folder)
+
+    write_predictions(tmp_path / "bare/predictions.csv", TEST)
+    without = {"n": 5, "accuracy": 0.625, "f1_macro": None}
+    words = [
+        *(evaluation("a"), evaluation("b")),
+        *(
+            evaluation("clean", train=0, val=0, without=without),
+            evaluation("val", "val", train=0, val=20, without=without),
+        ),
+        evaluation("both", train=3, val=12, without=without),
+        evaluation("old", train=None, val=None, unknown=["it is old"], without=None),
+        str(tmp_path / "bare"),
+    ]
+    assert seen_notes(find_evaluations(words)) == [
         "a and b: trained on 12 of these images",
-        "d: trained on 3 of these images and chosen by 1,200 of these images",
-        "e: no report tells whether they were trained on",
+        "both: trained on 3 of these images and chosen by 12 more; accuracy without them 62.50%",
+        "old: whether they were trained on some of these images is not known: it is old",
+        "bare: no report tells whether they were trained on",
     ]
