@@ -17,6 +17,9 @@ __all__ = [
     "joined",
     "nearest",
     "one_line",
+    "p_text",
+    "percent",
+    "points",
     "short_path",
     "table_lines",
     "unreadable",
@@ -50,6 +53,33 @@ def excerpt(value: str | bytes, limit: int = 30) -> str:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     clean = one_line(text[: limit + 1], 8 * limit)
     return f"'{clean[:limit]}...'" if len(clean) > limit else f"'{clean}'"
+
+
+def p_text(value: float) -> str:
+    """Return a p value as reports show it.
+
+    >>> p_text(0.0004), p_text(0.03)
+    ('< 0.001', '0.030')
+    """
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share in percent; ``None``, which is not known, is ``n/a``.
+
+    >>> percent(0.125), percent(None)
+    ('12.5%', 'n/a')
+    """
+    return "n/a" if share is None else f"{share:.{digits}%}"
+
+
+def points(difference: float | None, digits: int = 1) -> str:
+    """Return the difference of two shares in points (hundredths), with its sign; ``None`` is ``n/a``.
+
+    >>> points(0.0123), points(-0.5, 2)
+    ('+1.2', '-50.00')
+    """
+    return "n/a" if difference is None else f"{100 * difference:+.{digits}f}"
 
 
 def short_path(path: Path, limit: int = 100) -> str:

@@ -5,8 +5,11 @@ What needs torch is imported inside of the function.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+
+from fer_lightning.errors import ConfigError, DataError
 
 __all__ = ["audit"]
 
@@ -14,9 +17,11 @@ __all__ = ["audit"]
 def audit(
     evaluation: str,
     *,
-    groups: Annotated[str, "COLUMNS"],
+    groups: Annotated[str, "COLUMNS"] = "",
     intersect: int = 1,
     out: Annotated[Path, "DIR"] = Path("audit"),
+    split: Literal["test", "val"] | None = None,
+    root: Annotated[Path, "DIR"] = Path("runs"),
     shuffles: int = 2_000,
     seed: int = 0,
 ) -> None:
@@ -25,20 +30,40 @@ def audit(
     Only the evaluation is read, not the data: its predictions.csv has the groups that the data set knows.
 
     Args:
-        evaluation: folder of an evaluation, such as runs/mine/version_0/test.
+        evaluation: folder of an evaluation, a run or a model, or the name of a run.
         groups: columns with groups, with commas between: gender,skin_type,age_group.
         intersect: also look at people of two (2) or more columns together.
-        out: folder to write: a page, pictures, audit.json.
+        out: folder to write: a page and audit.json.
+        split: of a run or model, test or val; test if it has it, if not given.
+        root: the folder of all runs.
         shuffles: of the groups, for the p values.
-        seed: of the shuffles.
+        seed: of shuffles and resamples.
     """
     from fer_lightning.evaluation.audit import attributes_of
     from fer_lightning.evaluation.audit import audit as audited
     from fer_lightning.evaluation.audit_report import audit_lines, write_audit
+    from fer_lightning.evaluation.finding import find_evaluations, seen_notes
     from fer_lightning.evaluation.predictions import read_predictions
 
-    predictions = read_predictions(Path(evaluation).expanduser())
+    [folder] = find_evaluations([evaluation], split, root)
+    predictions = read_predictions(folder.table)
     names = [name.strip() for name in groups.split(",") if name.strip()]
-    found = audited(predictions, attributes_of(predictions, names, intersect), shuffles, seed)
+    if not names:
+        known = ", ".join(predictions.groups)
+        there = f"there are {known}" if known else "this evaluation has none: its data set knows no groups"
+        raise ConfigError(f"fer audit: name the groups, such as --groups gender,age_group ({there})")
+    attributes = attributes_of(predictions, names, intersect)
+    try:
+        found = audited(predictions, attributes, shuffles, seed)
+    except DataError as error:
+        raise DataError(f"{folder.table.parent}: {error}: run {folder.again} again") from error
+    notes = seen_notes([folder])
+    asked = [f"--groups={','.join(names)}", f"--intersect={intersect}", f"--shuffles={shuffles}", f"--seed={seed}"]
+    origin = {
+        "command": shlex.join(["fer", "audit", evaluation, *asked, f"--out={out}"]),
+        "evaluation": str(folder.table.parent),
+    }
     print("\n".join(audit_lines(found)))
-    print(f"\nreport       {write_audit(found, out)}")
+    for note in notes:
+        print(f"warning: {note}")
+    print(f"\nreport       {write_audit(found, out, notes, origin)}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -10,15 +11,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.errors import ConfigError
-from fer_lightning.evaluation.groups import group_matrices, group_scores, largest_gap, too_few
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.evaluation.groups import (
+    FEWEST_OF_A_CLASS,
+    class_recalls,
+    equalised_odds,
+    group_matrices,
+    group_scores,
+    largest_gap,
+    minus_rest,
+    shuffled_matrices,
+    simultaneous,
+    standardised,
+    too_few,
+)
 from fer_lightning.evaluation.pairs import add_holm
 from fer_lightning.evaluation.predictions import Predictions
-from fer_lightning.evaluation.resampling import clusters_of, matrix_scores
+from fer_lightning.evaluation.resampling import DRAWS, clusters_of, interval, matrix_scores, resampled_counts
+from fer_lightning.text import did_you_mean
 
-__all__ = ["Attribute", "attributes_of", "audit"]
+__all__ = ["SHUFFLES", "Attribute", "attributes_of", "audit"]
 
-_DRAWS = 2_000
+SHUFFLES = 2_000
+"""Shuffles of the groups. The least p value is 1 / 2,001."""
+_FEWEST_SHUFFLES = 100
+_MOST_GROUPS = 100
 
 
 @dataclass(frozen=True)
@@ -45,81 +62,156 @@ def attributes_of(predictions: Predictions, names: Sequence[str], intersect: int
         intersect: also intersect up to so many columns.
 
     Raises:
-        ConfigError: if a column is not there, or empty in every row.
+        ConfigError: if a column is not there, empty in every row, or has so many values that they are no groups.
     """
-    found = []
+    if intersect < 1:
+        raise ConfigError(f"--intersect must be 1 or more, not {intersect}")
+    names = list(dict.fromkeys(names))
     for name in names:
-        if name not in predictions.groups:
-            known = ", ".join(predictions.groups) or "none: the data set has no such columns"
-            raise ConfigError(f"there is no column '{name}' in these predictions (known: {known})")
-        column = predictions.groups[name]
-        if not (column != "").any():
-            raise ConfigError(f"the column '{name}' is empty in every row")
+        _check_column(predictions.groups, name)
+    found = []
     for count in range(1, min(intersect, len(names)) + 1):
         for chosen in combinations(names, count):
             columns = [predictions.groups[name] for name in chosen]
             known = np.all([column != "" for column in columns], axis=0)
             labels = np.array([", ".join(parts) for parts in zip(*columns, strict=True)], np.str_)
-            groups = tuple(sorted(set(labels[known].tolist())))
+            groups = tuple(sorted(set(labels[known].tolist()), key=_natural))
             number = {name: place for place, name in enumerate(groups)}
             member = np.array([number.get(label, -1) if own else -1 for label, own in zip(labels, known, strict=True)])
             found.append(Attribute(" x ".join(chosen), groups, member.astype(np.int64)))
     return found
 
 
+def _check_column(columns: Mapping[str, NDArray[np.str_]], name: str) -> None:
+    if name not in columns:
+        there = f"there are {', '.join(columns)}" if columns else "they have none: the data set knows no groups"
+        raise ConfigError(f"there is no column '{name}' in these predictions{did_you_mean(name, columns)} ({there})")
+    distinct = len(set(columns[name].tolist()) - {""})
+    if not distinct:
+        raise ConfigError(f"the column '{name}' is empty in every row: the data set does not know it of these images")
+    if distinct > _MOST_GROUPS:
+        raise ConfigError(f"the column '{name}' has {distinct:,} different values: these are no groups of people")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names by the numbers in them: 3-9 before 10-19."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
 def audit(
-    predictions: Predictions, attributes: Sequence[Attribute], draws: int = _DRAWS, seed: int = 0
+    predictions: Predictions,
+    attributes: Sequence[Attribute],
+    shuffles: int = SHUFFLES,
+    seed: int = 0,
+    draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Return the scores of groups and the largest gap of each attribute beside what chance makes of it.
 
     Args:
-        predictions: with targets.
+        predictions: with targets and digests.
         attributes: of the images.
-        draws: shuffles of the groups.
-        seed: of the shuffles.
+        shuffles: of the groups.
+        seed: of shuffles and resamples.
+        draws: resamples of groups of identical images, for the intervals of F1 and of differences to the rest.
 
     Returns:
-        Plain values: ``images, class_names, split, model, draws, seed`` and ``attributes``: of each ``name, unknown``
-        (images without a group), ``groups`` (fields of :class:`.GroupScores`), ``left_out`` (groups with too few images
-        for their accuracy, which do not enter the gap), ``gap`` (fields of :class:`.Gap`, and ``p_holm``, corrected for
-        the number of attributes; ``None`` with fewer than two groups), ``equalised_odds`` and ``classes``: of each
-        class ``class, gap, best, worst, p, p_holm`` of its recall.
+        Plain values: ``images, distinct, class_names, split, model, shuffles, draws, seed``, ``total`` (scores of all
+        images) and ``attributes``: of each ``name, unknown`` (images without a group), ``groups`` (fields of
+        :class:`.GroupScores`; of those with enough images also ``f1_low, f1_high`` and ``rest``: accuracy minus that
+        of the others, with ``low, high``, simultaneous, and ``p``), ``left_out`` (groups with too few images for their
+        accuracy, which do not enter any gap), ``gap`` (fields of :class:`.Gap`, and ``p_holm``, corrected for the
+        number of attributes; ``None`` with fewer than two groups), ``equalised_odds`` (likewise) and ``classes``: of
+        each class ``class`` and the fields of the gap in its recall, ``p_holm`` being corrected for the classes.
+
+    Raises:
+        ConfigError: for too few shuffles.
+        DataError: if the predictions know no true classes or no digests.
     """
-    target, preds = predictions.target, predictions.preds
-    right, classes = preds == target, len(predictions.class_names)
-    clusters = clusters_of(predictions.digests) if (predictions.digests != "").all() else np.arange(len(target))
-    found: list[dict[str, Any]] = []
-    for attribute in attributes:
-        matrices = group_matrices(attribute.member, target, preds, len(attribute.groups), classes)
-        scores = group_scores(matrices, attribute.groups)
-        large = [place for place, matrix in enumerate(matrices) if too_few(matrix) != "accuracy"]
-        names = [attribute.groups[place] for place in large]
-        member = _renumbered(attribute.member, large)
-        gap = None
-        if len(large) > 1:
-            gap = asdict(largest_gap(member, target, right, names, clusters, draws, seed))
-        found.append(
-            {
-                "name": attribute.name,
-                "unknown": int((attribute.member < 0).sum()),
-                "groups": [_plain(asdict(score)) for score in scores],
-                "left_out": [name for name in attribute.groups if name not in names],
-                "gap": gap,
-                "equalised_odds": _equalised_odds(matrices[large]) if len(large) > 1 else None,
-                "classes": _by_class(predictions, member, names, right, clusters, draws, seed) if gap else [],
-            }
-        )
-    known = [each["gap"] for each in found if each["gap"]]
-    add_holm(known)
+    if shuffles < _FEWEST_SHUFFLES:
+        raise ConfigError(f"--shuffles must be {_FEWEST_SHUFFLES} or more, not {shuffles}")
+    if not predictions.known or (predictions.digests == "").any():
+        lacking = "true classes" if not predictions.known else "digests of its images (an older version wrote it)"
+        raise DataError(f"this evaluation has no {lacking}")
+    classes, everyone = len(predictions.class_names), np.zeros(len(predictions.target), np.int64)
+    clusters = clusters_of(predictions.digests)
+    total = group_matrices(everyone, predictions.target, predictions.preds, 1, classes)
+    found = [_audited(predictions, attribute, clusters, shuffles, draws, seed) for attribute in attributes]
+    for key in ("gap", "equalised_odds"):
+        add_holm([each[key] for each in found if each[key]])
     return {
-        "images": len(target),
+        "images": len(predictions.target),
+        "distinct": int(clusters.max()) + 1,
         "class_names": list(predictions.class_names),
         "split": predictions.split,
         "model": predictions.model,
+        "shuffles": shuffles,
         "draws": draws,
         "seed": seed,
+        "total": _plain(asdict(group_scores(total, ["all"])[0])),
         "attributes": found,
     }
+
+
+def _audited(
+    predictions: Predictions, attribute: Attribute, clusters: NDArray[np.int64], shuffles: int, draws: int, seed: int
+) -> dict[str, Any]:
+    target, preds, classes = predictions.target, predictions.preds, len(predictions.class_names)
+    matrices = group_matrices(attribute.member, target, preds, len(attribute.groups), classes)
+    large = [place for place, matrix in enumerate(matrices) if too_few(matrix) != "accuracy"]
+    names = [attribute.groups[place] for place in large]
+    found: dict[str, Any] = {
+        "name": attribute.name,
+        "unknown": int((attribute.member < 0).sum()),
+        "groups": [_plain(asdict(score)) for score in group_scores(matrices, attribute.groups)],
+        "left_out": [name for name in attribute.groups if name not in names],
+        "gap": None,
+        "equalised_odds": None,
+        "classes": [],
+    }
+    if len(large) < 2:
+        return found
+    own, member = matrices[large], _renumbered(attribute.member, large)
+    shape = len(large), classes
+    shuffled = shuffled_matrices(member, target, preds, clusters, shape, shuffles, seed)
+    gap = largest_gap(standardised(own), standardised(shuffled), names)
+    found["gap"] = None if gap is None else asdict(gap)
+    rates = [f"recall of {name}" for name in predictions.class_names]
+    rates += [f"false {name}" for name in predictions.class_names]
+    odds = largest_gap(equalised_odds(own, FEWEST_OF_A_CLASS), equalised_odds(shuffled), names, rates)
+    found["equalised_odds"] = None if odds is None else asdict(odds)
+    recall, drawn = class_recalls(own, FEWEST_OF_A_CLASS), class_recalls(shuffled)
+    for label, name in enumerate(predictions.class_names):
+        of_class = largest_gap(recall[:, label], drawn[..., label], names)
+        if of_class is not None:
+            found["classes"].append({"class": name, **asdict(of_class)})
+    add_holm(found["classes"])
+    inside = member >= 0
+    cells = (member[inside] * classes + target[inside]) * classes + preds[inside]
+    _add_intervals([found["groups"][place] for place in large], own, cells, clusters[inside], draws, seed)
+    return found
+
+
+def _add_intervals(
+    groups: Sequence[dict[str, Any]],
+    matrices: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    clusters: NDArray[np.int64],
+    draws: int,
+    seed: int,
+) -> None:
+    """Add ``f1_low``, ``f1_high`` and ``rest`` to the groups whose matrices are given, int64 ``(G, K, K)``."""
+    f1, rest = [], []
+    for block in resampled_counts(cells[None], clusters, matrices.size, draws, seed):
+        drawn = block.reshape(-1, *matrices.shape)
+        f1.append(matrix_scores(drawn)["f1_macro"])
+        rest.append(minus_rest(drawn))
+    intervals, p_values = simultaneous(minus_rest(matrices), np.concatenate(rest))
+    scores, resamples = matrix_scores(matrices)["f1_macro"], np.concatenate(f1)
+    for place, group in enumerate(groups):
+        of_f1 = interval(float(scores[place]), resamples[:, place])
+        group["f1_low"], group["f1_high"] = of_f1.low, of_f1.high
+        group["rest"] = {**asdict(intervals[place]), "p": p_values[place]}
 
 
 def _plain(scores: dict[str, Any]) -> dict[str, Any]:
@@ -138,41 +230,3 @@ def _renumbered(member: NDArray[np.int64], kept: Sequence[int]) -> NDArray[np.in
     """Return the numbers of groups of which only some are kept; others become -1."""
     number = {place: position for position, place in enumerate(kept)}
     return np.array([number.get(place, -1) for place in member.tolist()], np.int64)
-
-
-def _equalised_odds(matrices: NDArray[np.int64]) -> float:
-    """Return the equalised-odds difference for several classes.
-
-    It is the largest difference between two groups in the rate at which a class is given to images of that class, or
-    to images of others.
-    """
-    hits = np.diagonal(matrices, axis1=1, axis2=2)
-    others = matrices.sum(axis=(1, 2))[:, None] - matrices.sum(axis=2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        false = (matrices.sum(axis=1) - hits) / others
-    rates = np.concatenate([matrix_scores(matrices)["recall"], false], axis=1)
-    return float(np.nanmax(np.nanmax(rates, axis=0) - np.nanmin(rates, axis=0)))
-
-
-def _by_class(
-    predictions: Predictions,
-    member: NDArray[np.int64],
-    names: Sequence[str],
-    right: NDArray[np.bool_],
-    clusters: NDArray[np.int64],
-    draws: int,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """Return the largest gap in the recall of each class that two groups have."""
-    found: list[dict[str, Any]] = []
-    for label, name in enumerate(predictions.class_names):
-        rows = np.flatnonzero((predictions.target == label) & (member >= 0))
-        present = sorted(set(member[rows].tolist()))
-        if len(present) < 2:
-            continue
-        own = _renumbered(member[rows], present)
-        shown = [names[place] for place in present]
-        gap = largest_gap(own, np.zeros(len(rows), np.int64), right[rows], shown, clusters[rows], draws, seed)
-        found.append({"class": name, "gap": gap.observed, "best": gap.best, "worst": gap.worst, "p": gap.p})
-    add_holm(found)
-    return found

@@ -1,4 +1,4 @@
-"""The report of an audit: a verdict in a sentence, a table and a picture for each attribute, one page, JSON."""
+"""The report of an audit: a verdict in a sentence, tables and a drawing for each attribute, one page, JSON."""
 
 from __future__ import annotations
 
@@ -7,17 +7,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fer_lightning.figures import COLORS, FAINT, figure_png, house_style
+from fer_lightning import __version__
+from fer_lightning.figures import COLORS, FAINT, figure_svg, house_style
 from fer_lightning.files import json_text, write_atomically
 from fer_lightning.pages import render
-from fer_lightning.text import counted, table_lines
+from fer_lightning.text import counted, joined, p_text, percent, points, table_lines
 
-__all__ = ["audit_lines", "verdicts", "write_audit"]
+__all__ = ["SCHEMA", "audit_lines", "verdict", "verdicts", "write_audit"]
+
+SCHEMA = 1
+"""Version of the layout of ``audit.json``; it rises when a key changes its meaning or goes."""
 
 _LEVEL = 0.05
 _FEW = {"accuracy": "too few to say", "f1": "too few for F1", "": ""}
+_INTERVAL = "95 % interval"
+_WIDTH = 5.2  # inches of a drawing
+_LISTED = 6  # names in a sentence
+
+Rows = list[tuple[str, ...]]
+"""Cells of a table, the head first."""
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """Return in a sentence which attributes make a difference to the accuracy that chance does not explain."""
+    compared = [each for each in found["attributes"] if each["gap"] is not None]
+    if not compared:
+        return "No attribute has two groups with images enough to be compared."
+    sure = [each["name"] for each in compared if each["gap"]["p_holm"] < _LEVEL]
+    if not sure:
+        return (
+            f"Chance explains every difference in accuracy between groups of {joined([a['name'] for a in compared])}."
+        )
+    others = [each["name"] for each in compared if each["name"] not in sure]
+    rest = f"; chance explains those of {joined(others)}" if others else ""
+    return f"Groups of {joined(sure)} differ in accuracy by more than chance explains{rest}."
 
 
 def verdicts(found: Mapping[str, Any]) -> list[str]:
@@ -31,131 +57,176 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
         size = f"{gap['best']} over {gap['worst']} by {100 * gap['observed']:.1f} points of accuracy at equal class mix"
         chance = f"chance alone makes {100 * gap['expected']:.1f} (95 % below {100 * gap['upper']:.1f})"
         told = "more than chance explains" if gap["p_holm"] < _LEVEL else "no more than chance explains"
-        sentences.append(f"{each['name']}: {size}; {chance}: {told} (p {_p(gap['p_holm'])}).")
+        sentences.append(f"{each['name']}: {size}; {chance}: {told} (p {p_text(gap['p_holm'])}).")
     return sentences
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _rows(each: Mapping[str, Any], class_names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the table of an attribute, its head first."""
+def _group_rows(each: Mapping[str, Any], total: Mapping[str, Any]) -> Rows:
     head = (
         "images",
         "accuracy",
-        "95 % interval",
+        _INTERVAL,
         "same class mix",
+        "minus the rest",
+        _INTERVAL,
+        "p",
         "macro F1",
-        *(f"recall {name}" for name in class_names),
+        _INTERVAL,
+        "",
     )
-    rows: list[tuple[str, ...]] = [(each["name"], *head, "")]
-    for group in each["groups"]:
-        interval = f"{group['accuracy_low']:.1%} to {group['accuracy_high']:.1%}"
-        shares = [group["accuracy"], group["standardised"], group["f1_macro"], *group["recall"]]
-        accuracy, mixed, f1, *recalls = (_share(value) for value in shares)
-        few = _FEW[group["too_few"]]
-        rows.append((group["name"], f"{group['images']:,}", accuracy, interval, mixed, f1, *recalls, few))
+    rows: Rows = [(each["name"], *head)]
+    for group in [*each["groups"], total]:
+        rest, low, high = group.get("rest"), group.get("f1_low"), group.get("f1_high")
+        rows.append((
+            group["name"],
+            f"{group['images']:,}",
+            percent(group["accuracy"]),
+            f"{percent(group['accuracy_low'])} to {percent(group['accuracy_high'])}",
+            percent(group["standardised"]),
+            *(_rest(rest) if rest else ("", "", "")),
+            percent(group["f1_macro"]),
+            "" if low is None else f"{percent(low)} to {percent(high)}",
+            _FEW[group["too_few"]],
+        ))  # fmt: skip
     return rows
 
 
-def _share(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1%}"
+def _rest(rest: Mapping[str, float]) -> tuple[str, str, str]:
+    return points(rest["value"]), f"{points(rest['low'])} to {points(rest['high'])}", p_text(rest["p"])
+
+
+def _recall_rows(each: Mapping[str, Any], total: Mapping[str, Any], class_names: Sequence[str]) -> Rows:
+    rows: Rows = [(each["name"], *class_names)]
+    for group in [*each["groups"], total]:
+        cells = []
+        for place in range(len(class_names)):
+            value, low, high = (group[key][place] for key in ("recall", "recall_low", "recall_high"))
+            ends = "" if value is None else f"\n{100 * low:.0f} to {100 * high:.0f}"
+            cells.append(f"{percent(value)}{ends}\nof {group['support'][place]:,}")
+        rows.append((group["name"], *cells))
+    return rows
+
+
+def _class_rows(each: Mapping[str, Any]) -> Rows:
+    head = ("class", "best", "worst", "largest gap in recall", "by chance", "95 % of those below", "p", "p, Holm")
+    rows: Rows = [head]
+    for gap in each["classes"]:
+        sizes = [f"{100 * gap[key]:.1f}" for key in ("observed", "expected", "upper")]
+        rows.append((gap["class"], gap["best"], gap["worst"], *sizes, p_text(gap["p"]), p_text(gap["p_holm"])))
+    return rows
+
+
+def _remarks(each: Mapping[str, Any]) -> list[str]:
+    """Return what else is to be said of an attribute."""
+    found = []
+    apart = [group for group in each["groups"] if group.get("rest") and group["rest"]["p"] < _LEVEL]
+    if len(each["groups"]) - len(each["left_out"]) > 2:  # of two, the gap has said it
+        for group in apart:
+            value, low, high = (100 * group["rest"][key] for key in ("value", "low", "high"))
+            found.append(f"{group['name']} differs from the rest by {value:+.1f} points ({low:+.1f} to {high:+.1f}).")
+    for gap in each["classes"]:
+        if gap["p_holm"] < _LEVEL:
+            size = f"{100 * gap['observed']:.1f} points between {gap['best']} and {gap['worst']}"
+            found.append(f"Recall of {gap['class']}: {size}, more than chance explains (p {p_text(gap['p_holm'])}).")
+    odds = each["equalised_odds"]
+    if odds is not None:
+        size = f"{100 * odds['observed']:.1f} points ({odds['score']}, {odds['best']} against {odds['worst']})"
+        chance = f"chance alone makes {100 * odds['expected']:.1f} (95 % below {100 * odds['upper']:.1f})"
+        found.append(f"Equalised-odds difference: {size}; {chance}, p {p_text(odds['p_holm'])}.")
+    if each["left_out"]:
+        names = each["left_out"][:_LISTED] + ["..."] * (len(each["left_out"]) > _LISTED)
+        what = f"{counted(len(each['left_out']), 'group')} with too few images to say anything, in no gap"
+        found.append(f"{what}: {'; '.join(names)}.")
+    if each["unknown"]:
+        found.append(f'{counted(each["unknown"], "image")} of no known group: counted in the line "all" alone.')
+    return found
 
 
 def audit_lines(found: Mapping[str, Any]) -> list[str]:
     """Return the audit as lines of a terminal."""
     lines = []
     for each in found["attributes"]:
-        lines += [*table_lines([(*row[:6], row[-1]) for row in _rows(each, found["class_names"])]), ""]
-    return [*lines, *verdicts(found)]
+        rows = [(*row[:8], row[-1]) for row in _group_rows(each, found["total"])]
+        lines += [*table_lines(rows), *(f"  {remark}" for remark in _remarks(each)), ""]
+    return [*lines, *verdicts(found), "", verdict(found)]
 
 
-def write_audit(found: Mapping[str, Any], folder: Path) -> Path:
-    """Write an audit (of :func:`.audit`) as page, pictures and ``audit.json``; return the page.
+def write_audit(
+    found: Mapping[str, Any], folder: Path, notes: Sequence[str] = (), origin: Mapping[str, Any] | None = None
+) -> Path:
+    """Write an audit (of :func:`.audit`) as a page and as ``audit.json``; return the page.
+
+    Args:
+        found: the audit.
+        folder: is made if it is missing.
+        notes: what else must be known, a sentence each.
+        origin: what else belongs into the JSON: ``command`` and ``evaluation``, its folder.
 
     Raises:
         OSError: if it cannot be written.
     """
-    figures: dict[str, list[tuple[str, str]]] = {}
-    for number, each in enumerate(found["attributes"]):
-        file = f"groups_{number}.png"
-        write_atomically(folder / file, figure_png(_figure(each)))
-        shows = (
-            "accuracy with 95 % intervals; hollow where a group has too few images; the line is all of them together"
-        )
-        figures[f"attribute-{number}"] = [(file, shows)]
-    write_atomically(folder / "audit.json", json_text({**found, "verdicts": verdicts(found)}))
+    told = {"verdict": verdict(found), "verdicts": verdicts(found), "notes": list(notes)}
+    values = {"schema": SCHEMA, "fer_lightning": __version__, **(origin or {}), **found, **told}
+    write_atomically(folder / "audit.json", json_text(values))
+    parts = {f"attribute-{number}": each for number, each in enumerate(found["attributes"])}
+    shows = (
+        "Left: accuracy with 95 % intervals; hollow where a group has too few images; the line is all images. Right: "
+        "accuracy at equal class mix minus that of all others, in points; the intervals hold for all groups at once."
+    )
     page = render(
         "audit.html",
-        sections={
-            "verdict": "Verdict",
-            **{f"attribute-{number}": each["name"] for number, each in enumerate(found["attributes"])},
-        },
+        sections={"verdict": "Verdict", **{id: each["name"] for id, each in parts.items()}},
         title=f"{found['model'] or 'a model'}, audited by group",
-        about=f"{counted(found['images'], 'image')} of {found['split'] or 'a split'}.",
-        verdicts=verdicts(found),
-        figures=figures,
-        tables={
-            f"attribute-{number}": _rows(each, found["class_names"]) for number, each in enumerate(found["attributes"])
+        about=f"{found['images']:,} images of {found['split'] or 'a split'}, {found['distinct']:,} of them distinct.",
+        **told,
+        parts={
+            id: {
+                "groups": _group_rows(each, found["total"]),
+                "drawing": (figure_svg(_figure(each, found["total"]["accuracy"]), shows), shows),
+                "recalls": _recall_rows(each, found["total"], found["class_names"]),
+                "classes": _class_rows(each),
+                "remarks": _remarks(each),
+                "differs": any(gap["p_holm"] < _LEVEL for gap in each["classes"]),
+            }
+            for id, each in parts.items()
         },
-        classes={f"attribute-{number}": _class_rows(each) for number, each in enumerate(found["attributes"])},
-        remarks={f"attribute-{number}": _remarks(each) for number, each in enumerate(found["attributes"])},
+        shuffles=found["shuffles"],
         draws=found["draws"],
+        seed=found["seed"],
+        origin=origin or {},
     )
     return write_atomically(folder / "index.html", page)
 
 
-def _class_rows(each: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("class", "largest gap in recall", "best", "worst", "p", "p, Holm")]
-    for entry in each["classes"]:
-        numbers = (
-            f"{100 * entry['gap']:.1f} points",
-            entry["best"],
-            entry["worst"],
-            _p(entry["p"]),
-            _p(entry["p_holm"]),
-        )
-        rows.append((entry["class"], *numbers))
-    return rows
-
-
-def _remarks(each: Mapping[str, Any]) -> list[str]:
-    found = []
-    if each["unknown"]:
-        found.append(f"{counted(each['unknown'], 'image')} of no known group stand apart.")
-    if each["left_out"]:
-        found.append(f"Too few images, so not in the gap: {', '.join(each['left_out'])}.")
-    if each["equalised_odds"] is not None:
-        found.append(f"Equalised-odds difference: {100 * each['equalised_odds']:.1f} points.")
-    return found
-
-
-def _figure(each: Mapping[str, Any]) -> Figure:
+def _figure(each: Mapping[str, Any], total: float) -> Figure:
     groups = each["groups"]
-    values, low, high = np.array(
-        [[100 * group[key] for group in groups] for key in ("accuracy", "accuracy_low", "accuracy_high")]
-    )
-    total = sum(group["accuracy"] * group["images"] for group in groups) / max(
-        sum(group["images"] for group in groups), 1
-    )
     with house_style():
-        figure = Figure(figsize=(7.0, 1.0 + 0.34 * len(groups)), layout="constrained")
-        axes = figure.subplots()
-        axes.axvline(100 * total, color=FAINT, linewidth=0.8)
+        figure = Figure(figsize=(_WIDTH, 1.0 + 0.34 * len(groups)), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        left.axvline(100 * total, color=FAINT, linewidth=0.8)
+        right.axvline(0, color=FAINT, linewidth=0.8)
         for place, group in enumerate(groups):
-            few = group["too_few"] == "accuracy"
-            axes.errorbar(
-                values[place],
-                place,
-                xerr=[[values[place] - low[place]], [high[place] - values[place]]],
-                fmt="o",
-                color=COLORS["blue"],
-                capsize=3,
-                markerfacecolor="white" if few else COLORS["blue"],
-            )
-        axes.set_yticks(range(len(groups)), [f"{group['name']} ({group['images']:,})" for group in groups])
-        axes.set_ylim(len(groups) - 0.4, -0.6)
-        axes.set_xlabel("accuracy, %")
-        axes.grid(axis="x")
+            hollow = group["too_few"] == "accuracy"
+            ends = [100 * group[key] for key in ("accuracy", "accuracy_low", "accuracy_high")]
+            _whisker(left, place, ends, hollow)
+            if group.get("rest"):
+                _whisker(right, place, [100 * group["rest"][key] for key in ("value", "low", "high")], False)
+        left.set_yticks(range(len(groups)), [f"{_short(group['name'])} ({group['images']:,})" for group in groups])
+        left.set_ylim(len(groups) - 0.4, -0.6)
+        left.set_xlabel("accuracy, %")
+        right.set_xlabel("minus the rest, points")
+        for axes in (left, right):
+            axes.grid(axis="x")
     return figure
+
+
+def _whisker(axes: Axes, place: int, ends: Sequence[float], hollow: bool) -> None:
+    value, low, high = ends
+    if np.isfinite(ends).all():
+        color = COLORS["blue"]
+        error = [[max(value - low, 0)], [max(high - value, 0)]]
+        axes.errorbar(value, place, xerr=error, fmt="o", color=color, capsize=3, mfc="white" if hollow else color)
+
+
+def _short(name: str, most: int = 20) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

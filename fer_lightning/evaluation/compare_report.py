@@ -14,7 +14,7 @@ from fer_lightning import __version__
 from fer_lightning.figures import COLORS, FAINT, figure_svg, house_style
 from fer_lightning.files import json_text, write_atomically
 from fer_lightning.pages import render
-from fer_lightning.text import joined, table_lines
+from fer_lightning.text import joined, p_text, percent, points, table_lines
 
 __all__ = ["SCHEMA", "comparison_lines", "verdict", "write_comparison"]
 
@@ -40,9 +40,7 @@ def verdict(found: Mapping[str, Any]) -> str:
         value, low, high = _seen_from(pair, best)
         if not value:
             return f"{best} and {other} are equally accurate on these images."
-        size = (
-            f"by {100 * value:.1f} points ({_INTERVAL} {100 * low:+.1f} to {100 * high:+.1f}, p {_p(pair['p_holm'])})"
-        )
+        size = f"by {100 * value:.1f} points ({_INTERVAL} {points(low)} to {points(high)}, p {p_text(pair['p_holm'])})"
         if pair["p_holm"] < _LEVEL:
             return f"{best} is more accurate than {other} {size}."
         return f"{best} is more accurate than {other} {size}, which is no more than chance makes on these images."
@@ -90,9 +88,11 @@ def _pair_rows(found: Mapping[str, Any]) -> Rows:
         cells = []
         for score in _TITLES:
             value = pair[score]
-            cells += [_points(value["value"]), f"{_points(value['low'])} to {_points(value['high'])}"]
+            cells += [points(value["value"], 2), f"{points(value['low'], 2)} to {points(value['high'], 2)}"]
         counts = (f"{pair['first_only']:,}", f"{pair['second_only']:,}")
-        rows.append((f"{pair['second']} minus {pair['first']}", *cells, *counts, _p(pair["p"]), _p(pair["p_holm"])))
+        rows.append(
+            (f"{pair['second']} minus {pair['first']}", *cells, *counts, p_text(pair["p"]), p_text(pair["p_holm"]))
+        )
     return rows
 
 
@@ -111,23 +111,11 @@ def _class_rows(found: Mapping[str, Any]) -> Rows:
     ]
     rows[0] = (*rows[0], "p", "p, Holm")
     for entry in found["classes"]:
-        changes = (_points(entry["recall"]), _points(entry["f1"]), _p(entry["p"]), _p(entry["p_holm"]))
-        recalls = (_percent(entry["before"]), _percent(entry["after"]))
+        changes = (points(entry["recall"], 2), points(entry["f1"], 2), p_text(entry["p"]), p_text(entry["p_holm"]))
+        recalls = (percent(entry["before"]), percent(entry["after"]))
         model = [entry["model"]] if several else []
         rows.append((*model, entry["class"], f"{entry['images']:,}", *recalls, *changes))
     return rows
-
-
-def _points(share: float | None) -> str:
-    return "n/a" if share is None else f"{100 * share:+.2f}"
-
-
-def _percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{share:.1%}"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,8 @@ training to the next: that is what ``fer crossval`` measures with several seeds.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,12 +27,14 @@ __all__ = [
     "confusion_matrices",
     "interval",
     "matrix_scores",
+    "resampled_counts",
     "resampled_matrices",
     "resampled_means",
 ]
 
 DRAWS = 10_000
 """Resamples. The error of a 95 % interval's end is then 0.027 standard deviations."""
+_BLOCK = 1_000  # resamples in memory
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,38 @@ def resampled_matrices(
     if not len(target):
         raise DataError("no rows to resample")
     several = np.atleast_2d(preds)
-    count, cells = int(clusters.max()) + 1, num_classes * num_classes
-    filled = np.zeros((count, len(several) * cells), np.int32)
-    for model, own in enumerate(several):
-        np.add.at(filled, (clusters, model * cells + target * num_classes + own), 1)
-    types, sizes = np.unique(filled, axis=0, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(count, sizes / count, size=draws)
-    matrices = drawn.astype(np.float64) @ types.astype(np.float64)  # whole numbers: exact, and faster than in int64
-    return matrices.astype(np.int64).reshape(draws, len(several), num_classes, num_classes)
+    cells = several + target * num_classes + np.arange(len(several))[:, None] * num_classes**2
+    counts = list(resampled_counts(cells, clusters, len(several) * num_classes**2, draws, seed))
+    return np.concatenate(counts).reshape(draws, len(several), num_classes, num_classes)
+
+
+def resampled_counts(
+    cells: NDArray[np.int64], clusters: NDArray[np.int64], size: int, draws: int = DRAWS, seed: int = 0
+) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each cell is filled in resamples of clusters with replacement, int64 ``(block, size)``.
+
+    The blocks together are ``(draws, size)``; they keep what is in memory small.
+
+    Args:
+        cells: which cells each row fills, int64 ``(M, N)``: M for each row.
+        clusters: number of the cluster of each row, from 0, int64 ``(N,)``.
+        size: number of cells.
+        draws: number of resamples.
+        seed: of the draws.
+    """
+    row_kinds, kind = np.unique(cells, axis=1, return_inverse=True)
+    kind = kind.reshape(-1)
+    order = np.lexsort((kind, clusters))
+    parts = np.split(kind[order], np.flatnonzero(np.diff(clusters[order])) + 1)
+    numbers = Counter(part.tobytes() for part in parts)
+    types = np.zeros((len(numbers), size))
+    for place, content in enumerate(numbers):
+        np.add.at(types[place], row_kinds[:, np.frombuffer(content, kind.dtype)].reshape(-1), 1)
+    shares = np.array(list(numbers.values())) / len(parts)
+    rng = np.random.default_rng(seed)
+    for start in range(0, draws, _BLOCK):
+        drawn = rng.multinomial(len(parts), shares, size=min(_BLOCK, draws - start))
+        yield (drawn.astype(np.float64) @ types).astype(np.int64)  # whole numbers: exact, and faster than in int64
 
 
 def resampled_means(
