@@ -54,7 +54,7 @@ def subject_of(cli: FERCLI) -> Subject:
         node=content.get(LINEAGE_KEY, {}).get("node", ""),
         commit=code_state()["commit"] or "",
     )
-    named = json.dumps([look.fingerprint, *look.what])
+    named = json.dumps(look.key)
     return Subject(look, hashlib.sha256(named.encode()).hexdigest()[:8], root, read_trained_on(cli.checkpoint))
 
 

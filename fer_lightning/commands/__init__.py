@@ -88,6 +88,7 @@ RUN is a name (its newest run), name/version_3, or a path:
   fer runs list --sort val_acc
   fer runs show fer2013_a
   fer runs lineage fer2013_a/version_3
+  fer runs looks
 """
 _HERE = "fer_lightning.commands"
 
@@ -125,6 +126,7 @@ COMMANDS: dict[str, Command | Group] = {
             "lineage": Command(
                 f"{_HERE}.runs:lineage", "what a run comes from and what came from it, with what changed on the way"
             ),
+            "looks": Command(f"{_HERE}.looks:looks", "how often each test split was looked at, and by which models"),
         },
         "list runs, show one, and where it comes from",
         "study",

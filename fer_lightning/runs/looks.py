@@ -11,13 +11,23 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from fer_lightning.errors import ConfigError, DataError
 
-__all__ = ["LOG", "Look", "Standing", "append_look", "broken_links", "read_looks", "root_of_runs", "standing"]
+__all__ = [
+    "LOG",
+    "Look",
+    "Standing",
+    "append_look",
+    "broken_links",
+    "look_key",
+    "read_looks",
+    "root_of_runs",
+    "standing",
+]
 
 LOG = "evaluations.jsonl"
 _FIRST = ""  # in place of the hash of a line before the first
@@ -56,9 +66,14 @@ class Look:
     previous: str = _FIRST
 
     @property
-    def what(self) -> tuple[str, str]:
-        """What makes a look another one: the weights and the settings."""
-        return self.weights, json.dumps(self.settings, sort_keys=True)
+    def key(self) -> tuple[str, str, str]:
+        """What makes a look another one; see :func:`look_key`."""
+        return look_key(self.fingerprint, self.weights, self.settings)
+
+
+def look_key(fingerprint: str, weights: str, settings: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return what tells looks apart: the split, the weights and the settings."""
+    return fingerprint, weights, json.dumps(dict(settings), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -80,8 +95,8 @@ def standing(looks: Sequence[Look]) -> Standing:
     A model that is scored again under the same settings is a repeat and no further look.
     """
     last = looks[-1]
-    own = [look.what for look in looks if look.fingerprint == last.fingerprint]
-    return Standing(len(dict.fromkeys(own[: own.index(last.what)])) + 1, own.count(last.what) - 1)
+    own = [look.key for look in looks if look.fingerprint == last.fingerprint]
+    return Standing(len(dict.fromkeys(own[: own.index(last.key)])) + 1, own.count(last.key) - 1)
 
 
 def append_look(root: Path, look: Look) -> Standing:

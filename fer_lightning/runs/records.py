@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -138,6 +139,20 @@ class Run:
             if of_it and not context.get("settings"):
                 return name
         return None
+
+    @property
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """The reports of its evaluations by the name of their folder, ``val`` of the training among them.
+
+        A report that is damaged is left out. An evaluation without a run of its own, as of a model folder, is called
+        ``.``.
+        """
+        found = {}
+        for path in sorted([*self.folder.glob(REPORT), *self.folder.glob(f"*/{REPORT}")]):
+            name = str(path.parent.relative_to(self.folder))
+            with suppress(DataError):
+                found[name] = self.report(name)
+        return found
 
     def report(self, split: str) -> dict[str, Any]:
         """Return the ``report.json`` of a split; raise :class:`DataError` if there is none, or it is damaged."""

@@ -135,13 +135,31 @@ def test_old_checkpoints_say_that_nothing_is_known(root: Path, capsys: pytest.Ca
     assert "Whether the model was trained on any of them is not known: it was saved by an older version." in out
 
 
-def test_a_removed_or_changed_line_is_found(root: Path) -> None:
+def test_a_removed_or_changed_line_is_found(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    looks = ["runs", "looks", f"--root={root}"]
+    assert fer(*looks) == 0
+    assert "no look at a test split is noted" in capsys.readouterr().out
     for test in (28, 21, 14):
         assert fer("test", f"--ckpt_path={root}/tiny/version_0", f"--data.test={test}", NO_BAR) == 0
+    capsys.readouterr()
+    assert fer(*looks) == 0
+    head, *rows, _, end = capsys.readouterr().out.splitlines()
+    assert head.split() == ["split", "images", "look", "repeats", "time", "accuracy", "checkpoint", "settings"]
+    accuracies = {report["n"]: report["accuracy"] for report in map(report_in, (root / "tiny/version_0").glob("test*"))}
+    for row, test in zip(rows, (28, 21, 14), strict=True):
+        cells = row.split()
+        assert (cells[2], cells[3], cells[7]) == (str(test), "1", f"{accuracies[test]:.4f}")
+    assert end == f"{root / LOG}: 3 lines, none changed or removed"
     lines = (root / LOG).read_text().splitlines()
     (root / LOG).write_text("\n".join([lines[0], lines[2]]) + "\n")
     assert broken_links(root) == [
         "line 2 does not follow the line before it: that was changed, or lines were taken out"
     ]
+    capsys.readouterr()
+    assert fer(*looks) == 2
+    assert "is not as it was written: line 2 does not follow" in capsys.readouterr().err
+    (root / LOG).write_text("\n".join(lines[:2]) + "\n")
+    assert fer(*looks) == 2
+    assert "the look of tiny/version_0/test-" in capsys.readouterr().err
     (root / LOG).write_text("\n".join([lines[0].replace('"n": 28', '"n": 27'), *lines[1:]]) + "\n")
     assert len(broken_links(root)) == 1
