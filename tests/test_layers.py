@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "losses", "metrics", "optim"),
     ("models",),
     ("evaluation", "inspection"),
+    ("explanation",),
     ("callbacks",),
     ("inference",),
     ("cli",),

@@ -134,6 +134,7 @@ COMMANDS: dict[str, Command | Group] = {
     ),
     "compare": Command(f"{_HERE}.compare:compare", "compare models on the same images, with intervals", "study"),
     "audit": Command(f"{_HERE}.audit:audit", "compare how a model does on groups of people", "study"),
+    "explain": Command(f"{_HERE}.explain:explain", "show what a model looks at, and test these maps", "study"),
     "bench": Group(
         {
             "train": Command(f"{_HERE}.bench:train", "time the network, the data and the whole trainer, turn by turn"),

@@ -6,16 +6,28 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fer_lightning.cli.data_set import data_module
+from fer_lightning.cli.stored_config import as_file
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
-from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.errors import CheckpointError, ConfigError, FERError
+from fer_lightning.runs.checkpoint import CONFIG_KEY, read_checkpoint
 from fer_lightning.text import one_line, short_path, table_lines
 
-__all__ = ["check_copies", "checked_folder", "checked_place", "counts_text", "name_of", "opened"]
+__all__ = [
+    "check_copies",
+    "checked_folder",
+    "checked_place",
+    "counts_text",
+    "data_file_of",
+    "name_of",
+    "names_data",
+    "opened",
+    "opened_for",
+]
 
 _MANY_COPIES = 10  # of one image: above it is told
 
@@ -23,9 +35,56 @@ _MANY_COPIES = 10  # of one image: above it is told
 @contextmanager
 def opened(verb: str, path: str | None, flags: Sequence[str]) -> Iterator[EmotionDataModule]:
     """Give the data set that a command line names, see :func:`.data_module`; a full disk is a :class:`FERError`."""
-    data = data_module(f"fer data {verb}", path, flags)
+    with _readable(verb):
+        yield data_module(f"fer data {verb}", path, flags)
+
+
+@contextmanager
+def opened_for(
+    verb: str, checkpoint: Path | None, path: str | None, flags: Sequence[str]
+) -> Iterator[EmotionDataModule]:
+    """Give the data set that a command line names, else the one that a model was trained with.
+
+    Args:
+        verb: what was called, such as ``fer explain``.
+        checkpoint: of the model, ``None`` where there is no file that tells.
+        path: where the data set lies, if it was named.
+        flags: ``--data CLASS`` and options of the class; without a class, options of the one that it was trained with.
+
+    Raises:
+        FERError: for whatever a user can mend.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_readable(verb))
+        if path is None and not names_data(flags) and checkpoint is not None:
+            path = stack.enter_context(data_file_of(checkpoint))
+        yield data_module(verb, path, flags)
+
+
+def names_data(flags: Sequence[str]) -> bool:
+    """Tell whether options name the class of a data set."""
+    return any(flag.partition("=")[0] == "--data" for flag in flags)
+
+
+@contextmanager
+def data_file_of(checkpoint: Path) -> Iterator[str]:
+    """Give a YAML file that names the data which a checkpoint was trained with.
+
+    Raises:
+        CheckpointError: if the checkpoint does not say it.
+    """
+    config = read_checkpoint(checkpoint, mapped=True).get(CONFIG_KEY)
+    if not isinstance(config, dict) or "data" not in config:
+        raise CheckpointError(f"{checkpoint} does not say which data it was trained with: name it")
+    with as_file(config["data"]) as file:
+        yield file
+
+
+@contextmanager
+def _readable(verb: str) -> Iterator[None]:
+    """Make one line of what the system does not let be read or written."""
     try:
-        yield data
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a folder without permission: nothing that a traceback explains

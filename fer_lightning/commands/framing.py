@@ -5,14 +5,14 @@ What needs torch is imported inside of the functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fer_lightning.commands.data import OfData
 from fer_lightning.errors import CheckpointError, ConfigError, DataError
-from fer_lightning.runs.checkpoint import BEST, CONFIG_KEY, find_checkpoint, read_checkpoint, run_folder_of
+from fer_lightning.runs.checkpoint import BEST, find_checkpoint, run_folder_of
 from fer_lightning.text import table_lines
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def framing(
         seed: chooses the images.
         of_data: options of the data set.
     """
-    from fer_lightning.commands.data_sets import checked_folder, name_of, opened
+    from fer_lightning.commands.data_sets import checked_folder, name_of, names_data, opened
     from fer_lightning.figures import figure_png
     from fer_lightning.files import write_atomically
     from fer_lightning.inference.faces.choice import detectors_named
@@ -58,7 +58,7 @@ def framing(
         raise ConfigError(f"fer data framing: --images must be at least {FEWEST}, not {images}")
     place = None if model is None else _Place(model)
     with ExitStack() as stack:
-        if place is not None and path is None and not _names_data(of_data):
+        if place is not None and path is None and not names_data(of_data):
             path = stack.enter_context(place.data_file())
         data = stack.enter_context(opened("framing", path, of_data))
         folder, detectors = checked_folder(str(out), data), detectors_named(detector)
@@ -75,10 +75,6 @@ def framing(
             print(f"kept for the model: {place.keep(framings, about)}")
         else:
             print("keep it for a model: add --model RUN_OR_FOLDER")
-
-
-def _names_data(of_data: Sequence[str]) -> bool:
-    return any(flag.partition("=")[0] == "--data" for flag in of_data)
 
 
 class _Place:
@@ -99,18 +95,13 @@ class _Place:
             raise CheckpointError(f"{model} lies in no run folder, where the framing could be kept: export it first")
         self.folder = run
 
-    @contextmanager
-    def data_file(self) -> Iterator[str]:
+    def data_file(self) -> AbstractContextManager[str]:
         """Give a YAML file that names the data which the run was trained with."""
-        from fer_lightning.cli.stored_config import as_file
+        from fer_lightning.commands.data_sets import data_file_of
 
         if self.checkpoint is None:
             raise ConfigError(f"name the data set as well: fer data framing DATA --model {self.folder}")
-        config = read_checkpoint(self.checkpoint, mapped=True).get(CONFIG_KEY)
-        if not isinstance(config, dict) or "data" not in config:
-            raise CheckpointError(f"{self.checkpoint} does not say which data it was trained with: name it")
-        with as_file(config["data"]) as file:
-            yield file
+        return data_file_of(self.checkpoint)
 
     def keep(self, framings: Mapping[str, Framing], about: Mapping[str, Any]) -> Path:
         """Write framings where the model is read from, beside those of other detectors, and return the file."""

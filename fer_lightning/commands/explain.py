@@ -1,0 +1,107 @@
+"""``fer explain``: what a model looks at, and whether that can be believed.
+
+What needs torch is imported inside of the function.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fer_lightning.commands.data import OfData
+from fer_lightning.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fer_lightning.commands.trained import Trained
+    from fer_lightning.explanation.explainer import Explainer
+    from fer_lightning.explanation.study import Maps
+    from fer_lightning.explanation.subject import Subject
+
+__all__ = ["explain"]
+
+
+def explain(
+    run: str,
+    path: str | None = None,
+    *,
+    out: Annotated[Path, "DIR"] = Path("explain"),
+    split: Literal["train", "val", "test"] = "val",
+    images: int = 500,
+    classes: Annotated[str, "NAMES"] = "",
+    shown: int = 4,
+    root: Annotated[Path, "DIR"] = Path("runs"),
+    seed: int = 0,
+    of_data: OfData,
+) -> None:
+    """Show what a model looks at when it decides, class by class, and test whether these maps can be believed.
+
+    No layer has to be named. On drawn faces (--data SketchDataModule) the truth is known: where the face moved.
+
+    Args:
+        run: folder or name of a run, a checkpoint, a model folder, or the name of a released model.
+        path: where a data set lies, see below; the data that the run was trained with, if not given.
+        out: folder to write: a page, pictures, explain.json.
+        split: whose images are explained.
+        images: images at most, of all classes equally many.
+        classes: only these, with commas between: happy,sad.
+        shown: images of each class on the page, right ones and wrong ones each.
+        root: the folder of all runs.
+        seed: chooses the images, and the weights of the random networks.
+        of_data: options of the data set.
+    """
+    from dataclasses import replace
+
+    from fer_lightning.commands.data_sets import checked_folder, name_of, opened_for
+    from fer_lightning.commands.trained import find_trained
+    from fer_lightning.explanation.explainer import Explainer
+    from fer_lightning.explanation.report import explanation_lines, write_explanation
+    from fer_lightning.explanation.subject import chosen_classes, subject_of, truth_of
+
+    for name, value in (("images", images), ("shown", shown)):
+        if value < 1:
+            raise ConfigError(f"fer explain: --{name} must be at least 1, not {value}")
+    trained = find_trained("fer explain", run, root)
+    model = trained.model
+    wanted = chosen_classes(model.class_names, classes)
+    with opened_for("fer explain", trained.checkpoint, path, of_data) as data:
+        folder, data_name = checked_folder(str(out), data), f"{name_of(data)}, split {split}"
+        subject, rows = subject_of(data.table, model.preprocessing, model.class_names, split, wanted, images, seed)
+        subject = replace(subject, truth=truth_of(data, rows))
+    maps, found = _measured(Explainer.of(trained.network, model.preprocessing), trained, subject, seed)
+    command = ["fer", "explain", run, *([path] if path else []), *of_data, f"--split={split}", f"--images={images}"]
+    command += [*([f"--classes={classes}"] if classes else []), f"--seed={seed}", f"--out={out}"]
+    found |= {
+        "title": f"What {model.card.name} looks at",
+        "about": f"{len(rows):,} images of {data_name}.",
+        "command": shlex.join(command),
+        "on_drawn": "" if found["pointing"] else _on_drawn(run, model.class_names),
+        "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name},
+    }
+    print("\n".join(explanation_lines(found)))
+    print(f"\nreport       {write_explanation(subject, maps, found, folder, shown)}")
+
+
+def _measured(explainer: Explainer, trained: Trained, subject: Subject, seed: int) -> tuple[Maps, dict[str, Any]]:
+    """Make the maps and test them, behind a bar."""
+    from tqdm import tqdm
+
+    from fer_lightning.explanation.study import explained, judged, number_of_steps
+
+    with tqdm(total=number_of_steps(explainer, subject), disable=None, leave=False, unit="step") as bar:
+
+        def step(what: str) -> None:
+            bar.update()
+            bar.set_description(what)
+
+        maps = explained(explainer, subject.images, step)
+        return maps, judged(explainer, lambda turn: trained.untrained(seed + turn), subject, maps, step)
+
+
+def _on_drawn(run: str, class_names: tuple[str, ...]) -> str:
+    """Return the command that explains a model on drawn faces, empty if these have other classes."""
+    from fer_lightning.data.sets.sketch.sketch import SketchDataModule
+
+    if class_names != SketchDataModule.class_names:
+        return ""
+    return shlex.join(["fer", "explain", run, "--data", "SketchDataModule", "--out", "explain_drawn"])
