@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import textwrap
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
@@ -32,6 +34,7 @@ __all__ = [
     "figure_svg",
     "house_style",
     "pixels_png",
+    "thumbnail",
     "wrapped",
 ]
 
@@ -149,6 +152,22 @@ def figure_svg(figure: Figure, shows: str) -> Markup:
     return Markup(
         svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(shows)}"', 1)
     )  # matplotlib escapes text
+
+
+def thumbnail(image: NDArray[np.uint8], side: int = 96) -> str:
+    """Return an image, uint8 ``(C, H, W)``, gray or RGB, as a data URL for a page, no side longer than ``side`` pixels.
+
+    Small images stay as they are and are kept exactly (PNG); others are made smaller and kept as WebP.
+    """
+    height, width = image.shape[1:]
+    shown = image[0] if len(image) == 1 else np.ascontiguousarray(image[::-1].transpose(1, 2, 0))  # OpenCV: BGR
+    scale = side / max(height, width)
+    kind = "png"
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        kind, shown = "webp", cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
+    data = cv2.imencode(f".{kind}", shown)[1].tobytes()
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def wrapped(title: str, figure: Figure) -> str:

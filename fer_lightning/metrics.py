@@ -197,7 +197,7 @@ def expected_calibration_error(bins: Tensor) -> Tensor:
     return (correct - units / CONFIDENCE_SCALE).abs().sum() / samples.sum()
 
 
-def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+def wilson_interval(successes: float, total: float) -> tuple[float, float]:
     """Return the 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
     Example:
@@ -206,7 +206,7 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
 
     Args:
         successes: number of successes, ``0..total``.
-        total: number of trials; with 0 both ends are NaN.
+        total: number of trials; with 0 both ends are NaN. Trials that hang together count for fewer, not whole numbers.
     """
     if total == 0:
         return math.nan, math.nan

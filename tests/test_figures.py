@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 
 import numpy as np
@@ -10,7 +11,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fer_lightning.emotions import SEVEN
-from fer_lightning.figures import COLORS, class_colors, figure_pixels, figure_png, figure_svg, pixels_png, wrapped
+from fer_lightning.figures import (
+    COLORS,
+    class_colors,
+    figure_pixels,
+    figure_png,
+    figure_svg,
+    pixels_png,
+    thumbnail,
+    wrapped,
+)
 
 
 def test_pixels_are_red_green_blue_and_the_file_says_its_resolution() -> None:
@@ -63,3 +73,16 @@ def test_a_drawing_for_a_page_has_its_text_as_text_and_is_the_same_each_time() -
     assert "a &lt;b&gt;</text>" in svg
     assert "sans-serif" in svg
     assert "matplotlib.org" not in svg  # its version and the time would make equal drawings differ
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("side", "kind", "shown"), [(48, "png", (48, 40)), (256, "webp", (96, 80))])
+def test_thumbnails_are_the_image_in_its_colours(channels: int, side: int, kind: str, shown: tuple[int, int]) -> None:
+    image = np.zeros((channels, side, side * 5 // 6), np.uint8)
+    image[0] = 200
+    head, _, data = thumbnail(image).partition(",")
+    assert head == f"data:image/{kind};base64"
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+    assert pixels.shape == (*shown, 3)
+    wanted = (200, 200, 200) if channels == 1 else (200, 0, 0)
+    np.testing.assert_allclose(pixels.reshape(-1, 3).mean(axis=0), wanted, atol=0 if kind == "png" else 6)

@@ -20,14 +20,16 @@ from torch import Tensor
 
 from fer_lightning.callbacks.checkpoints import FollowsBest, best_checkpoint, checkpoint_folder, is_rehearsal
 from fer_lightning.callbacks.full_disk import warn_if_full
-from fer_lightning.callbacks.provenance import PACKAGES, command_line, hardware
+from fer_lightning.callbacks.provenance import PACKAGES, code_state, command_line, hardware
+from fer_lightning.callbacks.run_page import curves, training_of
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.looks import looks_content
+from fer_lightning.evaluation.page import Training
 from fer_lightning.evaluation.plots import curves_figure
 from fer_lightning.evaluation.predictions import predictions_of
-from fer_lightning.evaluation.report import PICTURES, report_content, text_table, write_report
-from fer_lightning.evaluation.seen import seen_images
+from fer_lightning.evaluation.report import PAGE, PICTURES, report_content, text_table, write_report
+from fer_lightning.evaluation.seen import seen_images, seen_rows
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.runs.checkpoint import BEST
@@ -80,6 +82,7 @@ class EvaluationReport(FollowsBest):
         self._validated: Rows = {}
         self._best: tuple[Rows, dict[str, Any]] | None = None  # predictions and context of the best validation
         self._data: dict[str, Any] = {}
+        self._code: dict[str, Any] = {}
         self._unwritten = False
         self._rate = 0.0
         self._table = ""
@@ -87,7 +90,7 @@ class EvaluationReport(FollowsBest):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Describe the data, once for all reports of the run."""
         if trainer.is_global_zero and stage != "predict":
-            self._data = datamodule_of(trainer).describe()
+            self._data, self._code = datamodule_of(trainer).describe(), code_state()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the metrics of all epochs."""
@@ -126,13 +129,18 @@ class EvaluationReport(FollowsBest):
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
         self._best = self._validated, self._context(trainer, "val", self._validated)
-        self._write_best(trainer, PICTURES[:1])  # the others take seconds: they are drawn once, at the end
+        self._write_best(trainer)
 
-    def _write_best(self, trainer: Trainer, pictures: Sequence[str] = PICTURES) -> None:
+    def _write_best(self, trainer: Trainer, at_end: bool = False) -> None:
+        """Write the report of the best validation: while training, without what takes seconds to draw."""
+        folder = Path(trainer.default_root_dir)
         self._unwritten = True
-        with warn_if_full(f"the report in {Path(trainer.default_root_dir) / 'val'}"):
+        with warn_if_full(f"the report in {folder / 'val'}"):
             if self._best is not None:
-                self._write(trainer, Path(trainer.default_root_dir) / "val", *self._best, pictures)
+                told = training_of(folder, curves(self.history)) if at_end else None
+                page = folder / PAGE if at_end else None
+                pictures = PICTURES if at_end else PICTURES[:1]
+                self._write(trainer, folder / "val", *self._best, pictures, page, told)
             self._unwritten = False
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -142,14 +150,22 @@ class EvaluationReport(FollowsBest):
     def _write_evaluation(self, trainer: Trainer, split: str) -> None:
         rows = self._joined()
         if trainer.is_global_zero:
-            self._write(trainer, Path(trainer.default_root_dir), rows, self._context(trainer, split, rows))
+            folder = Path(trainer.default_root_dir)
+            self._write(trainer, folder, rows, self._context(trainer, split, rows), page=folder / PAGE)
 
     def _joined(self) -> Rows:
         batches, self._batches = self._batches, []
         return gather_rows(batches)
 
     def _write(
-        self, trainer: Trainer, folder: Path, rows: Rows, context: dict[str, Any], pictures: Sequence[str] = PICTURES
+        self,
+        trainer: Trainer,
+        folder: Path,
+        rows: Rows,
+        context: dict[str, Any],
+        pictures: Sequence[str] = PICTURES,
+        page: Path | None = None,
+        training: Training | None = None,
     ) -> None:
         if is_rehearsal(trainer):
             return
@@ -168,14 +184,21 @@ class EvaluationReport(FollowsBest):
 
         self._table = text_table(report_content(result, context))
         table, shown = data.table, pictures if self.pictures else ()
-        write_report(folder, result, context, table.images, shown, show)
+        seen, page = seen_rows(result, self.trained_on), page if self.pictures else None
+        seen = self._seen(trainer, split, rows) if seen is None else seen
+        write_report(folder, result, context, table.images, shown, show, seen, page, training)
 
     def _shared(self, trainer: Trainer, split: str, rows: Rows) -> int | None:
         """Return how many of the scored rows are in the training part too, ``None`` if the split holds no row."""
-        if not self._data["overlap_with_train"].get(split):  # none of the split at all
-            return self._data["overlap_with_train"].get(split)  # type: ignore[no-any-return]  # a count
-        shared = datamodule_of(trainer).table.overlap(split, "train")
-        return int(np.isin(rows["index"], shared).sum())
+        if split not in self._data["overlap_with_train"]:
+            return None
+        return int(self._seen(trainer, split, rows).sum())
+
+    def _seen(self, trainer: Trainer, split: str, rows: Rows) -> NDArray[np.bool_]:
+        """Return which of the scored rows are in the training part too, bool ``(N,)``."""
+        if not self._data["overlap_with_train"].get(split):
+            return np.zeros(len(rows["index"]), np.bool_)
+        return np.isin(rows["index"], datamodule_of(trainer).table.overlap(split, "train"))
 
     def _context(self, trainer: Trainer, split: str, rows: Rows) -> dict[str, Any]:
         """Return the facts that are needed to repeat an evaluation."""
@@ -194,6 +217,7 @@ class EvaluationReport(FollowsBest):
             "command": command_line(),
             "python": platform.python_version(),
             "versions": {name: version(name) for name in ("fer_lightning", *PACKAGES)},
+            "code": self._code,
             "data": self._data,
         }
 
@@ -211,7 +235,7 @@ class EvaluationReport(FollowsBest):
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
         if self._unwritten:
-            self._write_best(trainer, PICTURES[:1])  # the disk was full: there may be room by now
+            self._write_best(trainer)  # the disk was full: there may be room by now
         path = Path(trainer.default_root_dir) / METRICS
         with warn_if_full(str(path)):
             write_atomically(path, _history_csv(self.history))
@@ -221,7 +245,7 @@ class EvaluationReport(FollowsBest):
         folder, best = Path(trainer.default_root_dir), best_checkpoint(trainer)
         if not trainer.is_global_zero or is_rehearsal(trainer):
             return
-        self._write_best(trainer)
+        self._write_best(trainer, at_end=True)
         if self._best is None:  # nothing was better than what an earlier start of the run has reported
             with suppress(DataError):
                 self._table = text_table(Run(folder).report("val"))
@@ -229,7 +253,7 @@ class EvaluationReport(FollowsBest):
             return
         if self.pictures and self.history:
             with warn_if_full(f"{folder / 'curves.png'}"):
-                figure = curves_figure(_curves(self.history), _model_name(trainer))
+                figure = curves_figure(curves(self.history), _model_name(trainer))
                 write_atomically(folder / "curves.png", figure_png(figure))
         print(f"\nBest validation ({best.monitor} {best.best['best']:.4f})\n\n{self._table}\n")
         print(f"report       {folder / 'val' / REPORT}")
@@ -242,7 +266,10 @@ class EvaluationReport(FollowsBest):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Print the table of an evaluation."""
         if stage in ("validate", "test") and trainer.is_global_zero and self._table and not trainer.interrupted:
-            print(f"\n{self._table}\n\nreport       {Path(trainer.default_root_dir) / REPORT}")
+            folder = Path(trainer.default_root_dir)
+            print(f"\n{self._table}\n\nreport       {folder / REPORT}")
+            if self.pictures and (folder / PAGE).is_file():
+                print(f"page         {folder / PAGE}")
 
 
 def datamodule_of(trainer: Trainer) -> EmotionDataModule:
@@ -263,9 +290,3 @@ def _history_csv(history: list[dict[str, float]]) -> str:
     forms = {"epoch": ".0f", "step": ".0f"}
     rows = [[f"{row[name]:{forms.get(name, '.6g')}}" if name in row else "" for name in columns] for row in history]
     return csv_text(columns, rows)
-
-
-def _curves(history: list[dict[str, float]]) -> dict[str, list[tuple[float, float]]]:
-    names = ("train_loss", "val_loss", "train_acc", "val_acc", "val_f1_macro")
-    curves = {name: [(row["epoch"], row[name]) for row in history if name in row] for name in names}
-    return {name: points for name, points in curves.items() if points}

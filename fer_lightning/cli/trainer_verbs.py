@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 from lightning.pytorch.trainer.states import TrainerStatus
 
@@ -12,6 +13,7 @@ from fer_lightning.cli.slurm import requeue_job
 from fer_lightning.cli.start import begun
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.errors import FERError
+from fer_lightning.evaluation.report import PAGE
 from fer_lightning.signals import Stopped, exit_code
 
 __all__ = ["run_trainer_verb"]
@@ -34,11 +36,24 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     return 0 if agreed and of_another else exit_code(signum)
 
 
+def _name_page(cli: FERCLI) -> None:
+    """Name the page of a run that has trained, in its last line."""
+    page = Path(cli.trainer.default_root_dir) / PAGE
+    if (
+        cli.verb == "fit"
+        and cli.trainer.global_rank == 0
+        and not cli.config["trainer"]["fast_dev_run"]
+        and page.is_file()
+    ):
+        print(f"page         {page}")
+
+
 def _execute(cli: FERCLI) -> int:
     """Run the verb and return the number of a signal that came when it was done, 0 for none."""
     try:
         cli.execute()
         keep_framing(cli)
+        _name_page(cli)
     except Stopped:
         raise
     except SystemExit:

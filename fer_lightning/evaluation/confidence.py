@@ -21,11 +21,13 @@ __all__ = [
     "LEAST",
     "Scaling",
     "brier_scores",
+    "confidence_bins",
     "cross_fitted_scaling",
     "ece_of",
     "fit_scaling",
     "log_losses",
     "null_ece",
+    "perfect_hits",
 ]
 
 LEAST = 1e-30
@@ -80,23 +82,37 @@ def ece_of(probs: NDArray[np.floating], target: NDArray[np.int64], bins: int = C
     return float(expected_calibration_error(calibration_bins(torch.tensor(probs.max(axis=1)), right, bins=bins)))
 
 
+def confidence_bins(confidence: NDArray[np.floating], bins: int = CALIBRATION_BINS) -> NDArray[np.int64]:
+    """Return the bin of each confidence, int64 ``(N,)``: ``(b / B, (b + 1) / B]`` is bin b."""
+    return np.clip(np.ceil(confidence.astype(np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def perfect_hits(
+    confidence: NDArray[np.floating], draws: int = 1_000, seed: int = 0, bins: int = CALIBRATION_BINS
+) -> NDArray[np.float64]:
+    """Return how many answers of each bin a perfect model of these confidences gets right, float64 ``(draws, B)``.
+
+    Whether an answer is right is drawn from its stated confidence (the consistency resampling of Broecker and Smith
+    2007).
+    """
+    place, rng = confidence_bins(confidence, bins), np.random.default_rng(seed)
+    found = np.empty((draws, bins))
+    for draw in range(draws):
+        found[draw] = np.bincount(place, weights=rng.random(len(confidence)) < confidence, minlength=bins)
+    return found
+
+
 def null_ece(
     probs: NDArray[np.floating], draws: int = 1_000, seed: int = 0, bins: int = CALIBRATION_BINS
 ) -> NDArray[np.float64]:
     """Return the calibration errors that a perfect model of these confidences shows, float64 ``(draws,)``, ascending.
 
-    The error of a finite sample is never 0. Whether an answer is right is drawn from its stated confidence (the
-    consistency resampling of Broecker and Smith 2007).
+    The error of a finite sample is never 0; see :func:`perfect_hits`.
     """
     confidence = probs.max(axis=1).astype(np.float64)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    stated = np.bincount(place, weights=confidence, minlength=bins)
-    rng = np.random.default_rng(seed)
-    found = np.empty(draws)
-    for draw in range(draws):
-        right = np.bincount(place, weights=rng.random(len(confidence)) < confidence, minlength=bins)
-        found[draw] = np.abs(right - stated).sum() / len(confidence)
-    return np.sort(found)
+    stated = np.bincount(confidence_bins(confidence, bins), weights=confidence, minlength=bins)
+    hits = perfect_hits(confidence, draws, seed, bins)
+    return np.sort(np.abs(hits - stated).sum(axis=1) / len(confidence))
 
 
 def fit_scaling(

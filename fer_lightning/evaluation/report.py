@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.emotions import scheme_of
 from fer_lightning.evaluation.looks import looks_text
+from fer_lightning.evaluation.page import Training, page_html, worst_mistakes
 from fer_lightning.evaluation.plots import (
     confusion_matrix_figure,
     per_class_figure,
@@ -34,6 +35,7 @@ from fer_lightning.evaluation.predictions import (
     write_predictions,
 )
 from fer_lightning.evaluation.seen import seen_text
+from fer_lightning.evaluation.uncertainty import uncertainty
 from fer_lightning.figures import figure_pixels, pixels_png
 from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.metrics import (
@@ -50,16 +52,15 @@ from fer_lightning.metrics import (
 from fer_lightning.text import table_lines
 
 __all__ = [
-    "MISTAKES_SHOWN",
+    "PAGE",
     "PICTURES",
     "report_content",
     "text_table",
-    "worst_mistakes",
     "write_report",
 ]
 
-MISTAKES_SHOWN = 24
-"""Number of images in ``worst_mistakes.png``."""
+PAGE = "index.html"
+"""The page of an evaluation or a run, in its folder."""
 
 PICTURES = ("confusion_matrix", "per_class_scores", "reliability", "worst_mistakes")
 """Pictures of a report, by stem."""
@@ -126,6 +127,15 @@ def _score(value: float | torch.Tensor) -> float | None:
     return None if math.isnan(number) else float(six_digits(number))
 
 
+def _rounded(value: Any) -> Any:
+    """Round all floats in a structure to 6 significant digits; NaN becomes ``None``."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return _score(value) if isinstance(value, float) else value
+
+
 def _plain(value: Any) -> Any:
     """Return a value as JSON can hold it: NaN and infinity become ``None``, values of other types become text."""
     if isinstance(value, Mapping):
@@ -183,14 +193,6 @@ def _integrity(summary: Mapping[str, Any]) -> list[str]:
     return [line for text in said for line in wrap(text, 80)]
 
 
-def worst_mistakes(result: EvaluationResult, count: int = MISTAKES_SHOWN) -> NDArray[np.int64]:
-    """Return the positions of the ``count`` most confident wrong predictions, most confident first, int64 ``(M,)``."""
-    wrong = np.flatnonzero(result.preds != result.target)
-    # equal confidences in the order of the index, however the samples were batched
-    order = np.lexsort((result.index[wrong], -result.confidence[wrong]))
-    return wrong[order][:count]
-
-
 def _per_class_csv(summary: Mapping[str, Any]) -> str:
     header = ["class", "precision", "recall", "recall_low", "recall_high", "f1", "support", "predicted"]
     rows = []
@@ -207,6 +209,9 @@ def write_report(
     images: ImageArray | None = None,
     pictures: Sequence[str] = PICTURES,
     show: Callable[[str, NDArray[np.uint8]], None] | None = None,
+    seen: NDArray[np.bool_] | None = None,
+    page: Path | None = None,
+    training: Training | None = None,
 ) -> dict[str, Path]:
     """Write all files of an evaluation into a folder; files of the same names are replaced, each atomically.
 
@@ -217,11 +222,18 @@ def write_report(
         images: uint8 ``(rows of the samples table, C, H, W)``, for the most confident mistakes.
         pictures: which of ``PICTURES`` to draw; each costs about a third of a second.
         show: is given the stem and the pixels, uint8 ``(H, W, 3)``, of each picture.
+        seen: bool ``(N,)``, samples that the model was trained on; ``None`` for none.
+        page: file of a page to write, in this folder or the one above; the report then tells the intervals, too. Of an
+            evaluation without samples there is none.
+        training: what the page tells beyond the evaluation if it is that of a run.
 
     Returns:
-        Paths by stem: ``report`` (JSON), ``per_class`` and ``predictions`` (CSV), and the pictures (PNG).
+        Paths by stem: ``report`` (JSON), ``per_class`` and ``predictions`` (CSV), the pictures (PNG), ``page`` (HTML).
     """
     summary = report_content(result, context)
+    page = page if len(result.index) else None
+    if page is not None:
+        summary["uncertainty"] = _rounded(uncertainty(result, seen))
     names, matrix = result.class_names, result.matrix
     title = result.model if summary["split"] is None else f"{result.model}, {summary['split']}"
     figures: dict[str, Callable[[], Figure]] = {
@@ -236,7 +248,20 @@ def write_report(
         "per_class": write_atomically(folder / "per_class.csv", _per_class_csv(summary)),
         "predictions": write_predictions(folder / PREDICTIONS, result),
         **{stem: _write_picture(folder / f"{stem}.png", figures[stem](), show) for stem in figures if stem in pictures},
+        **({"page": _write_page(page, folder, summary, result, images, training)} if page is not None else {}),
     }
+
+
+def _write_page(
+    page: Path,
+    folder: Path,
+    summary: Mapping[str, Any],
+    result: Predictions,
+    images: ImageArray | None,
+    training: Training | None,
+) -> Path:
+    beside = "" if page.parent == folder else f"{folder.name}/"
+    return write_atomically(page, page_html(summary, result, images, training, beside))
 
 
 def _write_picture(path: Path, figure: Figure, show: Callable[[str, NDArray[np.uint8]], None] | None) -> Path:

@@ -6,15 +6,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fer_lightning.evaluation.predictions import Predictions
 from fer_lightning.metrics import accuracy, confusion_matrix, macro_f1
 from fer_lightning.runs.trained_on import TrainedOn, text_numbers
 
-__all__ = ["OLDER", "seen_images", "seen_text"]
+__all__ = ["OLDER", "seen_images", "seen_rows", "seen_text"]
 
 OLDER = "it was saved by an older version"
 """What is said where a model has no digests."""
+
+
+def seen_rows(result: Predictions, record: TrainedOn | None) -> NDArray[np.bool_] | None:
+    """Return which images the model has seen, bool ``(N,)``: of a validation split, those that it was trained on.
+
+    ``None`` if nothing is known.
+    """
+    if record is None or not (len(record.train) or len(record.val)) or (result.digests == "").any():
+        return None
+    trained, chosen = record.roles(text_numbers(result.digests.tolist()))
+    return trained if result.split == "val" else trained | chosen
 
 
 def seen_images(result: Predictions, record: TrainedOn | None) -> dict[str, Any]:
@@ -30,11 +42,12 @@ def seen_images(result: Predictions, record: TrainedOn | None) -> dict[str, Any]
         ``n``, ``accuracy`` and ``f1_macro`` of the other images (of a validation split: of those that it was not
         trained on), the scores ``None`` where there is none; ``None`` if nothing is known.
     """
-    if record is None or not (len(record.train) or len(record.val)) or (result.digests == "").any():
+    seen = seen_rows(result, record)
+    if record is None or seen is None:
         unknown = [OLDER] if record is None else list(record.unknown)
         return {"train": None, "val": None, "unknown": unknown, "without": None}
     trained, chosen = record.roles(text_numbers(result.digests.tolist()))
-    left = ~trained if result.split == "val" else ~(trained | chosen)
+    left = ~seen
     scores: dict[str, Any] = {"n": int(left.sum()), "accuracy": None, "f1_macro": None}
     if left.any():
         target, preds = (torch.from_numpy(labels[left]) for labels in (result.target, result.preds))

@@ -13,9 +13,10 @@ from lightning.pytorch import LightningModule, Trainer
 from sklearn.metrics import f1_score, log_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fer_lightning.callbacks.reports import EvaluationReport, _curves, gather_rows
+from fer_lightning.callbacks.reports import EvaluationReport, gather_rows
+from fer_lightning.callbacks.run_page import curves
 from fer_lightning.emotions import SEVEN
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import TINY, fer, fit
 from tests.helpers.data import StripesDataModule
 
 
@@ -59,6 +60,11 @@ def test_a_run_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "tensorboard --logdir" in out
     assert "macro F1" in out
+    assert out.splitlines()[-1] == f"page         {folder / 'index.html'}"
+    page = (folder / "index.html").read_text()
+    assert report["uncertainty"]["distinct"] == 28
+    for told in ("The weak spot is", 'href="val/report.json"', "the beginning", "name: tiny", "data:image/png;base64,"):
+        assert told in page
     board = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
     assert {"val/acc", "val/f1/macro", "val/f1/angry", "train/loss", "lr"} <= set(board.Tags()["scalars"])
     assert not [tag for tag in board.Tags()["scalars"] if "_" in tag.partition("/")[0]]
@@ -68,6 +74,17 @@ def test_a_run_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (text,) = board.Tensors("configuration/text_summary")
     assert "    name: tiny" in text.tensor_proto.string_val[0].decode()
     assert {"val/confusion_matrix", "val/worst_mistakes"} <= set(board.Tags()["images"])
+
+
+def test_a_test_leaves_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path) == 0
+    assert not (tmp_path / "tiny/version_0/index.html").exists()  # the tests' runs draw nothing
+    assert "page  " not in capsys.readouterr().out
+    run = tmp_path / "tiny/version_0"
+    assert fer("test", *TINY, f"--ckpt_path={run}", "--report.pictures=true") == 0
+    page = run / "test/index.html"
+    assert capsys.readouterr().out.splitlines()[-1] == f"page         {page}"
+    assert "on the test part</h1>" in page.read_text()
 
 
 def test_the_best_of_a_minimum_is_the_smallest(tmp_path: Path) -> None:
@@ -97,7 +114,7 @@ def test_an_epoch_that_is_trained_again_has_one_row() -> None:
 
 def test_curves_are_drawn_over_epochs_of_what_was_logged() -> None:
     history = [{"epoch": 0.0, "step": 10.0, "val_acc": 0.5, "lr": 0.1}, {"epoch": 1.0, "step": 20.0, "val_loss": 2.0}]
-    assert _curves(history) == {"val_acc": [(0.0, 0.5)], "val_loss": [(1.0, 2.0)]}
+    assert curves(history) == {"val_acc": [(0.0, 0.5)], "val_loss": [(1.0, 2.0)]}
 
 
 def test_a_report_says_of_which_evaluation_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

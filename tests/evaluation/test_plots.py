@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.stats import binom
 
 from fer_lightning.emotions import EIGHT, SEVEN
 from fer_lightning.evaluation.plots import (
@@ -24,6 +25,7 @@ from fer_lightning.evaluation.plots import (
     curves_figure,
     per_class_figure,
     reliability_figure,
+    risk_coverage_figure,
     worst_mistakes_figure,
 )
 from fer_lightning.figures import BLANK, COLORS, DPI, FAINT, INK, SPLIT_COLORS, figure_png
@@ -212,22 +214,30 @@ def bars(axes: Axes) -> NDArray[np.float64]:
     return np.array([(bar.get_x() + bar.get_width() / 2, bar.get_y(), bar.get_height()) for bar in found])
 
 
-def test_reliability_bars_are_accuracy_and_gap_over_the_share_of_samples() -> None:
+def test_reliability_points_are_accuracy_over_confidence_beside_what_a_perfect_model_shows() -> None:
     confidence = np.array([0.95] * 10 + [0.5] * 5 + [0.62] * 5, np.float32)
     correct = np.array([True] * 6 + [False] * 4 + [True] * 4 + [False] + [True] * 5)
     upper, lower = reliability_figure(confidence, correct, "title").axes
-    wanted = {14: (0.6, 0.95, 0.5), 7: (0.8, 0.5, 0.25), 9: (1.0, 0.62, 0.25)}  # accuracy, confidence, share
-    found, shares = bars(upper), bars(lower)
-    np.testing.assert_allclose(found[:15, 0], (np.arange(15) + 0.5) / 15)
+    known = {14: (0.6, 0.95, 0.5), 7: (0.8, 0.5, 0.25), 9: (1.0, 0.62, 0.25)}  # accuracy, confidence, share
+    [model] = [line for line in upper.lines if line.get_label() == "this model"]
+    points = np.stack([np.asarray(line, np.float64) for line in model.get_data()], axis=1)
+    shares, bands = bars(lower), bars(upper)
     for place in range(15):
-        accuracy, stated, share = wanted.get(place, (0.0, 0.0, 0.0))
-        assert found[place, 1:] == pytest.approx((0, accuracy))
-        assert found[15 + place, 1:] == pytest.approx((min(accuracy, stated), abs(accuracy - stated)), abs=1e-6)
+        accuracy, stated, share = known.get(place, (math.nan, math.nan, 0.0))
+        assert points[place] == pytest.approx((stated, accuracy), abs=1e-6, nan_ok=True)
         assert shares[place] == pytest.approx(((place + 0.5) / 15, 0, share))
-    [marks] = upper.collections
-    assert isinstance(marks, LineCollection)
-    heights = [segment[0, 1] for segment in marks.get_segments() if len(segment)]
-    assert heights == pytest.approx([0.5, 0.62, 0.95], abs=1e-6)
+        assert np.isfinite(bands[place, 1:]).all() == (place in known)
+    low, height = bands[7, 1:]  # of 5 answers that are right in half of the cases
+    assert (low, low + height) == tuple(binom.ppf([0.025, 0.975], 5, 0.5) / 5)
+
+
+def test_risk_is_the_share_of_wrong_answers_among_the_most_confident() -> None:
+    confidence = np.linspace(0.3, 0.9, 40).astype(np.float32)
+    correct = np.arange(40) >= 30  # the ten most confident
+    [axes] = risk_coverage_figure(confidence, correct, "title").axes
+    [line] = axes.lines
+    points = np.stack([np.asarray(values, np.float64) for values in line.get_data()], axis=1)
+    np.testing.assert_allclose(points, [(kept / 40, (kept - 10) / kept) for kept in range(20, 41)])
 
 
 def test_the_interval_of_a_recall_is_wilsons() -> None:

@@ -20,6 +20,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError, LabelError, NonFiniteError
 from fer_lightning.evaluation import report
+from fer_lightning.evaluation.page import worst_mistakes
 from fer_lightning.evaluation.plots import (
     confusion_matrix_figure,
     per_class_figure,
@@ -27,7 +28,7 @@ from fer_lightning.evaluation.plots import (
     worst_mistakes_figure,
 )
 from fer_lightning.evaluation.predictions import EvaluationResult, write_predictions
-from fer_lightning.evaluation.report import report_content, text_table, worst_mistakes, write_report
+from fer_lightning.evaluation.report import report_content, text_table, write_report
 from fer_lightning.figures import figure_pixels
 from fer_lightning.metrics import EmotionMetrics
 from fer_lightning.types import prediction_columns

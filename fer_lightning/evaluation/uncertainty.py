@@ -1,0 +1,195 @@
+"""How sure the scores of an evaluation are: what ``report.json`` holds as ``uncertainty`` and its page shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.evaluation.confidence import (
+    brier_scores,
+    confidence_bins,
+    ece_of,
+    log_losses,
+    null_ece,
+    perfect_hits,
+)
+from fer_lightning.evaluation.predictions import Predictions
+from fer_lightning.evaluation.resampling import (
+    DRAWS,
+    clusters_of,
+    interval,
+    matrix_scores,
+    resampled_matrices,
+    resampled_means,
+)
+from fer_lightning.metrics import CALIBRATION_BINS, wilson_interval
+
+__all__ = ["PAIRS", "uncertainty"]
+
+PAIRS = 10
+"""Pairs of classes that are told, those confused most often."""
+
+_SCORES = ("accuracy", "balanced_accuracy", "f1_macro")
+Ends = tuple[float, float]
+
+
+def uncertainty(
+    result: Predictions, seen: NDArray[np.bool_] | None = None, draws: int = DRAWS, seed: int = 0
+) -> dict[str, Any]:
+    """Return what the scores could be on other test images, by resampling groups of identical images.
+
+    Args:
+        result: predictions with targets, at least one.
+        seen: bool ``(N,)``, images that the model was trained or chosen on, identical ones alike; ``None``: none.
+        draws: resamples.
+        seed: of the draws.
+
+    Returns:
+        Plain values: ``distinct`` images, ``draws``, ``seed``; ``accuracy, balanced_accuracy, f1_macro`` (each
+        ``value, low, high``); ``per_class`` (by name, ends of ``precision, recall, f1``: Wilson's, with as many images
+        as the resamples say that a class is worth); ``confusions`` (``true, predicted, count, share, low, high`` of the
+        true class, most often first); ``calibration`` (``ece, nll, brier``, ``ece_perfect`` with ``mean, low, high`` of
+        a perfect model, ``confidence`` minus accuracy, ``bins``); ``unseen`` (``n``, scores, ``difference`` to all) or
+        ``None`` where no image, or every one, was seen. Ends that cannot be known are NaN.
+    """
+    clusters = clusters_of(_distinct(result))
+    classes, marked = len(result.class_names), np.zeros(len(result.target), np.int64)
+    if seen is not None and 0 < seen.sum() < len(seen):
+        marked = seen.astype(np.int64)
+    # images that were seen are classes of their own: the matrix falls into a block of them and one of the others
+    blocks = classes * (1 + int(marked.max()))
+    drawn = resampled_matrices(
+        result.target + classes * marked, result.preds + classes * marked, clusters, blocks, draws, seed
+    )[:, 0]
+    parts = [drawn[:, at : at + classes, at : at + classes] for at in range(0, blocks, classes)]
+    scores, own = matrix_scores(np.sum(parts, axis=0)), matrix_scores(result.matrix)
+    worth = _worth(result.matrix, scores["recall"])
+    return {
+        "distinct": int(clusters.max()) + 1,
+        "draws": draws,
+        "seed": seed,
+        **{score: asdict(interval(float(own[score]), scores[score])) for score in _SCORES},
+        "per_class": _per_class(result.class_names, result.matrix, worth),
+        "confusions": _confusions(result.class_names, result.matrix, worth),
+        "calibration": _calibration(result, clusters, seed),
+        "unseen": _unseen(result, marked, scores, matrix_scores(parts[0])) if marked.any() else None,
+    }
+
+
+def _distinct(result: Predictions) -> NDArray[np.str_]:
+    """Return the digests; the number of the row where there is none, so that such images stand alone."""
+    rows = np.char.add("row ", np.arange(len(result.digests)).astype(np.str_))
+    return np.where(result.digests == "", rows, result.digests)
+
+
+def _worth(matrix: NDArray[np.int64], recall: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how many independent images an image of each class is worth, ``(K,)`` in 0..1: identical ones say less.
+
+    The variance of independent images over that of the resamples, float64 ``(draws, K)``: Kish's design effect.
+    """
+    support = matrix.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = matrix.diagonal() / support
+        alone = share * (1 - share) / support
+        return np.where((alone > 0) & (support > 0), np.minimum(alone / np.nanvar(recall, axis=0), 1.0), 1.0)
+
+
+def _wilson(hits: float, total: float, worth: float) -> Ends:
+    return wilson_interval(hits * worth, total * worth)
+
+
+def _per_class(
+    names: Sequence[str], matrix: NDArray[np.int64], worth: NDArray[np.float64]
+) -> dict[str, dict[str, Ends]]:
+    found: dict[str, dict[str, Ends]] = {}
+    for label, name in enumerate(names):
+        hits, support, predicted = (int(value) for value in (matrix[label, label], *_sums(matrix, label)))
+        share = float(worth[label])
+        union = _wilson(
+            hits, support + predicted - hits, share
+        )  # F1 = 2 J / (1 + J) of the share J of it that is right
+        known = (math.nan, math.nan) if support == 0 else tuple(2 * end / (1 + end) for end in union)
+        found[name] = {
+            "precision": _wilson(hits, predicted, share),
+            "recall": _wilson(hits, support, share),
+            "f1": (known[0], known[1]),
+        }
+    return found
+
+
+def _sums(matrix: NDArray[np.int64], label: int) -> tuple[int, int]:
+    return int(matrix[label].sum()), int(matrix[:, label].sum())
+
+
+def _confusions(
+    names: Sequence[str], matrix: NDArray[np.int64], worth: NDArray[np.float64]
+) -> list[dict[str, str | float]]:
+    wrong = matrix - np.diag(matrix.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
+    pairs: list[dict[str, str | float]] = []
+    for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
+        count, support = int(wrong[true, predicted]), int(matrix[true].sum())
+        if count:
+            low, high = _wilson(count, support, float(worth[true]))
+            told = {"true": names[true], "predicted": names[predicted]}
+            pairs.append({**told, "count": count, "share": count / support, "low": low, "high": high})
+    return pairs
+
+
+def _calibration(result: Predictions, clusters: NDArray[np.int64], seed: int) -> dict[str, Any]:
+    losses = np.stack([log_losses(result.probs, result.target), brier_scores(result.probs, result.target)], axis=1)
+    resampled = resampled_means(losses, clusters, seed=seed)
+    nll, brier = (interval(float(losses[:, k].mean()), resampled[:, k]) for k in range(2))
+    perfect = null_ece(result.probs, seed=seed)
+    low, high = np.quantile(perfect, [0.025, 0.975]).tolist()
+    return {
+        "ece": ece_of(result.probs, result.target),
+        "ece_perfect": {"mean": float(perfect.mean()), "low": low, "high": high},
+        "nll": asdict(nll),
+        "brier": asdict(brier),
+        "confidence": float(result.confidence.mean(dtype=np.float64) - (result.preds == result.target).mean()),
+        "bins": _bins(result.confidence, result.preds == result.target, seed),
+    }
+
+
+def _bins(confidence: NDArray[np.float32], right: NDArray[np.bool_], seed: int) -> list[dict[str, float]]:
+    """Return the bins that hold images: what is stated, what is right, and what a perfect model would get right."""
+    place = confidence_bins(confidence)
+    count = np.bincount(place, minlength=CALIBRATION_BINS)
+    hits = np.bincount(place, weights=right, minlength=CALIBRATION_BINS)
+    stated = np.bincount(place, weights=confidence, minlength=CALIBRATION_BINS)
+    low, high = np.quantile(perfect_hits(confidence, seed=seed), [0.025, 0.975], axis=0)
+    return [
+        {
+            "images": int(count[place]),
+            "confidence": float(stated[place] / count[place]),
+            "accuracy": float(hits[place] / count[place]),
+            "low": float(low[place] / count[place]),
+            "high": float(high[place] / count[place]),
+        }
+        for place in np.flatnonzero(count)
+    ]
+
+
+def _unseen(
+    result: Predictions,
+    marked: NDArray[np.int64],
+    scores: dict[str, NDArray[np.float64]],
+    scores_unseen: dict[str, NDArray[np.float64]],
+) -> dict[str, Any]:
+    classes, rows = len(result.class_names), marked == 0
+    cells = np.bincount(result.target[rows] * classes + result.preds[rows], minlength=classes * classes)
+    all_of, own = matrix_scores(result.matrix), matrix_scores(cells.reshape(classes, classes))
+    return {
+        "n": int(rows.sum()),
+        **{score: asdict(interval(float(own[score]), scores_unseen[score])) for score in _SCORES},
+        "difference": {
+            score: asdict(interval(float(own[score] - all_of[score]), scores_unseen[score] - scores[score]))
+            for score in _SCORES
+        },
+    }
