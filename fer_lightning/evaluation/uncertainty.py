@@ -92,11 +92,13 @@ def _worth(matrix: NDArray[np.int64], recall: NDArray[np.float64]) -> NDArray[np
 
     The variance of independent images over that of the resamples, float64 ``(draws, K)``: Kish's design effect.
     """
-    support = matrix.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = matrix.diagonal() / support
-        alone = share * (1 - share) / support
-        return np.where((alone > 0) & (support > 0), np.minimum(alone / np.nanvar(recall, axis=0), 1.0), 1.0)
+    worth = np.ones(len(matrix))
+    for label, drawn in enumerate(recall.T):
+        known, support = drawn[~np.isnan(drawn)], int(matrix[label].sum())
+        share = int(matrix[label, label]) / max(support, 1)
+        if 0 < share < 1:
+            worth[label] = min(share * (1 - share) / support / float(known.var()), 1.0)
+    return worth
 
 
 def _wilson(hits: float, total: float, worth: float) -> Ends:

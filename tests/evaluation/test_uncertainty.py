@@ -122,6 +122,7 @@ def test_calibration_is_told_beside_what_a_perfect_model_shows() -> None:
     assert boasting["nll"]["low"] < boasting["nll"]["value"] < boasting["nll"]["high"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_one_image_and_a_class_without_images() -> None:
     predictions = guessed(1.0, 5, rows=1)
     found = uncertainty(predictions, draws=100)
