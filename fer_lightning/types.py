@@ -49,11 +49,13 @@ class Preprocessing(TypedDict):
     """How images of another size are resized: ``area``, or ``bilinear`` in checkpoints of older versions."""
 
 
-def prediction_columns(class_names: Sequence[str]) -> list[str]:
+def prediction_columns(class_names: Sequence[str], sets: bool = False) -> list[str]:
     """Return the fixed columns of every table of predictions, in order.
 
     Args:
         class_names: canonical names in label order; each gives one column ``p_<name>``.
+        sets: with a column ``set`` at the end: the classes of a prediction set with ``|`` between, the most probable
+            first.
     """
     head = ["file", "frame", "time_s", "face_id", "x", "y", "w", "h", "det_score", "label", "confidence", "uncertain"]
-    return [*head, *(f"p_{name}" for name in class_names), "model", "scheme"]
+    return [*head, *(f"p_{name}" for name in class_names), "model", "scheme", *(["set"] if sets else [])]

@@ -10,14 +10,27 @@ from torch import Tensor
 
 from fer_lightning.callbacks.reports import datamodule_of, gather_rows
 from fer_lightning.evaluation.predictions import PREDICTIONS, predictions_of, write_predictions
+from fer_lightning.models.calibration import Calibration
 
 __all__ = ["PredictionWriter"]
 
 
 class PredictionWriter(Callback):
-    """Writes ``predictions.csv``, with the columns of :func:`.prediction_columns`, into the trainer's folder."""
+    """Writes ``predictions.csv``, with the columns of :func:`.prediction_columns`, into the trainer's folder.
 
-    def __init__(self) -> None:
+    Args:
+        calibration: makes the probabilities of the logits.
+        coverage: also write prediction sets; ``None`` for none.
+
+    Raises:
+        ConfigError: if the calibration has no sets for the coverage.
+    """
+
+    def __init__(self, calibration: Calibration | None = None, coverage: float | None = None) -> None:
+        self.calibration = Calibration() if calibration is None else calibration
+        self.coverage = coverage
+        if coverage is not None:
+            self.calibration.check_coverage(coverage)
         self._rows: list[dict[str, Tensor]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -34,7 +47,8 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the predictions of a batch."""
-        self._rows.append({"index": outputs["index"], "probs": outputs["logits"].softmax(dim=1)})
+        logits = outputs["logits"].float().cpu()
+        self._rows.append({"index": outputs["index"].cpu(), "probs": self.calibration.probabilities(logits)})
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file."""
@@ -44,5 +58,6 @@ class PredictionWriter(Callback):
         data = datamodule_of(trainer)
         path = Path(trainer.default_root_dir) / PREDICTIONS
         model = Path(str(trainer.ckpt_path)).name
-        write_predictions(path, predictions_of(data.table, rows["index"], rows["probs"], "test", model))
+        predictions = predictions_of(data.table, rows["index"], rows["probs"], "test", model)
+        write_predictions(path, predictions, self.calibration, self.coverage)
         print(f"predictions  {path}")

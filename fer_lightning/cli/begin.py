@@ -32,6 +32,7 @@ from fer_lightning.cli.place import Place
 from fer_lightning.cli.run_checks import check_accelerator, check_monitors
 from fer_lightning.cli.tracking import RunLogger, start_tracking
 from fer_lightning.cli.trainer_cli import FERCLI, as_list
+from fer_lightning.models.calibration import Calibration, calibration_of
 from fer_lightning.models.precision import check_precision, measure_precision
 from fer_lightning.runs.changes import goes_on_in
 from fer_lightning.runs.checkpoint import epochs_in, read_checkpoint, run_folder_of
@@ -238,7 +239,7 @@ def _output(cli: FERCLI, place: Place, precision: str) -> dict[str, Any]:
         callbacks += [Evaluated(place.subject)]
     if cli.verb == "predict":
         logger = False
-        callbacks += [PredictionWriter()]
+        callbacks += [_prediction_writer(cli)]
     elif logger is None or logger is True:
         configuration = cli.parser.dump(cli.config, skip_none=False, skip_link_targets=True)
         logger = RunLogger(str(place.folder), name="", version="", default_hp_metric=False, configuration=configuration)
@@ -248,6 +249,14 @@ def _output(cli: FERCLI, place: Place, precision: str) -> dict[str, Any]:
         "enable_progress_bar": bar,
         "enable_model_summary": summary is True,  # RunLines says what matters
     }
+
+
+def _prediction_writer(cli: FERCLI) -> PredictionWriter:
+    assert cli.checkpoint is not None  # predict needs one
+    calibration = calibration_of(cli.checkpoint, read_checkpoint(cli.checkpoint, mapped=True))
+    if calibration != Calibration():
+        rank_zero_only(print)("probabilities are calibrated, as by fer calibrate")
+    return PredictionWriter(calibration, cli.config["set"])
 
 
 def _record(cli: FERCLI, place: Place) -> None:

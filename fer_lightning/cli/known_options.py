@@ -77,6 +77,7 @@ ARGUMENTS = {
     "allow_changed_data": Types(frozenset([bool])),
     "mlflow": Types(frozenset([bool, str, type(None)])),
     "mlflow_checkpoints": Types(frozenset([bool])),
+    "set": Types(frozenset([float, int])),
     "config": Types(frozenset([str])),
     "print_config": Types(open=True),
 }

@@ -146,6 +146,10 @@ class FERCLI(LightningCLI):
         parser.add_argument(
             "--mlflow_checkpoints", type=bool, default=False, help="Send best.ckpt to MLflow when fit ends."
         )
+        if self.verb == "predict":
+            parser.add_argument(
+                "--set", type=float | None, default=None, help="Also write the classes that hold the true one so often."
+            )
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ResumeCheckpoint, "resume_checkpoint")
         parser.add_lightning_class_args(EvaluationReport, "report")

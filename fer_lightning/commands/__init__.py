@@ -133,6 +133,11 @@ COMMANDS: dict[str, Command | Group] = {
         _RUNS,
     ),
     "compare": Command(f"{_HERE}.compare:compare", "compare models on the same images, with intervals", "study"),
+    "calibrate": Command(
+        f"{_HERE}.calibrate:calibrate",
+        "make a run's probabilities believable: scaling, threshold, prediction sets",
+        "study",
+    ),
     "audit": Command(f"{_HERE}.audit:audit", "compare how a model does on groups of people", "study"),
     "explain": Command(f"{_HERE}.explain:explain", "show what a model looks at, and test these maps", "study"),
     "bench": Group(

@@ -29,15 +29,15 @@ def recognize(
     detector: str = "auto",
     no_detect: bool = False,
     views: Literal["none", "squares", "fine"] | None = None,
-    min_score: float = 0.5,
-    min_size: float = 0.0,
+    min_score: float = 0.5, min_size: float = 0.0,
     every: int = 1,
     window: float = 1.0,
     smooth: Literal["none", "majority", "exponential", "hysteresis"] = "none",
     neutral: Annotated[str, "SECONDS"] = "0",
+    set: Annotated[float | None, "COVERAGE"] = None,
     on_error: Literal["skip", "raise"] = "skip",
     offline: bool = False,
-) -> int:
+) -> int:  # fmt: skip
     """Find the faces in pictures, videos or before a camera and tell what they show, which is not what a person feels.
 
     Args:
@@ -59,6 +59,7 @@ def recognize(
         window: seconds over which the label of a video is decided by majority, and smoothed.
         smooth: the label that annotated videos show: of the frame (none), or smoothed by one of these rules.
         neutral: take the first seconds (3s) of each person as the person's neutral face, and judge the rest by it.
+        set: also tell the classes that hold the true one so often (0.9); the run must have been calibrated.
         on_error: skip a file that is no picture and say so, or stop (raise).
         offline: of the hub, take only a model that was fetched before.
     """
@@ -73,7 +74,7 @@ def recognize(
     files = named_inputs(paths)
     views = views or ("none" if all(map(is_video, files)) else "squares")  # each view takes as long as a whole frame
     finder = None if no_detect else detector
-    load = partial(Recognizer.load, model, finder, views, offline, min_score=min_score, min_size=min_size)
+    load = partial(Recognizer.load, model, finder, views, offline, set, min_score=min_score, min_size=min_size)
     return _camera(camera, load, outputs, seconds, headless) if camera else recognize_all(load(), files, outputs)
 
 

@@ -1,4 +1,4 @@
-"""Whether stated probabilities can be believed, and what makes them so: temperature, vector scaling, prior shift.
+"""Whether stated probabilities can be believed, and what makes them so: temperature, prior shift, linear scalings.
 
 All work on log-probabilities, which a table of predictions holds: logits are not needed, since a constant added to all
 of them changes nothing.
@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from fer_lightning.data.splitting.folds import assign_folds
 from fer_lightning.errors import DataError
 from fer_lightning.metrics import CALIBRATION_BINS, calibration_bins, expected_calibration_error
 
 __all__ = [
+    "DECAY",
+    "KINDS",
     "LEAST",
     "Scaling",
     "brier_scores",
@@ -34,12 +35,28 @@ LEAST = 1e-30
 """Probabilities below are taken for this one, so that their logarithm is finite."""
 
 
+KINDS = {
+    "temperature": "one temperature; labels stay as they are",
+    "prior": "a temperature and the amount tau of the log prior that is added, fitted together",
+    "vector": "vector scaling: a weight and a bias for each class, which takes any shift of the prior along",
+    "matrix": "matrix scaling: a weight for each pair of classes, and biases",
+}
+"""Scalings that can be fitted, the plainest first. Vector and matrix scaling (Guo et al. 2017, arXiv:1706.04599) are
+taken on log-probabilities, as Dirichlet calibration (Kull et al. 2019, arXiv:1910.12656) does."""
+
+DECAY = 3e-3
+"""Weight of the squared numbers of vector and matrix scaling. Between 1e-4 and 3e-2 the likelihood on other images of
+FER2013 differs by 0.002 nats."""
+
+_PRECISE = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 2_000}
+
+
 @dataclass(frozen=True)
 class Scaling:
     """How log-probabilities are changed: ``softmax((log p) weight + bias)``.
 
     Attributes:
-        weight: float64 ``(K,)``; for a temperature T, 1/T in every place.
+        weight: float64 ``(K, K)``, rows for the classes that come in; for a temperature T, 1/T in the diagonal.
         bias: float64 ``(K,)``.
     """
 
@@ -48,7 +65,7 @@ class Scaling:
 
     def __call__(self, probs: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the changed probabilities, float64 ``(N, K)``."""
-        return _softmax(log_of(probs) * self.weight + self.bias)
+        return _softmax(log_of(probs) @ self.weight + self.bias)
 
 
 def log_of(probs: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -116,60 +133,73 @@ def null_ece(
 
 
 def fit_scaling(
-    probs: NDArray[np.floating], target: NDArray[np.int64], kind: str = "temperature", decay: float = 1e-3
+    probs: NDArray[np.floating],
+    target: NDArray[np.int64],
+    kind: str = "temperature",
+    prior: NDArray[np.float64] | None = None,
+    decay: float = DECAY,
 ) -> Scaling:
     """Return the scaling with the least mean negative log-likelihood.
 
     Args:
         probs: float ``(N, K)``, of images that the classifier was not trained on.
         target: true labels, int64 ``(N,)``.
-        kind: ``temperature`` (one number; labels stay as they are), ``bias`` (a temperature and a bias for each class,
-            which takes a prior shift along) or ``vector`` (a weight and a bias for each class).
+        kind: one of :data:`KINDS`.
+        prior: logarithm of each class's share of the training images, float64 ``(K,)``; for the kind ``prior``.
         decay: weight of the squared distance from doing nothing, for the kinds with many numbers.
 
     Raises:
-        DataError: if there are no images, or the kind is not known.
+        DataError: if there are no images, or the kind is not known or lacks its prior.
     """
     classes = probs.shape[1]
     if not len(target):
         raise DataError("calibration needs images of the validation part")
-    sizes = {"temperature": 1, "bias": 1 + classes, "vector": 2 * classes}
+    sizes = {"temperature": 1, "prior": 2, "vector": 2 * classes, "matrix": classes * classes + classes}
     if kind not in sizes:
         raise DataError(f"unknown calibration '{kind}' (known: {', '.join(sizes)})")
-    logs, rows = log_of(probs), np.arange(len(target))
+    if kind == "prior" and prior is None:
+        raise DataError("a shift of the prior needs the training images of each class, which are not known")
+    shift, eye = np.zeros(classes) if prior is None else prior, np.eye(classes)
+    logs, rows, many = log_of(probs), np.arange(len(target)), kind in ("vector", "matrix")
 
     def scaling(values: NDArray[np.float64]) -> Scaling:
-        scales = np.exp(values[:1] if kind != "vector" else values[:classes])
-        bias = values[len(scales) :] if kind != "temperature" else np.zeros(classes)
-        return Scaling(np.broadcast_to(scales, classes).astype(np.float64), bias)
+        if not many:
+            return Scaling(np.exp(values[0]) * eye, values[1] * shift if kind == "prior" else np.zeros(classes))
+        moved = values[:-classes]
+        return Scaling(
+            eye + (np.diag(moved) if kind == "vector" else moved.reshape(classes, classes)), values[-classes:]
+        )
 
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         found = scaling(values)
-        shares = _softmax(logs * found.weight + found.bias)
+        shares = _softmax(logs @ found.weight + found.bias)
         error = shares.copy()
         error[rows, target] -= 1
-        by_weight = (error * logs).mean(axis=0) * found.weight
-        parts = [by_weight.sum(keepdims=True) if kind != "vector" else by_weight]
-        parts += [error.mean(axis=0)] if kind != "temperature" else []
-        penalty = 0.0 if kind == "temperature" else decay
-        value = -np.log(np.clip(shares[rows, target], LEAST, None)).mean() + penalty * float(values @ values)
-        return float(value), np.concatenate(parts) + 2 * penalty * values
+        by_weight, by_bias = logs.T @ error / len(target), error.mean(axis=0)
+        if many:
+            own = by_weight.diagonal() if kind == "vector" else by_weight.ravel()
+            slopes = np.concatenate([own, by_bias]) + 2 * decay * values
+        else:
+            slopes = np.array([np.trace(by_weight) * np.exp(values[0]), by_bias @ shift])[: len(values)]
+        value = -np.log(np.clip(shares[rows, target], LEAST, None)).mean() + many * decay * float(values @ values)
+        return float(value), slopes
 
-    best = minimize(loss, np.zeros(sizes[kind]), jac=True, method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-10})
+    best = minimize(loss, np.zeros(sizes[kind]), jac=True, method="L-BFGS-B", options=_PRECISE)
     return scaling(best.x)
 
 
 def cross_fitted_scaling(
-    probs: NDArray[np.floating], target: NDArray[np.int64], groups: NDArray[np.uint8], kind: str = "temperature"
-) -> NDArray[np.float64]:
-    """Return probabilities of which each half was scaled by what was fitted on the other half, float64 ``(N, K)``.
+    probs: NDArray[np.floating],
+    target: NDArray[np.int64],
+    half: NDArray[np.int64],
+    kind: str = "temperature",
+    prior: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.float64], tuple[Scaling, Scaling]]:
+    """Scale each half of the images by what was fitted on the other half.
 
-    So the scores before and after can be compared on images that the fit has not seen. Rows with equal ``groups``,
-    uint8 ``(N, D)``, such as identical images, are in one half.
+    So the scores before and after can be compared on images that the fit has not seen. The half of each row, 0 or 1, is
+    int64 ``(N,)``; identical images must be in one. The other arguments are those of :func:`fit_scaling`. Returned are
+    the scaled probabilities, float64 ``(N, K)``, and the scalings that were fitted on half 0 and on half 1.
     """
-    half = assign_folds(target, groups, 2, 0)
-    scaled = np.empty(probs.shape, np.float64)
-    for place in (0, 1):
-        own, other = half == place, half != place
-        scaled[own] = fit_scaling(probs[other], target[other], kind)(probs[own])
-    return scaled
+    first, second = (fit_scaling(probs[half == place], target[half == place], kind, prior) for place in (0, 1))
+    return np.where((half == 0)[:, None], second(probs), first(probs)), (first, second)

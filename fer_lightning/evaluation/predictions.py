@@ -21,6 +21,7 @@ from fer_lightning.emotions import scheme_of
 from fer_lightning.errors import DataError, LabelError, NonFiniteError
 from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.metrics import confusion_matrix
+from fer_lightning.models.calibration import Calibration
 from fer_lightning.text import excerpt, short_path
 from fer_lightning.types import prediction_columns
 
@@ -181,11 +182,18 @@ def predictions_of(
     )
 
 
-def write_predictions(path: Path, predictions: Predictions) -> Path:
+def write_predictions(
+    path: Path, predictions: Predictions, calibration: Calibration | None = None, coverage: float | None = None
+) -> Path:
     """Write a table of predictions: the fixed columns, then ``index, split, digest``, ``target`` and the groups.
 
-    The columns for detected faces and video frames stay empty, and so does ``uncertain``: there is no threshold here.
-    Groups are called ``group_<name>``.
+    The columns for detected faces and video frames stay empty. Groups are called ``group_<name>``.
+
+    Args:
+        path: of the table.
+        predictions: of the images.
+        calibration: by which the probabilities were made; it says which are ``uncertain``. That stays empty without.
+        coverage: also write the column ``set``; ``None`` for none.
 
     Returns:
         ``path``.
@@ -193,8 +201,8 @@ def write_predictions(path: Path, predictions: Predictions) -> Path:
     Raises:
         OSError: if it cannot be written.
     """
-    names = predictions.class_names
-    columns = prediction_columns(names)
+    names, calibration = predictions.class_names, Calibration() if calibration is None else calibration
+    columns = prediction_columns(names, sets=coverage is not None)
     header = [*columns, "index", "split", "digest", *(["target"] if predictions.known else [])]
     header += [f"{_GROUP}{name}" for name in predictions.groups]
     empty = [""] * (columns.index("label") - columns.index("file") - 1)
@@ -202,8 +210,12 @@ def write_predictions(path: Path, predictions: Predictions) -> Path:
 
     def rows() -> Iterable[list[Any]]:
         for place, (row, pred) in enumerate(zip(predictions.index.tolist(), preds, strict=True)):
-            shown = [six_digits(number) for number in predictions.probs[place].tolist()]
-            line = [predictions.files[place], *empty, names[pred], shown[pred], "", *shown, predictions.model, scheme]
+            shares = predictions.probs[place].tolist()
+            shown, doubt = [six_digits(number) for number in shares], str(calibration.is_uncertain(shares)).lower()
+            line = [predictions.files[place], *empty, names[pred], shown[pred], doubt if calibration.threshold else ""]
+            line += [*shown, predictions.model, scheme]
+            if coverage is not None:
+                line.append("|".join(calibration.prediction_set(dict(zip(names, shares, strict=True)), coverage)))
             line += [row, predictions.split, predictions.digests[place]]
             line += [names[predictions.target[place]]] if predictions.known else []
             yield [*line, *(column[place] for column in predictions.groups.values())]

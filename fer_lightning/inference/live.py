@@ -66,7 +66,8 @@ def recognize_camera(
         table = outputs.table
         if table is None:  # the session is summed up from its rows
             table = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows.jsonl"
-        rows = stack.enter_context(RowWriter(table, model.class_names, model.card.name, ()))
+        sets = recognizer.coverage is not None
+        rows = stack.enter_context(RowWriter(table, model.class_names, model.card.name, (), sets))
         title = f"camera {name} {began}"
         live = _Live(show)
         session = Session(recognizer, camera, title, rows, copy, outputs.following, live)

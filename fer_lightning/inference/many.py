@@ -237,7 +237,9 @@ def recognize_all(recognizer: Recognizer, files: Mapping[Path, str], outputs: Ou
         if table is None:  # a video is summed up from its rows
             table = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows.jsonl"
         again = set(files.values())
-        rows = stack.enter_context(RowWriter(table, model.class_names, model.card.name, again))
+        rows = stack.enter_context(
+            RowWriter(table, model.class_names, model.card.name, again, recognizer.coverage is not None)
+        )
         work = _Work(recognizer, files, outputs, rows)
         waiting = [file for file in files if not work.is_done(file)]
         if len(waiting) < len(files):

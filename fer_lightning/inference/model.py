@@ -14,12 +14,13 @@ from torch import Tensor
 from fer_lightning.emotions import scheme_of
 from fer_lightning.inference.framing import Framing
 from fer_lightning.models.architecture import Architecture
+from fer_lightning.models.calibration import Calibration
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.preprocessing import normalised, scaled
 from fer_lightning.runs.trained_on import TrainedOn
 from fer_lightning.types import Preprocessing
 
-__all__ = ["Backend", "Calibration", "Card", "Model", "TorchBackend"]
+__all__ = ["Backend", "Card", "Model", "TorchBackend"]
 
 
 class Backend(Protocol):
@@ -51,19 +52,6 @@ class TorchBackend:
         ready = normalised(images.to(self.device), self._mean, self._std)
         logits: Tensor = self.network(ready.contiguous(memory_format=torch.channels_last))
         return logits.cpu()
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What turns logits into probabilities that can be believed.
-
-    Attributes:
-        temperature: the logits are divided by it.
-        threshold: below this confidence an answer is marked as uncertain; 0 for never.
-    """
-
-    temperature: float = 1.0
-    threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,8 +111,7 @@ class Model:
         """
         if len(crops) == 0:
             return np.zeros((0, len(self.class_names)), np.float32)
-        logits = self.backend(self.scaled(crops)) / self.calibration.temperature
-        return logits.softmax(dim=1).numpy()
+        return self.calibration.probabilities(self.backend(self.scaled(crops))).numpy()
 
     def scaled(self, crops: Sequence[NDArray[np.uint8]] | Tensor) -> Tensor:
         """Return face crops in the network's size and channels, float32 ``(N, c, S, S)`` in 0..1."""

@@ -18,8 +18,9 @@ from fer_lightning.errors import CheckpointError, ConfigError, FERError
 from fer_lightning.files import write_atomically
 from fer_lightning.inference.card import card_text
 from fer_lightning.inference.framing import Framing, framings_in, plain_framings, read_framing
-from fer_lightning.inference.model import Calibration, Card, Model, TorchBackend
+from fer_lightning.inference.model import Card, Model, TorchBackend
 from fer_lightning.models.architecture import architecture_of, described
+from fer_lightning.models.calibration import calibration_in, calibration_of, plain_calibration
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.preprocessing import check_preprocessing
 from fer_lightning.runs.checkpoint import (
@@ -58,7 +59,7 @@ def write_model_folder(model: Model, folder: Path) -> Path:
         "scheme": model.scheme,
         "preprocessing": dict(model.preprocessing),
         "framing": plain_framings(model.framings),
-        "calibration": asdict(model.calibration),
+        "calibration": plain_calibration(model.calibration),
         **({} if said is None else {"trained_on": said}),
         **asdict(model.card),
     }
@@ -107,7 +108,7 @@ def model_of_folder(folder: Path) -> Model:
         Card(**{name: values[name] for name in Card.__annotations__ if name in values}),
         values["architecture"],
         framings_in(values.get("framing")),
-        Calibration(**values.get("calibration", {})),
+        calibration_in(values.get("calibration"), len(values["class_names"]), folder / CONFIG),
         read_trained_on(folder / WEIGHTS),
     )
 
@@ -141,15 +142,15 @@ def model_of_checkpoint(path: Path, name: str) -> Model:
     training |= {"seed": config.get("seed_everything"), "code": _code(run)}
     card = Card(name, training, _metrics(run), version=__version__)
     framings = {} if run is None else read_framing(run)
-    backend = TorchBackend(classifier, preprocessing)
     return Model(
-        backend,
+        TorchBackend(classifier, preprocessing),
         tuple(task["class_names"]),
         preprocessing,
         card,
         architecture,
         framings,
-        trained_on=trained_on_in(content),
+        calibration_of(path, content),
+        trained_on_in(content),
     )
 
 

@@ -43,6 +43,8 @@ class Face:
         det_score: how sure the detector is, in 0..1; NaN where nobody looked.
         probabilities: of each class, by name; they sum to 1.
         uncertain: whether the confidence is below the model's threshold.
+        prediction_set: the classes that hold the true one with the probability that was asked for, the most probable
+            first; ``None`` if nobody asked.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Face:
     det_score: float
     probabilities: dict[str, float]
     uncertain: bool = False
+    prediction_set: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:
@@ -65,9 +68,10 @@ class Face:
         left, top, width, height = (round(value) for value in self.box)
         second = sorted(self.probabilities.items(), key=lambda item: -item[1])[1]
         doubt = ", uncertain" if self.uncertain else ""
+        inside = "" if self.prediction_set is None else f"; set: {', '.join(self.prediction_set) or 'none'}"
         return (
             f"{self.label} {self.confidence:.0%}{doubt} (then {second[0]} {second[1]:.0%}) "
-            f"at {left},{top}, {width}x{height} pixels"
+            f"at {left},{top}, {width}x{height} pixels{inside}"
         )
 
 
@@ -111,11 +115,19 @@ class Recognizer:
     Args:
         model: the trained network.
         detector: finds the faces; ``None`` takes each picture for a face, as it is.
+        coverage: also give each face the set of classes that holds the true one so often, such as 0.9; ``None`` for
+            none. The model must have been calibrated by ``fer calibrate``.
+
+    Raises:
+        ConfigError: if the model has no prediction sets for the coverage.
     """
 
-    def __init__(self, model: Model, detector: Detector | None) -> None:
+    def __init__(self, model: Model, detector: Detector | None, coverage: float | None = None) -> None:
+        if coverage is not None:
+            model.calibration.check_coverage(coverage)
         self.model = model
         self.detector = detector
+        self.coverage = coverage
 
     @classmethod
     def load(
@@ -124,6 +136,7 @@ class Recognizer:
         detector: str | None = "auto",
         views: Views = "squares",
         offline: bool = False,
+        coverage: float | None = None,
         **options: Any,
     ) -> Recognizer:
         """Load a recognizer.
@@ -133,19 +146,20 @@ class Recognizer:
             detector: name of a detector, see :func:`.make_detector`; ``None`` for pictures that are faces already.
             views: where small faces are looked for.
             offline: of the Hugging Face hub, take only what was fetched before.
+            coverage: of prediction sets; ``None`` for none.
             **options: of the detector.
 
         Raises:
             CheckpointError: if there is no such model or it is damaged.
-            ConfigError: if there is no such detector.
+            ConfigError: if there is no such detector, or the model has no prediction sets for the coverage.
         """
         model = load_model(source, offline=offline)
         if detector is None:
-            return cls(model, None)
+            return cls(model, None, coverage)
         finder = make_detector(detector, views, **options)
         name = detector_name(finder)
         _tell_framing(model.card.name, "" if source is None else str(source), name, nearest(model.framings, name))
-        return cls(model, finder)
+        return cls(model, finder, coverage)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Recognizer:
@@ -210,9 +224,14 @@ class Recognizer:
         ):
             shares = dict(zip(self.model.class_names, map(float, row), strict=True))
             left, top, width, height = (float(value) for value in box)
-            uncertain = max(shares.values()) < self.model.calibration.threshold
-            made.append(Face(number, (left, top, width, height), float(score), shares, uncertain))
+            made.append(self.judged(Face(number, (left, top, width, height), float(score), shares)))
         return tuple(made)
+
+    def judged(self, face: Face) -> Face:
+        """Return a face with what its probabilities entail: whether it is uncertain, and its prediction set."""
+        calibration, shares = self.model.calibration, face.probabilities
+        inside = None if self.coverage is None else calibration.prediction_set(shares, self.coverage)
+        return replace(face, uncertain=calibration.is_uncertain(tuple(shares.values())), prediction_set=inside)
 
     def __repr__(self) -> str:
         finder = "no detector" if self.detector is None else type(self.detector).__name__

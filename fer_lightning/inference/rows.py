@@ -27,7 +27,7 @@ FORMS = (".csv", ".jsonl", ".parquet")
 """Suffixes of the files that can be written."""
 
 _WHOLE = frozenset({"frame", "face_id"})
-_TEXT = frozenset({"file", "label", "model", "scheme", "target"})
+_TEXT = frozenset({"file", "label", "model", "scheme", "target", "set"})
 _AT_ONCE = 10_000  # rows of a row group of Parquet
 
 
@@ -71,6 +71,7 @@ def face_rows(columns: Sequence[str], faces: Iterable[Face], **common: Any) -> l
             "confidence": face.confidence,
             "uncertain": face.uncertain,
             **{f"p_{name}": share for name, share in face.probabilities.items()},
+            "set": None if face.prediction_set is None else "|".join(face.prediction_set),
         }
         for face in faces
     ]
@@ -86,6 +87,7 @@ def faces_of(rows: Iterable[Row]) -> tuple[Face, ...]:
             math.nan if row["det_score"] is None else row["det_score"],
             {name[2:]: value for name, value in row.items() if name.startswith("p_")},
             bool(row["uncertain"]),
+            tuple(filter(None, (row["set"] or "").split("|"))) if "set" in row else None,
         )
         for row in rows
         if row["label"] is not None
@@ -105,6 +107,7 @@ class RowWriter:
         model: its name.
         again: the files that this start takes up; the last unit is kept if it is whole and of another file. ``None``
             for all files.
+        sets: with a column for prediction sets.
 
     Raises:
         ConfigError: if the suffix is none of :data:`FORMS`, the file holds rows of another model, or it cannot be
@@ -112,9 +115,16 @@ class RowWriter:
         MissingExtraError: if Parquet is asked for without its package.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], model: str, again: Container[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        class_names: Sequence[str],
+        model: str,
+        again: Container[str] | None = None,
+        sets: bool = False,
+    ) -> None:
         check_form(path)
-        self.path, self.columns, self.model = path, prediction_columns(class_names), model
+        self.path, self.columns, self.model = path, prediction_columns(class_names, sets), model
         self._parquet = path.suffix.lower() == ".parquet"
         self._journal = path.with_name(f"{path.name}.part.jsonl") if self._parquet else path
         self._as_csv = self._journal.suffix.lower() == ".csv"

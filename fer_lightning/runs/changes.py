@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _HARMLESS = (
-    *("name", "mlflow", "mlflow_checkpoints", "report.*", "card.*", "resume_checkpoint.*"),
+    *("name", "set", "mlflow", "mlflow_checkpoints", "report.*", "card.*", "resume_checkpoint.*"),
     # where the data lies: what is in it is compared by fingerprint
     *("data.root", "data.cache_dir", "data.num_workers", "data.eval_batch_size"),
     *(f"trainer.{bound}_{unit}" for bound in ("max", "min") for unit in ("epochs", "steps", "time")),

@@ -16,6 +16,7 @@ from fer_lightning.text import excerpt
 
 __all__ = [
     "BEST",
+    "CALIBRATION_KEY",
     "CHECKPOINTS",
     "CONFIG_KEY",
     "LINEAGE_KEY",
@@ -41,6 +42,9 @@ BEST = "best.ckpt"
 
 RESUME = "resume.ckpt"
 """The checkpoint from which a run goes on exactly."""
+
+CALIBRATION_KEY = "fer_calibration"
+"""Key of the calibration in a checkpoint that was made of a model folder; that of a run lies in its folder."""
 
 CONFIG_KEY = "fer_config"
 """Key of the configuration of the run, as plain values."""
@@ -156,6 +160,7 @@ def _of_model_folder(folder: Path) -> dict[str, Any]:
         "pytorch-lightning_version": metadata.version("lightning"),  # so that Lightning has nothing to convert
         CONFIG_KEY: config,
         TASK_KEY: {**meaning, "class_counts": None, "plateau": None},
+        CALIBRATION_KEY: values.get("calibration"),
     }
 
 

@@ -54,3 +54,18 @@ def test_each_class_is_covered_as_promised() -> None:
         low, high = coverage_range(int(found.ranks[label]), int(found.counts[label]), len(rows), 0.999)
         assert low <= inside[rows, label].mean() <= high
         assert 0.8 < low < 0.9 < high < 1
+
+
+def test_the_sets_are_those_of_crepes() -> None:
+    crepes = pytest.importorskip("crepes")
+    probs, target = drawn(900, sharp=2.0)
+    known, labels, new = probs[:500], target[:500], probs[500:]
+    scores = 1 - known[np.arange(500), labels]
+    whole = crepes.ConformalClassifier().fit(scores)
+    marginal = prediction_sets(new, set_thresholds(known, labels, 0.9, by_class=False))
+    assert np.array_equal(marginal, whole.predict_set(1 - new, confidence=0.9, smoothing=False))
+    inside = prediction_sets(new, set_thresholds(known, labels, 0.9))
+    for label in range(5):
+        own = crepes.ConformalClassifier().fit(scores[labels == label])
+        theirs = own.predict_set(1 - new[:, [label]], confidence=0.9, smoothing=False)
+        assert np.array_equal(inside[:, [label]], theirs)

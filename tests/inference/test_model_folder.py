@@ -12,17 +12,17 @@ from safetensors.torch import load_file, save_file
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.inference.framing import Framing
 from fer_lightning.inference.loading import load_model
-from fer_lightning.inference.model import Calibration, Card
+from fer_lightning.inference.model import Card
 from fer_lightning.inference.model_folder import model_of_folder, write_model_folder
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs.model_folder import CONFIG, WEIGHTS, is_model_folder
 from tests.helpers.cli import fer, fit
-from tests.inference.helpers import tiny_model
+from tests.inference.helpers import CALIBRATION, tiny_model
 
 
 def test_a_folder_gives_the_same_answers(tmp_path: Path) -> None:
     model = tiny_model()
-    model.framings, model.calibration = {"haar": Framing(0.8, 0.5, 0.6, None, None, 90, 100)}, Calibration(1.7, 0.4)
+    model.framings, model.calibration = {"haar": Framing(0.8, 0.5, 0.6, None, None, 90, 100)}, CALIBRATION
     read = model_of_folder(write_model_folder(model, tmp_path / "model"))
     crops = torch.randint(0, 256, (5, 3, 60, 70), dtype=torch.uint8)
     assert np.array_equal(model.probabilities(crops), read.probabilities(crops))

@@ -11,9 +11,9 @@ from PIL import Image
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.inference.faces.found import Faces
 from fer_lightning.inference.framing import Framing, crop
-from fer_lightning.inference.model import Calibration
 from fer_lightning.inference.recognizer import Recognizer
-from tests.inference.helpers import BrightSquares, scene, tiny_model
+from fer_lightning.models.calibration import Calibration
+from tests.inference.helpers import CALIBRATION, BrightSquares, scene, tiny_model
 
 
 def test_faces_are_found_and_classified(tmp_path: Path) -> None:
@@ -60,6 +60,18 @@ def test_doubt_is_marked() -> None:
     model.calibration = Calibration(threshold=1.01)
     assert Recognizer(model, None)(scene())[0].uncertain
     assert "uncertain" in str(Recognizer(model, None)(scene()))
+
+
+def test_sets_are_told_if_asked_for() -> None:
+    model = tiny_model()
+    with pytest.raises(ConfigError, match="this model has none"):
+        Recognizer(model, None, coverage=0.9)
+    model.calibration = CALIBRATION
+    face = Recognizer(model, None, coverage=0.9)(scene())[0]
+    assert face.prediction_set == CALIBRATION.prediction_set(face.probabilities, 0.9)
+    assert face.prediction_set is not None
+    assert str(face).endswith(f"pixels; set: {', '.join(face.prediction_set)}")
+    assert Recognizer(model, None)(scene())[0].prediction_set is None
 
 
 def test_temperature_flattens() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 from fer_lightning.inference.recognizer import Face
-from fer_lightning.inference.rows import FORMS, RowWriter, face_rows, read_rows
+from fer_lightning.inference.rows import FORMS, RowWriter, face_rows, faces_of, read_rows
 
 SHARES = {name: share for name, share in zip(SEVEN.class_names, (0.5, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05), strict=True)}
 FACE = Face(0, (1.23456789, 2.0, 3.0, 4.0), 0.9, SHARES)
@@ -38,6 +39,18 @@ def test_rows_come_back(tmp_path: Path, form: str) -> None:
     assert (second["det_score"], second["face_id"], second["uncertain"]) == (None, 1, True)
     assert {name for name, value in third.items() if value is not None} == {"file", "model", "scheme"}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sets_come_back(tmp_path: Path, form: str) -> None:
+    path, faces = tmp_path / f"rows{form}", [replace(FACE, prediction_set=each) for each in (("angry", "sad"), ())]
+    with RowWriter(path, SEVEN.class_names, "m", sets=True) as rows:
+        rows.add(face_rows(rows.columns, faces, file="a.jpg", model="m", scheme="fer7"))
+    found = list(read_rows(path))
+    assert list(found[0])[-1] == "set"
+    assert [face.prediction_set for face in faces_of(found)] == [("angry", "sad"), ()]
+    with pytest.raises(ConfigError, match="has other columns"), RowWriter(path, SEVEN.class_names, "m"):
+        pass
 
 
 @pytest.mark.parametrize("form", FORMS)

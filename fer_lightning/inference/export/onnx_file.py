@@ -1,7 +1,7 @@
 """ONNX files: the network with its normalisation in the graph, and all else that a model is in the metadata.
 
 Input ``image``: float32 ``(batch, c, S, S)`` in 0..1. Output ``logits``: float32 ``(batch, K)``, those to decide by;
-softmax of the logits over the temperature in the metadata are the probabilities.
+the calibration in the metadata makes the probabilities of them; see :class:`.Calibration`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from fer_lightning.errors import CheckpointError, ConfigError, MissingExtraError
 from fer_lightning.files import write_atomically
 from fer_lightning.inference.export.program import exportable
 from fer_lightning.inference.framing import framings_in, plain_framings
-from fer_lightning.inference.model import Calibration, Card, Model
+from fer_lightning.inference.model import Card, Model
+from fer_lightning.models.calibration import calibration_in, plain_calibration
 from fer_lightning.preprocessing import check_preprocessing
 from fer_lightning.text import first_line
 
@@ -71,7 +72,7 @@ def metadata_of(model: Model) -> dict[str, Any]:
         "scheme": model.scheme,
         "preprocessing": dict(model.preprocessing),
         "framing": plain_framings(model.framings),
-        "calibration": asdict(model.calibration),
+        "calibration": plain_calibration(model.calibration),
         **asdict(model.card),
     }
 
@@ -143,7 +144,7 @@ def read_onnx(path: Path, threads: int = 1) -> Model:
         preprocessing,
         Card(**{name: values[name] for name in Card.__annotations__ if name in values}),
         framings=framings_in(values.get("framing")),
-        calibration=Calibration(**values.get("calibration", {})),
+        calibration=calibration_in(values.get("calibration"), len(values["class_names"]), path),
     )
 
 

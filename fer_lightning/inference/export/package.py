@@ -138,7 +138,7 @@ def _fixture(model: Model) -> Tensor:
 
 def _probabilities(model: Model, backend: Backend, images: Tensor) -> Tensor:
     logits = torch.cat([backend(part) for part in torch.split(images, 256)])
-    return (logits / model.calibration.temperature).softmax(dim=1)
+    return model.calibration.probabilities(logits)
 
 
 def _check(

@@ -98,9 +98,7 @@ class _Follower:
     def _judged(self, face: Face, time: float, baselines: Baselines) -> Face:
         values = baselines.applied(face.number, time, [rounded(share) for share in face.probabilities.values()])
         shares = dict(zip(face.probabilities, values.tolist(), strict=True))
-        return replace(
-            face, probabilities=shares, uncertain=max(shares.values()) < self.recognizer.model.calibration.threshold
-        )
+        return self.recognizer.judged(replace(face, probabilities=shares))
 
 
 def _rounded(boxes: NDArray[np.float32]) -> NDArray[np.float32]:

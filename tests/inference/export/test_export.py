@@ -16,11 +16,11 @@ from fer_lightning.inference.export.int8 import quantized
 from fer_lightning.inference.export.onnx_file import OnnxBackend, onnx_bytes, read_onnx, write_onnx
 from fer_lightning.inference.export.package import INT8, ONNX, PROGRAM, Samples, export, export_table
 from fer_lightning.inference.framing import Framing
-from fer_lightning.inference.model import Calibration, Model
+from fer_lightning.inference.model import Model
 from fer_lightning.inference.model_folder import model_of_folder
 from fer_lightning.runs.model_folder import WEIGHTS
 from fer_lightning.types import Preprocessing
-from tests.inference.helpers import tiny_model
+from tests.inference.helpers import CALIBRATION, tiny_model
 
 COLOUR: Preprocessing = {
     "image_size": 40,
@@ -38,7 +38,7 @@ def crops(count: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
     model = tiny_model(preprocessing=COLOUR)
-    model.framings, model.calibration = {"haar": Framing(0.8, 0.5, 0.6)}, Calibration(1.3, 0.5)
+    model.framings, model.calibration = {"haar": Framing(0.8, 0.5, 0.6)}, CALIBRATION
     images = model.scaled(crops(64))
     labels = model.backend(images).argmax(dim=1).numpy()
     folder = tmp_path_factory.mktemp("export") / "out"

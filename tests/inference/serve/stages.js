@@ -44,6 +44,6 @@ async (stages) => {
     return { inputs, boxes: faces.flatMap((face) => face.box), scores: faces.map((face) => face.score), eyes: faces.flatMap((face) => face.eyes.flat()) };
   }));
 
-  const classified = stages.classified.map(({ of, made }) => ({ probabilities: pixels.softmax(made.logits, of.temperature) }));
+  const classified = stages.classified.map(({ of, made }) => ({ probabilities: pixels.calibrated(made.logits, of) }));
   return { resized, cut, found, classified };
 }

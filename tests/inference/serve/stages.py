@@ -18,9 +18,10 @@ from fer_lightning.files import write_atomically
 from fer_lightning.inference.faces import blazeface
 from fer_lightning.inference.faces.views import in_border
 from fer_lightning.inference.framing import Framing, crop
+from fer_lightning.models.calibration import Calibration, plain_calibration
 from fer_lightning.preprocessing import scaled
 from fer_lightning.types import Preprocessing
-from tests.inference.helpers import tiny_model
+from tests.inference.helpers import CALIBRATION, tiny_model
 
 __all__ = ["FILE", "picture", "stages"]
 
@@ -52,6 +53,7 @@ _FOUND: list[tuple[blazeface.Kind, bool, float, dict[int, float]]] = [  # kind, 
     ("full", True, 0.0, {1200: 1.0, 600: 4.0, 1180: 0.5}),
     ("short", False, 0.5, {300: 1.5, 511: 0.5, 700: 2.5}),
 ]
+_CALIBRATED = [Calibration(1.7), CALIBRATION]
 _RAW = (2.5, -1.25, 40.0, 44.0, -9.0, -11.0, 8.0, -10.0)  # what a made-up detector says of each anchor
 _OF_CUT, _OF_INPUT = 7, 997  # every so manieth value is compared of what is cut out, and of a detector's input
 
@@ -72,7 +74,7 @@ def stages() -> dict[str, list[Case]]:
         "resized": [_resized(*each) for each in _RESIZED],
         "cut": [_cut(*each) for each in _CUT],
         "found": [_found(*each) for each in _FOUND],
-        "classified": [_classified()],
+        "classified": [_classified(each) for each in _CALIBRATED],
     }
 
 
@@ -124,11 +126,11 @@ def _found(kind: blazeface.Kind, squares: bool, border: float, logits: dict[int,
     return {"of": given, "made": {"inputs": network.seen, **made}}
 
 
-def _classified() -> Case:
+def _classified(calibration: Calibration) -> Case:
     model = tiny_model()
     logits = model.backend(model.scaled([picture(48, 48)]))
-    made = {"logits": _plain(logits, 4), "probabilities": _plain((logits / 1.7).softmax(dim=1), 5)}
-    return {"of": {"temperature": 1.7}, "made": made}
+    made = {"logits": _plain(logits, 4), "probabilities": _plain(calibration.probabilities(logits), 5)}
+    return {"of": plain_calibration(calibration), "made": made}
 
 
 def _plain(values: Any, digits: int) -> list[float]:

@@ -14,11 +14,12 @@ from fer_lightning.errors import ConfigError
 from fer_lightning.files import file_digest
 from fer_lightning.inference.export.onnx_file import read_onnx
 from fer_lightning.inference.loading import DEFAULT_MODEL, load_model
-from fer_lightning.inference.model import Calibration, Model
+from fer_lightning.inference.model import Model
 from fer_lightning.inference.serve import page, runtime
 from fer_lightning.inference.serve.guard import POLICY
 from fer_lightning.inference.serve.page import page_files, write_page
 from fer_lightning.inference.serve.runtime import take_runtime
+from fer_lightning.models.calibration import Calibration
 from fer_lightning.runs.model_folder import released as released_models
 from tests.inference.helpers import tiny_model
 

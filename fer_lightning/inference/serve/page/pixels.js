@@ -183,11 +183,15 @@ export function networkInput(image, part, preprocessing) {
   return made;
 }
 
-/** Softmax of logits over a temperature. */
-export function softmax(logits, temperature = 1) {
-  const scaled = Array.from(logits, (z) => z / temperature);
-  const top = Math.max(...scaled);
-  const grown = scaled.map((z) => Math.exp(z - top));
-  const sum = grown.reduce((a, b) => a + b, 0);
-  return grown.map((e) => e / sum);
+/** Probabilities of logits, as models/calibration.py makes them. */
+export function calibrated(logits, { temperature, weight = [], bias = [] }) {
+  const logs = logSoftmax(Array.from(logits, (z) => z / temperature));
+  const mixed = bias.map((b, to) => logs.reduce((sum, log, from) => sum + log * weight[from][to], b));
+  return (weight.length ? logSoftmax(mixed) : logs).map(Math.exp);
+}
+
+function logSoftmax(logits) {
+  const top = Math.max(...logits);
+  const log = top + Math.log(logits.reduce((sum, z) => sum + Math.exp(z - top), 0));
+  return logits.map((z) => z - log);
 }

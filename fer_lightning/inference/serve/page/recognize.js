@@ -2,7 +2,7 @@
 
 import * as ort from "./ort/ort.wasm.bundle.min.mjs";
 import { BlazeFace } from "./faces.js";
-import { framingOf, isAligned, networkInput, softmax, square } from "./pixels.js";
+import { calibrated, framingOf, isAligned, networkInput, square } from "./pixels.js";
 
 const SMALL = 200; // pixels: a picture up to this size without a hit may be a face that fills it
 const BORDER = 0.5;
@@ -52,7 +52,7 @@ export async function classify(model, network, image, part) {
   const { image_size: size, channels } = model.preprocessing;
   const input = new ort.Tensor("float32", networkInput(image, part, model.preprocessing), [1, channels, size, size]);
   const { logits } = await network.run({ image: input });
-  return softmax(logits.data, model.calibration.temperature);
+  return calibrated(logits.data, model.calibration);
 }
 
 /** Send a picture to the server; null if it is busy. The error of an answer has its `status`. */
