@@ -6,15 +6,13 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
-
 from fer_lightning.callbacks.evaluated import Subject
 from fer_lightning.callbacks.provenance import code_state
 from fer_lightning.cli.known_options import DEFAULT_ROOT
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.errors import DataError
 from fer_lightning.files import file_digest
-from fer_lightning.runs.checkpoint import LINEAGE_KEY, NETWORK_PREFIX, read_checkpoint, run_folder_of
+from fer_lightning.runs.checkpoint import LINEAGE_KEY, read_checkpoint, run_folder_of, weights_digest
 from fer_lightning.runs.looks import Look, now, root_of_runs
 from fer_lightning.runs.records import REPORT, Run
 from fer_lightning.runs.trained_on import read_trained_on
@@ -49,7 +47,7 @@ def subject_of(cli: FERCLI) -> Subject:
         n=len(table.rows(split)),
         checkpoint=str(whole.relative_to(root.resolve()) if whole.is_relative_to(root.resolve()) else whole),
         sha256=file_digest(cli.checkpoint, "sha256"),
-        weights=_weights_digest(content["state_dict"]),
+        weights=weights_digest(content["state_dict"]),
         settings=_settings(cli),
         node=content.get(LINEAGE_KEY, {}).get("node", ""),
         commit=code_state()["commit"] or "",
@@ -89,13 +87,3 @@ def _settings(cli: FERCLI) -> dict[str, str]:
     if trainer[limit] not in (None, 1.0):
         changed[f"trainer.{limit}"] = str(trainer[limit])
     return dict(sorted(changed.items()))
-
-
-def _weights_digest(state: dict[str, torch.Tensor]) -> str:
-    """Return a digest of the network's weights, 32 hexadecimal digits, the same in whatever file they are."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(name for name in state if name.startswith(NETWORK_PREFIX)):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -161,6 +161,7 @@ COMMANDS: dict[str, Command | Group] = {
         f"{_HERE}.endtoend:endtoend", "score detector and classifier together on whole pictures", "use"
     ),
     "export": Command(f"{_HERE}.export:export", "write a model for other programs: ONNX, int8, torch.export", "ship"),
+    "card": Command(f"{_HERE}.card:card", "write the card of a model: uses, data, scores, groups, origin", "ship"),
     "serve": Command(f"{_HERE}.serve:serve", "answer over HTTP, with a page for pictures, videos, the camera", "ship"),
     "models": Group(
         {

@@ -5,7 +5,6 @@ What needs torch is imported inside of the function.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -39,13 +38,12 @@ def export(
     """
     from fer_lightning.inference.export.package import export as exported
     from fer_lightning.inference.export.package import export_table
-    from fer_lightning.inference.loading import load_model
+    from fer_lightning.inference.facts import model_with_facts
     from fer_lightning.runs.trained_on import without_digests
 
-    loaded = load_model(model)
+    loaded = model_with_facts(model, name=out.name, licence=licence)
     if loaded.trained_on is not None and not digests:
         loaded.trained_on = without_digests(loaded.trained_on)
-    loaded.card = replace(loaded.card, name=out.name, licence=licence or loaded.card.licence)
     samples = None
     if int8 is not None:
         from fer_lightning.cli.data_set import data_module

@@ -31,12 +31,20 @@ from fer_lightning.runs.checkpoint import (
     read_checkpoint,
     run_folder_of,
 )
-from fer_lightning.runs.model_folder import CARD, CONFIG, TRAINED_ON, WEIGHTS, read_model_folder, values_text
+from fer_lightning.runs.model_folder import (
+    CARD,
+    CONFIG,
+    TRAINED_ON,
+    WEIGHTS,
+    read_model_folder,
+    read_values,
+    values_text,
+)
 from fer_lightning.runs.records import Run
 from fer_lightning.runs.trained_on import TrainedOn, read_trained_on, trained_on_in
 from fer_lightning.text import first_line
 
-__all__ = ["add_framings", "model_of_checkpoint", "model_of_folder", "write_model_folder"]
+__all__ = ["add_card", "add_framings", "model_of_checkpoint", "model_of_folder", "write_model_folder"]
 
 _SCORES = ("n", "accuracy", "accuracy_ci95", "f1_macro", "ece")
 
@@ -88,6 +96,17 @@ def add_framings(folder: Path, framings: Mapping[str, Framing]) -> Path:
     values, _ = read_model_folder(folder)
     values["framing"] = plain_framings({**framings_in(values.get("framing")), **framings})
     return write_atomically(folder / CONFIG, values_text(values, folder))
+
+
+def add_card(model: Model, folder: Path) -> Path:
+    """Write the card of a model into its folder, and what it is made of into ``config.json``; return the card's file.
+
+    Raises:
+        CheckpointError: if the folder is damaged or of a later version.
+        OSError: if it cannot be written.
+    """
+    write_atomically(folder / CONFIG, values_text({**read_values(folder), **asdict(model.card)}, folder))
+    return write_atomically(folder / CARD, card_text(model))
 
 
 def model_of_folder(folder: Path) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ __all__ = [
     "other_file",
     "read_checkpoint",
     "run_folder_of",
+    "weights_digest",
 ]
 
 CHECKPOINTS = "checkpoints"
@@ -162,6 +164,25 @@ def _of_model_folder(folder: Path) -> dict[str, Any]:
         TASK_KEY: {**meaning, "class_counts": None, "plateau": None},
         CALIBRATION_KEY: values.get("calibration"),
     }
+
+
+def weights_digest(state: Mapping[str, Any]) -> str:
+    """Return a digest of a network's weights, 32 hexadecimal digits, the same in whatever file they are.
+
+    Args:
+        state: tensors by name; in a checkpoint the names begin with :data:`NETWORK_PREFIX`, and others are left out.
+    """
+    import torch  # listing runs must not wait for it
+
+    inside = {name.removeprefix(NETWORK_PREFIX): name for name in state if name.startswith(NETWORK_PREFIX)}
+    digest = hashlib.blake2b(digest_size=16)
+    for name, key in sorted((inside or {name: name for name in state}).items()):
+        tensor = state[key].detach().cpu().contiguous()
+        if name == "shift" and not tensor.any():
+            continue  # which older checkpoints do not have
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def epochs_in(checkpoint: Mapping[str, Any]) -> int:

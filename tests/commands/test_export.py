@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fer_lightning.runs.trained_on import TrainedOn
 from tests.helpers.cli import fer
 from tests.inference.helpers import tiny_model
 
@@ -13,8 +15,8 @@ from tests.inference.helpers import tiny_model
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
     """Return what the functions behind ``fer export`` are called with."""
-    found: dict[str, tuple[Any, ...]] = {}
     model = tiny_model()
+    found: dict[str, tuple[Any, ...]] = {"model": (model,)}
     model.card = replace(model.card, licence="that of the data")
 
     def spy(name: str, result: Any) -> Any:
@@ -24,7 +26,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
 
         return call
 
-    monkeypatch.setattr("fer_lightning.inference.loading.load_model", spy("load", model))
+    monkeypatch.setattr("fer_lightning.inference.facts.load_model", spy("load", model))
     monkeypatch.setattr("fer_lightning.inference.export.package.export", spy("export", []))
     monkeypatch.setattr("fer_lightning.inference.export.package.export_table", lambda checks: ["form  size"])
     monkeypatch.setattr("fer_lightning.inference.export.samples.samples_of", spy("samples", "samples"))
@@ -36,12 +38,20 @@ def test_a_model_is_exported_under_the_name_of_its_folder(
     called: dict[str, tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fer("export", "run", "--out=a/small") == 0
-    assert called["load"] == ("run",)
+    assert called["load"] == ("run", Path("runs"))
     model, *rest = called["export"]
     assert rest == [Path("a/small"), None, True]
     assert (model.card.name, model.card.licence) == ("small", "that of the data")
     assert capsys.readouterr().out == "form  size\nmodel folder: a/small\n"
     assert "data" not in called
+
+
+def test_digests_of_the_training_images_can_stay_private(called: dict[str, tuple[Any, ...]]) -> None:
+    for option, count in ((), 3), (("--digests=false",), 0):
+        called["model"][0].trained_on = TrainedOn(np.arange(3, dtype=np.uint64))
+        assert fer("export", "run", "--out=small", *option) == 0
+        record = called["export"][0].trained_on
+        assert (len(record.train), len(record.unknown)) == (count, int(count == 0))
 
 
 def test_int8_gets_its_ranges_from_training_images(called: dict[str, tuple[Any, ...]]) -> None:

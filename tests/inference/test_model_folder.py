@@ -159,7 +159,8 @@ def test_the_card_says_what_is_known(tmp_path: Path) -> None:
     text = (write_model_folder(model, tmp_path) / "README.md").read_text()
     count = sum(weights.numel() for weights in load_file(tmp_path / WEIGHTS).values() if weights.ndim != 0)
     assert "from gray face crops of 48x48 pixels" in text
-    assert "| val | 1,234 | 50.00% | 45.00% to 55.00% | 40.00% | 3.00% |" in text
-    assert "- data: faces\n- seed: 3\n" in text
+    assert "| val | 1,234 | 50.0% | 45.0% to 55.0% | 40.0% | - | 3.0% |" in text
+    assert "- read by `faces`\n" in text
+    assert "- seed 3\n" in text
     assert text.endswith("## Licence\n\nresearch only\n")
     assert 0 < int(text.split(" parameters")[0].split()[-1].replace(",", "")) <= count
