@@ -36,9 +36,9 @@ class Spread:
         mean: over the folds, each being the mean of its runs; without folds, over the runs. ``None`` without a run.
         std: deviation of the runs (n - 1); ``None`` for fewer than two.
         low: lower end of the 95 % t-interval of the mean; ``None`` for fewer than two folds, or seeds where there are
-            no folds.
+            no folds, and where all values are equal, which tells nothing of those of other runs.
         high: upper end.
-        p: two-sided p-value of the mean being 0; ``None`` like the interval, and where all values are equal.
+        p: two-sided p-value of the mean being 0; ``None`` like the interval.
         above: runs whose value is above 0.
         below: runs whose value is below 0.
     """
@@ -107,6 +107,7 @@ def _t_interval(units: Sequence[float], ratio: float) -> tuple[float | None, flo
         return None, None, None
     mean, freedom = math.fsum(units) / len(units), len(units) - 1
     error = std * math.sqrt(1.0 / len(units) + ratio)
+    if error == 0:
+        return None, None, None
     half = float(stdtrit(freedom, (1.0 + CONFIDENCE) / 2)) * error
-    p = 2.0 * float(stdtr(freedom, -abs(mean) / error)) if error > 0 else None
-    return mean - half, mean + half, p
+    return mean - half, mean + half, 2.0 * float(stdtr(freedom, -abs(mean) / error))

@@ -17,6 +17,9 @@ __all__ = [
     "flat",
     "goes_on_in",
     "is_harmless",
+    "learned_changes",
+    "short_value",
+    "value_at",
     "what_differs",
 ]
 
@@ -84,7 +87,7 @@ def is_harmless(key: str) -> bool:
 
 def change_text(change: Change) -> str:
     """Return a change in short form: ``model.optimizer.lr 2e-5 -> 1e-5``."""
-    return f"{change.key} {_short(change.before)} -> {_short(change.after)}"
+    return f"{change.key} {short_value(change.before)} -> {short_value(change.after)}"
 
 
 def differences(changes: Sequence[Change], verb: str) -> list[str]:
@@ -118,7 +121,8 @@ def goes_on_in(
     return folder, ""
 
 
-def _short(value: Any, limit: int = 100) -> str:
+def short_value(value: Any, limit: int = 100) -> str:
+    """Return a value of a configuration as text, cut after ``limit`` characters."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -160,7 +164,12 @@ def _value(leaves: Mapping[str, Any], key: str) -> Any:
     inside = {name.removeprefix(f"{key}."): value for name, value in leaves.items() if name.startswith(f"{key}.")}
     if key not in leaves or not inside:
         return leaves.get(key)
-    return f"{leaves[key]}({', '.join(f'{name}={_short(value)}' for name, value in inside.items())})"
+    return f"{leaves[key]}({', '.join(f'{name}={short_value(value)}' for name, value in inside.items())})"
+
+
+def value_at(config: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key as :func:`config_changes` names it; of a class, its path with its arguments."""
+    return _value(dict(flat(config)), key)
 
 
 def _is_foreign_callback(key: str, leaves: Mapping[str, Any]) -> bool:
@@ -179,10 +188,15 @@ def _is_new_option(key: str, old: Mapping[str, Any]) -> bool:
     return known and (block in _SECTIONS or isinstance(old.get(block), str))
 
 
-def what_differs(stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
-    """Return a line for each difference of two configurations that changes what is learned, or for how long."""
+def learned_changes(stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[Change]:
+    """Return the differences of two configurations that change what is learned, or for how long."""
     return [
-        change_text(change)
+        change
         for change in config_changes(stored, used)
         if not change.harmless or change.key.startswith(("trainer.max_", "trainer.callbacks.EarlyStopping"))
     ]
+
+
+def what_differs(stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
+    """Return a line for each of the :func:`learned_changes` of two configurations."""
+    return [change_text(change) for change in learned_changes(stored, used)]

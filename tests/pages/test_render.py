@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 import pytest
+from markupsafe import Markup
 
 import fer_lightning.pages
 from fer_lightning.pages import render
@@ -17,10 +18,12 @@ NASTY = '<script>alert("x")</script>'
 VALUES: dict[str, Any] = {
     "name": NASTY,
     "about": f"of {NASTY}",
+    "verdict": f"{NASTY} wins",
+    "missing": f"{NASTY} is missing",
     "notes": [f"{NASTY} with `--option`"],
-    "sections": {"notes": NASTY, "scores": "Scores"},
+    "sections": {"verdict": NASTY, "scores": "Scores", "notes": NASTY},
     "tables": {"scores": [(f"above {NASTY}", ["arm", NASTY], [[NASTY, "0.5"]]), ("", ["arm"], [])]},
-    "figures": {"scores": [(f"{NASTY}.png", NASTY)]},
+    "drawings": {"scores": (Markup("<svg></svg>"), NASTY)},
 }
 
 
@@ -28,7 +31,7 @@ def test_hostile_names_are_text_everywhere() -> None:
     page = render("crossval.html", **VALUES)
     assert "<script" not in page
     assert 'alert("' not in page
-    assert page.count("&lt;script&gt;") == 13
+    assert page.count("&lt;script&gt;") == 14
 
 
 def test_a_missing_value_is_an_error() -> None:

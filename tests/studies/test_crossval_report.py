@@ -21,7 +21,8 @@ from fer_lightning.evaluation.report import report_content, write_report
 from fer_lightning.evaluation.spread import Key, Spread, difference, spread
 from fer_lightning.runs.lineage import LINEAGE, Node, lineage_text
 from fer_lightning.studies.crossval import report as crossval_report
-from fer_lightning.studies.crossval.comparison import check_alike, compare, notes_on
+from fer_lightning.studies.crossval.arms import arm_settings, verdict
+from fer_lightning.studies.crossval.comparison import Comparison, check_alike, compare, notes_on
 from fer_lightning.studies.crossval.page import _gain, _time, page_html, terminal_table
 from fer_lightning.studies.crossval.plots import gains_figure, runs_figure
 from fer_lightning.studies.crossval.report import write_comparison
@@ -389,7 +390,7 @@ def test_every_number_of_a_comparison_is_on_its_page() -> None:
         *(run("b", 0, 0.56, 0.07, epochs=1200, images=57_000), run("b", 1, 0.60, 0.11, best_epoch=None)),
     ]
     found = compare("study", ["a", "b"], runs, folds=5)
-    text = page_html(found, ["a note"], {"scores.png": "Each run."})
+    text = page_html(found, ["a note"], {"scores": ("<svg/>", "Each run.")})
     page = PageText(text)
     scores, differences, recall, f1, listed = page.tables
     assert scores == [
@@ -420,14 +421,14 @@ def test_every_number_of_a_comparison_is_on_its_page() -> None:
     assert "a note" in page.words
     assert "Differences to a, in points:" in page.words
     section = text[text.index('<section id="val-as-trained">') :]
-    assert '<img src="scores.png" alt="Each run."' in section[: section.index("</section>")]
+    assert "<figcaption>Each run.</figcaption>" in section[: section.index("</section>")]
 
 
 def test_classes_are_told_by_recall_and_by_f1_and_intervals_by_both_ends() -> None:
     def run(arm: str, seed: int, f1: float) -> RunResult:
         made = made_run(arm, (0, seed), f1, splits=("val", "test"))
         test = {**made.scores["test"][TRAINED], "f1_angry": 0.9, "f1_macro": f1 - 0.1}
-        return replace(made, scores={"val": made.scores["val"], "test": {TRAINED: test, TUNED: test}})
+        return replace(made, scores={"val": made.scores["val"], "test": {TRAINED: test, TUNED: {**test, "ece": 0.2}}})
 
     runs = [run("a", seed, 0.5 + seed / 100) for seed in range(3)]
     found = compare("study", ["a"], runs, missing=[("a", 0, 7)])
@@ -435,7 +436,7 @@ def test_classes_are_told_by_recall_and_by_f1_and_intervals_by_both_ends() -> No
     page = PageText(page_html(found, [], {}))
     [trained, tuned, val, recall, f1, _] = page.tables
     assert trained[1][1] == "41.00 ± 1.00\n38.52 to 43.48"
-    assert trained == tuned
+    assert trained[1][:5] == tuned[1][:5]
     assert val[1][1].startswith("51.00")
     assert (recall[1][1], f1[1][1]) == ("45.0", "90.0")
     titles = ("Scores on test, as trained", "Scores on test, tau tuned", "Scores on val, as trained")
@@ -476,6 +477,7 @@ def test_the_picture_says_what_its_intervals_are_over(
 ) -> None:
     given: dict[str, tuple[Any, ...]] = {}
     monkeypatch.setattr(crossval_report, "figure_png", lambda _: b"")
+    monkeypatch.setattr(crossval_report, "figure_svg", lambda *_: "")
     for name in ("runs_figure", "gains_figure"):
         monkeypatch.setattr(crossval_report, name, lambda *what, name=name: given.setdefault(name, what))
     runs = [made_run(arm, (0, seed), 0.4 + seed / 9, splits=("val", "test")) for arm in arms for seed in range(seeds)]
@@ -532,3 +534,95 @@ def test_the_first_arm_is_on_top_and_each_has_its_own_colour() -> None:
     colors = [tuple(np.asarray(found.get_facecolor())[0]) for found in axes.collections]
     assert colors[0] != colors[1]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+
+
+def arms_of(gains: dict[str, list[float]], **changes: Any) -> Comparison:
+    """Return a comparison of an arm ``a`` and others whose runs exceed its runs by so much."""
+    base = [0.5, 0.53, 0.49, 0.52, 0.51][: len(next(iter(gains.values())))]
+    more = {"a": [0.0] * len(base), **gains}
+    runs = [made_run(arm, (0, seed), base[seed] + gain) for arm in more for seed, gain in enumerate(more[arm])]
+    return compare("s", list(more), runs, **changes)
+
+
+def test_the_verdict_names_the_arms_that_differ_and_what_would_tell_more() -> None:
+    sure, unsure = [0.05, 0.051, 0.049, 0.05, 0.052], [0.02, -0.02, 0.01, -0.01, 0.005]
+    found = arms_of({"b": sure})
+    assert verdict(found).startswith(
+        "On val, b has 5.0 points more macro F1 than a (95 % interval +4.9 to +5.2, p < 0.001)."
+    )
+    assert verdict(arms_of({"b": [-gain for gain in sure]})).startswith("On val, b has 5.0 points less macro F1 than a")
+    told = verdict(arms_of({"b": unsure}))
+    assert told.startswith(
+        "On val, no difference in macro F1 between a and b is shown: b minus a is +0.1 points (95 % interv"
+    )
+    assert "take" not in told
+    assert verdict(arms_of({"b": unsure, "c": sure})).endswith("; no difference to a in macro F1 is shown for b.")
+    assert "with 2 seeds an interval is nearly always that wide: take 5." in verdict(arms_of({"b": unsure[:2]}))
+    assert "one run of each arm tells nothing: take --seeds 0,1,2,3,4." in verdict(arms_of({"b": [0.1]}))
+    assert "is +10.0 points; one run" in verdict(arms_of({"b": [0.1]}))
+    alone = compare("s", ["a"], [made_run("a", (0, seed), 0.5 + seed / 100) for seed in range(3)])
+    assert verdict(alone) == "a has a macro F1 of 51.0% on val (95 % interval 48.5% to 53.5%)."
+    assert verdict(compare("s", ["a"], [made_run("a", (0, 0), 0.5)])) == "a has a macro F1 of 50.0% on val."
+
+
+def test_the_verdict_is_corrected_for_the_number_of_arms() -> None:
+    nearly = [0.02, 0.005, 0.03, 0.001, 0.02]
+    p = arms_of({"b": nearly}).differences["val"][TRAINED]["f1_macro"]["b"].p
+    assert p is not None
+    assert 0.025 < p < 0.05
+    assert "b has" in verdict(arms_of({"b": nearly}))
+    assert "is shown for b and c" in verdict(arms_of({"b": nearly, "c": [0.01, -0.01, 0.01, -0.01, 0.0]}))
+
+
+def test_the_page_begins_with_verdict_and_what_the_arms_differ_in(tmp_path: Path) -> None:
+    found = arms_of({"b": [0.1]}, settings={"model.lr": {"a": "0.1", "b": "0.2"}}, missing=[("b", 0, 1)])
+    page = PageText(page_html(found, ["a note"], {}))
+    assert page.tables[0] == [["option", "a", "b"], ["model.lr", "0.1", "0.2"]]
+    order = [
+        page.words.rindex(text) for text in (verdict(found), "1 of 3 runs are not finished.", "Scores on", "a note")
+    ]
+    assert order == sorted(order)
+    write_comparison(found, tmp_path)
+    stored = json.loads((tmp_path / "crossval.json").read_text())
+    assert stored["settings"] == {"model.lr": {"a": "0.1", "b": "0.2"}}
+    assert stored["verdict"] == verdict(found)
+    assert terminal_table(found).endswith(f"\n{verdict(found)}\n")
+
+
+def test_what_arms_differ_in_is_listed_by_option() -> None:
+    def values(optimizer: dict[str, Any], **model: Any) -> dict[str, Any]:
+        return {"name": "x", "model": {"optimizer": optimizer, **model}, "trainer": {"max_epochs": 3, "devices": 1}}
+
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1, "foreach": None, "amsgrad": False}}
+    faster = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.2, "foreach": None, "amsgrad": False}}
+    sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.3, "nesterov": True}}
+    found = arm_settings({"a": values(adam, tau=1), "b": values(faster, tau=1), "c": values(sgd, tau=2)})
+    assert found == {
+        "model.optimizer": {"a": "Adam(lr=0.1)", "b": "Adam(lr=0.2)", "c": "SGD(lr=0.3, nesterov=true)"},
+        "model.tau": {"a": "1", "b": "1", "c": "2"},
+    }
+
+
+def test_intervals_hold_only_values_that_a_score_can_have() -> None:
+    runs = [made_run(arm, (0, seed), value) for arm in "ab" for seed, value in enumerate([0.02, 0.9])]
+    found = compare(
+        "s",
+        ["a", "b"],
+        [*runs[:2], *(replace(run, scores=runs[1 - place].scores) for place, run in enumerate(runs[2:]))],
+    )
+    score, gain = found.scores["val"][TRAINED]["f1_macro"]["a"], found.differences["val"][TRAINED]["f1_macro"]["b"]
+    assert (score.low, score.high) == (0, 1)
+    assert (gain.low, gain.high) == (-1, 1)
+
+
+def test_tables_that_would_repeat_others_are_left_out() -> None:
+    made = made_run("a", (0, 0))
+    same = {TRAINED: made.scores["val"][TRAINED], TUNED: made.scores["val"][TRAINED]}
+    found = compare("s", ["a"], [replace(made, scores={"val": same})])
+    assert found.decisions("val") == (TRAINED,)
+    page = PageText(page_html(found, notes_on(found), {}))
+    assert "tau tuned" not in page.words
+    assert "Choosing tau changes no score" in page.words
+    assert "tau tuned" not in terminal_table(found)
+    other = {**same, TUNED: {**same[TUNED], "ece": 0.3}}
+    assert compare("s", ["a"], [replace(made, scores={"val": other})]).decisions("val") == (TRAINED, TUNED)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.spread import Key, Spread, difference, spread
 from fer_lightning.studies.crossval.run_result import DECISIONS, SCORES, TUNED, RunResult
 
-__all__ = ["Comparison", "check_alike", "compare", "notes_on"]
+__all__ = ["Comparison", "Settings", "check_alike", "compare", "notes_on"]
 
 Table = dict[str, dict[str, dict[str, dict[str, Spread]]]]
 """By split, decision, score and arm."""
+
+Settings = dict[str, dict[str, str]]
+"""Options in which arms differ: by option, the value of each arm."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Comparison:
         missing: (arm, fold, seed) of the runs that are not finished.
         scores: by split, decision, score and arm.
         differences: likewise, of each arm but the first: its score minus that of the first arm, run by run.
+        settings: what the arms differ in.
     """
 
     name: str
@@ -42,11 +46,21 @@ class Comparison:
     missing: tuple[tuple[str, int, int], ...]
     scores: Table
     differences: Table
+    settings: Settings = field(default_factory=dict)
 
     @property
     def main_split(self) -> str:
         """The split that the page shows first: ``test`` where it was evaluated."""
         return self.splits[-1]
+
+    def decisions(self, split: str) -> tuple[str, ...]:
+        """Return the decisions of a split that give other scores than those before it."""
+        scores = self.scores[split]
+        kept: list[str] = []
+        for decision in scores:
+            if all(scores[decision] != scores[other] for other in kept):
+                kept.append(decision)
+        return tuple(kept)
 
     def values(self, split: str, decision: str, score: str, arm: str) -> dict[Key, float | None]:
         """Return one score of all runs of an arm that have it, by fold and seed."""
@@ -86,6 +100,7 @@ def compare(
     runs: Sequence[RunResult],
     folds: int | None = None,
     missing: Sequence[tuple[str, int, int]] = (),
+    settings: Settings | None = None,
 ) -> Comparison:
     """Compute the scores of all arms and their differences to the first; the arguments are those of the result.
 
@@ -109,16 +124,25 @@ def compare(
             if not any(table["f1_macro"].values()):
                 continue
             scores[split][decision] = {
-                score: {arm: spread(values, folds) for arm, values in row.items()} for score, row in table.items()
+                score: {arm: _within(spread(values, folds), 0.0) for arm, values in row.items()}
+                for score, row in table.items()
             }
             differences[split][decision] = {
-                score: {arm: difference(row[arm], row[arms[0]], folds) for arm in arms[1:]}
+                score: {arm: _within(difference(row[arm], row[arms[0]], folds), -1.0) for arm in arms[1:]}
                 for score, row in table.items()
             }
     seeds = tuple(sorted({run.key[1] for run in runs} | {seed for _, _, seed in missing}))
+    classes, listed, lacking = runs[0].class_names, tuple(runs), tuple(missing)
     return Comparison(
-        name, tuple(arms), folds, seeds, runs[0].class_names, splits, tuple(runs), tuple(missing), scores, differences
+        name, tuple(arms), folds, seeds, classes, splits, listed, lacking, scores, differences, settings or {}
     )
+
+
+def _within(found: Spread, lowest: float) -> Spread:
+    """Return a spread whose interval holds no value that a score, or a difference of two, cannot have."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, lowest), high=min(found.high, 1.0))
 
 
 def notes_on(comparison: Comparison) -> list[str]:
@@ -157,7 +181,10 @@ def notes_on(comparison: Comparison) -> list[str]:
     if comparison.missing:
         listed = ", ".join(f"{arm} fold {fold} seed {seed}" for arm, fold, seed in comparison.missing)
         lines.append(f"Not finished, and not in these numbers: {listed}.")
-    if any(TUNED in decisions for decisions in comparison.scores.values()):
+    tuned = [split for split, decisions in comparison.scores.items() if TUNED in decisions]
+    if tuned and not any(TUNED in comparison.decisions(split) for split in tuned):
+        lines.append("Choosing tau changes no score, so that it has no tables of its own.")
+    elif tuned:
         lines.append(
             "tau: log-probabilities plus tau times the log share of each class in training, chosen in every arm alike "
             "for macro F1 on val. For scores on val, it is chosen on one half of the images and scored on the other."

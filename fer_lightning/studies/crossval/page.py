@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from fer_lightning.evaluation.spread import Spread
 from fer_lightning.pages import render
+from fer_lightning.studies.crossval.arms import verdict
 from fer_lightning.studies.crossval.comparison import Comparison
 from fer_lightning.studies.crossval.run_result import SCORES, TRAINED, RunResult
-from fer_lightning.text import table_lines
+from fer_lightning.text import p_text, table_lines
 
 __all__ = ["page_html", "terminal_table"]
 
@@ -17,24 +18,38 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 """Text above the table (may be empty), its head, and its rows."""
 
 
-def page_html(comparison: Comparison, notes: Sequence[str], pictures: Mapping[str, str]) -> str:
-    """Return the page, with ``notes`` above the numbers; ``pictures`` says what each file beside it shows."""
+def page_html(comparison: Comparison, notes: Sequence[str], drawings: Mapping[str, tuple[str, str]]) -> str:
+    """Return the page.
+
+    Args:
+        comparison: the scores.
+        notes: how to read them, at the end.
+        drawings: by the section that they belong to (``scores``, ``gains``), an SVG and what it shows.
+    """
     split = comparison.main_split
     folds = "" if comparison.folds is None else f"{comparison.folds} folds, "
     arms = "1 arm" if len(comparison.arms) == 1 else f"{len(comparison.arms)} arms"
-    sections = {"notes": "How to read the numbers"}
+    sections = {"verdict": "Verdict"}
     tables: dict[str, list[Table]] = {}
+    shown: dict[str, tuple[str, str]] = {}
 
-    def add(section: str, title: str, *listed: Table) -> None:
+    def add(section: str, title: str, *listed: Table, drawing: str = "") -> None:
         sections[section], tables[section] = title, list(listed)
+        if drawing in drawings:
+            shown[section] = drawings[drawing]
 
-    for shown in dict.fromkeys((split, *comparison.splits)):
-        for decision in comparison.scores[shown]:
-            section = f"{shown}-{decision}".replace(" ", "-")
-            add(section, f"Scores on {shown}, {decision}", _scores_table(comparison, shown, decision))
+    if comparison.settings:
+        rows = [[option, *(values[arm] for arm in comparison.arms)] for option, values in comparison.settings.items()]
+        add("arms", "What the arms differ in", ("", ["option", *comparison.arms], rows))
+    for each in dict.fromkeys((split, *comparison.splits)):
+        for decision in comparison.decisions(each):
+            listed = [_scores_table(comparison, each, decision)]
             if len(comparison.arms) > 1:
-                tables[section].append(_differences_table(comparison, shown, decision))
-    add("recall", f"Classes: recall on {split}, as trained", _class_table(comparison, split, "recall"))
+                listed.append(_differences_table(comparison, each, decision))
+            main = each == split and decision == TRAINED
+            section = f"{each}-{decision}".replace(" ", "-")
+            add(section, f"Scores on {each}, {decision}", *listed, drawing="scores" if main else "")
+    add("recall", f"Classes: recall on {split}, as trained", _class_table(comparison, split, "recall"), drawing="gains")
     add("f1", f"Classes: F1 on {split}, as trained", _class_table(comparison, split, "f1"))
     add("runs", "Runs", _runs_table(comparison))
     return render(
@@ -42,11 +57,19 @@ def page_html(comparison: Comparison, notes: Sequence[str], pictures: Mapping[st
         name=comparison.name,
         about=f"{arms}, {folds}{_seeds(comparison)}: {len(comparison.runs)} runs. Scores in %: mean ± deviation over "
         "runs, and the 95 % interval of the mean. Worst class: its recall.",
+        verdict=verdict(comparison),
+        missing=_missing(comparison),
         notes=notes,
-        sections=sections,
+        sections={**sections, "notes": "How to read the numbers"},
         tables=tables,
-        figures={section: pictures.items() if section == f"{split}-as-trained" else () for section in tables},
+        drawings=shown,
     )
+
+
+def _missing(comparison: Comparison) -> str:
+    """Return a warning if not all runs are finished."""
+    total = len(comparison.missing) + len(comparison.runs)
+    return f"{len(comparison.missing)} of {total} runs are not finished." if comparison.missing else ""
 
 
 def _seeds(comparison: Comparison) -> str:
@@ -114,7 +137,7 @@ def _gain(gain: Spread, less_is_better: bool) -> list[str]:
     if gain.mean is None:
         return ["n/a"] * 4
     ends = "n/a" if gain.low is None or gain.high is None else f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"
-    p = "n/a" if gain.p is None else "< 0.001" if gain.p < 0.001 else f"{gain.p:.3f}"
+    p = "n/a" if gain.p is None else p_text(gain.p)
     better = gain.below if less_is_better else gain.above
     return [f"{100 * gain.mean:+.2f}", ends, p, f"{better} of {gain.runs}"]
 
@@ -140,7 +163,8 @@ def terminal_table(comparison: Comparison) -> str:
     folds = "" if comparison.folds is None else f"{comparison.folds} folds x "
     lines = [f"{split} images, %: mean ± deviation over {folds}{_seeds(comparison)}"]
     heads = [title.removesuffix(" accuracy") for title in SCORES.values()]
-    for decision, scores in comparison.scores[split].items():
+    for decision in comparison.decisions(split):
+        scores = comparison.scores[split][decision]
         rows: list[tuple[str, ...]] = [(decision, *heads)]
         for arm in comparison.arms:
             cells = [scores[score][arm] for score in SCORES]
@@ -148,7 +172,8 @@ def terminal_table(comparison: Comparison) -> str:
         lines += ["", *table_lines(rows, narrowest=12)]
     for arm in comparison.arms[1:]:
         lines += ["", f"{arm} against {comparison.arms[0]}, macro F1:"]
-        for decision, scores in comparison.differences[split].items():
-            points, ends, p, better = _gain(scores["f1_macro"][arm], less_is_better=False)
+        for decision in comparison.decisions(split):
+            gain = comparison.differences[split][decision]["f1_macro"][arm]
+            points, ends, p, better = _gain(gain, less_is_better=False)
             lines.append(f"  {decision}: {points} points (95 % interval {ends}, p {p}), better in {better} runs")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", verdict(comparison)]) + "\n"

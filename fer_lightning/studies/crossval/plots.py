@@ -18,6 +18,7 @@ __all__ = ["gains_figure", "runs_figure"]
 _ARM_COLORS = [COLORS[name] for name in ("blue", "orange", "green", "vermillion", "purple", "sky", "black")]
 _ROW = 0.68  # height of the row of an arm, in inches
 _TOP, _BOTTOM, _MEAN = -0.34, 0.06, 0.22  # in rows below its middle: the first run, the last one, and the mean
+_WIDTH = 5.6  # inches: what can be read on a phone
 _NAME = 24  # letters of an arm's name that are shown
 
 
@@ -29,24 +30,24 @@ def runs_figure(
 ) -> Figure:
     """Draw a row for each arm: a dot for each run, and below them the mean with its 95 % interval.
 
-    Thin lines join the runs of the same fold and seed. Each score has its own panel; values are 0..1 by arm and run.
-    The subtitle names the split and what the interval counts.
+    Thin lines join the runs of the same fold and seed. Each score has its own panel, one below the other; values are
+    0..1 by arm and run. The subtitle names the split and what the interval counts.
     """
     arms = list(next(iter(values.values())))
     keys = sorted({key for by_arm in values.values() for runs in by_arm.values() for key in runs})
     shifts = np.linspace(_TOP, _BOTTOM, len(keys)) if len(keys) > 1 else np.full(len(keys), (_TOP + _BOTTOM) / 2)
     place_of = dict(zip(keys, shifts.tolist(), strict=True))
     with house_style():
-        width = 4.4 * len(values) + 0.075 * min(_NAME, max(map(len, arms)))
-        figure = Figure(figsize=(width, _ROW * len(arms) + 1.75), layout="constrained")
+        height = len(values) * (_ROW * len(arms) + 0.6) + 0.9
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         figure.suptitle(title)
         figure.supxlabel(subtitle, size=9.0, color=FAINT)
-        panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
+        panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
         for axes, (score, by_arm) in zip(panels, values.items(), strict=True):
             _panel(axes, by_arm, spreads[score], place_of)
             axes.set_xlabel(f"{score}, %")
-        panels[0].set_yticks(range(len(arms)), [_short(arm) for arm in arms])
-        panels[0].set_ylim(len(arms) - 0.5, -0.5)
+            axes.set_yticks(range(len(arms)), [_short(arm) for arm in arms])
+            axes.set_ylim(len(arms) - 0.5, -0.5)
     return figure
 
 
@@ -101,8 +102,7 @@ def gains_figure(
     colors = mpl.colormaps["RdBu"](0.5 + 0.3 * np.nan_to_num(values) / most)
     colors[~np.isfinite(values)] = mpl.colors.to_rgba(BLANK)
     with house_style():
-        names_width = 0.075 * min(_NAME, max(map(len, gains)))
-        size = (0.92 * len(class_names) + 1.2 + names_width, 0.5 * len(gains) + 1.7)
+        size = (max(_WIDTH, 0.5 * len(class_names) + 1.6), 0.5 * len(gains) + 1.7)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(colors, aspect="auto")

@@ -9,8 +9,9 @@ from typing import Any
 
 from fer_lightning import __version__
 from fer_lightning.evaluation.spread import Spread
-from fer_lightning.figures import figure_png
+from fer_lightning.figures import figure_png, figure_svg
 from fer_lightning.files import csv_text, json_text, write_atomically
+from fer_lightning.studies.crossval.arms import verdict
 from fer_lightning.studies.crossval.comparison import Comparison, notes_on
 from fer_lightning.studies.crossval.page import page_html
 from fer_lightning.studies.crossval.plots import gains_figure, runs_figure
@@ -37,25 +38,23 @@ def write_comparison(comparison: Comparison, folder: Path) -> dict[str, Path]:
     spreads = {title: comparison.scores[split][TRAINED][score] for title, score in by_score.items()}
     several = len(comparison.runs) > len(comparison.arms)
     shown = f"{split} images; dots: runs, diamonds: means" + (f" with {kind}" if several else "")
-    paths = {
-        "json": write_atomically(folder / "crossval.json", _json(comparison, notes)),
-        "csv": write_atomically(folder / "crossval.csv", _scores_csv(comparison)),
-        "runs": write_atomically(folder / "runs.csv", _runs_csv(comparison)),
-        "scores": write_atomically(
-            folder / "scores.png", figure_png(runs_figure(values, spreads, comparison.name, shown))
-        ),
-    }
-    pictures = {"scores.png": "Each run, the mean of each arm and its interval."}
+    runs = runs_figure(values, spreads, comparison.name, shown)
+    figures = {"scores": (runs, "Each run, the mean of each arm and its interval.")}
     if len(comparison.arms) > 1:
         found = comparison.differences[split][TRAINED]
         gains = {
             arm: {name: found[f"recall_{name}"][arm] for name in comparison.class_names} for arm in comparison.arms[1:]
         }
         figure = gains_figure(gains, comparison.class_names, comparison.arms[0], comparison.name, f"{split} images")
-        paths["gains"] = write_atomically(folder / "gains.png", figure_png(figure))
-        pictures["gains.png"] = "What each arm gained and lost in the recall of each class."
-    paths["page"] = write_atomically(folder / "crossval.html", page_html(comparison, notes, pictures))
-    return paths
+        figures["gains"] = figure, "What each arm gained and lost in the recall of each class."
+    drawings = {stem: (figure_svg(figure, shows), shows) for stem, (figure, shows) in figures.items()}
+    return {
+        "json": write_atomically(folder / "crossval.json", _json(comparison, notes)),
+        "csv": write_atomically(folder / "crossval.csv", _scores_csv(comparison)),
+        "runs": write_atomically(folder / "runs.csv", _runs_csv(comparison)),
+        **{stem: write_atomically(folder / f"{stem}.png", figure_png(figure)) for stem, (figure, _) in figures.items()},
+        "page": write_atomically(folder / "crossval.html", page_html(comparison, notes, drawings)),
+    }
 
 
 def _json(comparison: Comparison, notes: Sequence[str]) -> str:
@@ -69,6 +68,8 @@ def _json(comparison: Comparison, notes: Sequence[str]) -> str:
         "seeds": comparison.seeds,
         "class_names": comparison.class_names,
         "splits": comparison.splits,
+        "settings": comparison.settings,
+        "verdict": verdict(comparison),
         "notes": notes,
         "scores": _plain(comparison.scores),
         "differences": _plain(comparison.differences),

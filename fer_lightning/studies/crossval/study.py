@@ -24,6 +24,7 @@ from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
 from fer_lightning.runs.folder import newest_run, run_folders
 from fer_lightning.runs.records import Run
 from fer_lightning.studies.child_runs import fit_in_child
+from fer_lightning.studies.crossval.arms import arm_settings
 from fer_lightning.studies.crossval.comparison import check_alike, compare
 from fer_lightning.studies.crossval.options import Arm, CrossvalOptions
 from fer_lightning.studies.crossval.page import terminal_table
@@ -83,9 +84,9 @@ def run_comparison(options: CrossvalOptions) -> int:
     except SystemExit:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise
-    comparison = compare(
-        options.name, [arm.name for arm in options.arms], progress.done, options.folds, progress.missing
-    )
+    arms = [arm.name for arm in options.arms]
+    settings = arm_settings({arm: facts[arm].values for arm in arms})
+    comparison = compare(options.name, arms, progress.done, options.folds, progress.missing, settings)
     paths = write_comparison(comparison, folder)
     print(f"\n{terminal_table(comparison)}\nreport       {paths['page']}")
     return 1 if progress.missing else 0
