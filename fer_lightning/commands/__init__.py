@@ -140,6 +140,7 @@ COMMANDS: dict[str, Command | Group] = {
     ),
     "audit": Command(f"{_HERE}.audit:audit", "compare how a model does on groups of people", "study"),
     "explain": Command(f"{_HERE}.explain:explain", "show what a model looks at, and test these maps", "study"),
+    "embed": Command(f"{_HERE}.embed:embed", "map a model's features before and after training", "study"),
     "bench": Group(
         {
             "train": Command(f"{_HERE}.bench:train", "time the network, the data and the whole trainer, turn by turn"),

@@ -53,7 +53,7 @@ def explain(
     from dataclasses import replace
 
     from fer_lightning.commands.data_sets import checked_folder, name_of, opened_for
-    from fer_lightning.commands.trained import find_trained
+    from fer_lightning.commands.trained import check_classes, find_trained
     from fer_lightning.explanation.explainer import Explainer
     from fer_lightning.explanation.report import explanation_lines, write_explanation
     from fer_lightning.explanation.subject import chosen_classes, subject_of, truth_of
@@ -66,7 +66,8 @@ def explain(
     wanted = chosen_classes(model.class_names, classes)
     with opened_for("fer explain", trained.checkpoint, path, of_data) as data:
         folder, data_name = checked_folder(str(out), data), f"{name_of(data)}, split {split}"
-        subject, rows = subject_of(data.table, model.preprocessing, model.class_names, split, wanted, images, seed)
+        check_classes(model, data.table)
+        subject, rows = subject_of(data.table, model.preprocessing, split, wanted, images, seed)
         subject = replace(subject, truth=truth_of(data, rows))
     maps, found = _measured(Explainer.of(trained.network, model.preprocessing), trained, subject, seed)
     command = ["fer", "explain", run, *([path] if path else []), *of_data, f"--split={split}", f"--images={images}"]
@@ -84,16 +85,10 @@ def explain(
 
 def _measured(explainer: Explainer, trained: Trained, subject: Subject, seed: int) -> tuple[Maps, dict[str, Any]]:
     """Make the maps and test them, behind a bar."""
-    from tqdm import tqdm
-
+    from fer_lightning.commands.trained import steps_shown
     from fer_lightning.explanation.study import explained, judged, number_of_steps
 
-    with tqdm(total=number_of_steps(explainer, subject), disable=None, leave=False, unit="step") as bar:
-
-        def step(what: str) -> None:
-            bar.update()
-            bar.set_description(what)
-
+    with steps_shown(number_of_steps(explainer, subject)) as step:
         maps = explained(explainer, subject.images, step)
         return maps, judged(explainer, lambda turn: trained.untrained(seed + turn), subject, maps, step)
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.data.table.samples import SamplesTable
+from fer_lightning.errors import CheckpointError, ConfigError, DataError, FERError
 from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model import Model, TorchBackend
-from fer_lightning.models.architecture import described
+from fer_lightning.models.architecture import Architecture, described
 from fer_lightning.models.classifier import EmotionClassifier
-from fer_lightning.runs.checkpoint import BEST, find_checkpoint
+from fer_lightning.runs.checkpoint import BEST, CONFIG_KEY, find_checkpoint, read_checkpoint
 from fer_lightning.runs.model_folder import released
 from fer_lightning.runs.records import find_run
+from fer_lightning.text import first_line
 
-__all__ = ["Trained", "find_trained"]
+__all__ = ["Trained", "check_classes", "find_trained", "steps_shown"]
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,41 @@ class Trained:
 
     def untrained(self, seed: int) -> EmotionClassifier:
         """Return the same network with random weights, in eval mode, on the same device."""
-        architecture = self.model.architecture
-        assert architecture is not None  # as there is a network
+        assert self.model.architecture is not None  # as there is a network
+        return self._built(self.model.architecture, seed)
+
+    def _built(self, architecture: Architecture, seed: int) -> EmotionClassifier:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             # classes that are not ours were imported when the model was loaded, or it was not loaded
             fresh = described(architecture, len(self.model.class_names), self.model.preprocessing, foreign=True)
         return fresh.to(next(self.network.parameters()).device)
+
+    def start(self, seed: int) -> tuple[EmotionClassifier, str]:
+        """Return the network as it was before training, and what that is.
+
+        Pretrained weights are looked for where the run took them from; where they are not there any more, and for all
+        other networks, the weights are random.
+        """
+        begun = self._stored_model()
+        given = {name: begun[name] for name in ("pretrained", "weights") if begun.get(name)}
+        architecture = self.model.architecture
+        assert architecture is not None  # as there is a network
+        if not given:
+            return self.untrained(seed), "random weights"
+        what = f"the weights in {given['weights']}" if "weights" in given else "pretrained weights"
+        with_weights: Any = {**architecture, "backbone_args": {**architecture["backbone_args"], **given}}
+        try:
+            return self._built(with_weights, seed), what
+        except FERError as error:
+            return self.untrained(seed), f"random weights, because {what} cannot be had ({first_line(error)})"
+
+    def _stored_model(self) -> dict[str, Any]:
+        """Return the ``model`` part of the configuration that the run began with, empty if it is not known."""
+        if self.checkpoint is None:
+            return {}
+        config = read_checkpoint(self.checkpoint, mapped=True).get(CONFIG_KEY)
+        return dict(config.get("model") or {}) if isinstance(config, dict) else {}
 
 
 def find_trained(verb: str, wanted: str, root: Path) -> Trained:
@@ -70,3 +104,21 @@ def find_trained(verb: str, wanted: str, root: Path) -> Trained:
         checkpoint = None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Trained(model, model.backend.network.to(device), checkpoint)
+
+
+@contextmanager
+def steps_shown(total: int) -> Iterator[Callable[[str], None]]:
+    """Show a bar while the block runs, and give what is called with the name of each of so many steps."""
+    with tqdm(total=total, disable=None, leave=False, unit="step") as bar:
+
+        def step(what: str) -> None:
+            bar.update()
+            bar.set_description(what)
+
+        yield step
+
+
+def check_classes(model: Model, table: SamplesTable) -> None:
+    """See that a data set has the classes of a model, in the same order; raise :class:`DataError` if it has not."""
+    if tuple(table.class_names) != model.class_names:
+        raise DataError(f"the model knows {', '.join(model.class_names)}; the data has {', '.join(table.class_names)}")

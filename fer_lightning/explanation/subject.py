@@ -96,7 +96,6 @@ def balanced_rows(labels: NDArray[np.int64], rows: NDArray[np.int64], count: int
 def subject_of(
     table: SamplesTable,
     preprocessing: Preprocessing,
-    class_names: tuple[str, ...],
     split: str,
     classes: list[int],
     count: int,
@@ -105,20 +104,17 @@ def subject_of(
     """Read images of a data set, prepared as a network expects them; also return their rows, int64 ``(N,)``.
 
     Args:
-        table: of the data set.
+        table: of the data set, with the classes of the network.
         preprocessing: of the network.
-        class_names: of the network.
         split: ``train``, ``val`` or ``test``.
         classes: labels of the classes that are wanted.
         count: images at most.
         seed: chooses them.
 
     Raises:
-        DataError: if the data has other classes than the network, or no image of a class that is wanted.
+        DataError: if the data has no image of a class that is wanted.
     """
-    if tuple(table.class_names) != class_names:
-        raise DataError(f"the network knows {', '.join(class_names)}; the data has {', '.join(table.class_names)}")
-    rows = table.rows(split)
+    class_names, rows = tuple(table.class_names), table.rows(split)
     rows = rows[np.isin(table.labels[rows], classes)]
     if not len(rows):
         wanted = "" if len(classes) == len(class_names) else f" of {', '.join(class_names[each] for each in classes)}"

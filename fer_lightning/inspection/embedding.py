@@ -1,4 +1,4 @@
-"""A map of the images by their raw pixels: PCA, then t-SNE."""
+"""Maps of images in a plane, by their raw pixels or by any other features: PCA, then t-SNE."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from fer_lightning.figures import INK, house_style
 from fer_lightning.inspection.plots import class_colors
 from fer_lightning.inspection.statistics import train_or_all
 
-__all__ = ["check_tsne", "embed_pixels", "embedding_figure", "stratified_rows"]
+__all__ = [
+    "check_tsne",
+    "embed_pixels",
+    "embedding_figure",
+    "flat_pixels",
+    "principal_components",
+    "stratified_rows",
+    "tsne_places",
+]
 
 _COMPONENTS = 50  # of the PCA before t-SNE, as van der Maaten and Hinton advise: 2008, JMLR 9, section 4.2
 _PERPLEXITY = 30.0  # scikit-learn's default; the paper recommends 5 to 50
@@ -73,18 +81,32 @@ def embed_pixels(table: SamplesTable, samples: int, seed: int) -> tuple[NDArray[
     """
     rows = stratified_rows(table.labels, train_or_all(table)[1], samples, seed)
     check_tsne(len(rows))
+    return rows, tsne_places(principal_components(flat_pixels(table, rows), seed), seed)
+
+
+def principal_components(features: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Return the first 50 principal components of features ``(M, F)``, or as many as there are, float32 ``(M, P)``."""
     from sklearn.decomposition import PCA
+
+    count = min(_COMPONENTS, *features.shape)
+    found = PCA(count, svd_solver="randomized", random_state=seed).fit_transform(features)
+    return np.asarray(found, np.float32)
+
+
+def tsne_places(components: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    """Return places in a plane by t-SNE of principal components ``(M, P)``, float64 ``(M, 2)``.
+
+    Neighbours stay neighbours; distances between far groups and their sizes mean nothing.
+    """
     from sklearn.manifold import TSNE
 
-    flat = _flat_pixels(table, rows)
-    components = PCA(min(_COMPONENTS, *flat.shape), svd_solver="randomized", random_state=seed).fit_transform(flat)
-    perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
+    perplexity = min(_PERPLEXITY, (len(components) - 1) / 3)
     places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(components)
-    return rows, places.astype(np.float64)
+    return np.asarray(places, np.float64)
 
 
-def _flat_pixels(table: SamplesTable, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the pixels of images of at most 64 pixels a side, float32 ``(M, C * H * W)``, 0..1."""
+def flat_pixels(table: SamplesTable, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the pixels of rows of a table, at most 64 pixels a side, float32 ``(M, C * H * W)`` in 0..1."""
     height, width = table.images.shape[2:]
     step = -(-max(height, width) // _SIDE)
     tall, wide = max(1, height // step), max(1, width // step)
@@ -97,13 +119,27 @@ def _flat_pixels(table: SamplesTable, rows: NDArray[np.int64]) -> NDArray[np.flo
 
 
 def embedding_figure(
-    places: NDArray[np.float64], labels: NDArray[np.int64], class_names: Sequence[str], title: str
+    places: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+    title: str,
+    legend: str = "class",
+    narrow: bool = False,
 ) -> Figure:
-    """Draw points in the plane, float64 ``(M, 2)``, coloured by class, int64 ``(M,)``."""
+    """Draw points in the plane, float64 ``(M, 2)``, coloured by class, int64 ``(M,)``.
+
+    Args:
+        places: of the points.
+        labels: of the points.
+        class_names: by label.
+        title: headline.
+        legend: what the colours stand for.
+        narrow: for the column of a page, the legend below.
+    """
     colors = class_colors(len(class_names))
-    size = float(np.clip(24_000 / max(1, len(places)), 6.0, 40.0))
+    size = float(np.clip((8_000 if narrow else 24_000) / max(1, len(places)), 2.0 if narrow else 6.0, 40.0))
     with house_style():
-        figure = Figure(figsize=(8.2, 6.2), layout="constrained")
+        figure = Figure(figsize=(5.2, 4.9) if narrow else (8.2, 6.2), layout="constrained")
         axes = figure.add_subplot()
         # all in one call, in the order of the rows: no class lies on top of the others
         axes.scatter(
@@ -114,11 +150,15 @@ def embedding_figure(
             alpha=0.75,
             linewidths=0.15,
             edgecolors=INK,
+            rasterized=True,
         )
         for name, color in zip(class_names, colors, strict=True):
             axes.scatter([], [], s=40, color=color, label=name, linewidths=0.15, edgecolors=INK)
         axes.set(xticks=[], yticks=[], title=title)
         axes.set_aspect("equal", adjustable="datalim")
         axes.spines[:].set_visible(True)
-        figure.legend(loc="outside right upper", title="class", alignment="left")
+        if narrow:
+            figure.legend(loc="outside lower center", title=legend, ncols=4)
+        else:
+            figure.legend(loc="outside right upper", title=legend, alignment="left")
     return figure

@@ -120,4 +120,4 @@ def test_other_classes_are_refused(run: Path, tmp_path: Path, capsys: pytest.Cap
         (data / "val" / name).mkdir(parents=True)
         Image.new("L", (16, 16), 90).save(data / "val" / name / "a.png")
     assert fer("explain", str(run), str(data), f"--out={tmp_path / 'out'}", "--data.class_names=[angry, sad]") == 2
-    assert "the network knows angry, disgust, fear, happy, sad" in capsys.readouterr().err
+    assert "the model knows angry, disgust, fear, happy, sad" in capsys.readouterr().err

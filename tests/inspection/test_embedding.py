@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from fer_lightning.data.files.file_images import ResizedImages
 from fer_lightning.errors import ConfigError, MissingExtraError
 from fer_lightning.figures import figure_png
-from fer_lightning.inspection import embedding as data_embedding
-from fer_lightning.inspection.embedding import check_tsne, embed_pixels, embedding_figure, stratified_rows
+from fer_lightning.inspection.embedding import check_tsne, embed_pixels, embedding_figure, flat_pixels, stratified_rows
 from tests.helpers.data import stripes_table
 
 
@@ -69,10 +68,10 @@ def test_pca_and_tsne_are_asked_for_what_is_documented(monkeypatch: pytest.Monke
 def test_large_images_are_averaged_down() -> None:
     table = stripes_table({"train": 7})
     large = replace(table, images=ResizedImages(table.images, 130, 3))
-    flat = data_embedding._flat_pixels(large, np.arange(7))
+    flat = flat_pixels(large, np.arange(7))
     assert flat.shape == (7, 3 * 43 * 43)
     assert 0.0 <= flat.min() <= flat.max() <= 1.0
-    small = data_embedding._flat_pixels(table, np.arange(7))
+    small = flat_pixels(table, np.arange(7))
     np.testing.assert_allclose(small, np.asarray(table.images).reshape(7, -1) / 255.0, atol=1e-6)
 
 
