@@ -57,6 +57,5 @@ class Evaluated(Callback):
             "sha256": look.sha256,
             "weights": look.weights,
             "settings": look.settings,
-            "commit": look.commit,
         }
         return report

@@ -15,7 +15,7 @@ from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.table.samples import FOCUS, SamplesTable
 from fer_lightning.errors import FERError
 from fer_lightning.models.weight_files import weight_file
-from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
+from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS, run_folder_of
 from fer_lightning.runs.trained_on import (
     TRAINED_ON_KEY,
     TrainedOn,
@@ -129,6 +129,7 @@ def _of_file(path: Path, name: str) -> TrainedOn:
 
 
 def _shown(path: Any) -> str:
-    """Return the last parts of a path, which name a model without telling where on a machine it lies."""
-    parts = [part for part in Path(path).parts if part != CHECKPOINTS]
-    return "/".join(parts[-3:]).lstrip("/")
+    """Return the name of a file, in a run with that of the run, without telling where on a machine it lies."""
+    file = Path(path)
+    run = file if file.name.startswith("version_") else run_folder_of(file)
+    return file.name if run is None else "/".join([*run.parts[-2:], *([file.name] if run != file else [])])

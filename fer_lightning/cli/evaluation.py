@@ -11,9 +11,7 @@ from fer_lightning.callbacks.provenance import code_state
 from fer_lightning.cli.known_options import DEFAULT_ROOT
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.errors import DataError
-from fer_lightning.files import file_digest
-from fer_lightning.runs.checkpoint import LINEAGE_KEY, read_checkpoint, run_folder_of, weights_digest
-from fer_lightning.runs.looks import Look, now, root_of_runs
+from fer_lightning.runs.looks import look_at
 from fer_lightning.runs.records import REPORT, Run
 from fer_lightning.runs.trained_on import read_trained_on
 from fer_lightning.types import Preprocessing
@@ -34,24 +32,9 @@ def subject_of(cli: FERCLI) -> Subject:
     cli.datamodule.prepare_data()
     cli.datamodule.check(cli.verb)
     table, split = cli.datamodule.table, _SPLITS[cli.verb]
-    run = run_folder_of(cli.checkpoint.absolute())
     root = Path(cli.config["trainer"]["default_root_dir"] or DEFAULT_ROOT)
-    root = root if run is None else root_of_runs(run, cli.config["name"])
-    content = read_checkpoint(cli.checkpoint, mapped=True)
-    whole = cli.checkpoint.resolve()
-    look = Look(
-        time=now(),
-        verb=cli.verb,
-        split=split,
-        fingerprint=table.fingerprint(split),
-        n=len(table.rows(split)),
-        checkpoint=str(whole.relative_to(root.resolve()) if whole.is_relative_to(root.resolve()) else whole),
-        sha256=file_digest(cli.checkpoint, "sha256"),
-        weights=weights_digest(content["state_dict"]),
-        settings=_settings(cli),
-        node=content.get(LINEAGE_KEY, {}).get("node", ""),
-        commit=code_state()["commit"] or "",
-    )
+    shown = split, table.fingerprint(split), len(table.rows(split))
+    root, look = look_at(cli.checkpoint, cli.verb, shown, root, _settings(cli), code_state()["commit"] or "")
     named = json.dumps(look.key)
     return Subject(look, hashlib.sha256(named.encode()).hexdigest()[:8], root, read_trained_on(cli.checkpoint))
 

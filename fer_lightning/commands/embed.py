@@ -41,7 +41,7 @@ def embed(
         of_data: options of the data set.
     """
     from fer_lightning.commands.data_sets import checked_folder, name_of, opened_for
-    from fer_lightning.commands.trained import check_classes, find_trained, steps_shown
+    from fer_lightning.commands.trained import check_classes, find_trained, note_look, steps_shown
     from fer_lightning.explanation.embedding import AFTER, BEFORE, colourings, distinct_rows, embedded
     from fer_lightning.explanation.embedding_report import embedding_lines, write_embedding
 
@@ -54,6 +54,7 @@ def embed(
         table = data.table
         check_classes(model, table)
         rows = distinct_rows(table, split, images, seed)
+        note_look("embed", trained.checkpoint, table, split, root)
         ways = colourings(table, rows, groups)
         before, start = trained.start(seed)
         networks = {BEFORE: before, AFTER: trained.network}

@@ -57,7 +57,7 @@ def endtoend(
     """
     from fer_lightning.inference.faces.choice import detectors_named
     from fer_lightning.inference.framing import nearest
-    from fer_lightning.inference.loading import load_model
+    from fer_lightning.inference.loading import checkpoint_of, load_model
     from fer_lightning.inference.scene_files import read_boxes
 
     _check(faces, boxes, path is not None or bool(of_data) or write is not None)
@@ -66,7 +66,7 @@ def endtoend(
     if not loaded.framings:
         print(f"{loaded.card.name}: its framing is not known: both ways of cutting are the same")
     if boxes is None:
-        pictures = _scenes(loaded.class_names, path, of_data, split, faces, shape, write)
+        pictures = _scenes(loaded.class_names, path, of_data, split, faces, shape, write, checkpoint_of(model))
     else:
         found = read_boxes(boxes, loaded.class_names)
         truth = loaded.framings.get(nearest(loaded.framings, "blazeface")) if box == "face" else None
@@ -103,16 +103,20 @@ def _scenes(
     faces: int,
     shape: tuple[int, ...],
     write: Path | None,
+    checkpoint: Path | None,
 ) -> tuple[Any, ...]:
     """Return scenes of the faces of a data set, and how many faces there are."""
     from fer_lightning.cli.data_set import data_module
+    from fer_lightning.cli.known_options import DEFAULT_ROOT
     from fer_lightning.commands.data_sets import checked_folder
+    from fer_lightning.commands.trained import note_look
     from fer_lightning.inference.scene_files import written
     from fer_lightning.inference.scenes import SceneSettings, scene_faces, scenes
 
     settings = SceneSettings(*shape)
     data = data_module("fer endtoend", path, of_data)
     source = scene_faces(data, class_names, split, faces, settings.seed)
+    note_look("endtoend", checkpoint, data.table, split, Path(DEFAULT_ROOT))
     made = scenes(source, settings)
     if write is not None:
         made = written(made, checked_folder(str(write), data), class_names)

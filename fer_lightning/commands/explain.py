@@ -6,6 +6,7 @@ What needs torch is imported inside of the function.
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -50,10 +51,8 @@ def explain(
         seed: chooses the images, and the weights of the random networks.
         of_data: options of the data set.
     """
-    from dataclasses import replace
-
     from fer_lightning.commands.data_sets import checked_folder, name_of, opened_for
-    from fer_lightning.commands.trained import check_classes, find_trained
+    from fer_lightning.commands.trained import check_classes, find_trained, note_look
     from fer_lightning.explanation.explainer import Explainer
     from fer_lightning.explanation.report import explanation_lines, write_explanation
     from fer_lightning.explanation.subject import chosen_classes, subject_of, truth_of
@@ -69,6 +68,7 @@ def explain(
         check_classes(model, data.table)
         subject, rows = subject_of(data.table, model.preprocessing, split, wanted, images, seed)
         subject = replace(subject, truth=truth_of(data, rows))
+        note_look("explain", trained.checkpoint, data.table, split, root)
     maps, found = _measured(Explainer.of(trained.network, model.preprocessing), trained, subject, seed)
     command = ["fer", "explain", run, *([path] if path else []), *of_data, f"--split={split}", f"--images={images}"]
     command += [*([f"--classes={classes}"] if classes else []), f"--seed={seed}", f"--out={out}"]

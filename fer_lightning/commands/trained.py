@@ -12,17 +12,18 @@ import torch
 from tqdm import tqdm
 
 from fer_lightning.data.table.samples import SamplesTable
-from fer_lightning.errors import CheckpointError, ConfigError, DataError, FERError
-from fer_lightning.inference.loading import load_model
+from fer_lightning.errors import ConfigError, DataError, FERError
+from fer_lightning.inference.loading import checkpoint_of, load_model
 from fer_lightning.inference.model import Model, TorchBackend
 from fer_lightning.models.architecture import Architecture, described
 from fer_lightning.models.classifier import EmotionClassifier
-from fer_lightning.runs.checkpoint import BEST, CONFIG_KEY, find_checkpoint, read_checkpoint
+from fer_lightning.runs.checkpoint import CONFIG_KEY, read_checkpoint
+from fer_lightning.runs.looks import append_look, look_at
 from fer_lightning.runs.model_folder import released
 from fer_lightning.runs.records import find_run
 from fer_lightning.text import first_line
 
-__all__ = ["Trained", "check_classes", "find_trained", "steps_shown"]
+__all__ = ["Trained", "check_classes", "find_trained", "note_look", "steps_shown"]
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,8 @@ def find_trained(verb: str, wanted: str, root: Path) -> Trained:
     model = load_model(source, root)
     if not isinstance(model.backend, TorchBackend) or model.architecture is None:
         raise ConfigError(f"{verb}: {wanted} has no network of PyTorch: give the run or model folder it comes from")
-    try:
-        checkpoint: Path | None = find_checkpoint(source, root, "default", BEST)
-    except CheckpointError:  # one of the hub
-        checkpoint = None
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Trained(model, model.backend.network.to(device), checkpoint)
+    return Trained(model, model.backend.network.to(device), checkpoint_of(source, root))
 
 
 @contextmanager
@@ -122,3 +119,23 @@ def check_classes(model: Model, table: SamplesTable) -> None:
     """See that a data set has the classes of a model, in the same order; raise :class:`DataError` if it has not."""
     if tuple(table.class_names) != model.class_names:
         raise DataError(f"the model knows {', '.join(model.class_names)}; the data has {', '.join(table.class_names)}")
+
+
+def note_look(verb: str, checkpoint: Path | None, table: SamplesTable, split: str, root: Path) -> None:
+    """Note in the log of looks that a verb looks at the test split; nothing is noted of other splits or without runs.
+
+    Args:
+        verb: such as ``explain``.
+        checkpoint: the file of the model, ``None`` for one of the hub, of which nothing is noted.
+        table: of the data set.
+        split: whose images are looked at.
+        root: the folder of all runs.
+
+    Raises:
+        ConfigError: if the log cannot be written.
+    """
+    if split != "test" or checkpoint is None or checkpoint.suffix == ".onnx":
+        return
+    place, look = look_at(checkpoint, verb, (split, table.fingerprint(split), len(table.rows(split))), root)
+    if place.is_dir():
+        append_look(place, look)

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.errors import CheckpointError, DataError, FERError
+from fer_lightning.errors import DataError, FERError
 from fer_lightning.evaluation.audit import attributes_of, audit
 from fer_lightning.evaluation.predictions import PREDICTIONS, read_predictions
 from fer_lightning.files import file_digest
-from fer_lightning.inference.loading import load_model
+from fer_lightning.inference.loading import checkpoint_of, load_model
 from fer_lightning.inference.model import Model, TorchBackend
 from fer_lightning.runs.changes import flat
 from fer_lightning.runs.checkpoint import (
@@ -24,7 +24,6 @@ from fer_lightning.runs.checkpoint import (
     CHECKPOINTS,
     CONFIG_KEY,
     LINEAGE_KEY,
-    find_checkpoint,
     read_checkpoint,
     run_folder_of,
     weights_digest,
@@ -65,21 +64,13 @@ def model_with_facts(
         DataError: if an evaluation of it is damaged.
     """
     model = load_model(source, root)
-    checkpoint = _checkpoint(source, root)
-    training = {**model.card.training, **({} if checkpoint is None else training_facts(checkpoint))}
+    checkpoint, training = checkpoint_of(source, root), dict(model.card.training)
+    if checkpoint is not None and checkpoint.suffix == ".ckpt":
+        training |= training_facts(checkpoint)
     metrics = {**model.card.metrics, **evaluations_of(model, Path(source).expanduser(), root, groups)}
     given = {name: value for name, value in known.items() if value}
     model.card = replace(model.card, training=training, metrics=metrics, **given)
     return model
-
-
-def _checkpoint(source: str, root: Path) -> Path | None:
-    """Return the checkpoint file that a model was loaded from, ``None`` if from something else."""
-    try:
-        found = find_checkpoint(source, root, "default", BEST)
-    except CheckpointError:
-        return None
-    return found if found.suffix == ".ckpt" else None
 
 
 def training_facts(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fer_lightning.runs.checkpoint import BEST, find_checkpoint, run_folder_of
 from fer_lightning.runs.model_folder import CARD, CONFIG, TRAINED_ON, WEIGHTS, is_model_folder, released
 from fer_lightning.text import first_line
 
-__all__ = ["DEFAULT_MODEL", "load_model"]
+__all__ = ["DEFAULT_MODEL", "checkpoint_of", "load_model"]
 
 DEFAULT_MODEL = "fer2013-a"
 """The released model that is used where none is named."""
@@ -64,6 +64,14 @@ def load_model(
         raise CheckpointError(f"{error}; models that come with the package: {', '.join(ours)}") from error
     run = run_folder_of(checkpoint)
     return model_of_checkpoint(checkpoint, checkpoint.stem if run is None else f"{run.parent.name}/{run.name}")
+
+
+def checkpoint_of(source: str | Path, root: Path = Path("runs")) -> Path | None:
+    """Return the file with the weights of a model, ``None`` of one of the hub; the arguments are as in load_model."""
+    try:
+        return find_checkpoint(str(source), root, "default", BEST)
+    except CheckpointError:
+        return None
 
 
 def _of_hub(name: str, offline: bool) -> Path:

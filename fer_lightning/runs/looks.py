@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.files import file_digest
+from fer_lightning.runs.checkpoint import CONFIG_KEY, LINEAGE_KEY, read_checkpoint, run_folder_of, weights_digest
 
 __all__ = [
     "LOG",
@@ -23,6 +25,7 @@ __all__ = [
     "Standing",
     "append_look",
     "broken_links",
+    "look_at",
     "look_key",
     "read_looks",
     "root_of_runs",
@@ -99,6 +102,47 @@ def standing(looks: Sequence[Look]) -> Standing:
     return Standing(len(dict.fromkeys(own[: own.index(last.key)])) + 1, own.count(last.key) - 1)
 
 
+def look_at(
+    checkpoint: Path,
+    verb: str,
+    split: tuple[str, str, int],
+    root: Path,
+    settings: Mapping[str, str] | None = None,
+    commit: str = "",
+) -> tuple[Path, Look]:
+    """Return the folder of runs whose log a look belongs into, and the look.
+
+    Args:
+        checkpoint: a checkpoint, or the weights in a model folder.
+        verb: that looks.
+        split: name, fingerprint and number of images.
+        root: the folder of all runs, for a checkpoint that lies in no run; of one in a run it is found by its path.
+        settings: what is changed against the checkpoint, by option.
+        commit: of the code.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    content, run = read_checkpoint(checkpoint, mapped=True), run_folder_of(checkpoint.absolute())
+    if run is not None:
+        root = root_of_runs(run, content.get(CONFIG_KEY, {}).get("name", "default"))
+    whole, above = checkpoint.resolve(), root.resolve()
+    look = Look(
+        time=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        verb=verb,
+        split=split[0],
+        fingerprint=split[1],
+        n=split[2],
+        checkpoint=str(whole.relative_to(above) if whole.is_relative_to(above) else whole),
+        sha256=file_digest(checkpoint, "sha256"),
+        weights=weights_digest(content["state_dict"]),
+        settings=dict(settings or {}),
+        node=content.get(LINEAGE_KEY, {}).get("node", ""),
+        commit=commit,
+    )
+    return root, look
+
+
 def append_look(root: Path, look: Look) -> Standing:
     """Add a look to the log in the folder of all runs, and return how often its split was looked at.
 
@@ -157,11 +201,6 @@ def root_of_runs(folder: Path, name: str) -> Path:
     """Return the folder of all runs of a run folder, whose experiment has this name."""
     above, parts = folder.absolute().parent, Path(name).parts
     return above.parents[len(parts) - 1] if above.parts[-len(parts) :] == parts else above.parent
-
-
-def now() -> str:
-    """Return the local time with zone, ISO 8601."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _lines(root: Path) -> list[bytes]:

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
-from fer_lightning.evaluation.predictions import read_predictions
+from fer_lightning.evaluation.predictions import digest_texts, read_predictions
 from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model_folder import write_model_folder
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.looks import LOG, broken_links, read_looks
-from fer_lightning.runs.trained_on import digest_numbers, read_trained_on
+from fer_lightning.runs.trained_on import TrainedOn, digest_numbers, read_trained_on
 from tests.helpers.cli import fer, fit
-from tests.helpers.data import PlantedDataModule, StripesDataModule
+from tests.helpers.data import OtherStripesDataModule, PlantedDataModule, StripesDataModule
 
 NO_BAR = "--trainer.enable_progress_bar=false"
 PLANTED = "--data=tests.helpers.data.PlantedDataModule"
@@ -122,8 +123,6 @@ def test_the_same_network_in_a_model_folder_is_no_further_look(
 
 
 def test_old_checkpoints_say_that_nothing_is_known(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
-
     path = root / "tiny/version_0/checkpoints/best.ckpt"
     content = read_checkpoint(path)
     del content["fer_trained_on"]
@@ -163,3 +162,83 @@ def test_a_removed_or_changed_line_is_found(root: Path, capsys: pytest.CaptureFi
     assert "the look of tiny/version_0/test-" in capsys.readouterr().err
     (root / LOG).write_text("\n".join([lines[0].replace('"n": 28', '"n": 27'), *lines[1:]]) + "\n")
     assert len(broken_links(root)) == 1
+
+
+def parents_of(root: Path, *options: str, name: str = "child") -> tuple[TrainedOn, dict[str, Any]]:
+    """Train a run for an epoch; return what its checkpoint knows of images, and what its best validation has seen."""
+    assert fit(root, *options, name=name, epochs=1) == 0
+    record = read_trained_on(root / name / "version_0/checkpoints/best.ckpt")
+    assert record is not None
+    return record, report_in(root / name / "version_0/val")["seen"]
+
+
+OTHER = "--data=tests.helpers.data.OtherStripesDataModule"
+
+
+def test_images_of_weights_teachers_and_soft_labels_are_inherited(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = root / "tiny/version_0"
+    first = read_trained_on(run / "checkpoints/best.ckpt")
+    assert first is not None
+    own = OtherStripesDataModule().table
+    soft = run / "val" / "predictions.csv"
+    soft.write_text(
+        "digest," + ",".join(f"p_{name}" for name in own.class_names) + "\n"
+        + "".join(f"{digest}{',0.1' * 6},0.4\n" for digest in digest_texts(own.digests))
+    )  # fmt: skip
+    for name, option in {
+        "weights": f"--model.weights={run}/checkpoints/best.ckpt",
+        "teacher": f"--model.teacher={run}",
+        "soft": f"--data.soft_label_file={soft}",
+    }.items():
+        record, seen = parents_of(root, OTHER, option, name=name)
+        assert np.isin(first.train, record.train).all()
+        assert len(record.train) == len(first.train) + 84
+        assert len(record.val) == len(np.union1d(first.val, digest_numbers(own.digests[own.rows("val")])))
+        assert record.unknown == ()
+        assert (seen["train"], seen["val"]) == (10, 18)
+        assert "were trained on 10 of the 28 validation images" in capsys.readouterr().out
+
+
+def test_what_is_not_known_is_named(root: Path, tmp_path: Path) -> None:
+    state = torch.load(root / "tiny/version_0/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    file = tmp_path / "theirs.pth"
+    torch.save({k.removeprefix("classifier.backbone."): v for k, v in state.items() if ".backbone." in k}, file)
+    record, _ = parents_of(root, f"--model.weights={file}")
+    assert record.unknown == ("weights theirs.pth",)
+    assert len(record.train) == 84
+    assert fer("test", f"--ckpt_path={root}/child/version_0", NO_BAR) == 0
+    assert report_in(root / "child/version_0/test")["seen"]["unknown"] == list(record.unknown)
+
+
+def test_a_resume_with_other_data_keeps_the_images_from_before(root: Path) -> None:
+    before = read_trained_on(root / "tiny/version_0/checkpoints/best.ckpt")
+    assert before is not None
+    assert fit(root, "--ckpt_path=last", "--data.train=70", "--allow_changed_data=true", epochs=3) == 0
+    after = read_trained_on(root / "tiny/version_1/checkpoints/resume.ckpt")
+    assert after is not None
+    assert np.isin(before.train, after.train).all()
+    assert np.isin(before.val, after.val).all()
+    assert after.unknown == ()
+    path = root / "tiny/version_1/checkpoints/resume.ckpt"
+    content = read_checkpoint(path)
+    del content["fer_trained_on"]
+    torch.save(content, path)
+    assert fit(root, f"--ckpt_path={path}", "--data.train=70", epochs=4) == 0
+    after = read_trained_on(path)
+    assert after is not None
+    assert after.unknown == ("the start of tiny/version_1/resume.ckpt",)
+
+
+def test_digests_can_be_left_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record, _ = parents_of(root, "--card.digests=false", name="private")
+    left = "84 training and 28 validation images whose digests were left out"
+    assert (len(record.train), len(record.val), record.unknown) == (0, 0, (left,))
+    capsys.readouterr()
+    assert fer("test", f"--ckpt_path={root}/private/version_0", NO_BAR) == 0
+    seen = report_in(root / "private/version_0/test")["seen"]
+    assert seen == {"train": None, "val": None, "unknown": [left], "without": None}
+    assert f"on any of them is not known: {left}." in " ".join(capsys.readouterr().out.split())
+    with_digests, _ = parents_of(root, f"--model.weights={root}/private/version_0/checkpoints/best.ckpt", name="next")
+    assert (len(with_digests.train), with_digests.unknown) == (84, (left,))

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from fer_lightning.inference.model_folder import write_model_folder
+from fer_lightning.runs.looks import read_looks
 from tests.helpers.cli import fer
 from tests.helpers.html import PageText
 from tests.inference.helpers import tiny_model
@@ -80,12 +81,16 @@ def test_a_model_folder_needs_its_data_named_and_classes_can_be_chosen(run: Path
         "--classes=joy, sad",
         "--split=test",
         "--shown=1",
+        f"--root={tmp_path}",
     ]
     for out in ("first", "second"):
         assert fer(*words, "--classes=joy, sad", f"--out={tmp_path / out}") == 0
     first, second = (json.loads((tmp_path / out / "explain.json").read_text()) for out in ("first", "second"))
     assert {each["class"] for each in first["classes"] if each["images"]} == {"happy", "sad"}
     assert {**first, "command": ""} == {**second, "command": ""}
+    looks = read_looks(tmp_path)
+    assert [(look.verb, look.split, look.n) for look in looks] == [("explain", "test", 14)] * 2
+    assert looks[0].checkpoint == "model/model.safetensors"
 
 
 @pytest.mark.parametrize(

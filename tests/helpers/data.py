@@ -69,3 +69,12 @@ class PlantedDataModule(StripesDataModule):
         old = stripes_table(self.counts)
         known = old.select(np.arange(self.PLANTED)).with_splits(np.full(self.PLANTED, "test"))
         return concatenate([known, stripes_table({"test": 28}, seed=1)])
+
+
+class OtherStripesDataModule(StripesDataModule):
+    """Other images than those of the stripes, but for the validation part: 10 of it are training images of theirs."""
+
+    def scan(self) -> SamplesTable:
+        new = stripes_table({"train": 84, "val": 18, "test": 28}, seed=2)
+        old = stripes_table(self.counts).select(np.arange(10))
+        return concatenate([new, old.with_splits(np.full(10, "val"))])
