@@ -143,6 +143,7 @@ COMMANDS: dict[str, Command | Group] = {
     "embed": Command(f"{_HERE}.embed:embed", "map a model's features before and after training", "study"),
     "bench": Group(
         {
+            "infer": Command(f"{_HERE}.bench:infer", "measure size, latency and throughput of a trained network"),
             "train": Command(f"{_HERE}.bench:train", "time the network, the data and the whole trainer, turn by turn"),
             "recognize": Command(
                 f"{_HERE}.bench:recognize", "time the stages of recognizing a video, and all of them together"
@@ -151,7 +152,7 @@ COMMANDS: dict[str, Command | Group] = {
                 f"{_HERE}.bench:storage", "measure how fast folders, Arrow and shards are read, and the memory it takes"
             ),
         },
-        "measure the time of training, of reading or of recognizing",
+        "measure the time of training, of reading, of a network or of recognizing",
         "study",
         _BENCH,
     ),

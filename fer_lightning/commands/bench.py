@@ -8,7 +8,7 @@ from typing import Annotated
 from fer_lightning.commands.pass_on import OfFit
 from fer_lightning.errors import ConfigError
 
-__all__ = ["recognize", "storage", "train"]
+__all__ = ["infer", "recognize", "storage", "train"]
 
 
 def train(*, against_loop: bool = False, steps: int = 30, rounds: int = 5, of_fit: OfFit) -> int:
@@ -25,6 +25,38 @@ def train(*, against_loop: bool = False, steps: int = 30, rounds: int = 5, of_fi
     from fer_lightning.commands.bench_training import time_training  # here, because it imports torch and lightning
 
     print(time_training(of_fit, steps, rounds, against_loop))
+    return 0
+
+
+def infer(
+    model: str,
+    *,
+    batch: int = 64,
+    threads: int | None = None,
+    calls: int = 200,
+    out: Annotated[Path | None, "DIR"] = None,
+    root: Annotated[Path, "DIR"] = Path("runs"),
+) -> int:
+    """Measure parameters, multiply-accumulates, size, latency and throughput of a trained network.
+
+    In float32 and bfloat16, on the CPU and on a GPU if there is one, and as ONNX and int8 where they were exported. The
+    faces are cut out already; fer bench recognize times the rest.
+
+    Args:
+        model: a run folder, an exported folder, an ONNX file, or the name of a released model.
+        batch: faces in a call whose throughput is measured.
+        threads: of the CPU; as many as PyTorch takes, if not given.
+        calls: with one face, that are timed.
+        out: folder for numbers and picture; that of the run or model, if not given.
+        root: the folder of all runs.
+    """
+    numbers = {"batch": batch, "threads": threads, "calls": calls}
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"fer bench infer: --{name} must be at least 1, not {number}")
+    from fer_lightning.commands.bench_infer import time_inference  # here, because it imports torch
+
+    print(time_inference(model, batch, threads, calls, out, root))
     return 0
 
 

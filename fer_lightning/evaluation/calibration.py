@@ -25,6 +25,7 @@ from fer_lightning.evaluation.confidence import (
     fit_scaling,
     log_losses,
     null_ece,
+    reliability_bins,
 )
 from fer_lightning.evaluation.conformal import coverage_range, prediction_sets, set_thresholds
 from fer_lightning.evaluation.predictions import Predictions
@@ -150,8 +151,8 @@ def calibrate(predictions: Predictions, prior: Floats | None, wishes: Wishes) ->
         "change": _change(data, chosen, wishes.seed),
         "fit": _described(chosen, scaling, prior),
         "bins": {
-            "before": _bins(data.probs, data, wishes.seed),
-            "after": _bins(data.across[chosen], data, wishes.seed),
+            name: reliability_bins(probs.max(axis=1), data.right(probs), wishes.seed)
+            for name, probs in (("before", data.probs), ("after", data.across[chosen]))
         },
         "risk": risk,
         "sets": _judged_sets(data, chosen, wishes.coverage),
@@ -219,26 +220,6 @@ def _described(kind: str, scaling: Scaling, prior: Floats | None) -> dict[str, f
     return found | (
         {"tau": float(scaling.bias @ prior / (prior @ prior))} if kind == "prior" and prior is not None else {}
     )
-
-
-def _bins(probs: Floats, data: _Judged, seed: int, bins: int = 15, draws: int = 1_000) -> list[dict[str, float]]:
-    """Return each bin of confidence: images, mean, share of right ones, and the range of that of a perfect model."""
-    confidence, right = probs.max(axis=1), data.right(probs)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    rng, found = np.random.default_rng(seed), []
-    for number in range(bins):
-        own = confidence[place == number]
-        if not len(own):
-            continue
-        drawn = (rng.random((draws, len(own))) < own).mean(axis=1) if len(own) < 1_000 else None
-        if drawn is None:  # the sum of so many draws is normal
-            error = float(np.sqrt((own * (1 - own)).sum())) / len(own)
-            low, high = own.mean() - 1.96 * error, own.mean() + 1.96 * error
-        else:
-            low, high = np.quantile(drawn, [0.025, 0.975])
-        shares = {"stated": own.mean(), "right": right[place == number].mean(), "low": low, "high": high}
-        found.append({"images": len(own), **{name: float(value) for name, value in shares.items()}})
-    return found
 
 
 def risk_curve(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Floats]:

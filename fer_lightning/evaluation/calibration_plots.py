@@ -25,7 +25,7 @@ def reliability_pair(found: Mapping[str, Any]) -> Figure:
         for place, name in enumerate(("before", "after")):
             bins = found["bins"][name]
             stated, right, low, high = (
-                np.array([each[key] for each in bins]) for key in ("stated", "right", "low", "high")
+                np.array([each[key] for each in bins]) for key in ("confidence", "accuracy", "low", "high")
             )
             images = np.array([each["images"] for each in bins])
             upper, lower = grid[0][place], grid[1][place]

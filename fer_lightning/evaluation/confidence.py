@@ -29,6 +29,7 @@ __all__ = [
     "log_losses",
     "null_ece",
     "perfect_hits",
+    "reliability_bins",
 ]
 
 LEAST = 1e-30
@@ -117,6 +118,37 @@ def perfect_hits(
     for draw in range(draws):
         found[draw] = np.bincount(place, weights=rng.random(len(confidence)) < confidence, minlength=bins)
     return found
+
+
+def reliability_bins(
+    confidence: NDArray[np.floating], right: NDArray[np.bool_], seed: int = 0
+) -> list[dict[str, float]]:
+    """Return the bins that hold images: what is stated, what is right, and what a perfect model would get right.
+
+    Args:
+        confidence: probability of each answer, float ``(N,)``.
+        right: which answers are right, bool ``(N,)``.
+        seed: of the draws.
+
+    Returns:
+        Of each bin ``images``, mean ``confidence``, ``accuracy``, and ``low`` and ``high``: the 95 % range of a perfect
+        model's accuracy.
+    """
+    place = confidence_bins(confidence)
+    count = np.bincount(place, minlength=CALIBRATION_BINS)
+    hits = np.bincount(place, weights=right, minlength=CALIBRATION_BINS)
+    stated = np.bincount(place, weights=confidence, minlength=CALIBRATION_BINS)
+    low, high = np.quantile(perfect_hits(confidence, seed=seed), [0.025, 0.975], axis=0)
+    return [
+        {
+            "images": int(count[place]),
+            "confidence": float(stated[place] / count[place]),
+            "accuracy": float(hits[place] / count[place]),
+            "low": float(low[place] / count[place]),
+            "high": float(high[place] / count[place]),
+        }
+        for place in np.flatnonzero(count)
+    ]
 
 
 def null_ece(

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from fer_lightning.evaluation.confidence import (
     brier_scores,
-    confidence_bins,
     ece_of,
     log_losses,
     null_ece,
-    perfect_hits,
+    reliability_bins,
 )
 from fer_lightning.evaluation.predictions import Predictions
 from fer_lightning.evaluation.resampling import (
@@ -27,7 +26,7 @@ from fer_lightning.evaluation.resampling import (
     resampled_matrices,
     resampled_means,
 )
-from fer_lightning.metrics import CALIBRATION_BINS, wilson_interval
+from fer_lightning.metrics import wilson_interval
 
 __all__ = ["PAIRS", "uncertainty"]
 
@@ -155,27 +154,8 @@ def _calibration(result: Predictions, clusters: NDArray[np.int64], seed: int) ->
         "nll": asdict(nll),
         "brier": asdict(brier),
         "confidence": float(result.confidence.mean(dtype=np.float64) - (result.preds == result.target).mean()),
-        "bins": _bins(result.confidence, result.preds == result.target, seed),
+        "bins": reliability_bins(result.confidence, result.preds == result.target, seed),
     }
-
-
-def _bins(confidence: NDArray[np.float32], right: NDArray[np.bool_], seed: int) -> list[dict[str, float]]:
-    """Return the bins that hold images: what is stated, what is right, and what a perfect model would get right."""
-    place = confidence_bins(confidence)
-    count = np.bincount(place, minlength=CALIBRATION_BINS)
-    hits = np.bincount(place, weights=right, minlength=CALIBRATION_BINS)
-    stated = np.bincount(place, weights=confidence, minlength=CALIBRATION_BINS)
-    low, high = np.quantile(perfect_hits(confidence, seed=seed), [0.025, 0.975], axis=0)
-    return [
-        {
-            "images": int(count[place]),
-            "confidence": float(stated[place] / count[place]),
-            "accuracy": float(hits[place] / count[place]),
-            "low": float(low[place] / count[place]),
-            "high": float(high[place] / count[place]),
-        }
-        for place in np.flatnonzero(count)
-    ]
 
 
 def _unseen(

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import importlib
+import json
 import multiprocessing
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from fer_lightning.commands import bench_recognize
+from fer_lightning.commands import bench_infer, bench_recognize
+from fer_lightning.inference.export.onnx_file import write_onnx
+from fer_lightning.inference.model import TorchBackend
 from fer_lightning.inference.model_folder import write_model_folder
 from tests.helpers.cli import TINY, fer
 from tests.inference.clips import clip
@@ -30,9 +35,72 @@ def test_every_kind_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "epoch" not in out
 
 
+def test_the_forms_of_a_model_are_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_model_folder(tiny_model(), tmp_path / "model")
+    before = torch.get_num_threads()
+    assert fer("bench", "infer", str(folder), "--calls=5", "--batch=3", "--threads=2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads((folder / "bench_infer.json").read_text())
+    network = tiny_model().backend.network  # type: ignore[attr-defined]  # of PyTorch
+    assert found["parameters"] == sum(each.numel() for each in network.parameters())
+    assert f"{found['parameters']:,} parameters, {found['macs'] / 1e6:,.1f} million multiply-accumulates" in lines[0]
+    assert "2 threads on the CPU; 5 calls with one face, in 5 turns after 10 calls to warm up" in lines[1]
+    assert lines[1].endswith("in batches of 3")
+    forms = {form["form"].partition(",")[0]: form for form in found["forms"] if form["device"] == "cpu"}
+    assert list(forms) == ["fp32", "bf16"]
+    for form in forms.values():
+        assert 0 < form["latency_ms"]["median"] <= form["latency_ms"]["p95"]
+        assert form["faces_per_second"] > 0
+        assert form["bytes"] == (folder / "model.safetensors").stat().st_size
+    assert lines[-2] == f"numbers      {folder / 'bench_infer.json'}"
+    assert lines[-1] == f"ONNX, int8   fer export {folder} --out MODEL, then fer bench infer MODEL"
+    assert (folder / "bench_infer.png").read_bytes().startswith(b"\x89PNG")
+    assert torch.get_num_threads() == before
+
+
+def test_exported_forms_are_timed_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = tiny_model()
+    folder = write_model_folder(model, tmp_path / "model")
+    onnx = write_onnx(model, folder / "model.onnx")
+    shutil.copy(onnx, folder / "model.int8.onnx")
+    out = tmp_path / "out"
+    assert fer("bench", "infer", str(folder), "--calls=5", "--batch=2", f"--out={out}") == 0
+    assert "fer export" not in capsys.readouterr().out
+    forms = [form["form"] for form in json.loads((out / "bench_infer.json").read_text())["forms"]]
+    assert forms[-2:] == ["ONNX", "ONNX int8"]
+    assert not (folder / "bench_infer.json").exists()
+    assert fer("bench", "infer", str(onnx), "--calls=5", "--batch=2") == 0
+    text = capsys.readouterr().out
+    assert "parameters" not in text  # an ONNX file does not tell
+    assert "numbers" not in text  # and is no folder
+
+
+def test_half_precision_answers_nearly_alike() -> None:
+    model = tiny_model()
+    backend = model.backend
+    assert isinstance(backend, TorchBackend)
+    images = torch.rand(4, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    half, whole = bench_infer._HalfBackend(backend)(images), backend(images)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, whole)
+    assert torch.allclose(half, whole, atol=0.1 * float(whole.abs().max()))
+
+
 @pytest.mark.parametrize(
     "args",
-    [["train", "--steps=1"], ["train", "--rounds=0"], ["train", "--rounds=x"], ["recognize", "--frames=1"], ["test"]],
+    [
+        ["infer", "x", "--batch=0"],
+        ["infer", "x", "--threads=0"],
+        ["infer", "x", "--calls=0"],
+        ["infer", "none"],
+        ["train", "--steps=1"],
+        ["train", "--rounds=0"],
+        ["train", "--rounds=x"],
+        ["recognize", "--frames=1"],
+        ["test"],
+    ],
 )
 def test_wrong_arguments_are_one_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert fer("bench", *args) == 2

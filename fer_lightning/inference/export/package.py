@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from fer_lightning.inference.export.onnx_file import OnnxBackend, onnx_bytes
 from fer_lightning.inference.export.program import ProgramBackend, program_bytes
 from fer_lightning.inference.model import Backend, Model
 from fer_lightning.inference.model_folder import write_model_folder
+from fer_lightning.inference.timing import milliseconds, using_threads
 from fer_lightning.runs.model_folder import WEIGHTS
 from fer_lightning.text import table_lines
 
@@ -152,28 +152,16 @@ def _check(
 ) -> Check:
     found = _probabilities(model, backend, images)
     chosen = found.argmax(dim=1)
+    with using_threads(1):
+        took = statistics.median(milliseconds(backend, images[:1], _TURNS))
     return Check(
         file,
         (folder / file).stat().st_size,
         float((found - reference).abs().max()),
         float((chosen == reference.argmax(dim=1)).double().mean()),
         None if labels is None else float((chosen.numpy() == labels).mean()),
-        _milliseconds(backend, images[:1]),
+        took,
     )
-
-
-def _milliseconds(backend: Backend, image: Tensor) -> float:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times: list[float] = []
-        for _ in range(_TURNS + 3):
-            start = time.perf_counter()
-            backend(image)
-            times.append(1e3 * (time.perf_counter() - start))
-    finally:
-        torch.set_num_threads(before)
-    return statistics.median(times[3:])
 
 
 def _accept(check: Check) -> None:
