@@ -6,7 +6,7 @@ What needs torch is imported inside of the function.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 __all__ = ["export"]
 
@@ -20,6 +20,7 @@ def export(
     pt2: bool = True,
     licence: str = "",
     digests: bool = True,
+    views: Literal["none", "flip", "flip_shift"] | None = None,
 ) -> None:
     """Write a model as a folder: weights without pickle, ONNX, a program of torch.export, and int8 if data is given.
 
@@ -35,6 +36,8 @@ def export(
         licence: under which the weights may be used, for the card.
         digests: write the digests of the training images, by which an evaluation knows what the model has seen; who has
             them and an image can tell whether it was among them.
+        views: average the probabilities of several views of each face, in all forms: flip takes twice as long,
+            flip_shift ten times; as the model was trained if not given.
     """
     from fer_lightning.inference.export.package import export as exported
     from fer_lightning.inference.export.package import export_table
@@ -44,6 +47,8 @@ def export(
     loaded = model_with_facts(model, name=out.name, licence=licence)
     if loaded.trained_on is not None and not digests:
         loaded.trained_on = without_digests(loaded.trained_on)
+    if views is not None:
+        loaded.set_views(views)
     samples = None
     if int8 is not None:
         from fer_lightning.cli.data_set import data_module

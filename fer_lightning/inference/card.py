@@ -54,13 +54,20 @@ def card_text(model: Model) -> str:
     lines = [
         *["---", _metadata(model), "---", "", f"# {card.name}", ""],
         f"Facial expressions ({', '.join(model.class_names)}) from {colour} face crops of "
-        f"{images['image_size']}x{images['image_size']} pixels{sized}.",
+        f"{images['image_size']}x{images['image_size']} pixels{sized}{_views(model)}.",
         *["", "```python", "from fer_lightning import Recognizer", ""],
         *[f'print(Recognizer.load("{card.name}")("photo.jpg"))', "```"],
     ]
     for title, section in sections.items():
         lines += ["", f"## {title}", "", *(line.rstrip("\n") for line in section)] if section else []
     return "\n".join(lines) + "\n"
+
+
+def _views(model: Model) -> str:
+    """Return of which views of a face the probabilities are averaged, as a part of a sentence."""
+    views = "none" if model.architecture is None else model.architecture.get("views", "none")
+    told = {"flip": "of the face and its mirror image", "flip_shift": "of ten views of the face, mirrored and moved"}
+    return f"; probabilities are averaged, {told[views]}" if views in told else ""
 
 
 def parameters(model: Model) -> int:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fer_lightning.emotions import scheme_of
+from fer_lightning.errors import ConfigError
 from fer_lightning.inference.framing import Framing
 from fer_lightning.models.architecture import Architecture
 from fer_lightning.models.calibration import Calibration
 from fer_lightning.models.classifier import EmotionClassifier
+from fer_lightning.models.views import Views
 from fer_lightning.preprocessing import normalised, scaled
 from fer_lightning.runs.trained_on import TrainedOn
 from fer_lightning.types import Preprocessing
@@ -102,6 +104,17 @@ class Model:
     def scheme(self) -> str:
         """Name of the label scheme."""
         return scheme_of(self.class_names)
+
+    def set_views(self, views: Views) -> None:
+        """Choose of which views of each face the probabilities are averaged; see :data:`.models.views.Views`.
+
+        Raises:
+            ConfigError: if the model has no PyTorch network, as one that was read from an ONNX file.
+        """
+        if not isinstance(self.backend, TorchBackend) or self.architecture is None:
+            raise ConfigError(f"the views of {self.card.name} are part of its file: choose them where it is exported")
+        self.backend.network.views = views
+        self.architecture = {**self.architecture, "views": views}
 
     def probabilities(self, crops: Sequence[NDArray[np.uint8]] | Tensor) -> NDArray[np.float32]:
         """Return the calibrated probabilities of face crops, float32 ``(N, K)``.

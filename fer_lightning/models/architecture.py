@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 from torch import nn
+from typing_extensions import NotRequired, TypedDict
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.classifier import EmotionClassifier, build_classifier
+from fer_lightning.models.views import Views
 from fer_lightning.types import Preprocessing
 
 __all__ = ["Architecture", "architecture_of", "described"]
@@ -28,6 +30,8 @@ class Architecture(TypedDict):
     """Options of a backbone given by name."""
     head: dict[str, Any]
     """``class_path`` and ``init_args`` of the head."""
+    views: NotRequired[Views]
+    """Of each image, whose probabilities are averaged; ``none`` where it is missing."""
 
 
 def architecture_of(model: Mapping[str, Any]) -> Architecture:
@@ -41,11 +45,14 @@ def architecture_of(model: Mapping[str, Any]) -> Architecture:
         raise ConfigError(f"a network from '{backbone}' needs that folder: use its checkpoint instead")
     options = {name: value for name, value in (model.get("backbone_args") or {}).items() if name != "pretrained"}
     head = model.get("head") or "fer_lightning.models.heads.LinearHead"
-    return {
+    architecture: Architecture = {
         "backbone": backbone,
         "backbone_args": options,
         "head": {"class_path": head} if isinstance(head, str) else dict(head),
     }
+    if model.get("views", "none") != "none":
+        architecture["views"] = model["views"]
+    return architecture
 
 
 def described(
@@ -74,6 +81,7 @@ def described(
         num_classes,
         preprocessing["channels"],
         preprocessing["image_size"],
+        views=architecture.get("views", "none"),
         **architecture["backbone_args"],
     )
     return classifier.eval()

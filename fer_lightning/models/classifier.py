@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.backbones import create_backbone, feature_width, in_eval_mode, pool_features
+from fer_lightning.models.views import Views, check_views, views_of
 
 __all__ = ["EmotionClassifier", "build_classifier"]
 
@@ -23,6 +24,7 @@ class EmotionClassifier(nn.Module):
         backbone: maps images ``(N, C, H, W)`` to features ``(N, F)`` or feature maps ``(N, F, h, w)``.
         head: maps features ``(N, F)`` to logits ``(N, K)``.
         num_classes: K.
+        views: of each image, outside of training: their probabilities are averaged. See :data:`.views.Views`.
 
     Attributes:
         shift: float32 ``(K,)``, added to the logits for a decision; 0 until :meth:`set_shift` or a ``state_dict`` gives
@@ -31,8 +33,10 @@ class EmotionClassifier(nn.Module):
 
     shift: Tensor
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, num_classes: int) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, num_classes: int, views: Views = "none") -> None:
         super().__init__()
+        check_views(views)
+        self.views: Views = views
         self.backbone = backbone
         self.head = head
         # float32, so that an average of weights over time, which takes buffers along, leaves it exactly as it is
@@ -58,8 +62,14 @@ class EmotionClassifier(nn.Module):
         return logits.float() + self.shift
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images ``(N, C, H, W)`` to the logits to decide by, float32 ``(N, K)``; their softmax are the scores."""
-        return self.decided(self.logits(images))
+        """Map images ``(N, C, H, W)`` to the logits to decide by, float32 ``(N, K)``; their softmax are the scores.
+
+        Of several views these are the logarithms of the mean probabilities.
+        """
+        if self.training or self.views == "none":
+            return self.decided(self.logits(images))
+        shares = [self.decided(self.logits(view)).softmax(dim=1) for view in views_of(images, self.views)]
+        return torch.stack(shares).mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny).log()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Keep the shift that was set, and where the ``state_dict`` is of a version that had none."""
@@ -77,11 +87,13 @@ def build_classifier(
     image_size: int,
     pretrained: bool = False,
     weights: str | None = None,
+    views: Views = "none",
     **options: Any,
 ) -> EmotionClassifier:
     """Build a classifier for images of one size; the head is as wide as a dry run says.
 
-    ``head`` is called with the number of features and of classes (K, at least 2). All else is given to
+    ``head`` is called with the number of features and of classes (K, at least 2); ``views`` is for
+    :class:`EmotionClassifier`. All else is given to
     :func:`~fer_lightning.models.backbones.create_backbone`, which says what it is.
 
     Raises:
@@ -92,7 +104,7 @@ def build_classifier(
     width = feature_width(network, in_channels, image_size)
     built = head(width, num_classes)
     _check_head(built, width, num_classes)
-    return EmotionClassifier(network, built, num_classes)
+    return EmotionClassifier(network, built, num_classes, views)
 
 
 def _check_head(head: nn.Module, width: int, num_classes: int) -> None:

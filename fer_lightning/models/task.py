@@ -25,6 +25,7 @@ from fer_lightning.models.heads import LinearHead
 from fer_lightning.models.hf_folder import MeetsData
 from fer_lightning.models.layer_groups import RateShares, parameters_by_group
 from fer_lightning.models.prior import PriorCorrection
+from fer_lightning.models.views import Views
 from fer_lightning.optim import PlateauWatch, ScaledRates, StepSchedule, parameter_groups
 from fer_lightning.runs.checkpoint import TASK_KEY, read_checkpoint
 from fer_lightning.types import Batch, Preprocessing
@@ -68,6 +69,8 @@ class EmotionTask(LightningModule):
             ``prior_correction``, else 0: classes are expected as often as they stand in the training images. Below 0
             rare classes are chosen more often; -1, of a network trained without correction, decides for classes
             equally frequent (Menon et al. 2021, arXiv:2007.07314).
+        views: outside training, average the probabilities of several views of each image: ``flip`` (and its mirror
+            image) or ``flip_shift`` (ten views); a validation takes as many times as long.
         channels_last: memory layout in which convolutions are fastest.
         class_names: names of the classes in label order; comes from the data.
         num_classes: their number; comes from the data.
@@ -94,6 +97,7 @@ class EmotionTask(LightningModule):
         temperature: float = 4.0,
         prior_correction: bool = False,
         tau: float | None = None,
+        views: Views = "none",
         channels_last: bool = True,
         class_names: list[str] | None = None,
         num_classes: int | None = None,
@@ -111,7 +115,7 @@ class EmotionTask(LightningModule):
         if "image_size" in (backbone_args or {}):
             raise ConfigError("a backbone takes the size of the data's images: set --data.image_size alone")
         start: dict[str, Any] = {"pretrained": pretrained, "weights": weights, **(backbone_args or {})}
-        self.classifier = build_classifier(backbone, head, num_classes, channels, size, **start)
+        self.classifier = build_classifier(backbone, head, num_classes, channels, size, views=views, **start)
         if isinstance(self.classifier.backbone, MeetsData):
             self.classifier.backbone.meet(self.classifier.head, self.class_names, preprocessing)
         if channels_last:

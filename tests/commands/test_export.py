@@ -54,6 +54,14 @@ def test_digests_of_the_training_images_can_stay_private(called: dict[str, tuple
         assert (len(record.train), len(record.unknown)) == (count, int(count == 0))
 
 
+def test_views_are_chosen_where_they_are_given(called: dict[str, tuple[Any, ...]]) -> None:
+    for given, wanted in (([], None), (["--views=flip"], "flip"), ([], "flip"), (["--views=none"], "none")):
+        assert fer("export", "run", "--out=small", *given) == 0
+        model = called["export"][0]
+        assert model.architecture.get("views") == wanted
+        assert model.backend.network.views == (wanted or "none")
+
+
 def test_int8_gets_its_ranges_from_training_images(called: dict[str, tuple[Any, ...]]) -> None:
     assert fer("export", "run", "--out=small", "--int8=faces", "--pt2=false", "--licence=MIT") == 0
     model, *rest = called["export"]

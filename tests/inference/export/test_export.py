@@ -18,6 +18,7 @@ from fer_lightning.inference.export.package import INT8, ONNX, PROGRAM, Samples,
 from fer_lightning.inference.framing import Framing
 from fer_lightning.inference.model import Model
 from fer_lightning.inference.model_folder import model_of_folder
+from fer_lightning.models.views import Views
 from fer_lightning.runs.model_folder import WEIGHTS
 from fer_lightning.types import Preprocessing
 from tests.inference.helpers import CALIBRATION, tiny_model
@@ -60,6 +61,20 @@ def test_onnx_answers_as_the_original_for_any_batch(exported: tuple[Model, Path]
         model.framings,
     )
     assert (read.calibration, read.card) == (model.calibration, model.card)
+
+
+@pytest.mark.parametrize("views", ["flip", "flip_shift"])
+def test_views_are_averaged_in_every_form(views: Views, tmp_path: Path) -> None:
+    model = tiny_model(preprocessing=COLOUR)
+    plain = model.probabilities(crops(3))
+    model.set_views(views)
+    wanted = model.probabilities(crops(3))
+    assert np.abs(wanted - plain).max() > 1e-4
+    assert [check.accuracy for check in export(model, tmp_path / "out", None)] == [None, None, None]
+    for read in (read_onnx(tmp_path / "out" / ONNX), model_of_folder(tmp_path / "out")):
+        assert np.abs(read.probabilities(crops(3)) - wanted).max() < 1e-5
+    with pytest.raises(ConfigError, match="the views of .* are part of its file: choose them where it is exported"):
+        read_onnx(tmp_path / "out" / ONNX).set_views("none")
 
 
 def test_int8_is_smaller_and_mostly_agrees(exported: tuple[Model, Path]) -> None:
