@@ -41,12 +41,13 @@ def embed(
         of_data: options of the data set.
     """
     from fer_lightning.commands.data_sets import checked_folder, name_of, opened_for
-    from fer_lightning.commands.trained import check_classes, find_trained, note_look, steps_shown
+    from fer_lightning.commands.trained import check_classes, find_trained, note_look, retyped, steps_shown
     from fer_lightning.explanation.embedding import AFTER, BEFORE, colourings, distinct_rows, embedded
     from fer_lightning.explanation.embedding_report import embedding_lines, write_embedding
 
     if images < 1:
         raise ConfigError(f"fer embed: --images must be at least 1, not {images}")
+    chosen = {"split": split, "images": images, "root": root, "seed": seed, "out": out}
     trained = find_trained("fer embed", run, root)
     model = trained.model
     with opened_for("fer embed", trained.checkpoint, path, of_data) as data:
@@ -60,12 +61,10 @@ def embed(
         networks = {BEFORE: before, AFTER: trained.network}
         with steps_shown(5) as step:
             found = embedded(networks, model.preprocessing, table, rows, ways, seed, step)
-        command = ["fer", "embed", run, *([path] if path else []), *of_data, f"--split={split}", f"--images={images}"]
-        command += [*([f"--groups={groups}"] if groups else []), f"--seed={seed}", f"--out={out}"]
         about = {
             "title": f"The features of {model.card.name}",
             "about": f"{len(rows):,} images of {data_name}.",
-            "command": shlex.join(command),
+            "command": retyped("embed", run, path, of_data, groups=groups, **chosen),
             "start": start,
             "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name, "before": start},
         }

@@ -15,8 +15,7 @@ from fer_lightning.errors import ConfigError
 
 if TYPE_CHECKING:
     from fer_lightning.commands.trained import Trained
-    from fer_lightning.explanation.explainer import Explainer
-    from fer_lightning.explanation.study import Maps
+    from fer_lightning.explanation.explainer import Explainer, Maps
     from fer_lightning.explanation.subject import Subject
 
 __all__ = ["explain"]
@@ -52,7 +51,7 @@ def explain(
         of_data: options of the data set.
     """
     from fer_lightning.commands.data_sets import checked_folder, name_of, opened_for
-    from fer_lightning.commands.trained import check_classes, find_trained, note_look
+    from fer_lightning.commands.trained import check_classes, find_trained, note_look, retyped
     from fer_lightning.explanation.explainer import Explainer
     from fer_lightning.explanation.report import explanation_lines, write_explanation
     from fer_lightning.explanation.subject import chosen_classes, subject_of, truth_of
@@ -60,6 +59,7 @@ def explain(
     for name, value in (("images", images), ("shown", shown)):
         if value < 1:
             raise ConfigError(f"fer explain: --{name} must be at least 1, not {value}")
+    chosen = {"split": split, "images": images, "root": root, "seed": seed, "out": out}
     trained = find_trained("fer explain", run, root)
     model = trained.model
     wanted = chosen_classes(model.class_names, classes)
@@ -69,27 +69,25 @@ def explain(
         subject, rows = subject_of(data.table, model.preprocessing, split, wanted, images, seed)
         subject = replace(subject, truth=truth_of(data, rows))
         note_look("explain", trained.checkpoint, data.table, split, root)
-    maps, found = _measured(Explainer.of(trained.network, model.preprocessing), trained, subject, seed)
-    command = ["fer", "explain", run, *([path] if path else []), *of_data, f"--split={split}", f"--images={images}"]
-    command += [*([f"--classes={classes}"] if classes else []), f"--seed={seed}", f"--out={out}"]
-    found |= {
-        "title": f"What {model.card.name} looks at",
-        "about": f"{len(rows):,} images of {data_name}.",
-        "command": shlex.join(command),
-        "on_drawn": "" if found["pointing"] else _on_drawn(run, model.class_names),
-        "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name},
-    }
-    print("\n".join(explanation_lines(found)))
-    print(f"\nreport       {write_explanation(subject, maps, found, folder, shown)}")
+        maps, found = _measured(Explainer.of(trained.network, model.preprocessing), trained, subject, seed)
+        found |= {
+            "title": f"What {model.card.name} looks at",
+            "about": f"{len(rows):,} images of {data_name}.",
+            "command": retyped("explain", run, path, of_data, classes=classes, shown=shown, **chosen),
+            "on_drawn": "" if found["pointing"] else _on_drawn(run, model.class_names),
+            "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name},
+        }
+        print("\n".join(explanation_lines(found)))
+        print(f"\nreport       {write_explanation(subject, maps, found, folder, shown)}")
 
 
 def _measured(explainer: Explainer, trained: Trained, subject: Subject, seed: int) -> tuple[Maps, dict[str, Any]]:
     """Make the maps and test them, behind a bar."""
     from fer_lightning.commands.trained import steps_shown
-    from fer_lightning.explanation.study import explained, judged, number_of_steps
+    from fer_lightning.explanation.study import judged, number_of_steps
 
     with steps_shown(number_of_steps(explainer, subject)) as step:
-        maps = explained(explainer, subject.images, step)
+        maps = explainer.explained(subject.images, step)
         return maps, judged(explainer, lambda turn: trained.untrained(seed + turn), subject, maps, step)
 
 

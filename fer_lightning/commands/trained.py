@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ from fer_lightning.runs.model_folder import released
 from fer_lightning.runs.records import find_run
 from fer_lightning.text import first_line
 
-__all__ = ["Trained", "check_classes", "find_trained", "note_look", "steps_shown"]
+__all__ = ["Trained", "check_classes", "find_trained", "note_look", "retyped", "steps_shown"]
+
+_USUAL_ROOT = ("root", Path("runs"))
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,12 @@ def find_trained(verb: str, wanted: str, root: Path) -> Trained:
         raise ConfigError(f"{verb}: {wanted} has no network of PyTorch: give the run or model folder it comes from")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Trained(model, model.backend.network.to(device), checkpoint_of(source, root))
+
+
+def retyped(verb: str, run: str, path: str | None, of_data: Sequence[str], **options: object) -> str:
+    """Return the command that does the same again, without options that are empty or as usual."""
+    given = [f"--{name}={value}" for name, value in options.items() if value != "" and (name, value) != _USUAL_ROOT]
+    return shlex.join(["fer", verb, run, *([path] if path else []), *of_data, *given])
 
 
 @contextmanager

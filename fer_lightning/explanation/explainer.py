@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fer_lightning.explanation.layers import MapLayer, find_layer
@@ -15,7 +17,7 @@ from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.preprocessing import normalised
 from fer_lightning.types import Preprocessing
 
-__all__ = ["COARSE_SIDE", "FINE_SIDE", "Explainer"]
+__all__ = ["COARSE_SIDE", "FINE_SIDE", "Explainer", "Maps", "Step", "as_array"]
 
 FINE_SIDE = 24
 """Cells along a side that the layer of the fine map has, where there is such a layer."""
@@ -24,6 +26,38 @@ COARSE_SIDE = 6
 
 _LEAST_FINE = 12  # cells: below that, gradients show places better than LayerCAM
 _PIXELS = 230_400  # in a batch: 100 images of 48x48
+
+
+Step = Callable[[str], object]
+"""Called with what is done next, once for each step of the work."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a network says of images, and why.
+
+    Attributes:
+        probs: float32 ``(N, K)``.
+        fine: raw, of the predicted class, float32 ``(N, S, S)``.
+        coarse: Grad-CAM likewise, ``None`` where there is none.
+        attention: likewise; it is the same for all classes.
+    """
+
+    probs: NDArray[np.float32]
+    fine: NDArray[np.float32]
+    coarse: NDArray[np.float32] | None
+    attention: NDArray[np.float32] | None
+
+    @property
+    def preds(self) -> NDArray[np.int64]:
+        """Predicted labels, int64 ``(N,)``."""
+        preds: NDArray[np.int64] = self.probs.argmax(axis=1)
+        return preds
+
+
+def as_array(maps: Tensor | None) -> NDArray[np.float32] | None:
+    """Return maps as an array, if there are any."""
+    return None if maps is None else maps.numpy()
 
 
 @dataclass(frozen=True)
@@ -72,6 +106,28 @@ class Explainer:
         """What the coarse map is, empty if there is none."""
         return "" if self.coarse is None else f"Grad-CAM {self.coarse.side}x{self.coarse.side}"
 
+    @property
+    def names(self) -> list[str]:
+        """What the maps are, in the order in which they are shown."""
+        coarse = [] if self.coarse is None else [self.coarse_name]
+        return [self.fine_name, *coarse, *(["attention"] if self.attention else [])]
+
+    def explained(self, images: Tensor, step: Step = lambda what: None) -> Maps:
+        """Return the maps of images, float32 ``(N, c, S, S)`` in 0..1, for the class that the network predicts.
+
+        Args:
+            images: to be explained.
+            step: called before each of three parts of the work.
+        """
+        step("predictions")
+        probs = self.probabilities(images)
+        labels = probs.argmax(1)
+        step(self.fine_name)
+        fine = self.fine_maps(images, labels)
+        step(self.coarse_name or "attention")
+        coarse, attention = self.coarse_maps(images, labels), self.attention_maps(images)
+        return Maps(probs.numpy(), fine.numpy(), as_array(coarse), as_array(attention))
+
     def probabilities(self, images: Tensor) -> Tensor:
         """Return the probabilities of images in 0..1, float32 ``(N, c, S, S)``: float32 ``(N, K)``, on the CPU."""
         with in_eval_mode(self.network), torch.no_grad():
@@ -116,11 +172,11 @@ class Explainer:
     def _in_batches(self, function: Callable[..., Tensor], images: Tensor, *others: Tensor) -> Tensor:
         """Call a function with prepared images and rows of further tensors, batch by batch, and join the results."""
         rows = max(1, _PIXELS // images.shape[2] ** 2)
-        device = next(self.network.parameters()).device
+        like = next(self.network.parameters())
         mean, std = self.preprocessing["mean"], self.preprocessing["std"]
         parts = [
-            function(normalised(images[start : start + rows].to(device), mean, std), *further)
+            function(normalised(images[start : start + rows].to(like.device), mean, std).to(like.dtype), *further)
             for start in range(0, len(images), rows)
-            for further in [[each[start : start + rows].to(device) for each in others]]
+            for further in [[each[start : start + rows].to(like.device) for each in others]]
         ]
         return torch.cat([part.cpu() for part in parts])

@@ -54,7 +54,7 @@ class MapLayer:
 
 @contextmanager
 def gradients_allowed(device: torch.device) -> Iterator[None]:
-    """Let gradients be computed in float32 inside of the block, whatever mode the caller is in."""
+    """Let gradients be computed in the type of the weights inside of the block, whatever mode the caller is in."""
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         yield
 
@@ -87,7 +87,7 @@ def find_layer(network: EmotionClassifier, channels: int, size: int, least: int)
     """
     parameter = next(network.parameters())
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(_TRIED, channels, size, size, generator=generator).to(parameter.device)
+    images = torch.randn(_TRIED, channels, size, size, generator=generator).to(parameter)
     with in_eval_mode(network), gradients_allowed(parameter.device):
         found = [layer for layer in map_layers(network, images) if layer.side >= _SMALLEST]
         for side in sorted({min(layer.side, least) for layer in found}, reverse=True):

@@ -2,7 +2,8 @@
 
 None of these functions touches the ``grad`` of a parameter, the mode of a module or a random number generator, so they
 can be called in the middle of a training. They work under ``torch.inference_mode`` and with frozen weights, and compute
-in float32. Maps are raw: they are scaled for pictures only, so that a map without any heat can be told from others.
+in the type of the weights. Maps are raw: they are scaled for pictures only, so that a map without any heat can be told
+from others.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def class_activation_map(
 
     with in_eval_mode(network), gradients_allowed(images.device):
         with replaced_output(layer.module, keep):
-            logits = network(images.clone().float().requires_grad_())
+            logits = network(_leaf(network, images))
         gradient = torch.autograd.grad(_chosen(logits, labels), outputs[0])[0]
-    gradient, activation = layer.maps(gradient), layer.maps(outputs[0].detach())
+    gradient, activation = layer.maps(gradient.float()), layer.maps(outputs[0].detach().float())
     weight = gradient.clamp_min(0) if layercam else gradient.mean((2, 3), keepdim=True)
     return (weight * activation).sum(1).clamp_min(0)
 
@@ -62,9 +63,9 @@ def gradient_map(network: EmotionClassifier, images: Tensor, labels: Tensor) -> 
     Simonyan et al. 2014, arXiv:1312.6034; the arguments are those of :func:`class_activation_map`.
     """
     with in_eval_mode(network), gradients_allowed(images.device):
-        inputs = images.clone().float().requires_grad_()
+        inputs = _leaf(network, images)
         gradient = torch.autograd.grad(_chosen(network(inputs), labels), inputs)[0]
-    strength = gradient.abs().sum(1, keepdim=True)
+    strength = gradient.float().abs().sum(1, keepdim=True)
     return F.avg_pool2d(strength, _SMOOTH, 1, _SMOOTH // 2, count_include_pad=False)[:, 0]
 
 
@@ -86,7 +87,7 @@ def attention_map(network: EmotionClassifier, images: Tensor) -> Tensor | None:
     ]
     try:
         with in_eval_mode(network), _plain_attention(modules), torch.no_grad():
-            network(images)
+            network(images.to(next(network.parameters()).dtype))
     finally:
         for handle in handles:
             handle.remove()
@@ -106,6 +107,11 @@ def attention_map(network: EmotionClassifier, images: Tensor) -> Tensor | None:
 def enlarged(maps: Tensor, size: int) -> Tensor:
     """Return maps ``(N, h, w)`` at the size of the image, ``(N, size, size)``: linear between the centres of cells."""
     return F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def _leaf(network: EmotionClassifier, images: Tensor) -> Tensor:
+    """Return a copy of images, in the type of the weights, that gradients can be taken of."""
+    return images.clone().to(next(network.parameters()).dtype).requires_grad_()
 
 
 def _chosen(logits: Tensor, labels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_lightning.explanation.study import Maps
+from fer_lightning.explanation.explainer import Maps
 from fer_lightning.explanation.subject import Subject
 from fer_lightning.figures import COLORS, FAINT, house_style
 

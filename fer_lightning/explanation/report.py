@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_lightning.explanation.explainer import Maps
 from fer_lightning.explanation.pictures import (
     covering_figure,
     grid_figure,
@@ -17,7 +18,7 @@ from fer_lightning.explanation.pictures import (
     randomisation_figure,
     stack,
 )
-from fer_lightning.explanation.study import NETWORKS, Maps, mean_maps
+from fer_lightning.explanation.study import NETWORKS, mean_maps
 from fer_lightning.explanation.subject import Subject
 from fer_lightning.figures import figure_png, figure_svg
 from fer_lightning.files import json_text, write_atomically
@@ -108,7 +109,7 @@ def write_explanation(subject: Subject, maps: Maps, found: Mapping[str, Any], fo
     sides = {name: each for name, each in sides.items() if any(map(len, each))}
     counts = {each["class"]: each for each in found["classes"]}
     heads = {name: f"{name}, {counts[name]['right']:,} of {counts[name]['images']:,} right" for name in sides}
-    rows = ["face", *(_layer_names(found))]
+    rows = ["face", *found["maps"]["names"]]
     for name, (right, wrong) in sides.items():
         columns = [(stack(subject, maps, row), _caption(subject, maps, row)) for row in (*right, *wrong)]
         title = f"{heads[name]}: on the left; on the right, taken for others"
@@ -156,12 +157,6 @@ _SECTIONS = {
     "tests": "Tests of the maps",
     "repeat": "How to repeat",
 }
-
-
-def _layer_names(found: Mapping[str, Any]) -> list[str]:
-    layers = found["maps"]
-    coarse = [layers["coarse"]["name"]] if layers["coarse"]["name"] else []
-    return [layers["fine"]["name"], *coarse, *(["attention"] if layers["attention"] else [])]
 
 
 def _sides(subject: Subject, maps: Maps, label: int, shown: int) -> tuple[list[int], list[int]]:

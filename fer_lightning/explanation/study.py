@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fer_lightning.evaluation.pairs import cluster_mcnemar
 from fer_lightning.evaluation.predictions import digest_texts
 from fer_lightning.evaluation.resampling import clusters_of
-from fer_lightning.explanation.explainer import Explainer
+from fer_lightning.explanation.explainer import Explainer, Maps, Step, as_array
 from fer_lightning.explanation.occlusion import Curves, blurred, covering_curves
 from fer_lightning.explanation.pointing import (
     centre_map,
@@ -33,7 +31,7 @@ from fer_lightning.metrics import wilson_interval
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.preprocessing import scaled
 
-__all__ = ["LEVEL", "NETWORKS", "Maps", "Step", "explained", "judged", "mean_maps", "number_of_steps"]
+__all__ = ["LEVEL", "NETWORKS", "judged", "mean_maps", "number_of_steps"]
 
 LEVEL = 0.01
 """The maps pass if they hit the truth more often than those of random weights with a p value below this."""
@@ -46,47 +44,6 @@ _RANDOM_WEIGHTS = "random weights"
 _UNMOVED = "neutral"  # a neutral face moves nothing: there is no truth to be hit
 
 Untrained = Callable[[int], EmotionClassifier]
-Step = Callable[[str], object]
-"""Called with what is done next, once for each step of the work."""
-
-
-@dataclass(frozen=True)
-class Maps:
-    """What a network says of images, and why.
-
-    Attributes:
-        probs: float32 ``(N, K)``.
-        fine: raw, of the predicted class, float32 ``(N, S, S)``.
-        coarse: Grad-CAM likewise, ``None`` where there is none.
-        attention: likewise; it is the same for all classes.
-    """
-
-    probs: NDArray[np.float32]
-    fine: NDArray[np.float32]
-    coarse: NDArray[np.float32] | None
-    attention: NDArray[np.float32] | None
-
-    @property
-    def preds(self) -> NDArray[np.int64]:
-        """Predicted labels, int64 ``(N,)``."""
-        preds: NDArray[np.int64] = self.probs.argmax(axis=1)
-        return preds
-
-
-def explained(explainer: Explainer, images: Tensor, step: Step = lambda what: None) -> Maps:
-    """Return the maps of images, float32 ``(N, c, S, S)`` in 0..1, for the class that the network predicts."""
-    step("predictions")
-    probs = explainer.probabilities(images)
-    labels = probs.argmax(1)
-    step(explainer.fine_name)
-    fine = explainer.fine_maps(images, labels)
-    step(explainer.coarse_name or "attention")
-    coarse, attention = explainer.coarse_maps(images, labels), explainer.attention_maps(images)
-    return Maps(probs.numpy(), fine.numpy(), _numpy(coarse), _numpy(attention))
-
-
-def _numpy(maps: Tensor | None) -> NDArray[np.float32] | None:
-    return None if maps is None else maps.numpy()
 
 
 def judged(
@@ -105,7 +62,7 @@ def judged(
     return {
         "images": len(right),
         "right": int(right.sum()),
-        "maps": {"fine": _layer(explainer, True), "coarse": _layer(explainer, False), "attention": explainer.attention},
+        "maps": {"fine": _layer(explainer, True), "coarse": _layer(explainer, False), "names": explainer.names},
         "empty": {
             name: int(is_empty(each).sum())
             for name, each in (("fine", maps.fine), ("coarse", maps.coarse))
@@ -121,7 +78,7 @@ def judged(
 
 
 def number_of_steps(explainer: Explainer, subject: Subject) -> int:
-    """Return how often :func:`explained` and :func:`judged` together call ``step``."""
+    """Return how often :meth:`.Explainer.explained` and :func:`judged` together call ``step``."""
     orders = 4 + (explainer.coarse is not None) + (subject.truth is not None)
     return 3 + 1 + number_of_stages(explainer.network) + orders
 
@@ -170,7 +127,7 @@ def _pointing(
     ways = [_scored(explainer.fine_name, maps.fine[rows], where, near), _mean_of(random)]
     if maps.coarse is not None:
         ways.append(_scored(explainer.coarse_name, maps.coarse[rows], where, near))
-        coarse = [_numpy(other.coarse_maps(images, labels)) for other in others]
+        coarse = [as_array(other.coarse_maps(images, labels)) for other in others]
         name = f"{explainer.coarse_name}, {_RANDOM_WEIGHTS}"
         ways.append(_mean_of([_scored(name, each, where, near) for each in coarse if each is not None]))
     ways.append(_scored("edges", edge_maps(images.numpy()), where, near))
@@ -250,7 +207,7 @@ def _randomisation(
         other = explainer.of_other(network)
         changed = rank_correlations(maps.fine[:_FEWER], other.fine_maps(images, labels).numpy())
         point: dict[str, Any] = {"stage": stage, "fine": _mean(changed)}
-        if coarse is not None and (now := _numpy(other.coarse_maps(images, labels))) is not None:
+        if coarse is not None and (now := as_array(other.coarse_maps(images, labels))) is not None:
             point["coarse"] = _mean(rank_correlations(coarse, now))
         points.append(point)
     return points

@@ -89,6 +89,16 @@ def test_any_mode_gives_the_same_and_leaves_no_trace(network: EmotionClassifier,
     assert not any(module._forward_hooks for module in network.modules())
 
 
+def test_weights_in_half_the_digits_give_nearly_the_same(images: Tensor) -> None:
+    network = classifier("fer_b_fast").eval()
+    layer = layer_of(network, 24)
+    wanted = class_activation_map(network, layer, images, LABELS, layercam=True)
+    network.bfloat16()
+    found = class_activation_map(network, layer_of(network, 24), images, LABELS, layercam=True)
+    assert found.dtype == torch.float32
+    assert torch.corrcoef(torch.stack([wanted.flatten(), found.flatten()]))[0, 1] > 0.98
+
+
 def test_attention_rollout_is_the_product_of_the_attentions(images: Tensor) -> None:
     network = classifier("vit_tiny_patch16_224", **{**VIT, "depth": 2}).eval()
     kept: list[Tensor] = []
