@@ -202,7 +202,7 @@ def _choose_place(cli: FERCLI, place: Place) -> None:
         folder = None if before is None else before / cli.verb
     else:
         place.subject = subject_of(cli)
-        folder = None if before is None else evaluation_folder(before, cli.verb, place.subject)
+        folder = evaluation_folder(before, cli.verb, place.subject)
     if folder is None and cli.config["trainer"]["fast_dev_run"]:
         folder = Path(tempfile.gettempdir())  # nothing is written
     if folder is not None:
@@ -214,8 +214,10 @@ def _choose_place(cli: FERCLI, place: Place) -> None:
             place.folder = place.claim.folder
         else:
             place.folder, place.claim, place.lock = cli.auto.take_folder()
-    if before is not None:
+    if before is not None and cli.verb == "fit":
         rank_zero_only(print)(f"goes on as a new run in {place.folder}, because {why}; {before} stays as it is")
+    elif before is not None:
+        rank_zero_only(print)(f"{before} cannot be written to: the evaluation is written to {place.folder}")
 
 
 def _has_same_data(cli: FERCLI) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from fer_lightning.callbacks.evaluated import Subject
@@ -39,15 +40,17 @@ def subject_of(cli: FERCLI) -> Subject:
     return Subject(look, hashlib.sha256(named.encode()).hexdigest()[:8], root, read_trained_on(cli.checkpoint))
 
 
-def evaluation_folder(run: Path, verb: str, subject: Subject) -> Path:
-    """Return where in a run folder an evaluation is written.
+def evaluation_folder(run: Path | None, verb: str, subject: Subject) -> Path | None:
+    """Return where in a run folder an evaluation is written, ``None`` if there is no run, or it cannot be written to.
 
     ``<verb>`` holds the first one; another one, of other weights, another split or other settings, is in
     ``<verb>-<id>``. The same evaluation replaces its own files only.
     """
+    if run is None or not os.access(run, os.W_OK):
+        return None
     first = run / verb
     if not (first / REPORT).exists():
-        return first
+        return run / f"{verb}-{subject.id}" if first.is_file() else first
     try:
         known = Run(run).report(verb)["context"]["evaluation"] == subject.id
     except (DataError, KeyError, TypeError):  # of an older version, or damaged: not to be overwritten

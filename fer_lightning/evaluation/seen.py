@@ -66,9 +66,10 @@ def seen_text(seen: dict[str, Any], images: int) -> list[str]:
     if seen["without"] is None:
         return [f"Whether the model was trained on any of them is not known: {'; '.join(seen['unknown'])}."]
     trained, chosen, without = seen["train"], seen["val"], seen["without"]
-    parts = [f"trained on {_of(trained, images)} of them"] if trained or not chosen else []
-    parts += [f"chosen by {_of(chosen, images)}{' more' if trained else ' of them'}"] if chosen else []
-    lines = [f"The model was {' and '.join(parts)}."]
+    line = f"The model was trained on {_of(trained, images)} of them"
+    if chosen:
+        line += f"; its best epoch was chosen on {_of(chosen, images)} {'more' if trained else 'of them'}"
+    lines = [f"{line}."]
     if trained + chosen and without["n"] not in (0, images):
         scores = ", ".join(f"{title} {without[name]:.4f}" for name, title in _TITLES.items())
         lines.append(f"On the other {without['n']:,}: {scores}.")

@@ -6,6 +6,7 @@ found. Lines that were cut off at the end are not found that way: nothing keeps 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import IO
 
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.files import file_digest
@@ -116,7 +118,8 @@ def look_at(
         checkpoint: a checkpoint, or the weights in a model folder.
         verb: that looks.
         split: name, fingerprint and number of images.
-        root: the folder of all runs, for a checkpoint that lies in no run; of one in a run it is found by its path.
+        root: the folder of all runs, for a checkpoint that lies in no run, or in one that cannot be written to; of
+            another one it is found by its path.
         settings: what is changed against the checkpoint, by option.
         commit: of the code.
 
@@ -124,7 +127,7 @@ def look_at(
         CheckpointError: if the file is damaged.
     """
     content, run = read_checkpoint(checkpoint, mapped=True), run_folder_of(checkpoint.absolute())
-    if run is not None:
+    if run is not None and os.access(run, os.W_OK):
         root = root_of_runs(run, content.get(CONFIG_KEY, {}).get("name", "default"))
     whole, above = checkpoint.resolve(), root.resolve()
     look = Look(
@@ -159,7 +162,7 @@ def append_look(root: Path, look: Look) -> Standing:
         raise ConfigError(f"the look at the test split cannot be noted in {path}: {error.strerror}") from error
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file)
             before = file.read()
             lines = before.splitlines()
             chained = {**asdict(look), "previous": _hash(lines[-1]) if lines else _FIRST}
@@ -169,6 +172,15 @@ def append_look(root: Path, look: Look) -> Standing:
         except OSError as error:
             raise ConfigError(f"the look at the test split cannot be noted in {path}: {error.strerror}") from error
     return standing([*_parsed(lines), look])
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Wait until no other process writes into a file; on a file system without locks, do without."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 def read_looks(root: Path) -> list[Look]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,31 @@ def test_an_older_evaluation_and_one_of_other_weights_stay(root: Path) -> None:
     assert fer("test", f"--ckpt_path={run}/checkpoints/resume.ckpt", NO_BAR) == 0
     assert (run / "test/report.json").read_text() == '{"context": {}}'
     assert len(list(run.glob("test-*/report.json"))) == 1
+
+
+def test_a_run_that_cannot_be_written_to_is_evaluated_elsewhere(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, own = root / "tiny/version_0", tmp_path / "own"
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode, **options: path != run and access(path, mode, **options))
+    before = sorted(root.rglob("*"))
+    assert fer("test", f"--ckpt_path={run}", f"--trainer.default_root_dir={own}", NO_BAR) == 0
+    assert sorted(root.rglob("*")) == before
+    said = f"{run} cannot be written to: the evaluation is written to {own}/tiny/version_0\n"
+    assert said in capsys.readouterr().out
+    assert report_in(own / "tiny/version_0")["looks"]["number"] == 1
+    assert [look.checkpoint for look in read_looks(own)] == [str(run / "checkpoints/best.ckpt")]
+
+
+def test_a_log_that_cannot_be_written_stops_a_test_before_it_looks(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / LOG).mkdir()
+    assert fer("test", f"--ckpt_path={root}/tiny/version_0", NO_BAR) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fer: ")]
+    assert line == f"fer: error: the look at the test split cannot be noted in {root / LOG}: Is a directory"
+    assert not (root / "tiny/version_0/test/report.json").exists()
 
 
 def test_the_same_network_in_a_model_folder_is_no_further_look(
