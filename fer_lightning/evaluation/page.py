@@ -120,7 +120,7 @@ def _cell(result: Predictions, place: int, images: ImageArray | None) -> dict[st
     """Return what is shown of an image."""
     pred, true = int(result.preds[place]), int(result.target[place])
     return {
-        "image": thumbnail(images[result.index[place]]) if images is not None else "",
+        "image": thumbnail(images[result.index[place : place + 1]][0]) if images is not None else "",
         "true": result.class_names[true],
         "predicted": result.class_names[pred],
         "p": float(result.probs[place, pred]),

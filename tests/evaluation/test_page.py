@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fer_lightning.data.table.images import SubsetImages
 from fer_lightning.evaluation.checks import STATES, checks, weak_spot
 from fer_lightning.evaluation.page import Training, page_html
 from fer_lightning.evaluation.predictions import Predictions
@@ -43,6 +44,8 @@ def test_the_page_goes_from_verdict_to_repetition_and_needs_nothing_else() -> No
     predictions = guessed(0.6, 1)
     images = np.random.default_rng(0).integers(0, 256, (300, 1, 48, 48), dtype=np.uint8)
     page = page_html(report_of(predictions), predictions, images)
+    lazy = SubsetImages(images, np.arange(len(images)))  # as of files, which are read by rows
+    assert page_html(report_of(predictions), predictions, lazy) == page
     assert re.findall(r'<section id="(\w+)"', page) == [
         "verdict", "believe", "classes", "confusion", "calibration", "mistakes", "groups", "repeat"
     ]  # fmt: skip
