@@ -158,12 +158,16 @@ class LogitAdjustedLoss(CountedLoss):
         self.tau = _within("LogitAdjustedLoss: tau", tau)
         self.label_smoothing = _within("LogitAdjustedLoss: label_smoothing", label_smoothing, below=1)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss of logits ``(N, K)`` and labels ``(N,)`` or soft labels ``(N, K)``."""
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the mean loss of logits ``(N, K)`` and labels ``(N,)`` or soft labels ``(N, K)``.
+
+        ``weight``, ``(N,)``, is what each sample counts.
+        """
         logits = self._checked(logits)
         # Counts instead of shares: softmax does not see the constant between them.
         adjusted = logits + self.tau * self.class_counts.clamp(min=1).log()
-        return _mean(-adjusted.log_softmax(1), _shares(target, logits), self.label_smoothing)
+        costs = _weighed(-adjusted.log_softmax(1), weight)
+        return _mean(costs, _shares(target, logits), self.label_smoothing)
 
 
 class WeightedCrossEntropy(CountedLoss):
@@ -237,10 +241,14 @@ class WeightedCrossEntropy(CountedLoss):
         """Return the weights ``(K,)``, ``None`` where all classes weigh the same."""
         return self.class_weights if self.weighs else None
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss of logits ``(N, K)`` and labels ``(N,)`` or soft labels ``(N, K)``."""
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the mean loss of logits ``(N, K)`` and labels ``(N,)`` or soft labels ``(N, K)``.
+
+        ``weight``, ``(N,)``, is what each sample counts beside its class.
+        """
         logits = self._checked(logits)
-        return _mean(self.costs(logits), _shares(target, logits), self.label_smoothing, self.weights_in_use())
+        costs = _weighed(self.costs(logits), weight)
+        return _mean(costs, _shares(target, logits), self.label_smoothing, self.weights_in_use())
 
 
 class FocalLoss(WeightedCrossEntropy):
@@ -338,6 +346,11 @@ def ldam_margins(counts: Tensor, max_margin: float) -> Tensor:
     """
     fewest = torch.where(counts > 0, counts, torch.inf).min()
     return max_margin * (torch.maximum(counts, fewest) / fewest) ** -0.25
+
+
+def _weighed(costs: Tensor, weight: Tensor | None) -> Tensor:
+    """Return costs ``(N, K)`` times the weight of each sample ``(N,)``."""
+    return costs if weight is None else costs * weight[:, None]
 
 
 def _shares(target: Tensor, logits: Tensor) -> Tensor:

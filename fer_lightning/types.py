@@ -29,6 +29,8 @@ class Batch(TypedDict):
     """float32 ``(N, K)``, rows sum to 1: the targets of training in place of ``label``."""
     votes: NotRequired[Tensor]
     """float32 ``(N, K)``, rows sum to 1: what others say of the sample, for an auxiliary head; in training only."""
+    weight: NotRequired[Tensor]
+    """float32 ``(N,)``: what each sample counts in the loss; in training only, where groups are weighed."""
 
 
 class Preprocessing(TypedDict):

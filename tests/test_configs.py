@@ -136,7 +136,16 @@ def test_an_arm_of_class_focus_runs(config: str, fer2013: list[str]) -> None:
     assert run(fer2013, f"--config={experiment}", f"--config={CONFIGS / config}", "--data.focus_fraction=0.2") == 0
 
 
+@pytest.mark.parametrize("config", names(sorted((CONFIGS / "groups").glob("*.yaml"))))
+def test_an_arm_of_a_comparison_of_groups_runs(config: str, tmp_path: Path) -> None:
+    data = [*write_set("sketch", tmp_path), "--data.groups=[skin_tone, age_group]"]
+    assert run(data, f"--config={CONFIGS / 'quickstart.yaml'}", f"--config={CONFIGS / config}") == 0
+
+
+ROOMS = ("data", "model", "trainer", "focus", "groups")
+
+
 def test_every_fragment_is_used_or_named() -> None:
     text = "".join(path.read_text() for path in COMPLETE) + (CONFIGS / "README.md").read_text()
-    fragments = [path for room in ("data", "model", "trainer", "focus") for path in (CONFIGS / room).glob("*.yaml")]
+    fragments = [path for room in ROOMS for path in (CONFIGS / room).glob("*.yaml")]
     assert [path.name for path in fragments if path.name not in text] == []

@@ -22,6 +22,7 @@ from fer_lightning.data.batches.mixing import BatchMix
 from fer_lightning.data.batches.sampling import EpochSampler, QuotaSampler, ResumableLoader
 from fer_lightning.data.batches.transforms import SampleTransform, named_transform
 from fer_lightning.data.splitting.balance import draws_per_class, parse_balance
+from fer_lightning.data.splitting.group_balance import GroupBalance, GroupBalanceKind
 from fer_lightning.data.splitting.row_plan import RowPlan
 from fer_lightning.data.splitting.splits import check_splits
 from fer_lightning.data.table.images import is_in_memory
@@ -64,6 +65,10 @@ class EmotionDataModule(LightningDataModule):
             ``oversample`` (each class as often as the largest), ``weighted`` (as many images as ever, of all classes
             equally many).
         class_multipliers: how many times as often a class is drawn, by name, such as ``{disgust: 3, fear: 2}``.
+        groups: columns of the data set by which people are told apart, such as ``[gender, age_group]``.
+        group_balance: what is done about groups of unequal size: ``none``, ``draws`` (the draws of each class are
+            divided equally among its groups) or ``weights`` (samples are weighed in the loss so that the groups of a
+            class count equally); no image counts more than four times as much as on average.
         per_class: train on a subset: so many images of each class, chosen by ``seed``.
         keep: table (CSV with a column ``path``) of the only rows to use, as ``fer data dedupe`` writes it.
         drop_overlap: leave training images out that also stand in validation or test, pixel for pixel.
@@ -103,6 +108,8 @@ class EmotionDataModule(LightningDataModule):
         mix: BatchMix | None = None,
         balance: str = "none",
         class_multipliers: dict[str, float] | None = None,
+        groups: list[str] | None = None,
+        group_balance: GroupBalanceKind = "none",
         per_class: int | None = None,
         keep: str | None = None,
         drop_overlap: bool = False,
@@ -119,6 +126,9 @@ class EmotionDataModule(LightningDataModule):
         super().__init__()
         _check_numbers(batch_size, eval_batch_size, num_workers, image_size, channels)
         self.balance = parse_balance(balance)
+        self.group_balance = GroupBalance(tuple(groups or ()), group_balance)
+        if group_balance == "weights" and mix is not None:
+            raise ConfigError("data.group_balance weights cannot weigh mixed samples: take draws, or data.mix null")
         kept, cap = None if keep is None else Path(keep), self.balance.limit
         self.plan = RowPlan(kept, folds, fold, fold_seed, drop_overlap, cap, per_class, focus_fraction)
         self.image_size = self.native_size if image_size is None else image_size
@@ -246,6 +256,7 @@ class EmotionDataModule(LightningDataModule):
             )
         if stage == "fit":
             _ = self.draws  # refuse a wrong multiplier before anything is written
+            self.group_balance.check(self.table)
 
     def class_option(self) -> str:
         """Return the option that leaves classes without training images out, empty if this data module has none."""
@@ -277,7 +288,10 @@ class EmotionDataModule(LightningDataModule):
             raise ConfigError(f"draws of {', '.join(draws)}, but the classes are {', '.join(self.class_names)}")
         self._draws = dict(draws)
         if isinstance(self._train_sampler, QuotaSampler):
-            self._train_sampler.set_quotas(list(draws.values()))
+            self._train_sampler.set_quotas(self._quotas()[1])
+
+    def _quotas(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return self.group_balance.quotas(self.table, self.table.rows("train"), list(self.draws.values()))
 
     def _run_seed(self) -> int:
         return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
@@ -301,7 +315,7 @@ class EmotionDataModule(LightningDataModule):
         rank, world = self._rank_and_world()
         sampler = self._train_sampler = self._sampler(rank, world)
         return ResumableLoader(
-            TableDataset(self.table, self.transform, self._votes),
+            TableDataset(self.table, self.transform, self._votes, self.group_balance.weights(self.table)),
             sampler,
             self._position,
             batch_size=self.batch_size,
@@ -311,9 +325,9 @@ class EmotionDataModule(LightningDataModule):
 
     def _sampler(self, rank: int, world: int) -> EpochSampler:
         rows = self.table.rows("train")
-        if self._draws is None and not self.resamples:
+        if self._draws is None and not self.resamples and self.group_balance.kind != "draws":
             return EpochSampler(rows, self._run_seed(), rank, world)
-        return QuotaSampler(rows, self.table.labels[rows], list(self.draws.values()), self._run_seed(), rank, world)
+        return QuotaSampler(rows, *self._quotas(), self._run_seed(), rank, world)
 
     def _loader_options(self, transformed: bool = False) -> dict[str, Any]:
         workers = self.num_workers

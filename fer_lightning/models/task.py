@@ -25,6 +25,7 @@ from fer_lightning.models.heads import LinearHead
 from fer_lightning.models.hf_folder import MeetsData
 from fer_lightning.models.layer_groups import RateShares, parameters_by_group
 from fer_lightning.models.prior import PriorCorrection
+from fer_lightning.models.sample_weights import check_weighable, weighted_loss
 from fer_lightning.models.views import Views
 from fer_lightning.optim import PlateauWatch, ScaledRates, StepSchedule, parameter_groups
 from fer_lightning.runs.checkpoint import TASK_KEY, read_checkpoint
@@ -166,6 +167,8 @@ class EmotionTask(LightningModule):
         if counts is not None:
             self.prior.class_counts = dict(counts)
             self._set_shift()
+        if getattr(getattr(data, "group_balance", None), "kind", "none") == "weights":
+            check_weighable(self.criterion)
         if not isinstance(self.criterion, TakesClassCounts):
             return
         if counts is not None:
@@ -204,7 +207,7 @@ class EmotionTask(LightningModule):
         features = self.classifier.features(self._laid_out(batch["image"]))
         logits: Tensor = self.classifier.head(features).float()
         drawn = self.prior.trained(logits, getattr(self._trainer, "datamodule", None))
-        loss: Tensor = self.criterion(drawn, batch.get("soft_label", batch["label"]))
+        loss = self._learned(drawn, batch)
         if self.distillation is not None:
             loss = self.distillation.mixed(loss, logits, batch["image"], self.preprocessing)
         loss = with_votes(loss, self.aux_head, features, batch)
@@ -212,6 +215,14 @@ class EmotionTask(LightningModule):
             self.scores.of_train.update(self.classifier.decided(logits.detach()), batch["label"])
             self.scores.train_loss.update(loss, len(batch["label"]))
             self.log("train_loss_step", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
+        return loss
+
+    def _learned(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of logits ``(N, K)`` and the labels of a batch, whose samples may be weighed."""
+        target = batch.get("soft_label", batch["label"])
+        if "weight" in batch:
+            return weighted_loss(self.criterion, logits, target, batch["weight"])
+        loss: Tensor = self.criterion(logits, target)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:

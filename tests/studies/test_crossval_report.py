@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 from fer_lightning.class_weights import log_prior
@@ -31,6 +32,7 @@ from fer_lightning.studies.crossval.run_result import (
     TRAINED,
     TUNED,
     RunResult,
+    group_scores_of,
     read_run,
     scores_of,
 )
@@ -626,3 +628,39 @@ def test_tables_that_would_repeat_others_are_left_out() -> None:
     assert "tau tuned" not in terminal_table(found)
     other = {**same, TUNED: {**same[TUNED], "ece": 0.3}}
     assert compare("s", ["a"], [replace(made, scores={"val": other})]).decisions("val") == (TRAINED, TUNED)
+
+
+def test_runs_whose_data_names_groups_have_scores_of_groups(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    group, target = rng.choice(["a", "b"], 700), np.arange(700) % 7
+    right = rng.random(700) < np.where(group == "a", 0.9, 0.6)
+    probs = np.full((700, 7), 0.1, np.float32)
+    probs[np.arange(700), np.where(right, target, (target + 1) % 7)] = 0.4
+    result = EvaluationResult(NAMES, np.arange(700), target, probs)
+    few = np.where(np.arange(700) < 5, "rare", "many")
+    predictions = told(result, [str(row) for row in range(700)], "m", groups={"group": group, "few": few})
+    context = {"split": "val", "data": {"fingerprints": {}, "counts": {}}}
+    write_report(tmp_path / "val", predictions, context, pictures=())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"groups": ["group"]}}}))
+    run = read_run("plain", (0, 0), tmp_path)
+    scores = run.scores["val"][TRAINED]
+    accuracies = {name: standardised_accuracy(right[group == name], target[group == name], target) for name in "ab"}
+    assert scores["worst_group"] == pytest.approx(accuracies["b"])
+    assert scores["group_gap"] == pytest.approx(accuracies["a"] - accuracies["b"])
+    assert group_scores_of(predictions, ["few"]) == {"worst_group": None, "group_gap": None}
+    assert group_scores_of(predictions, ["few", "group"])["worst_group"] is not None
+    assert group_scores_of(predictions, ["unknown"]) == {"worst_group": None, "group_gap": None}
+    other = replace(run, arm="other", scores={"val": {TRAINED: {**scores, "group_gap": 0.1}}})
+    found = compare("s", ["plain", "other"], [run, other])
+    tables = PageText(page_html(found, [], {})).tables
+    assert tables[0][0][-3:] == ["worst group", "group gap", "runs"]
+    gap = next(row for row in tables[1] if row[1] == "group gap")
+    assert gap[2].startswith("-")
+    assert gap[-1] == "1 of 1"  # less is better
+    assert "group gap" in terminal_table(found)
+    assert "worst group" not in PageText(page_html(compare("s", ["a"], [made_run("a", (0, 0))]), [], {})).tables[0][0]
+
+
+def standardised_accuracy(right: NDArray[np.bool_], target: NDArray[np.int64], everyone: NDArray[np.int64]) -> float:
+    shares = np.bincount(everyone, minlength=7) / len(everyone)
+    return float(sum(shares[label] * right[target == label].mean() for label in range(7)))

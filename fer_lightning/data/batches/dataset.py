@@ -30,6 +30,8 @@ class TableDataset(Dataset[Batch]):
         table: the samples; ``index`` of a batch are its rows.
         transform: changes each image of a training draw, given its key; ``None`` for none.
         votes: float32 ``(len(table), K)``: votes of each row, given with training draws; ``None`` for none.
+        weights: float32 ``(len(table),)``: what each row counts in the loss, given with training draws; ``None`` for
+            all alike.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class TableDataset(Dataset[Batch]):
         table: SamplesTable,
         transform: SampleTransform | None = None,
         votes: NDArray[np.float32] | None = None,
+        weights: NDArray[np.float32] | None = None,
     ) -> None:
         self.table = table
         self.transform = transform
         self.votes = votes
+        self.weights = weights
 
     def __len__(self) -> int:
         return len(self.table)
@@ -64,6 +68,8 @@ class TableDataset(Dataset[Batch]):
             batch["key"] = torch.from_numpy(drawn[:, 1].copy())
         if self.votes is not None and drawn.ndim == 2:
             batch["votes"] = torch.from_numpy(self.votes[rows])
+        if self.weights is not None and drawn.ndim == 2:
+            batch["weight"] = torch.from_numpy(self.weights[rows])
         if self.table.soft_labels is not None:
             batch["soft_label"] = torch.from_numpy(self.table.soft_labels[rows])
         return batch

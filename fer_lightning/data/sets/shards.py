@@ -32,6 +32,7 @@ __all__ = ["ShardsDataModule", "scan_shards"]
 _PLAIN: dict[str, Any] = {
     "balance": "none",
     "class_multipliers": None,
+    "group_balance": "none",
     "per_class": None,
     "keep": None,
     "drop_overlap": False,

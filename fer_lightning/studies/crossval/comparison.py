@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.spread import Key, Spread, difference, spread
-from fer_lightning.studies.crossval.run_result import DECISIONS, SCORES, TUNED, RunResult
+from fer_lightning.studies.crossval.run_result import DECISIONS, GROUP_SCORES, SCORES, TRAINED, TUNED, RunResult
 
 __all__ = ["Comparison", "Settings", "check_alike", "compare", "notes_on"]
 
@@ -34,6 +34,7 @@ class Comparison:
         scores: by split, decision, score and arm.
         differences: likewise, of each arm but the first: its score minus that of the first arm, run by run.
         settings: what the arms differ in.
+        titles: of the scores, those of single classes left out.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Comparison:
     scores: Table
     differences: Table
     settings: Settings = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=lambda: dict(SCORES))
 
     @property
     def main_split(self) -> str:
@@ -113,7 +115,9 @@ def compare(
     for run in sorted(runs, key=lambda run: arms.index(run.arm)):
         check_alike(run, first.setdefault(run.key[0], run))
     splits = tuple(split for split in ("val", "test") if any(split in run.scores for run in runs))
-    wanted = [*SCORES, *(f"{kind}_{label}" for kind in ("recall", "f1") for label in runs[0].class_names)]
+    grouped = any("group_gap" in decisions[TRAINED] for run in runs for decisions in run.scores.values())
+    titles = {**SCORES, **(GROUP_SCORES if grouped else {})}
+    wanted = [*titles, *(f"{kind}_{label}" for kind in ("recall", "f1") for label in runs[0].class_names)]
     scores: Table = {}
     differences: Table = {}
     by_arm = {arm: [run for run in runs if run.arm == arm] for arm in arms}
@@ -134,7 +138,7 @@ def compare(
     seeds = tuple(sorted({run.key[1] for run in runs} | {seed for _, _, seed in missing}))
     classes, listed, lacking = runs[0].class_names, tuple(runs), tuple(missing)
     return Comparison(
-        name, tuple(arms), folds, seeds, classes, splits, listed, lacking, scores, differences, settings or {}
+        name, tuple(arms), folds, seeds, classes, splits, listed, lacking, scores, differences, settings or {}, titles
     )
 
 

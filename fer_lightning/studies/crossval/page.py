@@ -8,7 +8,7 @@ from fer_lightning.evaluation.spread import Spread
 from fer_lightning.pages import render
 from fer_lightning.studies.crossval.arms import verdict
 from fer_lightning.studies.crossval.comparison import Comparison
-from fer_lightning.studies.crossval.run_result import SCORES, TRAINED, RunResult
+from fer_lightning.studies.crossval.run_result import LESS_IS_BETTER, SCORES, TRAINED, RunResult
 from fer_lightning.text import p_text, table_lines
 
 __all__ = ["page_html", "terminal_table"]
@@ -77,20 +77,30 @@ def _seeds(comparison: Comparison) -> str:
 
 
 def _scores_table(comparison: Comparison, split: str, decision: str) -> Table:
-    scores = comparison.scores[split][decision]
+    scores, titles = comparison.scores[split][decision], _titles(comparison, split, decision)
     rows = [
-        [arm, *(_spread(scores[score][arm]) for score in SCORES), str(scores["f1_macro"][arm].runs)]
+        [arm, *(_spread(scores[score][arm]) for score in titles), str(scores["f1_macro"][arm].runs)]
         for arm in comparison.arms
     ]
-    return "", ["arm", *SCORES.values(), "runs"], rows
+    return "", ["arm", *titles.values(), "runs"], rows
+
+
+def _titles(comparison: Comparison, split: str, decision: str) -> dict[str, str]:
+    """Return the titles of the scores that some run has."""
+    scores = comparison.scores[split][decision]
+    return {
+        score: title
+        for score, title in comparison.titles.items()
+        if score in SCORES or any(found.runs for found in scores[score].values())
+    }
 
 
 def _differences_table(comparison: Comparison, split: str, decision: str) -> Table:
     found = comparison.differences[split][decision]
     rows = [
-        [arm, SCORES[score], *_gain(found[score][arm], less_is_better=score == "ece")]
+        [arm, title, *_gain(found[score][arm], less_is_better=score in LESS_IS_BETTER)]
         for arm in comparison.arms[1:]
-        for score in SCORES
+        for score, title in _titles(comparison, split, decision).items()
     ]
     head = ["arm", "score", "difference", "95 % interval", "p", "better in"]
     return f"Differences to {comparison.arms[0]}, in points:", head, rows
@@ -162,12 +172,11 @@ def terminal_table(comparison: Comparison) -> str:
     split = comparison.main_split
     folds = "" if comparison.folds is None else f"{comparison.folds} folds x "
     lines = [f"{split} images, %: mean ± deviation over {folds}{_seeds(comparison)}"]
-    heads = [title.removesuffix(" accuracy") for title in SCORES.values()]
     for decision in comparison.decisions(split):
-        scores = comparison.scores[split][decision]
-        rows: list[tuple[str, ...]] = [(decision, *heads)]
+        scores, titles = comparison.scores[split][decision], _titles(comparison, split, decision)
+        rows: list[tuple[str, ...]] = [(decision, *(title.removesuffix(" accuracy") for title in titles.values()))]
         for arm in comparison.arms:
-            cells = [scores[score][arm] for score in SCORES]
+            cells = [scores[score][arm] for score in titles]
             rows.append((arm, *(f"{_percent(cell.mean)} ± {_percent(cell.std)}" for cell in cells)))
         lines += ["", *table_lines(rows, narrowest=12)]
     for arm in comparison.arms[1:]:

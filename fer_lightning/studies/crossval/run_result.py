@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.class_weights import log_prior
-from fer_lightning.errors import DataError
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.evaluation.audit import attributes_of
+from fer_lightning.evaluation.groups import group_matrices, standardised, too_few
 from fer_lightning.evaluation.predictions import EvaluationResult, Predictions, read_predictions
 from fer_lightning.evaluation.prior import best_tau, cross_fitted, shifted
 from fer_lightning.evaluation.report import report_content
@@ -20,7 +22,17 @@ from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
 from fer_lightning.runs.lineage import Node
 from fer_lightning.runs.records import REPORT, Run
 
-__all__ = ["DECISIONS", "SCORES", "TRAINED", "TUNED", "RunResult", "read_run", "scores_of"]
+__all__ = [
+    "DECISIONS",
+    "GROUP_SCORES",
+    "LESS_IS_BETTER",
+    "SCORES",
+    "TRAINED",
+    "TUNED",
+    "RunResult",
+    "read_run",
+    "scores_of",
+]
 
 SCORES = {
     "f1_macro": "macro F1",
@@ -31,6 +43,12 @@ SCORES = {
 }
 """Scores of a run and their titles; ``worst_recall`` is the lowest recall of a class. More is better, except for the
 ECE. There are ``recall_<class>`` and ``f1_<class>`` too."""
+
+GROUP_SCORES = {"worst_group": "worst group", "group_gap": "group gap"}
+"""Further ones of runs whose data names groups: the lowest accuracy of a group at equal class mix, and the difference
+between the highest and the lowest."""
+
+LESS_IS_BETTER = ("ece", "group_gap")
 
 TRAINED = "as trained"
 TUNED = "tau tuned"
@@ -131,10 +149,38 @@ def read_run(arm: str, key: Key, folder: Path, digests: NDArray[np.uint8] | None
             test = _predictions(folder / str(tested), names)
             tau, _ = best_tau(_log(val), val.target, prior)
             scores["test"][TUNED], taus["test"] = _rescored(test, shifted(_log(test), prior, tau)), [tau]
+    if columns := _groups_of(run):
+        for split, folder_of in (("val", "val"), ("test", str(tested))):
+            if split in reports:
+                scores[split][TRAINED] |= group_scores_of(_predictions(folder / folder_of, names), columns)
     cost = _cost(run, int(str(context.get("devices", "1")).partition(" ")[0]))
     cost |= {"precision": str(context.get("precision", "")), "best_epoch": context.get("epoch")}
     prints, images = dict(data["fingerprints"]), dict(data["counts"])
     return RunResult(arm, key, folder, scores, taus, names, prints, images, **cost)
+
+
+def _groups_of(run: Run) -> list[str]:
+    """Return the columns by which the data of a run tells people apart, none if it names none."""
+    return list(run.config.get("data", {}).get("init_args", {}).get("groups") or [])
+
+
+def group_scores_of(predictions: Predictions, columns: Sequence[str]) -> dict[str, float | None]:
+    """Return the :data:`GROUP_SCORES` of the groups that columns make together; ``None`` with fewer than two of them.
+
+    Groups with too few images to say anything (see :func:`.too_few`) do not count.
+    """
+    try:
+        attribute = attributes_of(predictions, columns, len(columns))[-1]
+    except ConfigError:  # a column that these images do not have
+        return dict.fromkeys(GROUP_SCORES)
+    classes = len(predictions.class_names)
+    matrices = group_matrices(attribute.member, predictions.target, predictions.preds, len(attribute.groups), classes)
+    large = [matrix for matrix in matrices if too_few(matrix) != "accuracy"]
+    if len(large) < 2:
+        return dict.fromkeys(GROUP_SCORES)
+    accuracies = standardised(np.stack(large))
+    lowest, highest = float(accuracies.min()), float(accuracies.max())
+    return {"worst_group": lowest, "group_gap": highest - lowest}
 
 
 def _report(run: Run, split: str) -> dict[str, Any]:
