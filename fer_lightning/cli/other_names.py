@@ -203,6 +203,7 @@ _FROM_DATA = "how many classes there are comes from the data; --data.class_names
 _FOLDER = "each run has a folder of its own, and none is overwritten"
 
 NEEDLESS = {
+    "set": "fer predict and fer recognize take it, once fer calibrate RUN has measured prediction sets",
     "auto_lr_find": "fer tune --space configs/tune/optimizer.yaml seeks the learning rate",
     "auto_scale_batch_size": "fer bench train times a batch size; then --data.batch_size",
     "do_eval": "fer fit validates after each epoch; fer test --ckpt_path RUN tests",

@@ -35,7 +35,6 @@ def infer(
     threads: int | None = None,
     calls: int = 200,
     out: Annotated[Path | None, "DIR"] = None,
-    root: Annotated[Path, "DIR"] = Path("runs"),
 ) -> int:
     """Measure parameters, multiply-accumulates, size, latency and throughput of a trained network.
 
@@ -48,7 +47,6 @@ def infer(
         threads: of the CPU; as many as PyTorch takes, if not given.
         calls: with one face, that are timed.
         out: folder for numbers and picture; that of the run or model, if not given.
-        root: the folder of all runs.
     """
     numbers = {"batch": batch, "threads": threads, "calls": calls}
     for name, number in numbers.items():
@@ -56,7 +54,7 @@ def infer(
             raise ConfigError(f"fer bench infer: --{name} must be at least 1, not {number}")
     from fer_lightning.commands.bench_infer import time_inference  # here, because it imports torch
 
-    print(time_inference(model, batch, threads, calls, out, root))
+    print(time_inference(model, batch, threads, calls, out))
     return 0
 
 

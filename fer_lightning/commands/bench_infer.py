@@ -83,7 +83,7 @@ class _HalfBackend:
             return self._backend(images).float()
 
 
-def time_inference(source: str, batch: int, threads: int | None, calls: int, out: Path | None, root: Path) -> str:
+def time_inference(source: str, batch: int, threads: int | None, calls: int, out: Path | None) -> str:
     """Measure a trained network and return a table; picture and numbers go into a folder.
 
     Args:
@@ -92,12 +92,11 @@ def time_inference(source: str, batch: int, threads: int | None, calls: int, out
         threads: of the CPU; ``None`` for as many as PyTorch takes.
         calls: with one face, that are timed; a fifth as many with a batch.
         out: folder for picture and numbers; ``None`` for that of the run or model, if it was named by its path.
-        root: the folder of all runs.
 
     Raises:
         CheckpointError: if there is no such model or it is damaged.
     """
-    model, folder = load_model(source, root), Path(source).expanduser()
+    model, folder = load_model(source), Path(source).expanduser()
     threads = torch.get_num_threads() if threads is None else threads
     forms = _forms(model, folder, threads)
     with using_threads(threads):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from fer_lightning.data.splitting.folds import assign_folds
 from fer_lightning.errors import DataError
@@ -125,7 +126,7 @@ def calibrate(predictions: Predictions, prior: Floats | None, wishes: Wishes) ->
     data = _judged(predictions, wishes.seed)
     nothing = _nothing(len(predictions.class_names))
     data.across[NONE], data.scalings[NONE] = data.probs, (nothing, nothing)
-    for kind in KINDS:
+    for kind in tqdm(KINDS, unit="scaling", disable=None, leave=False):
         if kind != "prior" or prior is not None or wishes.kind == kind:
             found = cross_fitted_scaling(data.probs, data.target, data.half, kind, prior)
             data.across[kind], data.scalings[kind] = found

@@ -150,10 +150,11 @@ def write_calibration(found: Mapping[str, Any], folder: Path) -> Path:
         "sets": (sets_figure, "how often sets hold the true class of the second half; grey: the range of 95 %"),
     }
     drawings: dict[str, list[tuple[str, str]]] = {}
+    pictures: dict[str, bytes] = {}
     for name, (draw, shows) in figures.items():
         figure = draw(found)
         drawings[name] = [(figure_svg(figure, shows), shows)]
-        write_atomically(folder / f"calibration_{name}.png", figure_png(figure))
+        pictures[f"calibration_{name}.png"] = figure_png(figure)
     before, after = _row(found, NONE), _row(found, found["chosen"])
     page = render(
         "calibration.html",
@@ -173,6 +174,8 @@ def write_calibration(found: Mapping[str, Any], folder: Path) -> Path:
         remarks=_remarks(found),
         use=_use(found, folder),
     )
+    for file, content in pictures.items():
+        write_atomically(folder / file, content)
     write_atomically(folder / PAGE, page)
     write_atomically(folder / CALIBRATION, json_text({**found, "verdicts": verdicts(found)}))
     return folder / PAGE

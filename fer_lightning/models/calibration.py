@@ -57,6 +57,8 @@ class Calibration:
 
     def check_coverage(self, coverage: float) -> None:
         """Raise :class:`ConfigError` if there are no prediction sets for a coverage."""
+        if not 0 < coverage < 1:
+            raise ConfigError(f"the coverage of prediction sets must be between 0 and 1, such as 0.9, not {coverage:g}")
         if f"{coverage:g}" not in self.sets:
             known = f"this model has them for {', '.join(self.sets)}" if self.sets else "this model has none"
             raise ConfigError(

@@ -39,6 +39,8 @@ def _calibrated(folder: Path, before: list[dict[str, str]], capsys: pytest.Captu
     predict = ("predict", f"--ckpt_path={folder}", "--trainer.enable_progress_bar=false", "--set=0.9")
     assert fer(*predict) == 2
     assert "no prediction sets for a coverage of 0.9 (this model has none): fer calib" in capsys.readouterr().err
+    assert fer("test", *predict[1:]) == 2
+    assert "there is no option --set: fer predict and fer recognize take it" in capsys.readouterr().err
     step = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["global_step"]
     calibration = Calibration(2.0, threshold=0.3, sets={"0.9": (0.14,) * 7})
     (folder / "calibration.json").write_text(json.dumps({"step": step, "calibration": plain_calibration(calibration)}))

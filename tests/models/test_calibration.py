@@ -39,6 +39,8 @@ def test_sets_hold_what_is_probable_enough() -> None:
     WHOLE.check_coverage(0.9)
     with pytest.raises(ConfigError, match=r"coverage of 0.95 \(this model has them for 0.9\): fer calibrate RUN --cov"):
         WHOLE.check_coverage(0.95)
+    with pytest.raises(ConfigError, match=r"must be between 0 and 1, such as 0.9, not 90"):
+        WHOLE.check_coverage(90)
     with pytest.raises(ConfigError, match="this model has none"):
         Calibration().check_coverage(0.9)
     assert (WHOLE.is_uncertain([0.49, 0.4]), WHOLE.is_uncertain([0.5, 0.4])) == (True, False)
