@@ -24,7 +24,7 @@ from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.callbacks.run_config import RunConfig
 from fer_lightning.callbacks.run_lines import RunLines
 from fer_lightning.cli.end_watch import EndWatch
-from fer_lightning.cli.evaluation import evaluation_folder, subject_of
+from fer_lightning.cli.evaluation import changed_network, evaluation_folder, subject_of
 from fer_lightning.cli.known_options import DEFAULT_ROOT
 from fer_lightning.cli.launcher import watch_processes
 from fer_lightning.cli.peers import Peers, check_world
@@ -39,6 +39,7 @@ from fer_lightning.runs.checkpoint import epochs_in, read_checkpoint, run_folder
 from fer_lightning.runs.completion import completion, has_ended
 from fer_lightning.runs.folder import claim_run_folder
 from fer_lightning.signals import put_off
+from fer_lightning.text import joined
 
 __all__ = [
     "CHECKPOINT_VARIABLE",
@@ -256,8 +257,11 @@ def _output(cli: FERCLI, place: Place, precision: str) -> dict[str, Any]:
 def _prediction_writer(cli: FERCLI) -> PredictionWriter:
     assert cli.checkpoint is not None  # predict needs one
     calibration = calibration_of(cli.checkpoint, read_checkpoint(cli.checkpoint, mapped=True))
+    changed = joined(list(changed_network(cli)))
     if calibration != Calibration():
-        rank_zero_only(print)("probabilities are calibrated, as by fer calibrate")
+        told = f"not calibrated: fer calibrate measured them without {changed}" if changed else "calibrated"
+        rank_zero_only(print)(f"probabilities are {told}")
+    calibration = Calibration() if changed else calibration
     return PredictionWriter(calibration, cli.config["set"])
 
 

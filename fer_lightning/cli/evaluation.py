@@ -17,7 +17,7 @@ from fer_lightning.runs.records import REPORT, Run
 from fer_lightning.runs.trained_on import read_trained_on
 from fer_lightning.types import Preprocessing
 
-__all__ = ["evaluation_folder", "subject_of"]
+__all__ = ["changed_network", "evaluation_folder", "subject_of"]
 
 _FLOAT32 = ("32-true", "32", 32, None)
 _SPLITS = {"validate": "val", "test": "test"}
@@ -58,15 +58,19 @@ def evaluation_folder(run: Path | None, verb: str, subject: Subject) -> Path | N
     return first if known else run / f"{verb}-{subject.id}"
 
 
-def _settings(cli: FERCLI) -> dict[str, str]:
-    """Return what an evaluation has changed of what decides its answers, by option."""
+def changed_network(cli: FERCLI) -> dict[str, str]:
+    """Return what a command line has changed of the network and its input against the checkpoint, by option."""
     prepared = {f"data.{name}" for name in Preprocessing.__annotations__}
-    changed = {
+    return {
         change.key: str(change.after)
         for change in cli.lineage.changes
         if (change.key.startswith("model.") and not change.harmless) or change.key in prepared
     }
-    trainer = cli.config["trainer"]
+
+
+def _settings(cli: FERCLI) -> dict[str, str]:
+    """Return what an evaluation has changed of what decides its answers, by option."""
+    changed, trainer = changed_network(cli), cli.config["trainer"]
     if trainer["precision"] not in _FLOAT32:
         changed["trainer.precision"] = str(trainer["precision"])
     limit = f"limit_{_SPLITS[cli.verb]}_batches"

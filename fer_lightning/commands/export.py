@@ -5,6 +5,7 @@ What needs torch is imported inside of the function.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,7 +49,10 @@ def export(
     if loaded.trained_on is not None and not digests:
         loaded.trained_on = without_digests(loaded.trained_on)
     if views is not None:
+        before = loaded.calibration
         loaded.set_views(views)
+        if loaded.calibration != before:
+            print("the calibration is left out: fer calibrate measured it with other views", file=sys.stderr)
     samples = None
     if int8 is not None:
         from fer_lightning.cli.data_set import data_module

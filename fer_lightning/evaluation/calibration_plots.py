@@ -39,7 +39,7 @@ def reliability_pair(found: Mapping[str, Any]) -> Figure:
             lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         grid[0][0].set_ylabel("share of right answers")
         grid[1][0].set_ylabel("images")
-        grid[0][0].legend(loc="upper left", fontsize=8.0)
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -57,7 +57,7 @@ def risk_figure(found: Mapping[str, Any]) -> Figure:
         axes.annotate(
             f"wanted {risk['wanted']:.1%}", (0.02, risk["wanted"]), (0, 3), textcoords="offset points", color=FAINT
         )
-        if risk["risk"] is not None:
+        if risk["reached"] and risk["risk"] is not None:
             value, low, high = (risk["risk"][key] for key in ("value", "low", "high"))
             axes.errorbar(
                 risk["answered"],
@@ -73,7 +73,7 @@ def risk_figure(found: Mapping[str, Any]) -> Figure:
         )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.97))
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 

@@ -219,7 +219,7 @@ def _use(found: Mapping[str, Any], folder: Path) -> Sequence[str]:
         ]
     coverages = ", ".join(found["calibration"]["sets"])
     return [
-        f"`fer recognize PICTURE --model {folder}` and `fer serve --model {folder}` use it as it is.",
+        f"`fer recognize PICTURE --model {folder}` and `fer serve {folder}` use it as it is.",
         f"`fer predict --ckpt_path {folder} --set {found['sets']['coverage']:g}` adds the prediction sets (stored for "
         f"{coverages}).",
         f"`fer export {folder} --out MODEL` carries it along.",

@@ -108,11 +108,15 @@ class Model:
     def set_views(self, views: Views) -> None:
         """Choose of which views of each face the probabilities are averaged; see :data:`.models.views.Views`.
 
+        A calibration, which is of the views so far, is left out if they change.
+
         Raises:
             ConfigError: if the model has no PyTorch network, as one that was read from an ONNX file.
         """
         if not isinstance(self.backend, TorchBackend) or self.architecture is None:
             raise ConfigError(f"the views of {self.card.name} are part of its file: choose them where it is exported")
+        if views != self.backend.network.views:
+            self.calibration = Calibration()
         self.backend.network.views = views
         self.architecture = {**self.architecture, "views": views}
 

@@ -46,7 +46,7 @@ def _calibrated(folder: Path, before: list[dict[str, str]], capsys: pytest.Captu
     (folder / "calibration.json").write_text(json.dumps({"step": step, "calibration": plain_calibration(calibration)}))
     assert fer(*predict) == 0
     captured = capsys.readouterr()
-    assert "probabilities are calibrated" in captured.out
+    assert "probabilities are calibrated\n" in captured.out
     assert "set" not in captured.out.replace("best.ckpt", "")  # no word of a changed configuration
     with (folder / "predict/predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -59,3 +59,7 @@ def _calibrated(folder: Path, before: list[dict[str, str]], capsys: pytest.Captu
         assert row["uncertain"] == str(max(shares) < 0.3).lower()
         inside = [name for name, share in zip(SEVEN.class_names, shares, strict=True) if share >= 0.14]
         assert sorted(filter(None, row["set"].split("|"))) == sorted(inside)
+    assert fer(*predict[:-1], "--model.views=flip") == 0
+    assert "are not calibrated: fer calibrate measured them without model.views\n" in capsys.readouterr().out
+    with (folder / "predict/predictions.csv").open() as file:
+        assert {row["uncertain"] for row in csv.DictReader(file)} == {""}

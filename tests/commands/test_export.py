@@ -9,7 +9,7 @@ import pytest
 
 from fer_lightning.runs.trained_on import TrainedOn
 from tests.helpers.cli import fer
-from tests.inference.helpers import tiny_model
+from tests.inference.helpers import CALIBRATION, tiny_model
 
 
 @pytest.fixture
@@ -60,6 +60,17 @@ def test_views_are_chosen_where_they_are_given(called: dict[str, tuple[Any, ...]
         model = called["export"][0]
         assert model.architecture.get("views") == wanted
         assert model.backend.network.views == (wanted or "none")
+
+
+def test_a_calibration_of_other_views_is_left_out(
+    called: dict[str, tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model,) = called["model"]
+    model.calibration = CALIBRATION
+    for views, kept in (("none", True), ("flip", False)):
+        assert fer("export", "run", "--out=small", f"--views={views}") == 0
+        assert (model.calibration == CALIBRATION) is kept
+        assert ("the calibration is left out" in capsys.readouterr().err) is not kept
 
 
 def test_int8_gets_its_ranges_from_training_images(called: dict[str, tuple[Any, ...]]) -> None:
