@@ -34,10 +34,12 @@ def compare(
         root: the folder of all runs.
         seed: of the resamples.
     """
+    from fer_lightning.commands.bench_infer import BENCH
     from fer_lightning.evaluation.compare_report import comparison_lines, write_comparison
     from fer_lightning.evaluation.comparison import Evaluation, comparison
     from fer_lightning.evaluation.finding import find_evaluations, seen_notes
     from fer_lightning.evaluation.predictions import read_predictions
+    from fer_lightning.evaluation.speeds import read_speed
 
     if len(evaluations) < 2:
         raise ConfigError(
@@ -49,6 +51,7 @@ def compare(
         seed=seed,
     )
     notes = seen_notes(folders)
+    speeds = {each.name: speed for each in folders if (speed := read_speed(each.owner / BENCH))}
     origin = {
         "command": shlex.join(["fer", "compare", *evaluations, f"--seed={seed}", f"--out={out}"]),
         "evaluations": {each.name: str(each.table.parent) for each in folders},
@@ -56,4 +59,4 @@ def compare(
     print("\n".join(comparison_lines(found)))
     for note in notes:
         print(f"warning: {note}")
-    print(f"\nreport       {write_comparison(found, out, notes, origin)}")
+    print(f"\nreport       {write_comparison(found, out, notes, origin, speeds)}")

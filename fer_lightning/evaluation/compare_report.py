@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fer_lightning import __version__
+from fer_lightning.evaluation.speeds import speed_figure, speed_remarks, speed_rows
 from fer_lightning.figures import COLORS, FAINT, figure_svg, house_style
 from fer_lightning.files import json_text, write_atomically
 from fer_lightning.pages import render
@@ -124,7 +125,11 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def write_comparison(
-    found: Mapping[str, Any], folder: Path, notes: Sequence[str] = (), origin: Mapping[str, Any] | None = None
+    found: Mapping[str, Any],
+    folder: Path,
+    notes: Sequence[str] = (),
+    origin: Mapping[str, Any] | None = None,
+    speeds: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write a comparison (of :func:`.comparison`) as a page and as ``compare.json``; return the page.
 
@@ -133,21 +138,31 @@ def write_comparison(
         folder: is made if it is missing.
         notes: what makes the comparison unfair, a sentence each.
         origin: what else belongs into the JSON: ``command``, and ``evaluations``, the folder of each by its name.
+        speeds: by name of a model, what ``fer bench infer`` has written of it; those that were not measured lack.
 
     Raises:
         OSError: if it cannot be written.
     """
-    values = {"schema": SCHEMA, "fer_lightning": __version__, **(origin or {}), **found}
+    speeds = speeds or {}
+    values = {"schema": SCHEMA, "fer_lightning": __version__, **(origin or {}), **found, "speeds": speeds}
     write_atomically(folder / "compare.json", json_text({**values, "verdict": verdict(found), "notes": list(notes)}))
     images = f"{found['images']:,} images of {found['split'] or 'a split'}, {found['distinct']:,} of them distinct"
     first = found["models"][0]["name"]
     shown = {
-        "differences": (_difference_figure, f"Differences of accuracy and macro F1, with {_INTERVAL}s."),
-        "classes": (_class_figure, f"Recall of each class, in points more than {first}; * p < 0.05 after Holm."),
+        "differences": (_difference_figure(found), f"Differences of accuracy and macro F1, with {_INTERVAL}s."),
+        "classes": (_class_figure(found), f"Recall of each class, in points more than {first}; * p < 0.05 after Holm."),
     }
+    if speeds:
+        shows = f"Accuracy, with its {_INTERVAL}, against the time for one face and the size of the file, in float32."
+        shown["speed"] = (speed_figure(found, speeds), shows)
     page = render(
         "compare.html",
-        sections={"verdict": "Verdict", "differences": "Differences", "classes": "Gained and lost, class by class"},
+        sections={
+            "verdict": "Verdict",
+            "differences": "Differences",
+            "classes": "Gained and lost, class by class",
+            "speed": "Size and speed",
+        },
         title=" against ".join(model["name"] for model in found["models"]),
         about=f"{images}. Intervals are over test images, not over trainings: fer crossval compares those.",
         verdict=verdict(found),
@@ -155,7 +170,9 @@ def write_comparison(
         models=_model_rows(found),
         pairs=_pair_rows(found),
         classes=_class_rows(found),
-        drawings={id: (figure_svg(draw(found), shows), shows) for id, (draw, shows) in shown.items()},
+        speeds=speed_rows(speeds),
+        measured=speed_remarks([model["name"] for model in found["models"]], speeds),
+        drawings={id: (figure_svg(figure, what), what) for id, (figure, what) in shown.items()},
         luck=f"{100 * found['luck']:.1f}",
         draws=found["draws"],
         seed=found["seed"],

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer_lightning.evaluation.speeds import speed_rows
+from tests.evaluation.test_speeds import measured
 from tests.helpers.cli import fer
 from tests.helpers.html import PageText
 from tests.helpers.predictions import guessed, write_evaluation
@@ -40,6 +42,23 @@ def test_evaluations_become_a_page_and_numbers(tmp_path: Path, capsys: pytest.Ca
     assert found["verdict"] in page.words
     assert f"fer compare {one} better={two} --seed=3" in page.words
     assert text.count('<svg role="img"') == 2
+    assert "Not measured: a and better." in page.words
+
+
+def test_size_and_speed_are_shown_where_they_were_measured(tmp_path: Path) -> None:
+    folders = []
+    for name, skill in (("a", 0.5), ("b", 0.8)):
+        run = tmp_path / "runs" / name / "version_0"
+        (run / "checkpoints").mkdir(parents=True)
+        write_evaluation(run / "test", guessed(skill, 0))
+        folders.append(str(run))
+    (run / "bench_infer.json").write_text(json.dumps(measured(2.0)))
+    assert fer("compare", *folders, "--out", str(tmp_path / "out")) == 0
+    text = (tmp_path / "out/index.html").read_text()
+    assert PageText(text).tables[-1] == [list(row) for row in speed_rows({"b": measured(2.0)})]
+    assert "Not measured: a." in PageText(text).words
+    assert text.count('<svg role="img"') == 3
+    assert json.loads((tmp_path / "out/compare.json").read_text())["speeds"] == {"b": measured(2.0)}
 
 
 def test_several_models_have_one_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
