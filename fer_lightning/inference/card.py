@@ -41,7 +41,7 @@ def card_text(model: Model) -> str:
     sized = f"; {count:,} parameters" if count else ""
     sections = {
         "Uses": [_USES, "", "Not for:", "", _NOT_FOR, "", NOTICE],
-        "Scores": _scores(card.metrics),
+        "Scores": _scores(card.metrics, card.training),
         "By class": _classes(card.metrics),
         "Groups of people": _groups(card.metrics),
         "Can the scores be believed?": _believed(model),
@@ -81,12 +81,11 @@ def _metadata(model: Model) -> str:
     from huggingface_hub import EvalResult, ModelCardData  # takes a while to import
 
     card = model.card
-    data = str(card.training.get("data", "")).rpartition(".")[2].removesuffix("DataModule") or "unknown"
     results = [
         EvalResult(
             task_type="image-classification",
-            dataset_type=data.lower(),
-            dataset_name=data,
+            dataset_type=_data_name(card.training, found).lower(),
+            dataset_name=_data_name(card.training, found),
             dataset_split=found.get("split") or name,
             metric_type=metric,
             metric_value=round(found[score], 4),
@@ -108,6 +107,12 @@ def _metadata(model: Model) -> str:
     return head.to_yaml().rstrip()
 
 
+def _data_name(training: Mapping[str, Any], found: Mapping[str, Any] | None = None) -> str:
+    """Return the name of the data set that an evaluation is of, or of the one that was trained on."""
+    known = (found or {}).get("data") or training.get("data") or "unknown"
+    return str(known).rpartition(".")[2].removesuffix("DataModule")
+
+
 def _ends(interval: Sequence[float]) -> list[float]:
     return [round(float(end), 4) for end in interval]
 
@@ -118,7 +123,7 @@ def _between(interval: Sequence[float | None] | None) -> str:
     return f"{percent(interval[0])} to {percent(interval[1])}"
 
 
-def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _scores(metrics: Mapping[str, Mapping[str, Any]], training: Mapping[str, Any]) -> list[str]:
     if not metrics:
         return ["Not measured."]
     rows = [
@@ -126,7 +131,9 @@ def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for name, found in metrics.items():
-        cells = [name, f"{found['n']:,}", percent(found["accuracy"]), _between(found.get("accuracy_ci95"))]
+        other = _data_name(training, found)
+        shown = name if other == _data_name(training) else f"{name} of {other}"
+        cells = [shown, f"{found['n']:,}", percent(found["accuracy"]), _between(found.get("accuracy_ci95"))]
         cells += [percent(found["f1_macro"]), _between(found.get("f1_macro_ci95")), percent(found["ece"])]
         rows.append(f"| {' | '.join(cells)} |")
     rows += ["", "The intervals are over the choice of images, not over trainings."]
@@ -245,7 +252,9 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     if "best" in monitor:
         rows.append(f"- chosen by {monitor['name']} {monitor['best']:.4f}, of epoch {monitor['epoch'] + 1}")
     if training.get("started"):
-        rows.append(f"- {training['started'][:10]}, {training['seconds'] / 60:,.0f} minutes")
+        seconds = training["seconds"]
+        took = f"{seconds} s" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
+        rows.append(f"- {training['started'][:10]}, {took}")
     if device:
         rows.append(f"- on {device.get('count')} x {device.get('hardware')}, {device.get('precision')}")
     if training.get("seed") is not None:

@@ -18,6 +18,7 @@ from fer_lightning.evaluation.predictions import PREDICTIONS, read_predictions
 from fer_lightning.files import file_digest
 from fer_lightning.inference.loading import checkpoint_of, load_model
 from fer_lightning.inference.model import Model, TorchBackend
+from fer_lightning.models.calibration import CALIBRATION
 from fer_lightning.runs.changes import flat
 from fer_lightning.runs.checkpoint import (
     BEST,
@@ -39,9 +40,9 @@ GROUPS = ("gender", "sex", "skin_type", "race", "ethnicity", "age_group")
 
 _SCORES = ("split", "n", "accuracy", "accuracy_ci95", "balanced_accuracy", "f1_macro", "f1_weighted", "ece")
 _FURTHER = ("per_class", "confusion_matrix", "seen", "looks")
-_CALIBRATION = "calibration.json"
 _OFF: tuple[Any, ...] = (None, False, [], {}, "", "none")
 _PATHS = ("data.root", "data.keep", "data.cache_dir", "data.soft_label_file", "model.weights", "model.teacher")
+_OF_A_TEACHER = ("model.teacher_weight", "model.temperature")
 _OF_THE_MACHINE = ("data.num_workers", "data.eval_batch_size", "data.on_error", "model.channels_last")
 _TERMS = re.compile(r"^Licence:\n((?:    .*\n)+)", re.MULTILINE)
 
@@ -68,6 +69,7 @@ def model_with_facts(
     if checkpoint is not None and checkpoint.suffix == ".ckpt":
         training |= training_facts(checkpoint)
     metrics = {**model.card.metrics, **evaluations_of(model, Path(source).expanduser(), root, groups)}
+    metrics = dict(sorted(metrics.items(), key=lambda each: each[1].get("split", each[0]) != "test"))  # tests first
     given = {name: value for name, value in known.items() if value}
     model.card = replace(model.card, training=training, metrics=metrics, **given)
     return model
@@ -101,12 +103,12 @@ def training_facts(path: Path) -> dict[str, Any]:
 def _calibrated(run: Path, step: int | None) -> list[str]:
     """Return what the calibration of a run says of the checkpoint of a step, in sentences; none if it says nothing."""
     try:
-        found = json.loads((run / _CALIBRATION).read_text(encoding="utf-8"))
+        found = json.loads((run / CALIBRATION).read_text(encoding="utf-8"))
         return [str(verdict) for verdict in found.get("verdicts", [])] if found.get("step") == step else []
     except FileNotFoundError:
         return []
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{run / _CALIBRATION} is damaged: {error}: run fer calibrate again") from error
+        raise DataError(f"{run / CALIBRATION} is damaged: {error}: run fer calibrate again") from error
 
 
 def _of_lineage(own: Node, nodes: Sequence[Node]) -> dict[str, Any]:
@@ -134,10 +136,11 @@ def _of_lineage(own: Node, nodes: Sequence[Node]) -> dict[str, Any]:
 def _configuration(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the values that decide what is learned, without paths, which say where somebody keeps files."""
     trainer = ("trainer.max_epochs", "trainer.precision", "trainer.accumulate_grad_batches")
+    unused = (*_PATHS, *_OF_THE_MACHINE, *(() if config.get("model", {}).get("teacher") else _OF_A_TEACHER))
     for key, value in flat(config):
         wanted = key in trainer or key.startswith(("model.", "data.", "trainer.callbacks", "trainer.gradient_clip"))
         off = any(type(value) is type(one) and value == one for one in _OFF)  # 0 is a value, and equal to False
-        if wanted and not off and key not in (*_PATHS, *_OF_THE_MACHINE):
+        if wanted and not off and key not in unused:
             yield key, value
 
 
@@ -223,7 +226,7 @@ def _values(report: Mapping[str, Any], place: Path, groups: Sequence[str] | None
         "settings": dict(context.get("settings", {})),
         "precision": context.get("precision"),
         "fingerprint": prints.get(report["split"], ""),
-        "sources": context.get("data", {}).get("sources", []),
+        "data": context.get("data", {}).get("datamodule", ""),
         "groups": _groups(place, groups),
     }
 

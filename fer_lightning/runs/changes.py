@@ -70,6 +70,10 @@ def changes_for(verb: str, stored: Mapping[str, Any], used: Mapping[str, Any]) -
     if verb != "fit":
         stored = {section: values for section, values in stored.items() if section != "trainer"}
         used = {section: used[section] for section in stored if section in used}
+        known = dict(flat(stored))
+        changes = config_changes(stored, used)
+        # a model folder names few options; those that it does not know change nothing
+        return [change for change in changes if change.key in known or not change.harmless]
     return config_changes(stored, used)
 
 

@@ -41,11 +41,9 @@ def sections(text: str) -> dict[str, str]:
 def test_the_card_of_a_run_says_what_the_run_knows(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = root / "tiny/version_0"
     report = json.loads((run / "test/report.json").read_text())
-    (run / "calibration.json").write_text(
-        json.dumps(
-            {"step": read_checkpoint(run / "checkpoints/best.ckpt")["global_step"], "verdicts": ["It is right."]}
-        )
-    )
+    step = read_checkpoint(run / "checkpoints/best.ckpt")["global_step"]
+    calibrated = {"step": step, "calibration": {"temperature": 1.5}, "verdicts": ["It is right."]}
+    (run / "calibration.json").write_text(json.dumps(calibrated))
     assert fer("card", str(run), f"--root={root}", "--licence=mit") == 0
     assert capsys.readouterr().out.endswith(f"card         {run}/README.md\n")
     text = (run / "README.md").read_text()

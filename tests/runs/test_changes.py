@@ -123,7 +123,8 @@ def test_what_is_said_for_one_start_is_no_change() -> None:
 
 def test_an_evaluation_is_compared_in_what_it_takes_from_the_checkpoint() -> None:
     stored = {"model": {"tau": 1}, "trainer": {"precision": "32-true"}}
-    used = {"model": {"tau": 2}, "trainer": {"precision": "32-true", "max_epochs": 3}, "report": {"pictures": True}}
+    model = {"tau": 2, "temperature": 4.0}  # which the checkpoint does not know
+    used = {"model": model, "trainer": {"precision": "32-true", "max_epochs": 3}, "report": {"pictures": True}}
     assert [change.key for change in changes_for("test", stored, used)] == ["model.tau"]
 
 

@@ -2,6 +2,9 @@
 
 No download and no licence stands between a new user and a first training run: the faces are drawn on the fly, each a
 pure function of (seed, split, number).
+
+Licence:
+    none is needed: this program draws the faces.
 """
 
 from __future__ import annotations
