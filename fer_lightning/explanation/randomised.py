@@ -40,7 +40,7 @@ def cascade(network: EmotionClassifier, fresh: EmotionClassifier) -> Iterator[tu
     stages = [head, *([name for place in part.tolist() for name in groups[place]] for part in parts)]
     for names, lowest in zip(stages, [head, *(groups[part[-1]] for part in parts)], strict=True):
         state = changed.state_dict()
-        for name in names:
+        for name in source.keys() & set(names):  # tables of positions and the like are not in it, and not learned
             state[name].copy_(source[name])
         yield _stage(lowest[0]), changed
 

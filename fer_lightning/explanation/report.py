@@ -49,7 +49,7 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
     if last is not None:
         sentences.append(
             f"With all weights replaced by random ones, the rank correlation of {fine} with itself falls from 1 to "
-            f"{last:.2f}: {'it depends on what was learned' if last < 0.5 else 'much of it shows the image alone'}."
+            f"{last:.2f}: {'it depends on the weights' if last < 0.5 else 'much of it shows the image alone'}."
         )
     orders = {order["name"]: order for order in found["covering"]["orders"]}
     if fine in orders:

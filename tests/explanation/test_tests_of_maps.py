@@ -63,6 +63,13 @@ def test_weights_become_random_from_the_head_down() -> None:
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
+def test_what_is_not_stored_with_the_weights_stays() -> None:
+    network = classifier("fer_b_fast")
+    network.backbone.stages[0].register_buffer("places", torch.arange(3), persistent=False)  # type: ignore[index,union-attr]  # a Sequential
+    for _, other in cascade(network, classifier("fer_b_fast")):
+        assert other.backbone.stages[0].places.tolist() == [0, 1, 2]  # type: ignore[index,union-attr]  # likewise
+
+
 def test_a_deep_network_becomes_random_in_a_few_stages() -> None:
     network = classifier("vit_tiny_patch16_224", **{**VIT, "depth": 12})
     assert len(list(cascade(network, network))) == number_of_stages(network) == 7
