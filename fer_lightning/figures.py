@@ -29,6 +29,7 @@ __all__ = [
     "SPLIT_COLORS",
     "STYLE",
     "class_colors",
+    "data_url",
     "figure_pixels",
     "figure_png",
     "figure_svg",
@@ -166,8 +167,12 @@ def thumbnail(image: NDArray[np.uint8], side: int = 96) -> str:
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         kind, shown = "webp", cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
-    data = cv2.imencode(f".{kind}", shown)[1].tobytes()
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return data_url(cv2.imencode(f".{kind}", shown)[1].tobytes(), kind)
+
+
+def data_url(image: bytes, kind: str = "png") -> str:
+    """Return the content of an image file as a data URL, which stands in a page instead of the file."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def wrapped(title: str, figure: Figure) -> str:

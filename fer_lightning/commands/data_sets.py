@@ -137,9 +137,9 @@ def check_copies(counts: Mapping[str, int], at_least: int, most: int) -> None:
 
 
 def name_of(data: EmotionDataModule) -> str:
-    """Return the data module's name and where it reads."""
+    """Return the name of the folder or file that a data module reads, else the data module's own."""
     root = getattr(data, "root", None)
-    return type(data).__name__ if root is None else f"{type(data).__name__}, {root}"
+    return type(data).__name__ if root is None else Path(root).resolve().name or str(root)
 
 
 def counts_text(table: SamplesTable) -> str:

@@ -75,7 +75,7 @@ def _leaks(report: Mapping[str, Any]) -> Iterator[str]:
         if SPLITS.index(first) < SPLITS.index(second):
             continue  # the same overlap, counted in the other split
         exact, near = count["exact"], count["near"]
-        cure = "drop_overlap" if second == "train" else "fer data dedupe"
+        cure = "--data.drop_overlap" if second == "train" else "fer data dedupe"
         if exact:
             yield f"{_images(exact)} of {first} also {_stand(exact)} in {second}, pixel for pixel: see {cure}"
         if near:
@@ -107,7 +107,8 @@ def _classes(report: Mapping[str, Any]) -> Iterator[str]:
         smallest, largest = train["smallest"], train["largest"]
         yield (
             f"{smallest} has {_images(train['counts'][smallest])} in train, {train['imbalance_ratio']:.1f} times fewer "
-            f"than {largest} ({train['counts'][largest]:,}): see class_multipliers, balance, or a weighted loss"
+            f"than {largest} ({train['counts'][largest]:,}): see --data.class_multipliers, --data.balance, or a "
+            "weighted loss"
         )
 
 
@@ -149,7 +150,7 @@ def _sizes(report: Mapping[str, Any]) -> Iterator[str]:
     if sizes is not None and sizes["enlarged"]:
         _, height, width = report["image_shape"]
         part = f"{sizes['enlarged']:,} of {sizes['known']:,} files"
-        yield f"{part} were enlarged to {width}x{height} pixels: see image_size and min_side"
+        yield f"{part} were enlarged to {width}x{height} pixels: see --data.image_size and --data.min_side"
 
 
 def _gray(report: Mapping[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from fer_lightning.class_weights import class_weights
 from fer_lightning.data.splitting.dedupe import Duplicates, find_duplicates
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError
-from fer_lightning.figures import figure_png
+from fer_lightning.figures import data_url, figure_png
 from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.inspection.embedding import check_tsne, embed_pixels, embedding_figure
 from fer_lightning.inspection.examples import caption, list_cells, one_per_group, pairs_picture, short_name
@@ -96,8 +96,11 @@ class _Output:
             write_atomically(folder / name, text)
         write_atomically(folder / "inspect.json", json_text(report))
         sections, files = _sections(report, "map" in self.figures), sorted(self.tables)
+        figures: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+        for section, listed in self.figures.items():
+            figures[section] = [(file, shows, data_url(self.pictures[Path(file).stem])) for file, shows in listed]
         page = render(
-            "inspect.html", report=report, cards=_cards(report), sections=sections, figures=self.figures, files=files
+            "inspect.html", report=report, cards=_cards(report), sections=sections, figures=figures, files=files
         )
         write_atomically(folder / "index.html", page)
 
@@ -128,7 +131,8 @@ def _sections(report: dict[str, Any], has_map: bool) -> dict[str, str]:
 def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the large numbers at the head of the page, each with what it counts."""
     splits, duplicates = report["splits"], report["duplicates"]
-    ratio = splits["train"]["imbalance_ratio"]
+    ratio, absent = splits["train"]["imbalance_ratio"], len(splits["train"]["absent"])
+    empty = f"; {absent} of {len(report['class_names'])} have no image" if absent else ""
     shared = sum(count["exact"] for pair, count in duplicates["shared"].items() if pair.endswith("in train"))
     copies = sum(part["exact"]["rows"] - part["exact"]["groups"] for part in duplicates["within"].values())
     images = [
@@ -138,7 +142,7 @@ def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     return [
         *images,
-        ("n/a" if ratio is None else f"{ratio:.1f} : 1", "largest to smallest class of train"),
+        ("n/a" if ratio is None else f"{ratio:.1f} : 1", f"largest to smallest class of train{empty}"),
         (f"{shared:,}", "images of val and test that train has, too"),
         (f"{copies:,}", "identical copies within the splits"),
         (f"{report['pixels']['blank']['images']:,}", "blank images"),

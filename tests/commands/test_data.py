@@ -219,7 +219,10 @@ class TestInspect:
         source, stored = write_folders(tmp_path / "faces", 3), tmp_path / "set"
         large = "--data.image_size=128"
         assert fer("data", "inspect", str(source), f"--out={tmp_path / 'before'}", large) == 0
-        assert "21 of 21 files were enlarged to 128x128 pixels: see image_size and min_side" in capsys.readouterr().out
+        assert (
+            "21 of 21 files were enlarged to 128x128 pixels: see --data.image_size and --data.min_side"
+            in capsys.readouterr().out
+        )
         for form in ("arrow", "folders"):
             assert fer("data", "convert", str(source), f"--to={form}", f"--out={stored / form}", large) == 0
             assert fer("data", "inspect", str(stored / form), f"--out={tmp_path / form}") == 0

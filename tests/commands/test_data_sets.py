@@ -92,4 +92,4 @@ def test_a_data_set_is_named_with_its_place() -> None:
     data: Any = StripesDataModule()
     assert name_of(data) == "StripesDataModule"
     data.root = Path("faces")
-    assert name_of(data) == "StripesDataModule, faces"
+    assert name_of(data) == "faces"

@@ -135,7 +135,7 @@ def test_each_limit_is_where_it_is_said_to_be() -> None:
         (
             {"splits": splits(train=split(7215, 436), val=split(943, 57), test=split(943, 57))},
             "disgust has 436 images in train, 16.5 times fewer than happy (7,215): "
-            "see class_multipliers, balance, or a weighted loss",
+            "see --data.class_multipliers, --data.balance, or a weighted loss",
         ),
         (
             {"splits": splits(val=split(40, 10))},
@@ -143,7 +143,7 @@ def test_each_limit_is_where_it_is_said_to_be() -> None:
         ),
         (
             {"duplicates": duplicates(val_in_train=(279, 0))},
-            "279 images of val also stand in train, pixel for pixel: see drop_overlap",
+            "279 images of val also stand in train, pixel for pixel: see --data.drop_overlap",
         ),
         (
             {"duplicates": duplicates(val_in_train=(279, 1))},
@@ -180,7 +180,7 @@ def test_each_limit_is_where_it_is_said_to_be() -> None:
         ),
         (
             {"sizes": {"known": 300, "enlarged": 20}},
-            "20 of 300 files were enlarged to 48x48 pixels: see image_size and min_side",
+            "20 of 300 files were enlarged to 48x48 pixels: see --data.image_size and --data.min_side",
         ),
         (
             {"image_shape": [3, 48, 48]},

@@ -105,7 +105,8 @@ def test_the_page_is_balanced_and_stands_alone(inspected: tuple[Path, dict[str, 
     assert "url(" not in text
     sources = page.values("img", "src")
     assert len(sources) == len(set(sources)) == len(list((out / "pictures").iterdir()))
-    for target in (*sources, *page.values("a", "href")):
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    for target in page.values("a", "href"):
         if target.startswith("#"):
             assert target[1:] in page.values("section", "id")
         else:
@@ -411,7 +412,7 @@ def test_lists_number_their_groups_and_name_rows_in_order(tmp_path: Path, monkey
 
 def test_the_large_numbers_count_copies_and_leaks_into_train() -> None:
     def part(images: int, ratio: float | None = None) -> dict[str, Any]:
-        return {"images": images, "imbalance_ratio": ratio}
+        return {"images": images, "imbalance_ratio": ratio, "absent": []}
 
     def group(rows: int, groups: int) -> dict[str, Any]:
         return {"exact": {"rows": rows, "groups": groups}}
@@ -437,6 +438,9 @@ def test_the_large_numbers_count_copies_and_leaks_into_train() -> None:
         ("17", "blank images"),
         ("1,001", "files left out"),
     ]
+    report["splits"]["train"]["absent"], report["class_names"] = ["fear"], ["fear", "sad", "happy"]
+    shown = ("7.2 : 1", "largest to smallest class of train; 1 of 3 have no image")
+    assert shown in data_page._cards(report)
     report["splits"] |= {"train": part(0), "unused": part(5)}
     told = data_page._cards(report)
     assert told[3:5] == [("5", "images in unused"), ("n/a", "largest to smallest class of train")]
