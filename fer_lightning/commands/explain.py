@@ -74,7 +74,7 @@ def explain(
             "title": f"What {model.card.name} looks at",
             "about": f"{len(rows):,} images of {data_name}.",
             "command": retyped("explain", run, path, of_data, classes=classes, shown=shown, **chosen),
-            "on_drawn": "" if found["pointing"] else _on_drawn(run, model.class_names),
+            "on_drawn": _on_drawn(run, model.class_names) if subject.truth is None else "",
             "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name},
         }
         print("\n".join(explanation_lines(found)))
@@ -85,10 +85,13 @@ def _measured(explainer: Explainer, trained: Trained, subject: Subject, seed: in
     """Make the maps and test them, behind a bar."""
     from fer_lightning.commands.trained import steps_shown
     from fer_lightning.explanation.study import judged, number_of_steps
+    from fer_lightning.explanation.subject import drawn_subject
 
     with steps_shown(number_of_steps(explainer, subject)) as step:
         maps = explainer.explained(subject.images, step)
-        return maps, judged(explainer, lambda turn: trained.untrained(seed + turn), subject, maps, step)
+        own = subject.truth is not None
+        drawn = None if own else drawn_subject(explainer.preprocessing, subject.class_names, seed)
+        return maps, judged(explainer, lambda turn: trained.untrained(seed + turn), subject, maps, drawn, step)
 
 
 def _on_drawn(run: str, class_names: tuple[str, ...]) -> str:

@@ -129,7 +129,7 @@ def _drawings(found: Embedding, ways: Sequence[Colouring], folder: Path) -> dict
             figure = embedding_figure(places, labels, way.groups, when.capitalize(), way.name, narrow=True)
             shows = f"each point is an image, coloured by {way.name}: features {when}"
             svg = figure_svg(figure, shows)
-            write_atomically(folder / f"{way.name}_{when.partition(' ')[0]}.svg", svg)
+            write_atomically(folder / f"{way.name.replace('/', '_')}_{when.partition(' ')[0]}.svg", svg)
             drawings[way.name].append((svg, shows))
     return drawings
 

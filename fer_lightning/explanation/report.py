@@ -35,16 +35,21 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
         own, random, *_ = pointing["ways"]
         others = {way["name"]: way["share"] for way in pointing["ways"]}
         told = "the maps show what the network has learned" if pointing["passed"] else "no better than random weights"
+        foreign = "" if pointing["faces"] == "own" else ", which are not of this data set,"
         sentences.append(
-            f"{fine} points at what moved on {own['share']:.1%} of {pointing['images']:,} drawn faces that the network "
-            f"gets right; with random weights on {random['share']:.1%}, an edge detector on {others['edges']:.1%}, the "
-            f"middle of the picture on {others['centre']:.1%} (p {_p(pointing['p'])}: {told})."
+            f"{fine} points at what moved on {own['share']:.1%} of {pointing['images']:,} drawn faces{foreign} that "
+            f"the network gets right; with random weights on {random['share']:.1%}, an edge detector on "
+            f"{others['edges']:.1%}, the middle of the picture on {others['centre']:.1%} (p {_p(pointing['p'])}: "
+            f"{told})."
+        )
+        if pointing["faces"] != "own":
+            sentences.append("Where the truth lies in the images of this data set nobody knows. More on drawn faces:")
+    elif found["parts"] is None:
+        sentences.append(
+            "Where the truth lies in these images nobody knows, so whether the maps hit it cannot be said."
         )
     else:
-        sentences.append(
-            "Nobody knows where the truth lies in these images, so whether the maps hit it cannot be said"
-            + ("; for drawn faces it is known:" if found["on_drawn"] else ".")
-        )
+        sentences.append("The network gets none of the drawn faces right, so whether its maps hit cannot be said.")
     last = found["randomisation"][-1]["fine"]
     if last is not None:
         sentences.append(
@@ -78,8 +83,13 @@ def explanation_lines(found: Mapping[str, Any]) -> list[str]:
     """Return the numbers as lines of a terminal."""
     lines = table_lines(_pointing_rows(found)) if found["pointing"] else []
     drawn = [found["on_drawn"]] if found["on_drawn"] else []
-    first, *others = verdicts(found)
-    return [*lines, *([""] if lines else []), first, *drawn, *others]
+    above, below = verdicts(found)[: _above(found)], verdicts(found)[_above(found) :]
+    return [*lines, *([""] if lines else []), *above, *drawn, *below]
+
+
+def _above(found: Mapping[str, Any]) -> int:
+    """Return how many of the sentences stand above the command that explains the model on drawn faces."""
+    return 2 if found["pointing"] and found["pointing"]["faces"] != "own" else 1
 
 
 def _pointing_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -113,7 +123,9 @@ def write_explanation(subject: Subject, maps: Maps, found: Mapping[str, Any], fo
     for name, (right, wrong) in sides.items():
         columns = [(stack(subject, maps, row), _caption(subject, maps, row)) for row in (*right, *wrong)]
         title = f"{heads[name]}: on the left; on the right, taken for others"
-        write_atomically(folder / f"class_{name}.png", figure_png(grid_figure(columns, rows, title, len(right))))
+        write_atomically(
+            folder / f"class_{name.replace('/', '_')}.png", figure_png(grid_figure(columns, rows, title, len(right)))
+        )
     examples = [right[0] for right, _ in sides.values() if right]
     sample = [(stack(subject, maps, row), _caption(subject, maps, row)) for row in examples]
     if sample:
@@ -129,6 +141,7 @@ def write_explanation(subject: Subject, maps: Maps, found: Mapping[str, Any], fo
         about=found["about"],
         cards=_cards(found),
         verdicts=verdicts(found),
+        above=_above(found),
         on_drawn=found["on_drawn"],
         layers=rows[1:],
         sides={
@@ -204,7 +217,8 @@ def _cards(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     cards = [(f"{found['images']:,}", "images explained"), (f"{found['right'] / found['images']:.1%}", "of them right")]
     if pointing := found["pointing"]:
         own, random, *_ = pointing["ways"]
-        cards += [(f"{own['share']:.1%}", "hit what moved"), (f"{random['share']:.1%}", "hit it with random weights")]
+        where = "" if pointing["faces"] == "own" else " (drawn faces)"
+        cards += [(f"{own['share']:.1%}", f"hit what moved{where}"), (f"{random['share']:.1%}", "with random weights")]
     return cards
 
 

@@ -47,7 +47,12 @@ Untrained = Callable[[int], EmotionClassifier]
 
 
 def judged(
-    explainer: Explainer, untrained: Untrained, subject: Subject, maps: Maps, step: Step = lambda what: None
+    explainer: Explainer,
+    untrained: Untrained,
+    subject: Subject,
+    maps: Maps,
+    drawn: Subject | None = None,
+    step: Step = lambda what: None,
 ) -> dict[str, Any]:
     """Return what tells whether maps can be believed, as plain values.
 
@@ -56,6 +61,7 @@ def judged(
         untrained: called with 0, 1, ..., gives networks of the same architecture with different random weights.
         subject: what was explained.
         maps: what was found.
+        drawn: faces of which the truth is known, for the pointing where it is not known of the subject.
         step: called before each part of the work.
     """
     right = maps.preds == subject.labels
@@ -69,7 +75,7 @@ def judged(
             if each is not None
         },
         "classes": _classes(subject, maps),
-        "pointing": _pointing(explainer, untrained, subject, maps, step),
+        "pointing": _pointing(explainer, untrained, subject, maps, drawn, step),
         "parts": _parts(explainer, subject, maps),
         "randomisation": _randomisation(explainer, untrained(0), subject, maps, step),
         "covering": _covering(explainer, subject, maps, step),
@@ -112,10 +118,13 @@ def _known(subject: Subject, maps: Maps) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _pointing(
-    explainer: Explainer, untrained: Untrained, subject: Subject, maps: Maps, step: Step
+    explainer: Explainer, untrained: Untrained, subject: Subject, maps: Maps, drawn: Subject | None, step: Step
 ) -> dict[str, Any] | None:
     """Return hits of the truth by the maps, by those of random weights, and by maps that look at no network."""
     step(_RANDOM_WEIGHTS)
+    faces = "own"
+    if subject.truth is None and drawn is not None:
+        faces, subject, maps = "drawn", drawn, explainer.explained(drawn.images)
     known = _known(subject, maps)
     if known is None or not len(known[0]):
         return None
@@ -137,6 +146,7 @@ def _pointing(
     first, second = hits(maps.fine[rows], near), hits(fine[best], near)
     p_value = cluster_mcnemar(first, second, clusters_of(digest_texts(subject.digests[rows])))
     return {
+        "faces": faces,
         "images": len(rows),
         "area": float(where.mean()),
         "area_widened": float(near.mean()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from fer_lightning.preprocessing import scaled
 from fer_lightning.text import did_you_mean
 from fer_lightning.types import Preprocessing
 
-__all__ = ["Subject", "Truth", "balanced_rows", "chosen_classes", "subject_of", "truth_of"]
+__all__ = ["Subject", "Truth", "balanced_rows", "chosen_classes", "drawn_subject", "subject_of", "truth_of"]
 
 _CHUNK = 256  # images read at a time
+_DRAWN = 350  # faces that are drawn where the truth is not known of others
+_LARGEST = 96  # pixels of their side: drawing takes longer than it is worth beyond
 
 
 @dataclass(frozen=True)
@@ -137,3 +139,19 @@ def truth_of(data: EmotionDataModule, rows: NDArray[np.int64]) -> Truth | None:
     return Truth(
         data.redrawn(rows), data.redrawn(rows, UPPER_UNITS), data.redrawn(rows, {*ACTION_UNITS} - {*UPPER_UNITS})
     )
+
+
+def drawn_subject(preprocessing: Preprocessing, class_names: tuple[str, ...], seed: int) -> Subject | None:
+    """Draw faces of which the truth is known, for a network that was trained on others.
+
+    Args:
+        preprocessing: of the network.
+        class_names: of the network; ``None`` is returned if they are not those of drawn faces.
+        seed: of the drawings and of their order.
+    """
+    if class_names != SketchDataModule.class_names:
+        return None
+    size, colour = min(max(preprocessing["image_size"], 32), _LARGEST), preprocessing["channels"] == 3
+    data = SketchDataModule(train=0, val=_DRAWN, test=0, drawing_seed=seed, size=size, colour=colour)
+    subject, rows = subject_of(data.table, preprocessing, "val", list(range(len(class_names))), _DRAWN, seed)
+    return replace(subject, truth=truth_of(data, rows))

@@ -31,14 +31,15 @@ def test_a_run_is_explained_on_its_own_data(run: Path, tmp_path: Path, capsys: p
     found = json.loads((out / "explain.json").read_text())
     assert (found["images"], [each["images"] for each in found["classes"]]) == (21, [3] * 7)
     assert found["right"] == sum(each["right"] for each in found["classes"])
-    assert found["pointing"] is None
+    assert found["pointing"]["faces"] == "drawn"
+    assert 0 < found["pointing"]["images"] < 300
     assert found["parts"] is None
     assert found["covering"]["fill"] == "blur"
     assert [order["name"] for order in found["covering"]["orders"]][-3:] == ["edges", "centre", "random"]
     assert found["randomisation"][0]["stage"] == "head"
     printed = capsys.readouterr().out
     drawn = shlex.join(["fer", "explain", str(run), "--data", "SketchDataModule", "--out", "explain_drawn"])
-    assert f"for drawn faces it is known:\n{drawn}\n" in printed
+    assert f"More on drawn faces:\n{drawn}\n" in printed
     assert printed.rstrip().endswith(f"report       {out / 'index.html'}")
     page = (out / "index.html").read_text()
     assert drawn in PageText(page).words
@@ -58,7 +59,8 @@ def test_on_drawn_faces_the_truth_is_known(run: Path, tmp_path: Path, capsys: py
     assert found["covering"]["orders"][-1]["name"] == "truth"
     pointing = found["pointing"]
     moving = sum(each["right"] for each in found["classes"] if each["class"] != "neutral")
-    assert pointing["images"] == moving > 0
+    assert (pointing["faces"], pointing["images"]) == ("own", moving)
+    assert moving > 0
     ways = {way["name"]: way for way in pointing["ways"]}
     assert {"edges", "centre", "any pixel"} < set(ways)
     assert pointing["area"] < pointing["area_widened"] == ways["any pixel"]["share"]
