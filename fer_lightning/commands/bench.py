@@ -48,10 +48,10 @@ def infer(
         calls: with one face, that are timed.
         out: folder for numbers and picture; that of the run or model, if not given.
     """
-    numbers = {"batch": batch, "threads": threads, "calls": calls}
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"fer bench infer: --{name} must be at least 1, not {number}")
+    bounds = {"batch": (batch, 65_536), "threads": (threads, 1_024), "calls": (calls, 1_000_000)}
+    for name, (number, most) in bounds.items():
+        if number is not None and not 1 <= number <= most:
+            raise ConfigError(f"fer bench infer: --{name} must be 1 to {most}, not {number}")
     from fer_lightning.commands.bench_infer import time_inference  # here, because it imports torch
 
     print(time_inference(model, batch, threads, calls, out))

@@ -23,10 +23,12 @@ from fer_lightning.files import json_text, write_atomically
 from fer_lightning.inference.export.onnx_file import OnnxBackend
 from fer_lightning.inference.export.package import INT8, ONNX
 from fer_lightning.inference.loading import load_model
+from fer_lightning.inference.many import writing_errors
 from fer_lightning.inference.model import Backend, Model, TorchBackend
 from fer_lightning.inference.timing import milliseconds, using_threads
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.models.precision import has_bfloat16
+from fer_lightning.runs.checkpoint import run_folder_of
 from fer_lightning.runs.model_folder import WEIGHTS
 from fer_lightning.text import table_lines
 
@@ -96,7 +98,8 @@ def time_inference(source: str, batch: int, threads: int | None, calls: int, out
     Raises:
         CheckpointError: if there is no such model or it is damaged.
     """
-    model, folder = load_model(source), Path(source).expanduser()
+    model, path = load_model(source), Path(source).expanduser()
+    folder = (run_folder_of(path) or path) if path.is_file() else path
     threads = torch.get_num_threads() if threads is None else threads
     forms = _forms(model, folder, threads)
     with using_threads(threads):
@@ -117,8 +120,9 @@ def time_inference(source: str, batch: int, threads: int | None, calls: int, out
     place = out if out is not None else folder if folder.is_dir() else None
     lines = _lines(found)
     if place is not None:
-        write_atomically(place / _PICTURE, figure_png(_figure(found)))
-        lines.append(f"\nnumbers      {write_atomically(place / BENCH, json_text(found))}")
+        with writing_errors(place):
+            write_atomically(place / _PICTURE, figure_png(_figure(found)))
+            lines.append(f"\nnumbers      {write_atomically(place / BENCH, json_text(found))}")
     if not any(form.name.startswith("ONNX") for form in forms) and folder.is_dir():
         lines.append(f"ONNX, int8   fer export {source} --out MODEL, then fer bench infer MODEL")
     return "\n".join(lines)

@@ -39,6 +39,7 @@ def calibrate(
     from fer_lightning.evaluation.calibration import calibrate as calibrated
     from fer_lightning.evaluation.calibration_report import calibration_lines, write_calibration
     from fer_lightning.evaluation.calibration_source import find_source
+    from fer_lightning.inference.many import writing_errors
 
     wishes = Wishes(kind, risk, coverage, seed)
     source = find_source(run, root)
@@ -46,4 +47,5 @@ def calibrate(
     places = [str(folder) for folder in source.evaluations]
     found |= {"step": source.step, "evaluations": places, "trained_on": source.trained_on}
     print("\n".join(calibration_lines(found)))
-    print(f"\nreport       {write_calibration(found, source.folder)}")
+    with writing_errors(source.folder):
+        print(f"\nreport       {write_calibration(found, source.folder)}")

@@ -12,7 +12,7 @@ from fer_lightning.class_weights import log_prior
 from fer_lightning.errors import DataError, FERError
 from fer_lightning.evaluation.calibration import pooled
 from fer_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
-from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS, TASK_KEY, read_checkpoint
+from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS, TASK_KEY, read_checkpoint, run_folder_of
 from fer_lightning.runs.folder import run_folders
 from fer_lightning.runs.model_folder import is_model_folder
 from fer_lightning.runs.records import Run, find_run
@@ -47,14 +47,17 @@ def find_source(wanted: str, root: Path) -> Source:
     """Find the validation predictions of a run, or of all runs of an arm, and read them.
 
     Args:
-        wanted: a name (its newest run), ``name/version_3``, a path, or the folder of an arm of ``fer crossval``.
+        wanted: a name (its newest run), ``name/version_3``, the path of a run or of a checkpoint in it, or the folder
+            of an arm of ``fer crossval``.
         root: the folder of all runs.
 
     Raises:
         DataError: if there are none, or only such without digests; the message names the command that makes them.
         ConfigError: if there is no such run.
     """
-    given = next((path for path in (root / wanted, Path(wanted).expanduser()) if path.is_dir()), None)
+    path = Path(wanted).expanduser()
+    wanted = str(run_folder_of(path) or wanted) if path.is_file() else wanted
+    given = next((place for place in (root / wanted, Path(wanted).expanduser()) if place.is_dir()), None)
     if given is not None:
         _refuse(given)
     arm = [] if given is None or Run(given).exists else _runs_of_arm(given)

@@ -61,7 +61,8 @@ def set_thresholds(
     scores = 1 - probs[first, labels].astype(np.float64)
     whole, rank = _threshold(scores, coverage)
     if not rank:
-        raise DataError(f"{len(scores)} images are too few for a coverage of {coverage:g}")
+        most = np.floor(100 * len(scores) / (len(scores) + 1)) / 100
+        raise DataError(f"{len(scores)} images are too few for a coverage of {coverage:g}: at most {most:g} can be had")
     found = Thresholds(
         np.full(classes, whole), np.full(classes, rank), np.full(classes, len(scores)), np.ones(classes, bool)
     )

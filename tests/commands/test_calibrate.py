@@ -38,6 +38,9 @@ def error_of(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 def test_a_run_is_calibrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_in(tmp_path / "runs/mine/version_0", validated(400))
+    capsys.readouterr()
+    said = error_of(capsys, str(run / "checkpoints/best.ckpt"), "--coverage=0.999")
+    assert said == "fer: error: 200 images are too few for a coverage of 0.999: at most 0.99 can be had\n"
     assert fer("calibrate", "mine", f"--root={tmp_path / 'runs'}", "--risk=0.2", "--coverage=0.85") == 0
     out = capsys.readouterr().out
     assert f"400 validation images, 400 of them distinct: {run / 'val'}" in out
@@ -50,6 +53,10 @@ def test_a_run_is_calibrated(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "<script" not in page
     for sentence in found["verdicts"]:
         assert sentence in page
+    (run / "calibration.html").unlink()
+    (run / "calibration.html").mkdir()
+    assert fer("calibrate", str(run)) == 2
+    assert "cannot be written (Is a directory)" in capsys.readouterr().err
     for name in ("reliability", "risk", "sets"):
         assert (run / f"calibration_{name}.png").read_bytes().startswith(b"\x89PNG")
 
