@@ -48,6 +48,7 @@ COVERAGES = (0.8, 0.9, 0.95, 0.99)
 """Coverages for which prediction sets are stored, beside the one that was asked for."""
 _FEWEST = 100  # images below which halves are too small to judge by
 _POINTS = 200  # of a risk curve
+_FIRST = 19  # answers that a risk curve leaves out: the share of a few says nothing
 _LEVEL = 0.95
 
 Floats = NDArray[np.float64]
@@ -263,7 +264,7 @@ def _risk(data: _Judged, chosen: str, after: Floats, wishes: Wishes) -> dict[str
     curves = {}
     for name, probs in (("before", data.probs), ("after", data.across[chosen])):
         coverage, risks = risk_curve(probs.max(axis=1), data.right(probs))
-        places = np.unique(np.linspace(0, len(risks) - 1, _POINTS).astype(int))
+        places = np.unique(np.linspace(_FIRST, len(risks) - 1, _POINTS).astype(int))
         curves[name] = {
             "area": float(risks.mean()),
             "coverage": coverage[places].tolist(),

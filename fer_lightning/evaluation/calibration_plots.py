@@ -93,6 +93,7 @@ def sets_figure(found: Mapping[str, Any]) -> Figure:
             axes.plot(row["coverage"], place, "o", color=COLORS["blue" if inside else "vermillion"])
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.use_sticky_edges = False
         axes.margins(x=0.08)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("sets that hold the true class")

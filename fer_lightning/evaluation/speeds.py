@@ -53,7 +53,7 @@ def speed_rows(speeds: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]
                 name,
                 form["form"],
                 form["device"],
-                f"{speed['parameters']:,}",
+                "n/a" if speed["parameters"] is None else f"{speed['parameters']:,}",
                 f"{form['bytes'] / _MEGABYTE:.2f}",
                 f"{latency['median']:.2f}",
                 f"{latency['p95']:.2f}",

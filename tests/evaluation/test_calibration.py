@@ -106,6 +106,8 @@ def test_the_threshold_keeps_the_risk(found: dict[str, Any]) -> None:
     assert found["risk"]["wanted"] == pytest.approx((1 - found["kinds"][1]["accuracy"]) / 2, abs=0.02)
     assert found["risk"]["risk"]["low"] < found["risk"]["wanted"] < found["risk"]["risk"]["high"]
     assert found["calibration"]["threshold"] == found["risk"]["threshold"] > 0
+    curve = found["risk"]["curves"]["after"]
+    assert (curve["coverage"][0], curve["coverage"][-1]) == (20 / 2_000, 1.0)
     data = validated(400)
     surest = data.probs.max(axis=1) > 0.9
     wrong = replace(data, target=np.where(surest, data.probs.argmin(axis=1), data.target))

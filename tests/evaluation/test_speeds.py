@@ -37,6 +37,8 @@ def test_what_was_measured_is_read_and_listed(tmp_path: Path) -> None:
         ("a", "fp32", "cpu", "403,235", "1.60", "2.00", "4.00", "500"),
         ("a", "ONNX int8", "cpu", "403,235", "0.50", "1.00", "2.00", "500"),
     ]
+    of_onnx = {"a": {**measured(2.0), "parameters": None}}
+    assert [row[3] for row in speed_rows(of_onnx)[1:]] == ["n/a", "n/a"]  # such a file does not tell
     for text in ("{", "{}", '{"forms": [{"bytes": 1}]}'):
         path.write_text(text)
         with pytest.raises(DataError, match=r"bench_infer.json is damaged: .*; run fer bench infer again"):
