@@ -62,6 +62,7 @@ def audit(
     origin = {
         "command": shlex.join(["fer", "audit", evaluation, *asked, f"--out={out}"]),
         "evaluation": str(folder.table.parent),
+        "run": "/".join(folder.owner.parts[-2:]),
     }
     print("\n".join(audit_lines(found)))
     for note in notes:

@@ -122,8 +122,10 @@ def _remarks(each: Mapping[str, Any]) -> list[str]:
     apart = [group for group in each["groups"] if group.get("rest") and group["rest"]["p"] < _LEVEL]
     if len(each["groups"]) - len(each["left_out"]) > 2:  # of two, the gap has said it
         for group in apart:
-            value, low, high = (100 * group["rest"][key] for key in ("value", "low", "high"))
-            found.append(f"{group['name']} differs from the rest by {value:+.1f} points ({low:+.1f} to {high:+.1f}).")
+            value, low, high = (group["rest"][key] for key in ("value", "low", "high"))
+            side = "above" if value > 0 else "below"
+            ends = f"{_INTERVAL} {points(low)} to {points(high)}"
+            found.append(f"{group['name']}: {100 * abs(value):.1f} points {side} the rest ({ends}).")
     for gap in each["classes"]:
         if gap["p_holm"] < _LEVEL:
             size = f"{100 * gap['observed']:.1f} points between {gap['best']} and {gap['worst']}"
@@ -160,7 +162,7 @@ def write_audit(
         found: the audit.
         folder: is made if it is missing.
         notes: what else must be known, a sentence each.
-        origin: what else belongs into the JSON: ``command`` and ``evaluation``, its folder.
+        origin: what else belongs into the JSON: ``command``, ``evaluation`` (its folder) and ``run`` (of which it is).
 
     Raises:
         OSError: if it cannot be written.
@@ -176,7 +178,7 @@ def write_audit(
     page = render(
         "audit.html",
         sections={"verdict": "Verdict", **{id: each["name"] for id, each in parts.items()}},
-        title=f"{found['model'] or 'a model'}, audited by group",
+        title=f"{(origin or {}).get('run') or found['model'] or 'a model'}, audited by group",
         about=f"{found['images']:,} images of {found['split'] or 'a split'}, {found['distinct']:,} of them distinct.",
         **told,
         parts={

@@ -72,7 +72,9 @@ def test_a_reports_table_is_made_and_chance_told_from_difference(
     assert "fer audit" in page.words
     assert sorted(path.name for path in out.iterdir()) == ["audit.json", "index.html"]
     [rest] = [group["rest"] for group in skin["groups"] if group["name"] == "F3"]
-    assert f"F3 differs from the rest by {100 * rest['value']:+.1f} points" in page.words
+    assert f"F3: {100 * rest['value']:.1f} points above the rest (95 % interval" in page.words
+    assert found["run"] == "run/test"
+    assert "run/test, audited by group" in page.words
 
 
 def test_what_cannot_be_audited_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -626,6 +626,8 @@ def test_tables_that_would_repeat_others_are_left_out() -> None:
     assert "tau tuned" not in page.words
     assert "Choosing tau changes no score" in page.words
     assert "tau tuned" not in terminal_table(found)
+    nearly = {TRAINED: {**same[TRAINED], "group_gap": 0.2, "worst_group": 0.3}, TUNED: {**same[TUNED], "ece": 0.100001}}
+    assert compare("s", ["a"], [replace(made, scores={"val": nearly})]).decisions("val") == (TRAINED,)
     other = {**same, TUNED: {**same[TUNED], "ece": 0.3}}
     assert compare("s", ["a"], [replace(made, scores={"val": other})]).decisions("val") == (TRAINED, TUNED)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fer_lightning.errors import DataError
@@ -13,6 +13,8 @@ __all__ = ["Comparison", "Settings", "check_alike", "compare", "notes_on"]
 
 Table = dict[str, dict[str, dict[str, dict[str, Spread]]]]
 """By split, decision, score and arm."""
+
+_SHOWN = 2e-5  # what tables of predictions, of six digits, can make of equal scores
 
 Settings = dict[str, dict[str, str]]
 """Options in which arms differ: by option, the value of each arm."""
@@ -60,13 +62,19 @@ class Comparison:
         scores = self.scores[split]
         kept: list[str] = []
         for decision in scores:
-            if all(scores[decision] != scores[other] for other in kept):
+            if not any(_repeats(scores[decision], scores[other]) for other in kept):
                 kept.append(decision)
         return tuple(kept)
 
     def values(self, split: str, decision: str, score: str, arm: str) -> dict[Key, float | None]:
         """Return one score of all runs of an arm that have it, by fold and seed."""
         return _values([run for run in self.runs if run.arm == arm], split, decision, score)
+
+
+def _repeats(scores: Mapping[str, Mapping[str, Spread]], others: Mapping[str, Mapping[str, Spread]]) -> bool:
+    """Tell whether all scores that are known, by score and arm, are those of another decision, as far as is shown."""
+    pairs = ((found.mean, others[score][arm].mean) for score, row in scores.items() for arm, found in row.items())
+    return all(mean is None or (other is not None and abs(mean - other) < _SHOWN) for mean, other in pairs)
 
 
 def _values(runs: Sequence[RunResult], split: str, decision: str, score: str) -> dict[Key, float | None]:
