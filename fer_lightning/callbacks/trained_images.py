@@ -55,7 +55,7 @@ class TrainedImages(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take over what the checkpoint that the run goes on from was trained on."""
         if trainer.state.fn == "fit":
-            self._before = trained_on_in(checkpoint) or TrainedOn(
+            self._before = trained_on_in(checkpoint, Path(str(trainer.ckpt_path))) or TrainedOn(
                 unknown=(f"the start of {_shown(trainer.ckpt_path)}",)
             )
 

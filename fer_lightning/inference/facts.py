@@ -68,6 +68,7 @@ def model_with_facts(
     checkpoint, training = checkpoint_of(source, root), dict(model.card.training)
     if checkpoint is not None and checkpoint.suffix == ".ckpt":
         training |= training_facts(checkpoint)
+    training["terms"] = training.get("terms") or _terms(str(training.get("data", "")))
     metrics = {**model.card.metrics, **evaluations_of(model, Path(source).expanduser(), root, groups)}
     metrics = dict(sorted(metrics.items(), key=lambda each: each[1].get("split", each[0]) != "test"))  # tests first
     given = {name: value for name, value in known.items() if value}
@@ -79,14 +80,14 @@ def training_facts(path: Path) -> dict[str, Any]:
     """Return what is known of the training that wrote a checkpoint, as plain values.
 
     Returns:
-        ``data`` (class path) and its ``terms``, ``seed``, ``configuration`` by key, ``checkpoint, sha256``,
+        ``data`` (class path), ``seed``, ``configuration`` by key, ``checkpoint, sha256``,
         ``calibrated`` (sentences of ``calibration.json``) and, from the lineage, ``code, sources, monitor, started,
         seconds, environment, device, parents``.
     """
     content, run = read_checkpoint(path, mapped=True), run_folder_of(path.absolute())
     config, node = content.get(CONFIG_KEY, {}), content.get(LINEAGE_KEY, {}).get("node")
     data = str(config.get("data", {}).get("class_path", ""))
-    facts: dict[str, Any] = {"data": data, "terms": _terms(data), "seed": config.get("seed_everything")}
+    facts: dict[str, Any] = {"data": data, "seed": config.get("seed_everything")}
     facts["configuration"] = dict(_configuration(config))
     facts |= {"checkpoint": path.name, "sha256": file_digest(path, "sha256")}
     facts["calibrated"] = [] if run is None else _calibrated(run, content.get("global_step"))

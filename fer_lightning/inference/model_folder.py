@@ -46,8 +46,6 @@ from fer_lightning.text import first_line
 
 __all__ = ["add_card", "add_framings", "model_of_checkpoint", "model_of_folder", "write_model_folder"]
 
-_SCORES = ("n", "accuracy", "accuracy_ci95", "f1_macro", "ece")
-
 
 def write_model_folder(model: Model, folder: Path) -> Path:
     """Write a model as a folder and return it; files of an earlier model there are replaced.
@@ -159,7 +157,7 @@ def model_of_checkpoint(path: Path, name: str) -> Model:
     training = {"data": config.get("data", {}).get("class_path", ""), **content.get(LINEAGE_KEY, {}).get("data", {})}
     run = run_folder_of(path)
     training |= {"seed": config.get("seed_everything"), "code": _code(run)}
-    card = Card(name, training, _metrics(run), version=__version__)
+    card = Card(name, training, version=__version__)
     framings = {} if run is None else read_framing(run)
     return Model(
         TorchBackend(classifier, preprocessing),
@@ -169,15 +167,8 @@ def model_of_checkpoint(path: Path, name: str) -> Model:
         architecture,
         framings,
         calibration_of(path, content),
-        trained_on_in(content),
+        trained_on_in(content, path),
     )
-
-
-def _metrics(folder: Path | None) -> dict[str, Any]:
-    """Return the scores of the best checkpoint of a run, by split."""
-    run = None if folder is None else Run(folder)
-    splits = [] if run is None else [split for split in ("val", "test") if run.has_report(split)]
-    return {split: {name: run.report(split).get(name) for name in _SCORES} for split in splits if run is not None}
 
 
 def _code(folder: Path | None) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def look_at(
         n=split[2],
         checkpoint=str(whole.relative_to(above) if whole.is_relative_to(above) else whole),
         sha256=file_digest(checkpoint, "sha256"),
-        weights=weights_digest(content["state_dict"]),
+        weights=weights_digest(content.get("state_dict", {})),
         settings=dict(settings or {}),
         node=content.get(LINEAGE_KEY, {}).get("node", ""),
         commit=commit,

@@ -105,8 +105,8 @@ def without_digests(record: TrainedOn) -> TrainedOn:
     return TrainedOn(unknown=(*record.unknown, f"{counts} whose digests were left out"))
 
 
-def trained_on_in(content: Mapping[str, Any]) -> TrainedOn | None:
-    """Return the record in what :func:`.read_checkpoint` gives; ``None`` if it has none, as of older versions.
+def trained_on_in(content: Mapping[str, Any], path: Path) -> TrainedOn | None:
+    """Return the record in what :func:`.read_checkpoint` gives of a file; ``None`` if it has none: of older versions.
 
     Raises:
         CheckpointError: if it is damaged.
@@ -118,7 +118,7 @@ def trained_on_in(content: Mapping[str, Any]) -> TrainedOn | None:
         parts = {role: np.unique(state[role].numpy().view(np.uint64)) for role in _ROLES}
         return TrainedOn(**parts, unknown=tuple(map(str, state["unknown"])))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"what a checkpoint says of its training images is damaged: {error!r}") from error
+        raise CheckpointError(f"{path}: what it says of its training images is damaged: {error!r}") from error
 
 
 def read_trained_on(path: Path) -> TrainedOn | None:
@@ -132,7 +132,7 @@ def read_trained_on(path: Path) -> TrainedOn | None:
     """
     if is_in_model_folder(path):
         return _of_folder(path.parent)
-    return trained_on_in(read_checkpoint(path, mapped=True))
+    return trained_on_in(read_checkpoint(path, mapped=True), path)
 
 
 def _of_folder(folder: Path) -> TrainedOn | None:

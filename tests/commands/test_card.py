@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,23 @@ def test_weights_have_the_same_digest_wherever_they_are(root: Path) -> None:
     assert weights_digest({**state, name: state[name] + 1e-3}) != digest
 
 
+def test_evaluations_of_other_weights_are_left_out(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "runs"
+    shutil.copytree(root, other)
+    run = other / "tiny/version_0"
+    report = json.loads((run / "test/report.json").read_text())
+    report["context"]["weights"] = "those of another epoch"
+    (run / "test/report.json").write_text(json.dumps(report))
+    assert "test" not in model_with_facts(str(run), other).card.metrics
+    for name in ("sha256", "weights", "settings", "evaluation"):  # as an older version wrote it
+        del report["context"][name]
+    (run / "test/report.json").write_text(json.dumps(report))
+    assert model_with_facts(str(run), other).card.metrics["test"]["n"] == 28
+    os.utime(run / "test/report.json", (1, 1))  # before the best checkpoint was written
+    assert "test" not in model_with_facts(str(run), other).card.metrics
+    assert set(model_with_facts(str(run / "checkpoints/resume.ckpt"), other).card.metrics) & {"val", "test"} == set()
+
+
 def test_nothing_is_said_that_is_not_known() -> None:
     found = sections(card_text(tiny_model()))
     assert found["Scores"] == "\nNot measured.\n"
@@ -157,5 +176,6 @@ def test_the_terms_of_the_data_are_those_of_its_module(root: Path, tmp_path: Pat
     content["fer_config"]["data"]["init_args"] = {"root": "/home/somebody/faces", "fold": 0, "train": "Training"}
     torch.save(content, tmp_path / "a.ckpt")
     facts = training_facts(tmp_path / "a.ckpt")
-    assert facts["terms"].startswith("none stated by its authors, and the images are other people's")
+    terms = model_with_facts(str(tmp_path / "a.ckpt"), root).card.training["terms"]
+    assert terms.startswith("none stated by its authors, and the images are other people's")
     assert (facts["configuration"]["data.fold"], "data.root" in facts["configuration"]) == (0, False)

@@ -69,8 +69,8 @@ def test_a_checkpoint_and_a_model_folder_keep_a_record(tmp_path: Path) -> None:
 def test_what_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "old.ckpt")
     assert read_trained_on(tmp_path / "old.ckpt") is None
-    with pytest.raises(CheckpointError, match="says of its training images is damaged"):
-        trained_on_in({TRAINED_ON_KEY: {"train": torch.zeros(1)}})
+    with pytest.raises(CheckpointError, match=r"a\.ckpt: what it says of its training images is damaged"):
+        trained_on_in({TRAINED_ON_KEY: {"train": torch.zeros(1)}}, tmp_path / "a.ckpt")
     assert read_trained_on(write_model_folder(tiny_model(), tmp_path / "plain") / WEIGHTS) is None
     model = tiny_model()
     model.trained_on = RECORD
