@@ -26,6 +26,7 @@ from fer_lightning.text import did_you_mean
 __all__ = ["Rest", "chosen_verb", "read_arguments", "run_function"]
 
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
+_SEEDS = 2**32  # what NumPy and scikit-learn take
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -105,6 +106,9 @@ def read_arguments(verb: str, function: Callable[..., Any], args: Sequence[str])
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     if missing := [word for name, word in parser.required.items() if name not in values]:
         parser.error(f"required: {', '.join(missing)} (see fer {verb} --help)")
+    seed = values.get("seed", 0)
+    if isinstance(seed, int) and not 0 <= seed < _SEEDS:
+        parser.error(f"--seed must be 0 to {_SEEDS - 1}, not {seed}")
     given = inspect.signature(function).bind(**values, **({} if parser.rest is None else {parser.rest: rest}))
     given.apply_defaults()
     return given.arguments

@@ -5,7 +5,6 @@ What needs torch is imported inside of the function.
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,14 +38,17 @@ def audit(
         shuffles: of the groups, for the p values.
         seed: of shuffles and resamples.
     """
+    from fer_lightning.commands.places import page_folder
+    from fer_lightning.commands.trained import retyped
     from fer_lightning.evaluation.audit import attributes_of
     from fer_lightning.evaluation.audit import audit as audited
     from fer_lightning.evaluation.audit_report import audit_lines, write_audit
     from fer_lightning.evaluation.finding import find_evaluations, seen_notes
-    from fer_lightning.evaluation.predictions import read_predictions
+    from fer_lightning.inference.many import writing_errors
 
+    place = page_folder(out, "audit.json")
     [folder] = find_evaluations([evaluation], split, root)
-    predictions = read_predictions(folder.table)
+    predictions = folder.predictions()
     names = [name.strip() for name in groups.split(",") if name.strip()]
     if not names:
         known = ", ".join(predictions.groups)
@@ -58,13 +60,14 @@ def audit(
     except DataError as error:
         raise DataError(f"{folder.table.parent}: {error}: run {folder.again} again") from error
     notes = seen_notes([folder])
-    asked = [f"--groups={','.join(names)}", f"--intersect={intersect}", f"--shuffles={shuffles}", f"--seed={seed}"]
+    asked = {"groups": ",".join(names), "intersect": intersect, "shuffles": shuffles, "seed": seed}
     origin = {
-        "command": shlex.join(["fer", "audit", evaluation, *asked, f"--out={out}"]),
+        "command": retyped("audit", evaluation, **asked, split=split, root=root, out=out),
         "evaluation": str(folder.table.parent),
         "run": "/".join(folder.owner.parts[-2:]),
     }
     print("\n".join(audit_lines(found)))
     for note in notes:
         print(f"warning: {note}")
-    print(f"\nreport       {write_audit(found, out, notes, origin)}")
+    with writing_errors(place):
+        print(f"\nreport       {write_audit(found, place, notes, origin)}")

@@ -5,7 +5,6 @@ What needs torch is imported inside of the function.
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,28 +34,32 @@ def compare(
         seed: of the resamples.
     """
     from fer_lightning.commands.bench_infer import BENCH
+    from fer_lightning.commands.places import page_folder
+    from fer_lightning.commands.trained import retyped
     from fer_lightning.evaluation.compare_report import comparison_lines, write_comparison
     from fer_lightning.evaluation.comparison import Evaluation, comparison
     from fer_lightning.evaluation.finding import find_evaluations, seen_notes
-    from fer_lightning.evaluation.predictions import read_predictions
     from fer_lightning.evaluation.speeds import read_speed
+    from fer_lightning.inference.many import writing_errors
 
     if len(evaluations) < 2:
         raise ConfigError(
             "fer compare: expected two evaluations or more, for example: fer compare runs/a/version_0 runs/b/version_0"
         )
+    place = page_folder(out, "compare.json")
     folders = find_evaluations(evaluations, split, root)
     found = comparison(
-        [Evaluation(each.name, read_predictions(each.table), each.fingerprint, each.again) for each in folders],
+        [Evaluation(each.name, each.predictions(), each.fingerprint, each.again) for each in folders],
         seed=seed,
     )
     notes = seen_notes(folders)
     speeds = {each.name: speed for each in folders if (speed := read_speed(each.owner / BENCH))}
     origin = {
-        "command": shlex.join(["fer", "compare", *evaluations, f"--seed={seed}", f"--out={out}"]),
+        "command": retyped("compare", *evaluations, seed=seed, split=split, root=root, out=out),
         "evaluations": {each.name: str(each.table.parent) for each in folders},
     }
     print("\n".join(comparison_lines(found)))
     for note in notes:
         print(f"warning: {note}")
-    print(f"\nreport       {write_comparison(found, out, notes, origin, speeds)}")
+    with writing_errors(place):
+        print(f"\nreport       {write_comparison(found, place, notes, origin, speeds)}")

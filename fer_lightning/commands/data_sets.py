@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from fer_lightning.cli.data_set import data_module
 from fer_lightning.cli.stored_config import as_file
+from fer_lightning.commands.places import folder_to_write, page_folder, place_to_write
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
@@ -93,12 +93,7 @@ def _readable(verb: str) -> Iterator[None]:
 
 def checked_place(out: str, data: EmotionDataModule) -> Path:
     """Return where to write, checked before anything that takes long; raise :class:`ConfigError` if that cannot be."""
-    place = Path(out).expanduser()
-    nearest = next(path for path in place.absolute().parents if path.exists())
-    if not nearest.is_dir():
-        raise ConfigError(one_line(f"{short_path(place)}: cannot be written, {short_path(nearest)} is a file"))
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ConfigError(one_line(f"{short_path(place)}: cannot be written, {short_path(nearest)} is read-only"))
+    place = place_to_write(out)
     root = getattr(data, "root", None)
     if isinstance(root, str | Path):
         folder = Path(root).expanduser()
@@ -109,12 +104,10 @@ def checked_place(out: str, data: EmotionDataModule) -> Path:
     return place
 
 
-def checked_folder(out: str, data: EmotionDataModule) -> Path:
-    """Return the folder to write into, which may exist, checked likewise."""
-    folder = checked_place(out, data)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(one_line(f"{short_path(folder)}: expected a folder to write into, found a file"))
-    return folder
+def checked_folder(out: str, data: EmotionDataModule, numbers: str = "") -> Path:
+    """Return the folder to write into, checked likewise; with ``numbers`` as :func:`.page_folder` does it."""
+    checked_place(out, data)
+    return page_folder(out, numbers) if numbers else folder_to_write(out)
 
 
 def check_copies(counts: Mapping[str, int], at_least: int, most: int) -> None:

@@ -51,7 +51,7 @@ def embed(
     trained = find_trained("fer embed", run, root)
     model = trained.model
     with opened_for("fer embed", trained.checkpoint, path, of_data) as data:
-        folder, data_name = checked_folder(str(out), data), f"{name_of(data)}, split {split}"
+        folder, data_name = checked_folder(str(out), data, "embed.json"), f"{name_of(data)}, split {split}"
         table = data.table
         check_classes(model, table)
         rows = distinct_rows(table, split, images, seed)
@@ -64,7 +64,7 @@ def embed(
         about = {
             "title": f"The features of {model.card.name}",
             "about": f"{len(rows):,} images of {data_name}.",
-            "command": retyped("embed", run, path, of_data, groups=groups, **chosen),
+            "command": retyped("embed", run, path, *of_data, groups=groups, **chosen),
             "start": start,
             "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name, "before": start},
         }

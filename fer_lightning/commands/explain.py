@@ -64,7 +64,7 @@ def explain(
     model = trained.model
     wanted = chosen_classes(model.class_names, classes)
     with opened_for("fer explain", trained.checkpoint, path, of_data) as data:
-        folder, data_name = checked_folder(str(out), data), f"{name_of(data)}, split {split}"
+        folder, data_name = checked_folder(str(out), data, "explain.json"), f"{name_of(data)}, split {split}"
         check_classes(model, data.table)
         subject, rows = subject_of(data.table, model.preprocessing, split, wanted, images, seed)
         subject = replace(subject, truth=truth_of(data, rows))
@@ -73,7 +73,7 @@ def explain(
         found |= {
             "title": f"What {model.card.name} looks at",
             "about": f"{len(rows):,} images of {data_name}.",
-            "command": retyped("explain", run, path, of_data, classes=classes, shown=shown, **chosen),
+            "command": retyped("explain", run, path, *of_data, classes=classes, shown=shown, **chosen),
             "on_drawn": _on_drawn(run, model.class_names) if subject.truth is None else "",
             "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name},
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +106,14 @@ def find_trained(verb: str, wanted: str, root: Path) -> Trained:
     return Trained(model, model.backend.network.to(device), checkpoint_of(source, root))
 
 
-def retyped(verb: str, run: str, path: str | None, of_data: Sequence[str], **options: object) -> str:
-    """Return the command that does the same again, without options that are empty or as usual."""
-    given = [f"--{name}={value}" for name, value in options.items() if value != "" and (name, value) != _USUAL_ROOT]
-    return shlex.join(["fer", verb, run, *([path] if path else []), *of_data, *given])
+def retyped(verb: str, *words: str | None, **options: object) -> str:
+    """Return the command that does the same again, without words that are not given and options that are as usual."""
+    given = [
+        f"--{name}={value}"
+        for name, value in options.items()
+        if value not in ("", None) and (name, value) != _USUAL_ROOT
+    ]
+    return shlex.join(["fer", verb, *(word for word in words if word), *given])
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def attributes_of(predictions: Predictions, names: Sequence[str], intersect: int
     found = []
     for count in range(1, min(intersect, len(names)) + 1):
         for chosen in combinations(names, count):
-            columns = [predictions.groups[name] for name in chosen]
+            columns = [np.char.strip(predictions.groups[name]) for name in chosen]
             known = np.all([column != "" for column in columns], axis=0)
             labels = np.array([", ".join(parts) for parts in zip(*columns, strict=True)], np.str_)
             groups = tuple(sorted(set(labels[known].tolist()), key=_natural))
@@ -86,7 +86,7 @@ def _check_column(columns: Mapping[str, NDArray[np.str_]], name: str) -> None:
     if name not in columns:
         there = f"there are {', '.join(columns)}" if columns else "they have none: the data set knows no groups"
         raise ConfigError(f"there is no column '{name}' in these predictions{did_you_mean(name, columns)} ({there})")
-    distinct = len(set(columns[name].tolist()) - {""})
+    distinct = len({value.strip() for value in columns[name].tolist()} - {""})
     if not distinct:
         raise ConfigError(f"the column '{name}' is empty in every row: the data set does not know it of these images")
     if distinct > _MOST_GROUPS:
@@ -119,9 +119,10 @@ def audit(
         Plain values: ``images, distinct, class_names, split, model, shuffles, draws, seed``, ``total`` (scores of all
         images) and ``attributes``: of each ``name, unknown`` (images without a group), ``groups`` (fields of
         :class:`.GroupScores`; of those with enough images also ``f1_low, f1_high`` and ``rest``: accuracy minus that
-        of the others, with ``low, high``, simultaneous, and ``p``), ``left_out`` (groups with too few images for their
-        accuracy, which do not enter any gap), ``gap`` (fields of :class:`.Gap`, and ``p_holm``, corrected for the
-        number of attributes; ``None`` with fewer than two groups), ``equalised_odds`` (likewise) and ``classes``: of
+        of the others, with ``low, high``, simultaneous, and ``p``, or ``None`` without a common class), ``left_out``
+        (groups with too few images for their accuracy, which do not enter any gap), ``gap`` (fields of :class:`.Gap`,
+        and ``p_holm``, corrected for the number of attributes; ``None`` with fewer than two groups),
+        ``equalised_odds`` (likewise) and ``classes``: of
         each class ``class`` and the fields of the gap in its recall, ``p_holm`` being corrected for the classes.
 
     Raises:
@@ -206,12 +207,15 @@ def _add_intervals(
         drawn = block.reshape(-1, *matrices.shape)
         f1.append(matrix_scores(drawn)["f1_macro"])
         rest.append(minus_rest(drawn))
-    intervals, p_values = simultaneous(minus_rest(matrices), np.concatenate(rest))
+    differences = minus_rest(matrices)
+    known = np.flatnonzero(~np.isnan(differences))  # a group that has no class in common with the others has none
+    of_known = simultaneous(differences[known], np.concatenate(rest)[:, known]) if len(known) else ([], [])
+    rests = {place: {**asdict(own), "p": p} for place, own, p in zip(known.tolist(), *of_known, strict=True)}
     scores, resamples = matrix_scores(matrices)["f1_macro"], np.concatenate(f1)
     for place, group in enumerate(groups):
         of_f1 = interval(float(scores[place]), resamples[:, place])
         group["f1_low"], group["f1_high"] = of_f1.low, of_f1.high
-        group["rest"] = {**asdict(intervals[place]), "p": p_values[place]}
+        group["rest"] = rests.get(place)
 
 
 def _plain(scores: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ _INTERVAL = "95 % interval"
 _WIDTH = 5.2  # inches of a drawing
 _LISTED = 6  # names in a sentence
 
+_EQUAL = 1e-9  # a difference below it is one of rounding
+
 Rows = list[tuple[str, ...]]
 """Cells of a table, the head first."""
 
@@ -53,6 +55,9 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
         gap = each["gap"]
         if gap is None:
             sentences.append(f"{each['name']}: fewer than two groups have images enough to be compared.")
+            continue
+        if gap["observed"] < _EQUAL:
+            sentences.append(f"{each['name']}: all groups are equally accurate at equal class mix.")
             continue
         size = f"{gap['best']} over {gap['worst']} by {100 * gap['observed']:.1f} points of accuracy at equal class mix"
         chance = f"chance alone makes {100 * gap['expected']:.1f} (95 % below {100 * gap['upper']:.1f})"
@@ -131,10 +136,13 @@ def _remarks(each: Mapping[str, Any]) -> list[str]:
             size = f"{100 * gap['observed']:.1f} points between {gap['best']} and {gap['worst']}"
             found.append(f"Recall of {gap['class']}: {size}, more than chance explains (p {p_text(gap['p_holm'])}).")
     odds = each["equalised_odds"]
-    if odds is not None:
+    if odds is not None and odds["observed"] >= _EQUAL:
         size = f"{100 * odds['observed']:.1f} points ({odds['score']}, {odds['best']} against {odds['worst']})"
         chance = f"chance alone makes {100 * odds['expected']:.1f} (95 % below {100 * odds['upper']:.1f})"
         found.append(f"Equalised-odds difference: {size}; {chance}, p {p_text(odds['p_holm'])}.")
+    alone = [group["name"] for group in each["groups"] if "rest" in group and group["rest"] is None]
+    if alone:
+        found.append(f"No class in common with the other groups, so that differences say nothing: {'; '.join(alone)}.")
     if each["left_out"]:
         names = each["left_out"][:_LISTED] + ["..."] * (len(each["left_out"]) > _LISTED)
         what = f"{counted(len(each['left_out']), 'group')} with too few images to say anything, in no gap"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ _LEVEL = 0.05
 _TITLES = {"accuracy": "accuracy", "f1_macro": "macro F1"}
 _INTERVAL = "95 % interval"
 _WIDTH = 5.2  # inches of a drawing
+_LISTED = 3  # models that are listed by name even if they are all
 _NAME = 22  # characters of a name beside a drawing
 
 
@@ -49,10 +50,15 @@ def verdict(found: Mapping[str, Any]) -> str:
     beside = [other for other in pairs if other not in behind]
     parts = []
     if behind:
-        parts.append(f"its lead over {joined(behind)} is more than chance makes")
+        parts.append(f"its lead over {_listed(behind, pairs)} is more than chance makes")
     if beside:
-        parts.append(f"chance explains its lead over {joined(beside)}")
+        parts.append(f"chance explains its lead over {_listed(beside, pairs)}")
     return f"{best} is the most accurate on these images; {'; '.join(parts)}."
+
+
+def _listed(names: Sequence[str], of: Collection[str]) -> str:
+    """Return names as a sentence lists them; many that are all of them are not listed."""
+    return "all others" if len(names) == len(of) > _LISTED else joined(names)
 
 
 def _others(pair: Mapping[str, Any], name: str) -> list[str]:
@@ -147,7 +153,8 @@ def write_comparison(
     values = {"schema": SCHEMA, "fer_lightning": __version__, **(origin or {}), **found, "speeds": speeds}
     write_atomically(folder / "compare.json", json_text({**values, "verdict": verdict(found), "notes": list(notes)}))
     images = f"{found['images']:,} images of {found['split'] or 'a split'}, {found['distinct']:,} of them distinct"
-    first = found["models"][0]["name"]
+    names = [model["name"] for model in found["models"]]
+    first = names[0]
     shown = {
         "differences": (_difference_figure(found), f"Differences of accuracy and macro F1, with {_INTERVAL}s."),
         "classes": (_class_figure(found), f"Recall of each class, in points more than {first}; * p < 0.05 after Holm."),
@@ -163,7 +170,7 @@ def write_comparison(
             "classes": "Gained and lost, class by class",
             "speed": "Size and speed",
         },
-        title=" against ".join(model["name"] for model in found["models"]),
+        title=" against ".join(names) if len(names) <= _LISTED else f"{len(names)} models on the same images",
         about=f"{images}. Intervals are over test images, not over trainings: fer crossval compares those.",
         verdict=verdict(found),
         notes=list(notes),
@@ -171,7 +178,7 @@ def write_comparison(
         pairs=_pair_rows(found),
         classes=_class_rows(found),
         speeds=speed_rows(speeds),
-        measured=speed_remarks([model["name"] for model in found["models"]], speeds),
+        measured=speed_remarks(names, speeds),
         drawings={id: (figure_svg(figure, what), what) for id, (figure, what) in shown.items()},
         luck=f"{100 * found['luck']:.1f}",
         draws=found["draws"],

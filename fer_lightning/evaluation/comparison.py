@@ -22,6 +22,7 @@ from fer_lightning.evaluation.resampling import (
     matrix_scores,
     resampled_matrices,
 )
+from fer_lightning.text import counted
 
 __all__ = ["Evaluation", "aligned", "comparison"]
 
@@ -98,7 +99,7 @@ def _check_same(first: Evaluation, order: NDArray[np.int64], other: Evaluation, 
 
 def _whereof(evaluation: Evaluation) -> str:
     """Return name, split, fingerprint and number of images of an evaluation."""
-    known = [f"{len(evaluation.predictions.index):,} images"]
+    known = [counted(len(evaluation.predictions.index), "image")]
     known += [evaluation.predictions.split] if evaluation.predictions.split else []
     known += [f"fingerprint {evaluation.fingerprint}"] if evaluation.fingerprint else []
     return f"{evaluation.name} ({', '.join(known)})"

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.evaluation.predictions import PREDICTIONS
+from fer_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
 from fer_lightning.runs.checkpoint import run_folder_of
 from fer_lightning.runs.model_folder import is_model_folder, released
 from fer_lightning.runs.records import REPORT, find_run
-from fer_lightning.text import absent, joined
+from fer_lightning.text import absent, joined, short_path
 
 __all__ = ["FoundEvaluation", "find_evaluations", "seen_notes"]
 
 _VERBS = {"test": "test", "val": "validate"}
+_OTHER_DATA = " --data DATAMODULE --data.root PATH"  # a model folder does not know where its data lies
+
+
+_VERSION = re.compile(r"version_\d+")
+_NESTED = ("context", "data", "fingerprints")  # objects of a report in which things are looked up
+_NAMED = 3  # models that a sentence lists by name even if it is true of all
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,25 @@ class FoundEvaluation:
     @property
     def again(self) -> str:
         """The command that makes it again."""
-        return f"fer {_VERBS.get(self.split, 'test')} --ckpt_path {self.owner}"
+        model = str(self.owner)
+        if self.owner == self.table.parent:  # it lies beside no run: its report knows the model
+            model = str(self.report.get("context", {}).get("checkpoint") or "MODEL")
+        data = _OTHER_DATA if is_model_folder(self.owner) else ""
+        return f"fer {_VERBS.get(self.split, 'test')} --ckpt_path {shlex.quote(model)}{data}"
+
+    def predictions(self) -> Predictions:
+        """Read its table.
+
+        Raises:
+            DataError: if it is damaged or has no rows; the message names the command that makes it again.
+        """
+        try:
+            found = read_predictions(self.table)
+        except DataError as error:
+            raise DataError(f"{error}; run {self.again} again") from error
+        if not len(found.index):
+            raise DataError(f"{short_path(self.table)} has no rows; run {self.again} again")
+        return found
 
     @property
     def seen(self) -> str:
@@ -77,7 +103,11 @@ def seen_notes(evaluations: Sequence[FoundEvaluation]) -> list[str]:
     for each in evaluations:
         if each.seen:
             names.setdefault(each.seen, []).append(each.name)
-    return [f"{joined(alike)}: {seen}" for seen, alike in names.items()]
+    many = len(evaluations) > _NAMED
+    return [
+        f"{f'all {len(alike)} models' if many and len(alike) == len(evaluations) else joined(alike)}: {seen}"
+        for seen, alike in names.items()
+    ]
 
 
 def find_evaluations(
@@ -93,7 +123,7 @@ def find_evaluations(
         root: the folder of all runs.
 
     Raises:
-        ConfigError: if there is no such run or evaluation, or one is given twice.
+        ConfigError: if there is no such run or evaluation, or one, or a name, is given twice.
         DataError: if a file or folder that is named does not exist, or a report is damaged.
     """
     names, places = zip(*(_named(word) for word in given), strict=True)
@@ -104,17 +134,25 @@ def find_evaluations(
         (each for each in _VERBS if all(any(_split(one) == each for one in found) for found in of_owners.values())), ""
     )
     found = []
-    for name, table, owner in zip(names, direct, owners, strict=True):
+    for table, owner in zip(direct, owners, strict=True):
         if table is None and owner is not None:
             table = _newest(owner, of_owners[owner], wanted)
         assert table is not None  # a word has one or the other
-        found.append((name, table, owner or _owner_of(table), _report(table)))
-    shown = _told_apart([table.parent if table.name == PREDICTIONS else table for _, table, _, _ in found])
-    shown = [str(found[0][2])] if len(found) == 1 else shown
-    return [
-        FoundEvaluation(name or short, table, owner, report)
-        for (name, table, owner, report), short in zip(found, shown, strict=True)
-    ]
+        found.append((table, owner or _owner_of(table), _report(table)))
+    shown = _told_apart([(table, owner) for table, owner, _ in found])
+    shown = [str(found[0][1])] if len(found) == 1 else shown
+    named = [name or short for name, short in zip(names, shown, strict=True)]
+    _check_names(named, places)
+    return [FoundEvaluation(name, *of) for name, of in zip(named, found, strict=True)]
+
+
+def _check_names(names: Sequence[str], places: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` if two evaluations are called the same."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        alike = [place for name, place in zip(names, places, strict=True) if name == twice]
+        others = [shlex.quote(f"{twice}_{number}={place}") for number, place in enumerate(alike, start=1)]
+        raise ConfigError(f"'{twice}' names {len(alike)} evaluations: choose other names, such as {' '.join(others)}")
 
 
 def _named(word: str) -> tuple[str, str]:
@@ -177,8 +215,9 @@ def _newest(owner: Path, tables: Sequence[Path], wanted: str) -> Path:
             return table
     has = sorted({_split(table) for table in tables} - {""})
     what = f"has an evaluation of {joined(has)} only" if has else "has no evaluation yet"
-    data = " --data DATAMODULE --data.root PATH" if is_model_folder(owner) else ""
-    raise ConfigError(f"{owner} {what}: run fer {_VERBS.get(wanted, 'test')} --ckpt_path {owner}{data}")
+    data = _OTHER_DATA if is_model_folder(owner) else ""
+    made = f"fer {_VERBS.get(wanted, 'test')} --ckpt_path {shlex.quote(str(owner))}{data}"
+    raise ConfigError(f"{owner} {what}: run {made}")
 
 
 def _owner_of(table: Path) -> Path:
@@ -195,15 +234,30 @@ def _report(table: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}") from error
-    return values if isinstance(values, dict) else {}
+    inner, read = values, ""
+    for name in (*_NESTED, ""):
+        if not isinstance(inner, dict):
+            raise DataError(f"{path} is damaged: {read or 'it'} is no JSON object")
+        inner, read = inner.get(name, {}), f"'{name}'"
+    found: dict[str, Any] = values
+    return found
 
 
-def _told_apart(folders: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of the paths that tell the folders apart."""
+def _told_apart(evaluations: Sequence[tuple[Path, Path]]) -> list[str]:
+    """Return the shortest ends of paths that tell evaluations apart; of each its table and its owner are given.
+
+    The number of a run's version and the name of its evaluation are left out where names differ without them.
+    """
+    folders = [table.parent if table.name == PREDICTIONS else table for table, _ in evaluations]
     parts = [folder.absolute().parts for folder in folders]
     if len(set(parts)) < len(parts):
         twice = next(folder for folder, path in zip(folders, parts, strict=True) if parts.count(path) > 1)
         raise ConfigError(f"{twice} is given twice")
+    owners = [
+        (owner.parent if _VERSION.fullmatch(owner.name) else owner).absolute().parts if owner != table.parent else path
+        for (table, owner), path in zip(evaluations, parts, strict=True)
+    ]
+    parts = owners if len(set(owners)) == len(owners) else parts
     while len({path[-1] for path in parts}) == 1 and len(parts) > 1:
         parts = [path[:-1] for path in parts]
     for count in range(1, max(map(len, parts)) + 1):

@@ -22,7 +22,7 @@ from fer_lightning.errors import DataError, LabelError, NonFiniteError
 from fer_lightning.files import csv_text, write_atomically
 from fer_lightning.metrics import confusion_matrix
 from fer_lightning.models.calibration import Calibration
-from fer_lightning.text import excerpt, short_path
+from fer_lightning.text import counted, excerpt, short_path
 from fer_lightning.types import prediction_columns
 
 __all__ = [
@@ -104,7 +104,7 @@ class EvaluationResult:
 def _check_probs(probs: NDArray[np.float32]) -> None:
     broken = np.flatnonzero(~np.isfinite(probs).all(axis=1))
     if len(broken):
-        raise NonFiniteError(f"evaluation: {len(broken)} samples have NaN or infinite probabilities")
+        raise NonFiniteError(f"evaluation: {counted(len(broken), 'sample')} with NaN or infinite probabilities")
     # 0.01: what probabilities computed in bfloat16 are off by
     off = np.flatnonzero(np.abs(probs.sum(axis=1) - 1.0) > 0.01)
     if len(off):

@@ -14,6 +14,7 @@ from fer_lightning.errors import ConfigError, MissingExtraError
 from fer_lightning.figures import INK, house_style
 from fer_lightning.inspection.plots import class_colors
 from fer_lightning.inspection.statistics import train_or_all
+from fer_lightning.text import counted
 
 __all__ = [
     "check_tsne",
@@ -44,7 +45,7 @@ def check_tsne(samples: int) -> None:
     except ImportError as error:
         raise MissingExtraError("t-SNE needs scikit-learn: pip install 'fer_lightning[explain]'") from error
     if samples < _FEWEST:
-        raise ConfigError(f"t-SNE of {samples} images: expected at least {_FEWEST}")
+        raise ConfigError(f"t-SNE of {counted(samples, 'image')}: expected at least {_FEWEST}")
 
 
 def stratified_rows(labels: NDArray[np.int64], rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

@@ -110,3 +110,23 @@ def test_what_cannot_be_audited_is_one_line(tmp_path: Path, capsys: pytest.Captu
         [line] = capsys.readouterr().err.splitlines()
         assert message in line
     assert not out.exists()
+
+
+def test_groups_without_a_common_class_and_equal_groups_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = guessed(0.9, 0)
+    own = np.array([known.class_names[label] for label in known.target])
+    alike = np.array(["a", " a "] * 150)
+    folder = write_evaluation(tmp_path / "run", replace(known, groups={"shown": own, "spaces": alike}))
+    assert fer("audit", str(folder), "--groups=shown,spaces", "--shuffles=100", f"--out={tmp_path / 'out'}") == 0
+    told = capsys.readouterr().out
+    assert "nan" not in told
+    assert "No class in common with the other groups, so that differences say nothing: angry; happy; sad." in told
+    found = json.loads((tmp_path / "out/audit.json").read_text())
+    assert [group["rest"] for group in found["attributes"][0]["groups"]] == [None] * 3
+    assert [group["name"] for group in found["attributes"][1]["groups"]] == ["a"]
+    right = replace(known, probs=np.eye(3, dtype=np.float32)[known.target], groups={"g": np.array(["a", "b"] * 150)})
+    folder = write_evaluation(tmp_path / "right", right)
+    assert fer("audit", str(folder), "--groups=g", "--shuffles=100", f"--out={tmp_path / 'out'}") == 0
+    assert "g: all groups are equally accurate at equal class mix." in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,3 +102,65 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert fer("compare", str(one)) == 2
     assert "expected two evaluations or more, for example: fer compare" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_names_that_are_given_twice_are_refused_with_others_that_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (write_evaluation(tmp_path / f"{n}", guessed(0.6, n)) for n in range(2))
+    out = f"--out={tmp_path / 'out'}"
+    assert fer("compare", f"a={one}", f"a={two}", out) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    message, _, proposed = line.partition(": choose other names, such as ")
+    assert message == "fer: error: 'a' names 2 evaluations"
+    assert fer("compare", *shlex.split(proposed), out) == 0
+
+
+def test_many_models_are_not_listed_where_a_sentence_is_true_of_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(write_evaluation(tmp_path / f"m{n}", guessed(0.6, 0), overlap_with_train=7)) for n in range(5)]
+    assert fer("compare", *folders, f"--out={tmp_path / 'out'}") == 0
+    told = capsys.readouterr().out
+    assert "chance explains its lead over all others." in told
+    assert "warning: all 5 models: trained on 7 of these images" in told
+    assert "<h1>5 models on the same images</h1>" in (tmp_path / "out/index.html").read_text()
+
+
+def test_a_page_replaces_none_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "runs/a/version_0"
+    (run / "checkpoints").mkdir(parents=True)
+    one, two = write_evaluation(run / "test", guessed(0.6, 0)), write_evaluation(tmp_path / "two", guessed(0.6, 1))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    for verb in (("compare", str(one), str(two)), ("audit", str(one), "--groups=gender")):
+        for out, message in (
+            (run, f"is the folder of a run: pass another --out, such as --out {run / verb[0]}"),
+            (one, "is the folder of an evaluation: pass another --out"),
+            (tmp_path / "site", f"has the page of something else (there is no {verb[0]}.json)"),
+            (tmp_path / "file", "expected a folder to write into, found a file"),
+            (tmp_path / "file/deep", "cannot be written"),
+        ):
+            assert fer(*verb, f"--out={out}") == 2
+            [line] = capsys.readouterr().err.splitlines()
+            assert message in line
+    assert sorted(tmp_path.rglob("*")) == before
+    assert fer("compare", str(one), str(two), f"--out={run / 'compare'}") == 0
+    assert fer("compare", str(one), str(two), f"--out={run / 'compare'}") == 0  # its own may be replaced
+
+
+def test_the_command_on_the_page_has_all_that_was_chosen(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "version_0/checkpoints").mkdir(parents=True)
+        write_evaluation(tmp_path / name / "version_0/val", replace(guessed(0.6, 0), split="val"))
+    assert fer("compare", "a", "b", "--split=val", f"--root={tmp_path}", f"--out={tmp_path / 'out'}") == 0
+    command = json.loads((tmp_path / "out/compare.json").read_text())["command"]
+    assert command == f"fer compare a b --seed=0 --split=val --root={tmp_path} --out={tmp_path / 'out'}"
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_nothing_takes_is_refused(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fer("compare", "a", "b", f"--seed={seed}") == 2
+    assert capsys.readouterr().err == f"fer: error: fer compare: --seed must be 0 to 4294967295, not {seed}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,34 @@ def test_models_that_have_seen_the_images_are_named(tmp_path: Path) -> None:
         "old: whether they were trained on some of these images is not known: it is old",
         "bare: no report tells whether they were trained on",
     ]
+
+
+def test_a_run_beside_a_plain_folder_is_called_by_its_own_name(tmp_path: Path) -> None:
+    run, plain = run_with(tmp_path / "runs/mine/version_0", test=TEST), write_evaluation(tmp_path / "copy", TEST)
+    assert [each.name for each in find_evaluations([str(run), str(plain)])] == ["mine", "copy"]
+    later = run_with(tmp_path / "runs/mine/version_1", test=TEST)
+    assert [each.name for each in find_evaluations([str(run), str(later)])] == ["version_0", "version_1"]
+
+
+def test_damaged_tables_name_the_command_that_makes_them_again(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "my runs/version_0", test=TEST)
+    plain = write_evaluation(tmp_path / "copy", TEST)
+    report = json.loads((plain / "report.json").read_text())
+    report.setdefault("context", {})["checkpoint"] = "runs/x/version_0/checkpoints/best.ckpt"
+    (plain / "report.json").write_text(json.dumps(report))
+    for folder, text, message in (
+        (run / "test", "", f"; run fer test --ckpt_path '{run}' again"),
+        (plain, "", "; run fer test --ckpt_path runs/x/version_0/checkpoints/best.ckpt again"),
+        (plain, (plain / "predictions.csv").read_text().splitlines()[0] + "\n", "has no rows; run fer test"),
+    ):
+        (folder / "predictions.csv").write_text(text)
+        with pytest.raises(DataError, match=re.escape(message)):
+            find_evaluations([str(folder)])[0].predictions()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"context": []}', '{"context": {"data": {"fingerprints": 3}}}'])
+def test_reports_of_another_form_are_damaged(text: str, tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "copy", TEST)
+    (folder / "report.json").write_text(text)
+    with pytest.raises(DataError, match=r"report\.json is damaged: .* is no JSON object"):
+        find_evaluations([str(folder)])

@@ -91,7 +91,7 @@ def test_damaged_tables_are_refused(tmp_path: Path, text: str, message: str) -> 
 def test_columns_fit_together() -> None:
     with pytest.raises(DataError, match="column 'gender' has 2 rows, index has 5"):
         replace(some(), groups={"gender": np.array(["f", "m"])})
-    with pytest.raises(NonFiniteError, match="1 samples have NaN"):
+    with pytest.raises(NonFiniteError, match="1 sample with NaN"):
         told(
             EvaluationResult(("a", "b"), np.arange(1), np.zeros(1, np.int64), np.array([[0.5, np.nan]], np.float32)),
             ["x"],
