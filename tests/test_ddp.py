@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fer_lightning.runs.looks import read_looks
 from tests.helpers.cli import TINY, fer, fit, same_weights, weights
 from tests.helpers.processes import (
     FIXED,
@@ -161,10 +162,11 @@ def test_two_processes_evaluate_as_one(tmp_path: Path, verb: str) -> None:
         written.append(
             [
                 (folder / verb / "predictions.csv").read_text(),
-                {**json.loads(report.read_text()), "context": None} if report.exists() else None,
+                {**json.loads(report.read_text()), "context": None, "looks": None} if report.exists() else None,
             ]
         )
     assert written[0] == written[1]
+    assert [(look.verb, look.n) for look in read_looks(tmp_path)] == [("test", 27)] * (2 if verb == "test" else 0)
 
 
 def alive(pids: list[int]) -> list[int]:
