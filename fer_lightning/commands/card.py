@@ -27,13 +27,14 @@ def card(
     (fer calibrate) and its lineage. Its head is what the Hugging Face hub reads.
 
     Args:
-        model: a run folder, a checkpoint, a model folder, or the name of a released model.
+        model: a run (its folder, or its name in --root), a checkpoint, a model folder, or the name of a released model.
         out: file to write; README.md in the folder, if not given.
         licence: under which the weights may be used.
         groups: columns with groups of people, with commas between; gender, skin_type, age_group and the like, if not
             given.
         root: the folder of all runs, in which evaluations of the same weights are looked for.
     """
+    from fer_lightning.commands.trained import source_of
     from fer_lightning.files import write_atomically
     from fer_lightning.inference.card import card_text
     from fer_lightning.inference.facts import model_with_facts
@@ -43,8 +44,8 @@ def card(
     named = None if groups is None else [name.strip() for name in groups.split(",") if name.strip()]
     if named is not None and not named:
         raise ConfigError("--groups names no column: expected names with commas between, such as gender,age_group")
-    made = model_with_facts(model, root, named, licence=licence)
-    source = Path(model).expanduser()
+    found = source_of(model, root)
+    made, source = model_with_facts(found, root, named, licence=licence), Path(found)
     path = out or _place(source, made.card.name)
     try:
         if out is None and is_model_folder(source):

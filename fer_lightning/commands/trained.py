@@ -24,7 +24,7 @@ from fer_lightning.runs.model_folder import released
 from fer_lightning.runs.records import find_run
 from fer_lightning.text import first_line
 
-__all__ = ["Trained", "check_classes", "find_trained", "note_look", "retyped", "steps_shown"]
+__all__ = ["Trained", "check_classes", "find_trained", "note_look", "retyped", "source_of", "steps_shown"]
 
 _USUAL_ROOT = ("root", Path("runs"))
 
@@ -82,6 +82,18 @@ class Trained:
         return dict(config.get("model") or {}) if isinstance(config, dict) else {}
 
 
+def source_of(wanted: str, root: Path) -> str:
+    """Return what a model can be loaded from: the folder of a run that is given by its name in ``root``, else as given.
+
+    Raises:
+        ConfigError: if there is a folder of this name, but no run in it.
+    """
+    path = Path(wanted).expanduser()
+    if not path.exists() and wanted not in released() and (root / wanted).exists():
+        path = find_run(wanted, root)
+    return str(path) if path.exists() else wanted
+
+
 def find_trained(verb: str, wanted: str, root: Path) -> Trained:
     """Load a trained model with its network.
 
@@ -95,10 +107,7 @@ def find_trained(verb: str, wanted: str, root: Path) -> Trained:
         CheckpointError: if there is no such model or it is damaged.
         ConfigError: if there is no such run, or it is no network of PyTorch.
     """
-    path = Path(wanted).expanduser()
-    if not path.exists() and wanted not in released() and (root / wanted).exists():
-        path = find_run(wanted, root)
-    source = str(path) if path.exists() else wanted
+    source = source_of(wanted, root)
     model = load_model(source, root)
     if not isinstance(model.backend, TorchBackend) or model.architecture is None:
         raise ConfigError(f"{verb}: {wanted} has no network of PyTorch: give the run or model folder it comes from")
