@@ -39,6 +39,30 @@ def test_grad_cam_is_that_of_captum(network: EmotionClassifier, images: Tensor) 
     torch.testing.assert_close(class_activation_map(network, layer, images, LABELS), theirs.detach())
 
 
+class ChangesInPlace(nn.Module):
+    """A network that changes the output of its layer in place, as residual blocks of timm do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x: Tensor = self.stem(images)
+        x.mul_(-3).add_(0.1)
+        return x.relu_().mean((2, 3))
+
+
+def test_what_changes_an_activation_in_place_does_not_change_the_map(images: Tensor) -> None:
+    network = classifier(ChangesInPlace()).eval()
+    layer = layer_of(network)
+    assert layer.name == "backbone.stem"
+    output = network.backbone.stem(images)  # type: ignore[operator]  # a module
+    logits = network.head((-3 * output + 0.1).relu().mean((2, 3)))
+    gradient = torch.autograd.grad(logits.gather(1, LABELS[:, None]).sum(), output)[0]
+    wanted = (gradient.mean((2, 3), keepdim=True) * output).sum(1).clamp_min(0).detach()
+    torch.testing.assert_close(class_activation_map(network, layer, images, LABELS), wanted)
+
+
 def test_layer_cam_weights_each_place_by_its_own_gradient(network: EmotionClassifier, images: Tensor) -> None:
     layer = layer_of(network, 24)
     kept: list[Tensor] = []
