@@ -40,7 +40,7 @@ def audit(
     """
     from fer_lightning.commands.places import page_folder
     from fer_lightning.commands.trained import retyped
-    from fer_lightning.evaluation.audit import attributes_of
+    from fer_lightning.evaluation.audit import attributes_of, check_auditable
     from fer_lightning.evaluation.audit import audit as audited
     from fer_lightning.evaluation.audit_report import audit_lines, write_audit
     from fer_lightning.evaluation.finding import find_evaluations, seen_notes
@@ -49,16 +49,16 @@ def audit(
     place = page_folder(out, "audit.json")
     [folder] = find_evaluations([evaluation], split, root)
     predictions = folder.predictions()
+    try:
+        check_auditable(predictions)
+    except DataError as error:
+        raise DataError(f"{folder.table.parent}: {error}: run {folder.again} again") from error
     names = [name.strip() for name in groups.split(",") if name.strip()]
     if not names:
         known = ", ".join(predictions.groups)
         there = f"there are {known}" if known else "this evaluation has none: its data set knows no groups"
         raise ConfigError(f"fer audit: name the groups, such as --groups gender,age_group ({there})")
-    attributes = attributes_of(predictions, names, intersect)
-    try:
-        found = audited(predictions, attributes, shuffles, seed)
-    except DataError as error:
-        raise DataError(f"{folder.table.parent}: {error}: run {folder.again} again") from error
+    found = audited(predictions, attributes_of(predictions, names, intersect), shuffles, seed)
     notes = seen_notes([folder])
     asked = {"groups": ",".join(names), "intersect": intersect, "shuffles": shuffles, "seed": seed}
     origin = {

@@ -30,7 +30,7 @@ from fer_lightning.evaluation.predictions import Predictions
 from fer_lightning.evaluation.resampling import DRAWS, clusters_of, interval, matrix_scores, resampled_counts
 from fer_lightning.text import did_you_mean
 
-__all__ = ["SHUFFLES", "Attribute", "attributes_of", "audit"]
+__all__ = ["SHUFFLES", "Attribute", "attributes_of", "audit", "check_auditable"]
 
 SHUFFLES = 2_000
 """Shuffles of the groups. The least p value is 1 / 2,001."""
@@ -99,6 +99,13 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
+def check_auditable(predictions: Predictions) -> None:
+    """Raise :class:`DataError` if predictions know no true classes or no digests."""
+    if not predictions.known or (predictions.digests == "").any():
+        lacking = "true classes" if not predictions.known else "digests of its images (an older version wrote it)"
+        raise DataError(f"this evaluation has no {lacking}")
+
+
 def audit(
     predictions: Predictions,
     attributes: Sequence[Attribute],
@@ -131,9 +138,7 @@ def audit(
     """
     if shuffles < _FEWEST_SHUFFLES:
         raise ConfigError(f"--shuffles must be {_FEWEST_SHUFFLES} or more, not {shuffles}")
-    if not predictions.known or (predictions.digests == "").any():
-        lacking = "true classes" if not predictions.known else "digests of its images (an older version wrote it)"
-        raise DataError(f"this evaluation has no {lacking}")
+    check_auditable(predictions)
     classes, everyone = len(predictions.class_names), np.zeros(len(predictions.target), np.int64)
     clusters = clusters_of(predictions.digests)
     total = group_matrices(everyone, predictions.target, predictions.preds, 1, classes)

@@ -130,9 +130,9 @@ def find_evaluations(
     direct = [_direct(place) for place in places]
     owners = [None if table else _owner(place, root) for place, table in zip(places, direct, strict=True)]
     of_owners = {owner: _evaluations(owner, root) for owner in owners if owner is not None}
-    wanted = split or next(
-        (each for each in _VERBS if all(any(_split(one) == each for one in found) for found in of_owners.values())), ""
-    )
+    splits = [{_split(table) for table in tables} for tables in of_owners.values()]
+    common = next((each for each in _VERBS if all(each in has for has in splits)), "")
+    wanted = split or common or ("val" if any("val" in has for has in splits) else "test")
     found = []
     for table, owner in zip(direct, owners, strict=True):
         if table is None and owner is not None:
@@ -210,13 +210,14 @@ def _split(table: Path) -> str:
 
 
 def _newest(owner: Path, tables: Sequence[Path], wanted: str) -> Path:
+    """Return the first table of the split that is wanted."""
     for table in tables:
         if _split(table) == wanted:
             return table
     has = sorted({_split(table) for table in tables} - {""})
     what = f"has an evaluation of {joined(has)} only" if has else "has no evaluation yet"
     data = _OTHER_DATA if is_model_folder(owner) else ""
-    made = f"fer {_VERBS.get(wanted, 'test')} --ckpt_path {shlex.quote(str(owner))}{data}"
+    made = f"fer {_VERBS[wanted]} --ckpt_path {shlex.quote(str(owner))}{data}"
     raise ConfigError(f"{owner} {what}: run {made}")
 
 

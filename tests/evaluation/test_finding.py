@@ -61,6 +61,8 @@ def test_the_split_is_one_that_all_have(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"{two} has an evaluation of val only: run fer test --ckpt_path {two}"):
         find_evaluations([str(one), str(two)], "test")
     empty = run_with(tmp_path / "three/version_0")
+    with pytest.raises(ConfigError, match=f"{empty} has no evaluation yet: run fer validate --ckpt_path {empty}"):
+        find_evaluations([str(two), str(empty)])
     with pytest.raises(ConfigError, match=f"{empty} has no evaluation yet: run fer test --ckpt_path {empty}"):
         find_evaluations([str(empty)])
 
@@ -81,8 +83,13 @@ def test_names_tell_evaluations_apart_or_are_given(tmp_path: Path) -> None:
     assert [each.name for each in find_evaluations(words)] == ["a", "b"]
     assert [each.name for each in find_evaluations([f"plain={words[0]}", words[1]])] == ["plain", "b"]
     assert [each.name for each in find_evaluations([words[0], f"{words[1]}/test"])] == ["a", "b"]
+    other = run_with(tmp_path / "c/seed0/version_0", validate=TEST)
+    assert [each.name for each in find_evaluations([words[0], str(other)])] == ["a", "c"]
     with pytest.raises(ConfigError, match="test is given twice"):
         find_evaluations([words[0], f"{words[0]}/test"])
+    write_evaluation(folders[0] / "test-0123abcd", TEST)
+    alike = [f"{words[0]}/test", f"{words[0]}/test-0123abcd"]
+    assert [each.name for each in find_evaluations(alike)] == ["test", "test-0123abcd"]
     odd = write_evaluation(tmp_path / "x=y", TEST)
     assert find_evaluations([str(odd)])[0].table.parent == odd
 
