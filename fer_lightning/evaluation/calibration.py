@@ -61,7 +61,8 @@ class Wishes:
 
     Attributes:
         kind: one of :data:`.KINDS`; ``None`` for the one with the best likelihood in cross-fitting, or none at all.
-        risk: share of wrong answers among those that are not marked as uncertain; ``None`` for half of that of all.
+        risk: share of wrong answers among those that are not marked as uncertain; ``None`` for half of that of all,
+            which counts as one wrong answer where there is none.
         coverage: of the prediction sets that are judged.
         seed: of halves and draws.
     """
@@ -136,7 +137,7 @@ def calibrate(predictions: Predictions, prior: Floats | None, wishes: Wishes) ->
     scaling = nothing if chosen == NONE else fit_scaling(data.probs, data.target, chosen, prior)
     after = scaling(data.probs)
     if wishes.risk is None:
-        wishes = replace(wishes, risk=float((~data.right(after)).mean()) / 2)
+        wishes = replace(wishes, risk=float(max(1, (~data.right(after)).sum()) / len(after)) / 2)
     risk = _risk(data, chosen, after, wishes)
     sets = {}
     for coverage in sorted({*COVERAGES, wishes.coverage}):

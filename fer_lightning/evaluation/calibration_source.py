@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fer_lightning.runs.records import Run, find_run
 __all__ = ["Source", "find_source"]
 
 _STUDY = "study.json"
+_OF_AN_ARM = re.compile(r"(fold\d+_)?seed\d+")  # names of the runs that fer crossval makes
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ def find_source(wanted: str, root: Path) -> Source:
         ConfigError: if there is no such run.
     """
     path = Path(wanted).expanduser()
+    if path.is_file() and path.name == PREDICTIONS:
+        path = path.parent
+        wanted = str(path)
     wanted = str(run_folder_of(path) or wanted) if path.is_file() else wanted
     given = next((place for place in (root / wanted, Path(wanted).expanduser()) if place.is_dir()), None)
     if given is not None:
@@ -111,12 +116,13 @@ def _refuse(given: Path) -> None:
 
 
 def _runs_of_arm(folder: Path) -> list[Path]:
-    """Return the newest run of each fold and seed in the folder of an arm; none where runs are in it directly."""
+    """Return the newest run of each fold and seed in the folder of an arm; none for any other folder."""
     newest: dict[Path, Path] = {}
     for run in run_folders(folder):
         if Run(run).exists:
             newest[run.parent] = run  # versions come in order
-    return [] if folder in newest else list(newest.values())
+    ours = all(each.parent == folder and _OF_AN_ARM.fullmatch(each.name) for each in newest)
+    return list(newest.values()) if ours else []
 
 
 def _evaluation(run: Path, facts: _Facts) -> tuple[Path, Predictions]:
@@ -131,6 +137,8 @@ def _evaluation(run: Path, facts: _Facts) -> tuple[Path, Predictions]:
     if whole:
         newest = max(whole, key=lambda folder: (folder / PREDICTIONS).stat().st_mtime)
         return newest, tables[newest]
+    if ours and not len(tables[ours[0]].index):
+        raise DataError(f"fer calibrate: {ours[0]} holds predictions of no images: {again}")
     if ours:
         raise DataError(f"fer calibrate: {ours[0]} holds predictions of an older version, without digests: {again}")
     raise DataError(f"fer calibrate: {run} has no validation predictions of its best checkpoint: {again}")

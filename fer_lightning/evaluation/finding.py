@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
 from fer_lightning.runs.checkpoint import run_folder_of
 from fer_lightning.runs.model_folder import is_model_folder, released
-from fer_lightning.runs.records import REPORT, find_run
+from fer_lightning.runs.records import REPORT, find_run, read_report
 from fer_lightning.text import absent, joined, short_path
 
 __all__ = ["FoundEvaluation", "find_evaluations", "seen_notes"]
@@ -24,7 +23,6 @@ _OTHER_DATA = " --data DATAMODULE --data.root PATH"  # a model folder does not k
 
 
 _VERSION = re.compile(r"version_\d+")
-_NESTED = ("context", "data", "fingerprints")  # objects of a report in which things are looked up
 _NAMED = 3  # models that a sentence lists by name even if it is true of all
 
 
@@ -87,7 +85,9 @@ class FoundEvaluation:
         if not isinstance(seen, Mapping):  # an older version counted equal images of the data set alone
             seen = {"train": self.report.get("context", {}).get("overlap_with_train") or 0}
         if seen["train"] is None:
-            return f"whether they were trained on some of these images is not known: {'; '.join(seen['unknown'])}"
+            return (
+                f"whether they were trained on some of these images is not known: {'; '.join(seen.get('unknown', []))}"
+            )
         of = "of these images"
         parts = [f"trained on {seen['train']:,} {of}"] if seen["train"] else []
         if seen.get("val") and self.split != "val":  # validation images are there to choose by
@@ -229,19 +229,7 @@ def _owner_of(table: Path) -> Path:
 def _report(table: Path) -> dict[str, Any]:
     """Return the report beside a table, empty if there is none."""
     path = table.parent / REPORT
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged: {error}") from error
-    inner, read = values, ""
-    for name in (*_NESTED, ""):
-        if not isinstance(inner, dict):
-            raise DataError(f"{path} is damaged: {read or 'it'} is no JSON object")
-        inner, read = inner.get(name, {}), f"'{name}'"
-    found: dict[str, Any] = values
-    return found
+    return read_report(path) if path.exists() else {}
 
 
 def _told_apart(evaluations: Sequence[tuple[Path, Path]]) -> list[str]:

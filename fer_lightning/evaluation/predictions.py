@@ -7,6 +7,7 @@ Two tables are brought together by digest, never by the number of a row.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ PREDICTIONS = "predictions.csv"
 
 _GROUP = "group_"
 _DIGEST_BYTES = 8  # two images of 50,000 have the same by chance with a probability of 1e-10
+_DIGEST = re.compile(f"[0-9a-f]{{{2 * _DIGEST_BYTES}}}")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def _check_probs(probs: NDArray[np.float32]) -> None:
     broken = np.flatnonzero(~np.isfinite(probs).all(axis=1))
     if len(broken):
         raise NonFiniteError(f"evaluation: {counted(len(broken), 'sample')} with NaN or infinite probabilities")
+    if len(probs) and probs.min() < 0:
+        raise DataError(f"evaluation: a sample has the probability {probs.min():g}, expected 0 to 1; not logits")
     # 0.01: what probabilities computed in bfloat16 are off by
     off = np.flatnonzero(np.abs(probs.sum(axis=1) - 1.0) > 0.01)
     if len(off):
@@ -240,8 +244,10 @@ def read_predictions(path: Path) -> Predictions:
         raise DataError(f"{short_path(path)} is damaged: {error}") from error
     names = tuple(name.removeprefix("p_") for name in header if name.startswith("p_"))
     if not names or "file" not in header:
-        found = excerpt(", ".join(header))
-        raise DataError(f"{short_path(path)} is no table of predictions: it has the columns {found}")
+        found = f"it has the columns {excerpt(', '.join(header))}" if header else "it is empty"
+        raise DataError(f"{short_path(path)} is no table of predictions: {found}")
+    if twice := next((name for name in header if header.count(name) > 1), None):
+        raise DataError(f"{short_path(path)} is damaged: it has two columns {excerpt(twice)}")
     _check_rows(path, rows, header, names)
     try:
         return _parsed(rows, header, names)
@@ -258,6 +264,10 @@ def _check_rows(path: Path, rows: list[dict[str, str]], header: list[str], names
             raise DataError(f"{short_path(path)} is damaged: line {number} does not have {len(header)} values")
         if "target" in row and row["target"] not in names:
             found = f"the class {excerpt(row['target'])}, which is none of {', '.join(names)}"
+            raise DataError(f"{short_path(path)} is damaged: line {number} has {found}")
+        digest = row.get("digest", "")
+        if digest and not _DIGEST.fullmatch(digest):
+            found = f"the digest {excerpt(digest)}, expected {2 * _DIGEST_BYTES} hexadecimal digits"
             raise DataError(f"{short_path(path)} is damaged: line {number} has {found}")
 
 

@@ -20,7 +20,7 @@ from fer_lightning.runs.checkpoint import CHECKPOINTS, checkpoint_in
 from fer_lightning.runs.folder import CONFIG, config_files, run_folders
 from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
 from fer_lightning.runs.lock import LOCK, living_holder
-from fer_lightning.text import folded
+from fer_lightning.text import excerpt, folded
 
 __all__ = [
     "METRICS",
@@ -31,6 +31,7 @@ __all__ = [
     "find_run",
     "read_record",
     "read_records",
+    "read_report",
     "sorted_records",
 ]
 
@@ -156,20 +157,42 @@ class Run:
 
     def report(self, split: str) -> dict[str, Any]:
         """Return the ``report.json`` of a split; raise :class:`DataError` if there is none, or it is damaged."""
-        path = self.folder / split / REPORT
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}; a run has it after a validation") from error
-        except ValueError as error:
-            raise DataError(f"{path} is damaged: {error}") from error
-        if not isinstance(values, dict):
-            raise DataError(f"{path} is no report of an evaluation")
-        return values
+        return read_report(self.folder / split / REPORT)
 
     def checkpoint(self, file: str) -> Path:
         """Return a checkpoint by its name; see :func:`~fer_lightning.runs.checkpoint.checkpoint_in`."""
         return checkpoint_in(self.folder, file)
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Return what stands in a ``report.json``; raise :class:`DataError` if there is none, or it is damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; a run has it after a validation") from error
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} is no report of an evaluation")
+    if wrong := _misshapen(values):
+        raise DataError(f"{path} is damaged: {wrong}")
+    return values
+
+
+def _misshapen(report: dict[str, Any]) -> str:
+    """Return which of the values that are read of every report is of another kind than it must be; empty if none."""
+    inner: Any = report
+    for name in ("context", "data", "fingerprints"):
+        inner = inner.get(name, {})
+        if not isinstance(inner, dict):
+            return f"'{name}' is no JSON object"
+    seen = report.get("seen") or {"train": None}
+    if not isinstance(seen, dict):
+        return "'seen' is no JSON object"
+    for role in ("train", "val"):
+        if (role == "train" and role not in seen) or not isinstance(seen.get(role), int | None):
+            return f"seen.{role} is {excerpt(str(seen.get(role)))}, not a number of images"
+    return ""
 
 
 @dataclass(frozen=True)

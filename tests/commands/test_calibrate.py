@@ -114,6 +114,33 @@ def test_predictions_of_other_weights_are_not_used(tmp_path: Path, capsys: pytes
     assert "there is no run 'none'" in error_of(capsys, "none")
 
 
+def test_a_table_without_rows_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_in(tmp_path / "version_0", validated(200))
+    table = run / "val" / PREDICTIONS
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    assert error_of(capsys, str(run)).endswith(f"holds predictions of no images: fer validate --ckpt_path {run}\n")
+
+
+def test_a_table_of_a_run_names_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_in(tmp_path / "version_0", validated(200))
+    assert error_of(capsys, str(run / "val" / PREDICTIONS)).endswith(f"not the run itself: fer calibrate {run}\n")
+
+
+def test_only_the_runs_of_an_arm_are_pooled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        run_in(tmp_path / name / "version_0", validated(200))
+    assert "there is no run" in error_of(capsys, str(tmp_path), f"--root={tmp_path}")
+    assert not (tmp_path / "calibration.json").exists()
+
+
+def test_a_model_without_mistakes_is_calibrated(tmp_path: Path) -> None:
+    data = validated(200)
+    sure = np.eye(len(NAMES), dtype=np.float32)[data.target]
+    run = run_in(tmp_path / "version_0", replace(data, probs=sure))
+    assert fer("calibrate", str(run)) == 0
+    assert json.loads((run / "calibration.json").read_text())["risk"]["threshold"] == 0
+
+
 def test_a_model_folder_has_no_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()

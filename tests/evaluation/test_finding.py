@@ -119,6 +119,25 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
         find_evaluations([str(folder)])
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "is no report of an evaluation"),
+        ('{"context": 5}', "is damaged: 'context' is no JSON object"),
+        ('{"context": {"data": [1]}}', "is damaged: 'data' is no JSON object"),
+        ('{"context": {"data": {"fingerprints": 3}}}', "is damaged: 'fingerprints' is no JSON object"),
+        ('{"seen": 3}', "is damaged: 'seen' is no JSON object"),
+        ('{"seen": {"train": "x"}}', "is damaged: seen.train is 'x', not a number of images"),
+        ('{"seen": {"val": 3}}', "is damaged: seen.train is 'None', not a number of images"),
+    ],
+)
+def test_reports_of_another_shape_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    folder = write_evaluation(tmp_path / "edited", TEST)
+    (folder / "report.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        find_evaluations([str(folder)])
+
+
 def test_an_evaluation_with_other_settings_is_taken_only_if_it_is_named(tmp_path: Path) -> None:
     run = run_with(tmp_path / "one/version_0", test=TEST)
     other = write_evaluation(run / "test-0123abcd", TEST, settings={"model.tau": "0.5"})
@@ -176,11 +195,3 @@ def test_damaged_tables_name_the_command_that_makes_them_again(tmp_path: Path) -
         (folder / "predictions.csv").write_text(text)
         with pytest.raises(DataError, match=re.escape(message)):
             find_evaluations([str(folder)])[0].predictions()
-
-
-@pytest.mark.parametrize("text", ["[]", '{"context": []}', '{"context": {"data": {"fingerprints": 3}}}'])
-def test_reports_of_another_form_are_damaged(text: str, tmp_path: Path) -> None:
-    folder = write_evaluation(tmp_path / "copy", TEST)
-    (folder / "report.json").write_text(text)
-    with pytest.raises(DataError, match=r"report\.json is damaged: .* is no JSON object"):
-        find_evaluations([str(folder)])

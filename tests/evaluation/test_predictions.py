@@ -74,7 +74,13 @@ def test_tables_of_older_versions_know_no_digests(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a,b\n1,2\n", "is no table of predictions: it has the columns 'a, b'"),
-        ("", "is no table of predictions"),
+        ("", "is no table of predictions: it is empty"),
+        ("file,p_sad,p_sad,index,target\nx,1,0,0,sad\n", "is damaged: it has two columns 'p_sad'"),
+        ("file,p_sad,p_happy,index,target\nx,1.5,-0.5,0,sad\n", "a sample has the probability -0.5, expected 0 to 1"),
+        (
+            "file,p_sad,index,digest,target\nx,1,0,zz,sad\n",
+            "line 2 has the digest 'zz', expected 16 hexadec",
+        ),
         ("file,p_sad,index,target\nx,1,0,happy\n", "line 2 has the class 'happy', which is none of sad"),
         ("file,p_sad,index,target\nx,much,0,sad\n", "is damaged: could not convert"),
         ('file,p_sad\n"x,1', "is damaged"),
