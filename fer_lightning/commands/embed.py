@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from fer_lightning.commands.data import OfData
 from fer_lightning.errors import ConfigError
+from fer_lightning.text import counted
 
 __all__ = ["embed"]
 
@@ -63,7 +64,7 @@ def embed(
             found = embedded(networks, model.preprocessing, table, rows, ways, seed, step)
         about = {
             "title": f"The features of {model.card.name}",
-            "about": f"{len(rows):,} images of {data_name}.",
+            "about": f"{counted(len(rows), 'image')} of {data_name}.",
             "command": retyped("embed", run, path, *of_data, groups=groups, **chosen),
             "start": start,
             "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name, "before": start},

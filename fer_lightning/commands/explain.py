@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fer_lightning.commands.data import OfData
 from fer_lightning.errors import ConfigError
+from fer_lightning.text import counted
 
 if TYPE_CHECKING:
     from fer_lightning.commands.trained import Trained
@@ -72,7 +73,7 @@ def explain(
         maps, found = _measured(Explainer.of(trained.network, model.preprocessing), trained, subject, seed)
         found |= {
             "title": f"What {model.card.name} looks at",
-            "about": f"{len(rows):,} images of {data_name}.",
+            "about": f"{counted(len(rows), 'image')} of {data_name}.",
             "command": retyped("explain", run, path, *of_data, classes=classes, shown=shown, **chosen),
             "on_drawn": _on_drawn(run, model.class_names) if subject.truth is None else "",
             "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name},

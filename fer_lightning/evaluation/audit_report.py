@@ -35,9 +35,9 @@ Rows = list[tuple[str, ...]]
 
 def verdict(found: Mapping[str, Any]) -> str:
     """Return in a sentence which attributes make a difference to the accuracy that chance does not explain."""
-    compared = [each for each in found["attributes"] if each["gap"] is not None]
+    compared = [each for each in found["attributes"] if any(group.get("rest") for group in each["groups"])]
     if not compared:
-        return "No attribute has two groups with images enough to be compared."
+        return "No attribute has two groups with images enough, and of the same classes, to be compared."
     sure = [each["name"] for each in compared if each["gap"]["p_holm"] < _LEVEL]
     if not sure:
         return (
@@ -55,6 +55,9 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
         gap = each["gap"]
         if gap is None:
             sentences.append(f"{each['name']}: fewer than two groups have images enough to be compared.")
+            continue
+        if all(group.get("rest") is None for group in each["groups"]):
+            sentences.append(f"{each['name']}: the groups have no class in common, so that they cannot be compared.")
             continue
         if gap["observed"] < _EQUAL:
             sentences.append(f"{each['name']}: all groups are equally accurate at equal class mix.")

@@ -30,7 +30,9 @@ def embedding_verdicts(scores: Mapping[str, Mapping[str, Mapping[str, float]]]) 
     before, after = scores[BEFORE][CLASS], scores[AFTER][CLASS]
     pixels = scores[PIXELS][CLASS]
     sentences = [
-        f"After training {after['purity']:.0%} of an image's {NEIGHBOURS} nearest neighbours are of its class; before, "
+        "All images are of one class, so how far classes lie apart cannot be said."
+        if after["chance"] == 1
+        else f"After training {after['purity']:.0%} of an image's nearest neighbours are of its class; before, "
         f"{before['purity']:.0%}; by pixels, {pixels['purity']:.0%}; by chance, {after['chance']:.0%}. The silhouette "
         f"of the classes went from {before['silhouette']:.2f} to {after['silhouette']:.2f}."
     ]
@@ -92,7 +94,7 @@ def write_embedding(
     values = {
         **about,
         "images": len(found.rows),
-        "neighbours": NEIGHBOURS,
+        "neighbours": min(NEIGHBOURS, len(found.rows) - 1),
         "scores": found.scores,
         "verdicts": verdicts,
     }
@@ -110,7 +112,7 @@ def write_embedding(
         verdicts=verdicts,
         rows=_rows(found.scores),
         drawings={f"by-{name}": each for name, each in drawings.items()},
-        neighbours=NEIGHBOURS,
+        neighbours=min(NEIGHBOURS, len(found.rows) - 1),
         made=list(about["made"].items()),
         command=about["command"],
         projector=str(folder / "projector"),

@@ -26,6 +26,7 @@ from fer_lightning.pages import render
 from fer_lightning.text import counted, table_lines
 
 __all__ = ["explanation_lines", "verdicts", "write_explanation"]
+_FEWEST_TOLD = 10  # faces of which a failed test is told
 
 
 def verdicts(found: Mapping[str, Any]) -> list[str]:
@@ -35,9 +36,11 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
         own, random, *_ = pointing["ways"]
         others = {way["name"]: way["share"] for way in pointing["ways"]}
         told = "the maps show what the network has learned" if pointing["passed"] else "no better than random weights"
+        told = told if pointing["passed"] or pointing["images"] >= _FEWEST_TOLD else "too few faces to tell"
         foreign = "" if pointing["faces"] == "own" else ", which are not of this data set,"
+        faces = counted(pointing["images"], "drawn face")
         sentences.append(
-            f"{fine} points at what moved on {own['share']:.1%} of {pointing['images']:,} drawn faces{foreign} that "
+            f"{fine} points at what moved on {own['share']:.1%} of {faces}{foreign} that "
             f"the network gets right; with random weights on {random['share']:.1%}, an edge detector on "
             f"{others['edges']:.1%}, the middle of the picture on {others['centre']:.1%} (p {_p(pointing['p'])}: "
             f"{told})."
@@ -214,7 +217,8 @@ def _drawings(subject: Subject, maps: Maps, found: Mapping[str, Any]) -> dict[st
 
 
 def _cards(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    cards = [(f"{found['images']:,}", "images explained"), (f"{found['right'] / found['images']:.1%}", "of them right")]
+    explained = f"image{'s' if found['images'] != 1 else ''} explained"
+    cards = [(f"{found['images']:,}", explained), (f"{found['right'] / found['images']:.1%}", "of them right")]
     if pointing := found["pointing"]:
         own, random, *_ = pointing["ways"]
         where = "" if pointing["faces"] == "own" else " (drawn faces)"

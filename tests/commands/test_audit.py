@@ -122,6 +122,8 @@ def test_groups_without_a_common_class_and_equal_groups_are_told(
     assert fer("audit", str(folder), "--groups=shown,spaces", "--shuffles=100", f"--out={tmp_path / 'out'}") == 0
     told = capsys.readouterr().out
     assert "nan" not in told
+    assert "shown: the groups have no class in common, so that they cannot be compared." in told
+    assert "No attribute has two groups with images enough, and of the same classes, to be compared." in told
     assert "No class in common with the other groups, so that differences say nothing: angry; happy; sad." in told
     found = json.loads((tmp_path / "out/audit.json").read_text())
     assert [group["rest"] for group in found["attributes"][0]["groups"]] == [None] * 3

@@ -14,7 +14,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from fer_lightning.data.sets.sketch.sketch import scan_sketch
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.explanation.embedding import AFTER, BEFORE, PIXELS, colourings, distinct_rows, embedded
+from fer_lightning.explanation.embedding import AFTER, BEFORE, CLASS, PIXELS, colourings, distinct_rows, embedded
 from fer_lightning.explanation.embedding_report import embedding_verdicts
 from fer_lightning.explanation.features import features_of, grouping
 from fer_lightning.explanation.projector import write_projector
@@ -88,6 +88,12 @@ def test_the_same_seed_maps_the_same_and_each_step_is_told() -> None:
     assert set(first.scores) == {PIXELS, BEFORE, AFTER}
     assert first.scores[BEFORE] == first.scores[AFTER]
     assert "as much as before" in embedding_verdicts(first.scores)[1]
+
+
+def test_nothing_is_said_of_a_single_class() -> None:
+    one = {CLASS: {"purity": 1.0, "chance": 1.0, "silhouette": 0.0}}
+    told = embedding_verdicts({space: one for space in (PIXELS, BEFORE, AFTER)})
+    assert told == ["All images are of one class, so how far classes lie apart cannot be said."]
 
 
 def test_tensorboard_reads_the_projector_files(tmp_path: Path) -> None:

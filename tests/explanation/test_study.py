@@ -55,6 +55,9 @@ def test_maps_are_judged_by_what_moved(subject: Subject) -> None:
     assert round(random["share"] * 24 * NETWORKS, 6).is_integer()  # the mean of so many networks
     assert "the maps show what the network has learned" in verdicts({**good, "on_drawn": ""})[0]
     assert "no better than random weights" in verdicts({**bad, "on_drawn": ""})[0]
+    one = {**bad, "on_drawn": "", "pointing": {**bad["pointing"], "images": 1}}
+    assert "of 1 drawn face that" in verdicts(one)[0]
+    assert "too few faces to tell" in verdicts(one)[0]
     assert {each["class"] for each in good["parts"]} == set(subject.class_names) - {"neutral"}
 
 
