@@ -80,14 +80,12 @@ class FoundEvaluation:
     def seen(self) -> str:
         """What the model has seen of these images before, as the end of a sentence; empty for nothing."""
         if not self.report:
-            return "no report tells whether they were trained on"
+            return "no report tells whether these images were trained on"
         seen = self.report.get("seen")
         if not isinstance(seen, Mapping):  # an older version counted equal images of the data set alone
             seen = {"train": self.report.get("context", {}).get("overlap_with_train") or 0}
         if seen["train"] is None:
-            return (
-                f"whether they were trained on some of these images is not known: {'; '.join(seen.get('unknown', []))}"
-            )
+            return f"whether some of these images were trained on is not known: {'; '.join(seen.get('unknown', []))}"
         of = "of these images"
         parts = [f"trained on {seen['train']:,} {of}"] if seen["train"] else []
         if seen.get("val") and self.split != "val":  # validation images are there to choose by

@@ -169,8 +169,8 @@ def test_models_that_have_seen_the_images_are_named(tmp_path: Path) -> None:
     assert seen_notes(find_evaluations(words)) == [
         "a and b: trained on 12 of these images",
         "both: trained on 3 of these images and chosen by 12 more; accuracy without them 62.50%",
-        "old: whether they were trained on some of these images is not known: it is old",
-        "bare: no report tells whether they were trained on",
+        "old: whether some of these images were trained on is not known: it is old",
+        "bare: no report tells whether these images were trained on",
     ]
 
 
