@@ -128,3 +128,21 @@ def test_other_classes_are_refused(run: Path, tmp_path: Path, capsys: pytest.Cap
         Image.new("L", (16, 16), 90).save(data / "val" / name / "a.png")
     assert fer("explain", str(run), str(data), f"--out={tmp_path / 'out'}", "--data.class_names=[angry, sad]") == 2
     assert "the model knows angry, disgust, fear, happy, sad" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_maps_of_a_trained_network_hit_what_moved(tmp_path: Path) -> None:
+    quickstart = [
+        "--config=configs/quickstart.yaml",
+        "--trainer.max_epochs=4",
+        f"--trainer.default_root_dir={tmp_path}",
+    ]
+    assert fer("fit", *quickstart, "--trainer.precision=32-true", "--trainer.enable_progress_bar=false") == 0
+    assert fer("explain", str(tmp_path / "quickstart/version_0"), f"--out={tmp_path / 'out'}") == 0
+    pointing = json.loads((tmp_path / "out/explain.json").read_text())["pointing"]
+    shares = {way["name"]: way["share"] for way in pointing["ways"]}
+    assert pointing["passed"]
+    assert shares["LayerCAM 24x24"] >= 0.85
+    assert shares["LayerCAM 24x24, random weights"] <= 0.4
+    assert max(shares["edges"], shares["centre"]) < 0.85
