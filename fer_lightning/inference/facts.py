@@ -180,7 +180,12 @@ def evaluations_of(
             continue
         if (of_training or older) and not _is_of_best(source, folder, folder / name):
             continue
-        values = _values(report, folder / name, groups)
+        try:
+            values = _values(report, folder / name, groups)
+        except DataError:
+            if folder == own:
+                raise
+            continue  # what is wrong with another run is no reason to say nothing of this one
         key = report["split"] if not values["settings"] else f"{report['split']}-{context['evaluation']}"
         if key not in found or found[key]["fingerprint"] == values["fingerprint"]:
             found[key] = values  # a later one is of fer validate, in float32

@@ -145,7 +145,7 @@ def _of_folder(folder: Path) -> TrainedOn | None:
         return TrainedOn(unknown=unknown)
     try:
         if file_digest(path, "sha256") != values["sha256"][TRAINED_ON]:
-            raise ValueError(f"is not the file that {folder / CONFIG} was written with")
+            raise ValueError(f"it is not the one that {folder / CONFIG} was written with")
         rows = np.load(path, allow_pickle=False)
         parts = {role: np.unique(rows["digest"][rows["role"] == place]) for place, role in enumerate(_ROLES)}
     except OSError as error:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from fer_lightning.errors import DataError
 from fer_lightning.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
 from fer_lightning.inference.card import card_text
 from fer_lightning.inference.facts import model_with_facts, training_facts
@@ -139,6 +140,16 @@ def test_evaluations_of_other_weights_are_left_out(root: Path, tmp_path: Path) -
     os.utime(run / "test/report.json", (1, 1))  # before the best checkpoint was written
     assert "test" not in model_with_facts(str(run), other).card.metrics
     assert set(model_with_facts(str(run / "checkpoints/resume.ckpt"), other).card.metrics) & {"val", "test"} == set()
+
+
+def test_a_damaged_evaluation_of_another_run_is_no_obstacle(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "runs"
+    shutil.copytree(root, other)
+    shutil.copytree(other / "tiny/version_0", other / "copy/version_0")
+    (other / "copy/version_0/test/predictions.csv").write_text("file\n")
+    assert model_with_facts(str(other / "tiny/version_0"), other).card.metrics["test"]["n"] == 28
+    with pytest.raises(DataError, match="copy/version_0/test/predictions.csv"):
+        model_with_facts(str(other / "copy/version_0"), other)
 
 
 def test_nothing_is_said_that_is_not_known() -> None:

@@ -103,7 +103,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(run: Path, verb: str, *options: str) -> torch.Tensor:
     """Return the probabilities that ``fer test`` or ``fer predict`` writes, by row of the table."""
     assert fer(verb, f"--ckpt_path={run}", "--trainer.enable_progress_bar=false", *options) == 0
-    with (run / verb / "predictions.csv").open() as file:
+    [newest] = sorted(run.glob(f"{verb}*/predictions.csv"), key=lambda path: path.stat().st_mtime_ns)[-1:]
+    with newest.open() as file:
         rows = sorted(csv.DictReader(file), key=lambda row: int(row["index"]))
     return torch.tensor([[float(row[f"p_{name}"]) for name in NAMES] for row in rows])
 

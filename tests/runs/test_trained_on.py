@@ -77,7 +77,7 @@ def test_what_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
     folder = write_model_folder(model, tmp_path / "model")
     content = (folder / TRAINED_ON).read_bytes()
     (folder / TRAINED_ON).write_bytes(content[:-9])
-    with pytest.raises(CheckpointError, match="is not the file that"):
+    with pytest.raises(CheckpointError, match="it is not the one that"):
         read_trained_on(folder / WEIGHTS)
     (folder / TRAINED_ON).unlink()
     with pytest.raises(CheckpointError, match=r"trained_on.npy cannot be read: .*fetch the folder again"):
