@@ -31,7 +31,7 @@ EXTRAS = {  # the code that needs each
         "data/table/table_rows.py",
         "inference/rows.py",
     ),
-    "explain": ("inspection/embedding.py",),
+    "explain": ("inspection/embedding.py", "explanation/features.py"),
     "tune": ("studies/tune/",),
     "track": ("cli/tracking.py",),
     "hf": ("models/hf_folder.py",),

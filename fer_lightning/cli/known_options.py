@@ -147,7 +147,7 @@ FAMILIES = {
 
 @functools.cache
 def plain_options() -> dict[str, Types]:
-    """Return what each option of ``fer fit`` accepts, without those of data modules and of other classes."""
+    """Return what each option of ``fer fit`` accepts, and ``--set``; not those of data modules and other classes."""
     found = dict(ARGUMENTS)
     for section, path in SECTIONS.items():
         signature = class_signature(path) or Signature()

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.evaluation.looks import looks_text
-from fer_lightning.evaluation.seen import seen_text
 from fer_lightning.inference.model import Model
 from fer_lightning.text import percent
 
@@ -211,6 +209,9 @@ def _gap(gap: Mapping[str, Any] | None) -> str:
 
 
 def _believed(model: Model) -> list[str]:
+    from fer_lightning.evaluation.looks import looks_text  # with torchmetrics, which reading a model does not need
+    from fer_lightning.evaluation.seen import seen_text
+
     rows = []
     for name, found in model.card.metrics.items():
         said = seen_text(found["seen"], found["n"]) if found.get("seen") else []

@@ -310,8 +310,13 @@ def broken(**changes: Any) -> dict[str, Any]:
         ({"target": np.array([0.0, 1.0])}, DataError, r"target must be int64"),
         ({"probs": np.full((2, 3), 1 / 3, np.float32)}, DataError, r"probs must be float32 \(2, 2\)"),
         ({"probs": np.full((2, 2), 0.5)}, DataError, r"not float64"),
-        ({"probs": np.array([[3, -1], [0, 1]], np.float32)}, DataError, r"sum to 2, expected 1; not logits"),
-        ({"probs": np.array([[np.nan, 1], [0, 1]], np.float32)}, NonFiniteError, r"1 samples"),
+        ({"probs": np.array([[1, 1], [0, 1]], np.float32)}, DataError, r"sum to 2, expected 1; not logits"),
+        (
+            {"probs": np.array([[2, -1], [0, 1]], np.float32)},
+            DataError,
+            r"the probability -1, expected 0 to 1",
+        ),
+        ({"probs": np.array([[np.nan, 1], [0, 1]], np.float32)}, NonFiniteError, r"1 sample with"),
         (
             {"target": np.array([0, 2]), "index": np.array([4, 5])},
             LabelError,

@@ -99,8 +99,8 @@ def _frames_csv(session: Session) -> Iterator[str]:
 
 def _pictures(
     number: int, person: Person, summary: dict[str, Any], names: Sequence[str], folder: Path, video: str
-) -> list[tuple[str, str]]:
-    """Write the pictures of one person; return the file of each and what it shows."""
+) -> list[tuple[str, str, str]]:
+    """Write the pictures of one person; return the file of each, what it shows, and where the page has it from."""
     times, probabilities, who = person.times, person.probabilities, f"{video}, person {number}"
     time = time_figure(times, probabilities, names, summary["windows"], f"{who}: probabilities")
     heat = heat_figure(times, probabilities, names, f"{who}: the same as strips")
@@ -112,7 +112,7 @@ def _pictures(
     }
     for file, (figure, _) in made.items():
         write_atomically(folder / file, figure_png(figure))
-    return [(file, shows) for file, (_, shows) in made.items()]
+    return [(file, shows, file) for file, (_, shows) in made.items()]
 
 
 def _settings(summary: dict[str, Any]) -> list[str]:
@@ -130,7 +130,7 @@ def _settings(summary: dict[str, Any]) -> list[str]:
     return told
 
 
-def _page(summary: dict[str, Any], figures: dict[int, list[tuple[str, str]]], table: Path) -> str:
+def _page(summary: dict[str, Any], figures: dict[int, list[tuple[str, str, str]]], table: Path) -> str:
     names = summary["class_names"]
     tables = {}
     for number, person in summary["persons"].items():
