@@ -98,7 +98,8 @@ class Peers:
 
     def hear(self, topic: str = "word") -> dict[str, Any]:
         """Wait for what process 0 has chosen; raise :class:`SystemExit` if it failed: it prints its error itself."""
-        if self._wait(topic, "status/0") == "status/0":
+        # both may come between two looks, and process 0 speaks before it reports
+        if self._wait(topic, "status/0") == "status/0" and not self._store.check([topic]):
             self.settle()
         word: dict[str, Any] = json.loads(self._store.get(topic))
         return word

@@ -80,6 +80,24 @@ def test_an_error_of_all_is_left_to_the_first(started_together: Callable[..., li
     assert [other.code for other in others] == [2, 2]
 
 
+def test_a_word_that_comes_while_it_is_waited_for_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = object.__new__(Peers)
+    there = {"status/0": False, "word": False}
+
+    class Store:
+        def check(self, names: list[str]) -> bool:
+            found = there[names[0]]
+            there.update(dict.fromkeys(there, True))  # both come after the first look
+            return found
+
+        def get(self, name: str) -> str:
+            return '{"folder": "runs/a"}'
+
+    peer._store = Store()  # type: ignore[assignment]  # all that is asked for
+    monkeypatch.setattr(peer, "settle", lambda: pytest.fail("process 0 has not failed"))
+    assert peer.hear() == {"folder": "runs/a"}
+
+
 def test_an_error_of_one_alone_is_told_by_the_first(started_together: Callable[..., list[Any]]) -> None:
     def fail(peer: Peers) -> None:
         peer.hear()
