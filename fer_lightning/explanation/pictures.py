@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from PIL import Image
 
 from fer_lightning.explanation.explainer import Maps
 from fer_lightning.explanation.subject import Subject
-from fer_lightning.figures import COLORS, FAINT, house_style
+from fer_lightning.figures import COLORS, FAINT, data_url, house_style
 
 __all__ = [
     "covering_figure",
@@ -66,7 +65,7 @@ def picture_uri(pixels: NDArray[np.uint8]) -> str:
     """Return pixels, RGB uint8 ``(H, W, 3)``, as an address that holds the picture itself, for a page."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", quality=80)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_url(buffer.getvalue(), "webp")
 
 
 def grid_figure(

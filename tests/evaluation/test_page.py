@@ -115,6 +115,7 @@ PRETRAINED = {"train": 3, "val": 0, "unknown": ["timm/resnet18"]}
         ({"precision": None}, "unknown", "The precision of the computation"),
         ({}, "unknown", "How often this split was looked at"),
         ({"looks": {"number": 1, "repeats": 0, "gain": 0.0}}, "ok", "This is the first look"),
+        ({"looks": {"number": 2, "repeats": 0, "gain": 0.004}}, "warning", "would gain up to 0.4 points"),
         ({"looks": {"number": 6, "repeats": 0, "gain": 0.009}}, "warning", "would gain up to 0.9 points"),
         ({}, "ok", "The code is commit aaaaaaaaaaaa."),
         ({"code": {"commit": "b" * 40, "dirty": True}}, "warning", "with changes that are in no commit"),
@@ -176,6 +177,16 @@ def test_doubtful_labels_are_those_the_model_is_sure_of() -> None:
     listed = shown[shown.index("Labels that may be wrong") :]
     assert "Of 1 image another" in PageText(listed).words
     assert str(predictions.files[wrong]) in listed
+
+
+def test_a_label_is_not_doubted_for_less_than_the_other_class_gets_on_average() -> None:
+    predictions = guessed(1.0, 1)  # each class gets 0.6 of its own images, a third of all
+    probs = predictions.probs.copy()
+    probs[int(np.flatnonzero(predictions.target == 0)[0])] = (0.2, 0.5, 0.3)
+    changed = replace(predictions, probs=probs)
+    page = page_html(report_of(changed), changed)
+    assert "Most confident" in page
+    assert "Labels that may be wrong" not in page
 
 
 def test_the_page_of_a_run_tells_of_its_training() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import integrate, stats
 
 from fer_lightning.evaluation.looks import expected_largest, looks_content, looks_text, selection_gain
-from fer_lightning.evaluation.seen import seen_text
+from fer_lightning.evaluation.seen import seen_images, seen_rows, seen_text
 from fer_lightning.runs.looks import Look, Standing, append_look, broken_links, read_looks, standing
+from fer_lightning.runs.trained_on import TrainedOn, text_numbers
+from tests.helpers.predictions import guessed
 
 
 def seen(train: int, val: int, n: int, *unknown: str) -> dict[str, Any]:
@@ -96,3 +100,17 @@ def test_several_writers_make_one_chain(tmp_path: Path) -> None:
     assert len(read_looks(tmp_path)) == 40
     assert broken_links(tmp_path) == []
     assert sorted(each.number for each in stands if not each.repeats) == list(range(1, 11))
+
+
+@pytest.mark.parametrize(("split", "count"), [("test", 30), ("val", 20)])
+def test_images_that_chose_the_model_count_but_for_a_validation_split(split: str, count: int) -> None:
+    predictions = replace(guessed(0.6, 1), split=split)
+    numbers = text_numbers(predictions.digests.tolist())
+    record = TrainedOn(np.sort(numbers[:20]), np.sort(numbers[20:30]))
+    seen = seen_rows(predictions, record)
+    assert seen is not None
+    np.testing.assert_array_equal(np.flatnonzero(seen), np.arange(count))
+    told = seen_images(predictions, record)
+    assert (told["train"], told["val"], told["without"]["n"]) == (20, 10, 300 - count)
+    right = (predictions.preds == predictions.target)[count:]
+    assert told["without"]["accuracy"] == pytest.approx(right.mean())
