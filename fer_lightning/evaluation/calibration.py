@@ -40,7 +40,7 @@ from fer_lightning.evaluation.resampling import (
 from fer_lightning.metrics import wilson_interval
 from fer_lightning.models.calibration import Calibration, plain_calibration
 
-__all__ = ["COVERAGES", "NONE", "Wishes", "calibrate", "pooled", "risk_curve", "risk_threshold"]
+__all__ = ["COVERAGES", "NONE", "Wishes", "calibrate", "pooled", "risk_curve", "risk_points", "risk_threshold"]
 
 NONE = "none"
 """Name of no scaling at all."""
@@ -225,7 +225,7 @@ def _described(kind: str, scaling: Scaling, prior: Floats | None) -> dict[str, f
     )
 
 
-def risk_curve(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def risk_curve(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return coverage and risk of answering from each confidence on, the highest first, float64 ``(N,)`` each.
 
     The risk is the share of wrong answers among those at least as confident.
@@ -235,7 +235,22 @@ def risk_curve(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Fl
     return answered / len(order), np.cumsum(~right[order]) / answered
 
 
-def risk_threshold(confidence: Floats, right: NDArray[np.bool_], risk: float) -> float | None:
+def risk_points(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return a risk curve as plain values: ``area`` below it, and at most 200 points of ``coverage`` and ``risk``.
+
+    The points begin at 20 answers, as the share of a few says nothing; the area is that of all.
+
+    Args:
+        confidence: of each answer, float ``(N,)``, at least one.
+        right: which answers are right, bool ``(N,)``.
+    """
+    coverage, risks = risk_curve(confidence, right)
+    last = len(risks) - 1
+    places = np.unique(np.linspace(min(_FIRST, last), last, _POINTS).astype(int))
+    return {"area": float(risks.mean()), "coverage": coverage[places].tolist(), "risk": risks[places].tolist()}
+
+
+def risk_threshold(confidence: NDArray[np.floating], right: NDArray[np.bool_], risk: float) -> float | None:
     """Return the least confidence from which on at most the wanted share of the answers is wrong, as many as possible.
 
     0 if that holds for all answers, ``None`` if for no confidence.
@@ -262,15 +277,8 @@ def _risk(data: _Judged, chosen: str, after: Floats, wishes: Wishes) -> dict[str
         answered += int(sure.sum())
         wrong += int((~data.right(scored, other))[sure].sum())
     low, high = wilson_interval(wrong, answered)
-    curves = {}
-    for name, probs in (("before", data.probs), ("after", data.across[chosen])):
-        coverage, risks = risk_curve(probs.max(axis=1), data.right(probs))
-        places = np.unique(np.linspace(_FIRST, len(risks) - 1, _POINTS).astype(int))
-        curves[name] = {
-            "area": float(risks.mean()),
-            "coverage": coverage[places].tolist(),
-            "risk": risks[places].tolist(),
-        }
+    stages = {"before": data.probs, "after": data.across[chosen]}
+    curves = {name: risk_points(probs.max(axis=1), data.right(probs)) for name, probs in stages.items()}
     return {
         "wanted": wishes.risk,
         "reached": threshold is not None,

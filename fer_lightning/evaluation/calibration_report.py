@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_lightning.evaluation.calibration import NONE
-from fer_lightning.evaluation.calibration_plots import reliability_pair, risk_figure, sets_figure
+from fer_lightning.evaluation.calibration_plots import reliability_figure, risk_figure, sets_figure
 from fer_lightning.figures import figure_png, figure_svg
 from fer_lightning.files import json_text, write_atomically
 from fer_lightning.models.calibration import CALIBRATION
@@ -141,18 +141,21 @@ def write_calibration(found: Mapping[str, Any], folder: Path) -> Path:
     Raises:
         OSError: if it cannot be written.
     """
+    risk = found["risk"]
     figures = {
         "reliability": (
-            reliability_pair,
+            reliability_figure(found["bins"]),
             "share of right answers at each confidence; grey: 95 % range of a perfect model",
         ),
-        "risk": (risk_figure, "share of wrong answers among the surest images; the dot is the threshold"),
-        "sets": (sets_figure, "how often sets hold the true class of the second half; grey: the range of 95 %"),
+        "risk": (
+            risk_figure(risk["curves"], risk["wanted"], risk if risk["reached"] else None),
+            "share of wrong answers among the surest images; the dot is the threshold",
+        ),
+        "sets": (sets_figure(found), "how often sets hold the true class of the second half; grey: the range of 95 %"),
     }
     drawings: dict[str, list[tuple[str, str]]] = {}
     pictures: dict[str, bytes] = {}
-    for name, (draw, shows) in figures.items():
-        figure = draw(found)
+    for name, (figure, shows) in figures.items():
         drawings[name] = [(figure_svg(figure, shows), shows)]
         pictures[f"calibration_{name}.png"] = figure_png(figure)
     before, after = _row(found, NONE), _row(found, found["chosen"])

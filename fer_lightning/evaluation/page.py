@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.evaluation.audit import attributes_of
+from fer_lightning.evaluation.calibration import risk_points
+from fer_lightning.evaluation.calibration_plots import reliability_figure, risk_figure
 from fer_lightning.evaluation.checks import checks, weak_spot
 from fer_lightning.evaluation.groups import group_matrices, group_scores
-from fer_lightning.evaluation.plots import reliability_figure, risk_coverage_figure
 from fer_lightning.evaluation.predictions import EvaluationResult, Predictions
 from fer_lightning.figures import figure_svg, thumbnail
 from fer_lightning.pages import render
@@ -83,7 +84,8 @@ def page_html(
         "repeat": "How to repeat",
     }
     right, kept = result.preds == result.target, "wrong answers among those kept"
-    reliability = reliability_figure(result.confidence, right, "Reliability")
+    reliability = reliability_figure({"": report["uncertainty"]["calibration"]["bins"]})
+    risk = risk_figure({"": risk_points(result.confidence, right)})
     return render(
         "evaluation.html",
         sections=sections,
@@ -94,7 +96,7 @@ def page_html(
         checks=checks(report),
         heat=_heat(np.array(report["confusion_matrix"])),
         reliability=figure_svg(reliability, "accuracy by confidence"),
-        risk=figure_svg(risk_coverage_figure(result.confidence, right, kept.capitalize()), kept),
+        risk=figure_svg(risk, kept),
         mistakes=_mistakes(result, images),
         suspects=[_cell(result, place, images) for place in _suspects(result)[:_SUSPECTS]],
         suspect_count=len(_suspects(result)),

@@ -12,30 +12,20 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from fer_lightning.evaluation.confidence import perfect_hits
-from fer_lightning.figures import BLANK, COLORS, FAINT, GRID, INK, SPLIT_COLORS, house_style, wrapped
-from fer_lightning.metrics import (
-    bin_means,
-    calibration_bins,
-    class_scores,
-    expected_calibration_error,
-    wilson_interval,
-)
+from fer_lightning.figures import BLANK, COLORS, FAINT, INK, SPLIT_COLORS, house_style, wrapped
+from fer_lightning.metrics import class_scores, wilson_interval
 
 __all__ = [
     "confusion_matrix_figure",
     "curves_figure",
     "per_class_figure",
-    "reliability_figure",
-    "risk_coverage_figure",
     "worst_mistakes_figure",
 ]
 
 DASHES = ("-", "--", ":", "-.")
-FEWEST_KEPT = 20
 BAR = 0.27  # width of a bar and the gap beside it, as a share of a class's room
 
 
@@ -170,77 +160,6 @@ def _labelled_bars(
             size=7.0,
             color=INK if known else FAINT,
         )
-
-
-def reliability_figure(confidence: NDArray[np.float32], correct: NDArray[np.bool_], title: str) -> Figure:
-    """Draw accuracy against confidence in 15 bins above a histogram of the confidences; the ECE stands in the title.
-
-    The gray band holds 95 % of what a perfectly calibrated model of these confidences shows: the fewer images in a bin,
-    the wider it is.
-
-    Args:
-        confidence: probability of the predicted class, float32 ``(N,)``.
-        correct: whether it is the true one, bool ``(N,)``.
-        title: the first line of the headline.
-    """
-    sums = calibration_bins(torch.tensor(confidence), torch.tensor(correct))
-    stated, actual = (means.numpy() for means in bin_means(sums))
-    ece = expected_calibration_error(sums).item()
-    samples, bins = sums[0].numpy(), sums.shape[1]
-    edges = np.arange(bins + 1) / bins
-    with house_style():
-        figure = Figure(figsize=(5.2, 5.8), layout="constrained")
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
-        upper.grid()
-        low, high = np.quantile(perfect_hits(confidence), [0.025, 0.975], axis=0) / np.maximum(samples, 1)
-        low, high = (np.where(samples > 0, end, np.nan) for end in (low, high))
-        upper.bar(
-            edges[:-1],
-            high - low,
-            1 / bins,
-            low,
-            align="edge",
-            color=GRID,
-            label="95 % of perfect models",
-        )
-        upper.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.0, label="perfect calibration")
-        upper.plot(stated, actual, "o-", color=COLORS["blue"], markersize=5, label="this model")
-        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-        figure.legend(loc="outside lower center", ncols=3)
-        count = f"{int(samples.sum()):,} samples, {bins} bins"
-        score = f"ECE {ece:.3f}" if samples.any() else "no ECE"
-        _headline(upper, f"{wrapped(title, figure)}\n{score}", count)
-        lower.grid(axis="y")
-        lower.bar(edges[:-1] + 0.5 / bins, samples / max(1, samples.sum()), 0.94 / bins, color=FAINT)
-        lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        lower.yaxis.set_major_locator(MaxNLocator(3))
-        lower.set(ylim=(0, None if samples.any() else 1), xlabel="confidence", ylabel="samples")
-    return figure
-
-
-def risk_coverage_figure(confidence: NDArray[np.float32], correct: NDArray[np.bool_], title: str) -> Figure:
-    """Draw how many answers are wrong if only the most confident are kept, over the share that is kept.
-
-    The line begins at 20 answers: the share of a few says nothing.
-
-    Args:
-        confidence: probability of the predicted class, float32 ``(N,)``.
-        correct: whether it is the true one, bool ``(N,)``.
-        title: the headline.
-    """
-    wrong = np.cumsum(~correct[np.argsort(-confidence, kind="stable")])
-    kept = np.arange(1, len(wrong) + 1)
-    first = min(FEWEST_KEPT, len(wrong)) - 1
-    with house_style():
-        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        axes.grid()
-        axes.plot(kept[first:] / len(kept), wrong[first:] / kept[first:], color=COLORS["blue"])
-        axes.set(xlim=(0, 1), ylim=(0, None if wrong.any() else 1), title=wrapped(title, figure))
-        axes.set(xlabel="share of the answers kept, most confident first", ylabel="wrong among them")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    return figure
 
 
 def worst_mistakes_figure(

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.emotions import scheme_of
+from fer_lightning.evaluation.calibration_plots import reliability_figure
+from fer_lightning.evaluation.confidence import reliability_bins
 from fer_lightning.evaluation.looks import looks_text
 from fer_lightning.evaluation.page import Training, page_html, worst_mistakes
 from fer_lightning.evaluation.plots import (
     confusion_matrix_figure,
     per_class_figure,
-    reliability_figure,
     worst_mistakes_figure,
 )
 from fer_lightning.evaluation.predictions import (
@@ -239,7 +240,9 @@ def write_report(
     figures: dict[str, Callable[[], Figure]] = {
         "confusion_matrix": lambda: confusion_matrix_figure(matrix, names, title),
         "per_class_scores": lambda: per_class_figure(matrix, names, title),
-        "reliability": lambda: reliability_figure(result.confidence, result.preds == result.target, title),
+        "reliability": lambda: reliability_figure(
+            {"": reliability_bins(result.confidence, result.preds == result.target)}, title
+        ),
     }
     if images is not None:
         figures["worst_mistakes"] = lambda: _mistakes_figure(result, images, title)

@@ -19,13 +19,14 @@ from PIL import Image
 from scipy.stats import binom
 
 from fer_lightning.emotions import EIGHT, SEVEN
+from fer_lightning.evaluation.calibration import risk_points
+from fer_lightning.evaluation.calibration_plots import reliability_figure, risk_figure
+from fer_lightning.evaluation.confidence import reliability_bins
 from fer_lightning.evaluation.plots import (
     _ink_on,
     confusion_matrix_figure,
     curves_figure,
     per_class_figure,
-    reliability_figure,
-    risk_coverage_figure,
     worst_mistakes_figure,
 )
 from fer_lightning.figures import BLANK, COLORS, DPI, FAINT, INK, SPLIT_COLORS, figure_png
@@ -55,7 +56,7 @@ def every_figure() -> dict[str, Figure]:
     return {
         "confusion": confusion_matrix_figure(MATRIX, NAMES, "title"),
         "per class": per_class_figure(MATRIX, NAMES, "title"),
-        "reliability": reliability_figure(confidence, confidence > 0.6, "title"),
+        "reliability": reliability_figure({"": reliability_bins(confidence, confidence > 0.6)}, "title"),
         "mistakes": worst_mistakes_figure(faces(2), ["sad", "fear"], ["happy", "sad"], [0.9, 0.8], "title"),
         "curves": curves_figure(history, "title"),
     }
@@ -150,14 +151,22 @@ def test_per_class_bars_of_an_absent_class_read_not_available() -> None:
 
 def test_reliability_title_has_the_ece() -> None:
     confidence = np.full(10, 0.9, np.float32)
-    figure = reliability_figure(confidence, np.arange(10) < 6, "FER2013 test")
-    assert "FER2013 test\nECE 0.300" in texts(figure)
-    assert {"accuracy", "confidence", "samples", "perfect calibration", "10 samples, 15 bins"} <= set(texts(figure))
+    figure = reliability_figure({"": reliability_bins(confidence, np.arange(10) < 6)}, "FER2013 test")
+    assert {"FER2013 test", "ECE 0.300, 10 samples"} <= set(texts(figure))
+    assert {"accuracy", "confidence", "samples", "perfect calibration"} <= set(texts(figure))
+
+
+def test_two_stages_stand_side_by_side() -> None:
+    confidence, right = np.full(10, 0.9, np.float32), np.arange(10) < 6
+    bins = {"before": reliability_bins(confidence, right), "after": reliability_bins(confidence - 0.3, right)}
+    figure = reliability_figure(bins)
+    assert {"before\nECE 0.300, 10 samples", "after\nECE 0.000, 10 samples"} <= set(texts(figure))
+    assert layout(figure) == (2, 2)
 
 
 def test_reliability_without_samples_says_so() -> None:
-    figure = reliability_figure(np.zeros(0, np.float32), np.zeros(0, bool), "title")
-    assert "title\nno ECE" in texts(figure)
+    figure = reliability_figure({"": reliability_bins(np.zeros(0, np.float32), np.zeros(0, bool))}, "title")
+    assert {"title", "no ECE, no samples"} <= set(texts(figure))
     decoded(figure)
 
 
@@ -217,25 +226,31 @@ def bars(axes: Axes) -> NDArray[np.float64]:
 def test_reliability_points_are_accuracy_over_confidence_beside_what_a_perfect_model_shows() -> None:
     confidence = np.array([0.95] * 10 + [0.5] * 5 + [0.62] * 5, np.float32)
     correct = np.array([True] * 6 + [False] * 4 + [True] * 4 + [False] + [True] * 5)
-    upper, lower = reliability_figure(confidence, correct, "title").axes
-    known = {14: (0.6, 0.95, 0.5), 7: (0.8, 0.5, 0.25), 9: (1.0, 0.62, 0.25)}  # accuracy, confidence, share
+    upper, lower = reliability_figure({"": reliability_bins(confidence, correct)}, "title").axes
+    known = {7: (0.5, 0.8, 0.25), 9: (0.62, 1.0, 0.25), 14: (0.95, 0.6, 0.5)}  # confidence, accuracy, share
     [model] = [line for line in upper.lines if line.get_label() == "this model"]
     points = np.stack([np.asarray(line, np.float64) for line in model.get_data()], axis=1)
     shares, bands = bars(lower), bars(upper)
-    for place in range(15):
-        accuracy, stated, share = known.get(place, (math.nan, math.nan, 0.0))
-        assert points[place] == pytest.approx((stated, accuracy), abs=1e-6, nan_ok=True)
-        assert shares[place] == pytest.approx(((place + 0.5) / 15, 0, share))
-        assert np.isfinite(bands[place, 1:]).all() == (place in known)
-    low, height = bands[7, 1:]  # of 5 answers that are right in half of the cases
+    for place, (bin_number, (stated, accuracy, share)) in enumerate(known.items()):
+        assert points[place] == pytest.approx((stated, accuracy), abs=1e-6)
+        assert shares[place] == pytest.approx(((bin_number + 0.5) / 15, 0, share))
+        assert bands[place, 0] == pytest.approx((bin_number + 0.5) / 15)
+    low, height = bands[0, 1:]  # of 5 answers that are right in half of the cases
     assert (low, low + height) == tuple(binom.ppf([0.025, 0.975], 5, 0.5) / 5)
 
 
 def test_risk_is_the_share_of_wrong_answers_among_the_most_confident() -> None:
     confidence = np.linspace(0.3, 0.9, 40).astype(np.float32)
     correct = np.arange(40) >= 30  # the ten most confident
-    [axes] = risk_coverage_figure(confidence, correct, "title").axes
-    [line] = axes.lines
+    chosen = {"threshold": 0.5, "answered": 0.6, "risk": {"value": 0.1, "low": 0.05, "high": 0.2}}
+    figure = risk_figure({"": risk_points(confidence, correct)}, 0.15, chosen)
+    [axes] = figure.axes
+    assert {"threshold 0.500", "wanted 15.0%"} <= set(texts(figure))
+    line, wanted, dot, *_ = axes.lines
+    assert (np.unique(np.asarray(wanted.get_ydata())).tolist(), np.asarray(dot.get_xydata()).tolist()) == (
+        [0.15],
+        [[0.6, 0.1]],
+    )
     points = np.stack([np.asarray(values, np.float64) for values in line.get_data()], axis=1)
     np.testing.assert_allclose(points, [(kept / 40, (kept - 10) / kept) for kept in range(20, 41)])
 

@@ -20,11 +20,12 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import DataError, LabelError, NonFiniteError
 from fer_lightning.evaluation import report
+from fer_lightning.evaluation.calibration_plots import reliability_figure
+from fer_lightning.evaluation.confidence import reliability_bins
 from fer_lightning.evaluation.page import worst_mistakes
 from fer_lightning.evaluation.plots import (
     confusion_matrix_figure,
     per_class_figure,
-    reliability_figure,
     worst_mistakes_figure,
 )
 from fer_lightning.evaluation.predictions import EvaluationResult, write_predictions
@@ -240,7 +241,7 @@ def test_pictures_show_the_numbers_of_the_predictions(written: tuple[Path, Evalu
     figures = {
         "confusion_matrix": confusion_matrix_figure(matrix, NAMES, "tiny, test"),
         "per_class_scores": per_class_figure(matrix, NAMES, "tiny, test"),
-        "reliability": reliability_figure(confidence, preds == result.target, "tiny, test"),
+        "reliability": reliability_figure({"": reliability_bins(confidence, preds == result.target)}, "tiny, test"),
         "worst_mistakes": worst_mistakes_figure(
             IMAGES[result.index[wrong]],
             [NAMES[label] for label in result.target[wrong]],
@@ -421,5 +422,4 @@ def test_what_was_evaluated_stands_above_the_table_and_the_pictures(
     assert drawn["worst_mistakes"][-1] == f"{title}: most confident mistakes, true → predicted"
     assert {drawn[name][-1] for name in ("confusion_matrix", "per_class", "reliability")} == {title}
     np.testing.assert_array_equal(drawn["per_class"][0], result.matrix)
-    np.testing.assert_array_equal(drawn["reliability"][0], result.probs.max(1))
-    np.testing.assert_array_equal(drawn["reliability"][1], result.probs.argmax(1) == result.target)
+    assert drawn["reliability"][0] == {"": reliability_bins(result.confidence, result.preds == result.target)}
