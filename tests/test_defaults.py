@@ -141,6 +141,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "temperature": 4.0,
         "prior_correction": False,
         "channels_last": True,
+        "compile": False,
     },
     "optim.OneCycle": {"peak": 0.3, "start": 0.04, "final": 4e-06, "momentum": (0.85, 0.95)},
     "optim.WarmupCosine": {"warmup": 0.1, "start": 0.04, "final": 0.0},

@@ -43,7 +43,10 @@ _FURTHER = ("per_class", "confusion_matrix", "seen", "looks")
 _OFF: tuple[Any, ...] = (None, False, [], {}, "", "none")
 _PATHS = ("data.root", "data.keep", "data.cache_dir", "data.soft_label_file", "model.weights", "model.teacher")
 _OF_A_TEACHER = ("model.teacher_weight", "model.temperature")
-_OF_THE_MACHINE = ("data.num_workers", "data.eval_batch_size", "data.on_error", "model.channels_last")
+_OF_THE_MACHINE = (
+    *("data.num_workers", "data.eval_batch_size", "data.on_error"),
+    *("model.channels_last", "model.compile"),
+)
 _TERMS = re.compile(r"^Licence:\n((?:    .*\n)+)", re.MULTILINE)
 
 
