@@ -26,6 +26,7 @@ __all__ = [
     "FAINT",
     "GRID",
     "INK",
+    "PREVIEW",
     "SPLIT_COLORS",
     "STYLE",
     "class_colors",
@@ -35,6 +36,7 @@ __all__ = [
     "figure_svg",
     "house_style",
     "pixels_png",
+    "pixels_webp",
     "thumbnail",
     "wrapped",
 ]
@@ -44,6 +46,9 @@ _NO_SVG_METADATA: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "
 
 DPI = 150
 """Resolution of written pictures, in dots per inch."""
+
+PREVIEW = "preview.webp"
+"""Name of the small picture in a folder of findings that pages beside it show."""
 
 COLORS = {
     "blue": "#0072B2",
@@ -129,6 +134,16 @@ def pixels_png(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     imsave(buffer, pixels, format="png", dpi=DPI, metadata=_NO_METADATA)
     return buffer.getvalue()
+
+
+def pixels_webp(pixels: NDArray[np.uint8], width: int = 680, quality: int = 80) -> bytes:
+    """Return pixels, uint8 ``(H, W, 3)``, as a WebP file for a page, made smaller if they are wider than ``width``."""
+    height, wide = pixels.shape[:2]
+    shown = np.ascontiguousarray(pixels[..., ::-1])  # OpenCV: BGR
+    if wide > width:
+        size = width, max(1, round(height * width / wide))
+        shown = np.asarray(cv2.resize(shown, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return cv2.imencode(".webp", shown, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
 
 
 def figure_png(figure: Figure) -> bytes:

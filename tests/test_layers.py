@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "fer_lightning"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy", "shipped"),
     ("emotions", "types", "text", "files", "randomness", "signals"),
-    ("backbone_names", "class_weights", "figures", "pages", "preprocessing"),
+    ("backbone_names", "class_weights", "figures", "outputs", "pages", "preprocessing"),
     ("runs",),
     ("data", "losses", "metrics", "optim"),
     ("models",),

@@ -18,7 +18,7 @@ def audit(
     *,
     groups: Annotated[str, "COLUMNS"] = "",
     intersect: int = 1,
-    out: Annotated[Path, "DIR"] = Path("audit"),
+    out: Annotated[Path | None, "DIR"] = None,
     split: Literal["test", "val"] | None = None,
     root: Annotated[Path, "DIR"] = Path("runs"),
     shuffles: int = 2_000,
@@ -32,7 +32,7 @@ def audit(
         evaluation: folder of an evaluation, a run or a model, or the name of a run.
         groups: columns with groups, with commas between: gender,skin_type,age_group.
         intersect: also look at people of two (2) or more columns together.
-        out: folder to write: a page and audit.json.
+        out: folder to write: a page and audit.json; audit in the folder of the run, if not given.
         split: of a run or model, test or val; test if it has it, if not given.
         root: the folder of all runs.
         shuffles: of the groups, for the p values.
@@ -44,10 +44,10 @@ def audit(
     from fer_lightning.evaluation.audit import audit as audited
     from fer_lightning.evaluation.audit_report import audit_lines, write_audit
     from fer_lightning.evaluation.finding import find_evaluations, seen_notes
-    from fer_lightning.inference.many import writing_errors
+    from fer_lightning.outputs import writing_errors
 
-    place = page_folder(out, "audit.json")
     [folder] = find_evaluations([evaluation], split, root)
+    place = page_folder("audit", out, folder.run)
     predictions = folder.predictions()
     try:
         check_auditable(predictions)

@@ -23,12 +23,12 @@ from fer_lightning.files import json_text, write_atomically
 from fer_lightning.inference.export.onnx_file import OnnxBackend
 from fer_lightning.inference.export.package import INT8, ONNX
 from fer_lightning.inference.loading import load_model
-from fer_lightning.inference.many import writing_errors
 from fer_lightning.inference.model import Backend, Model, TorchBackend
 from fer_lightning.inference.timing import milliseconds, using_threads
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.models.precision import has_bfloat16
-from fer_lightning.runs.checkpoint import run_folder_of
+from fer_lightning.outputs import folder_to_write, writing_errors
+from fer_lightning.runs.checkpoint import run_folder_of, weights_digest
 from fer_lightning.runs.model_folder import WEIGHTS
 from fer_lightning.text import table_lines
 
@@ -97,15 +97,21 @@ def time_inference(source: str, batch: int, threads: int | None, calls: int, out
 
     Raises:
         CheckpointError: if there is no such model or it is damaged.
+        ConfigError: if nothing can be written into the folder.
     """
-    model, path = load_model(source), Path(source).expanduser()
+    path = Path(source).expanduser()
     folder = (run_folder_of(path) or path) if path.is_file() else path
+    place = out if out is not None else folder if folder.is_dir() else None
+    if place is not None:
+        place = folder_to_write(place)
+    model = load_model(source)
     threads = torch.get_num_threads() if threads is None else threads
     forms = _forms(model, folder, threads)
     with using_threads(threads):
         _measure(forms, model, batch, calls)
     found = {
         "model": model.card.name,
+        "weights": _weights(model),
         **_cost(model),
         "image_size": model.preprocessing["image_size"],
         "channels": model.preprocessing["channels"],
@@ -117,7 +123,6 @@ def time_inference(source: str, batch: int, threads: int | None, calls: int, out
         "versions": {"fer_lightning": __version__, "torch": torch.__version__},
         "forms": [form.plain(batch) for form in forms],
     }
-    place = out if out is not None else folder if folder.is_dir() else None
     lines = _lines(found)
     if place is not None:
         with writing_errors(place):
@@ -169,6 +174,11 @@ def _cost(model: Model) -> dict[str, int | None]:
         network(torch.zeros(1, images["channels"], images["image_size"], images["image_size"]))
     parameters = sum(each.numel() for each in network.parameters())
     return {"parameters": parameters, "macs": counter.get_total_flops() // 2}
+
+
+def _weights(model: Model) -> str:
+    """Return the digest of the weights, empty where only an ONNX file knows them."""
+    return weights_digest(model.backend.network.state_dict()) if isinstance(model.backend, TorchBackend) else ""
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:

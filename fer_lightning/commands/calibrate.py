@@ -39,10 +39,11 @@ def calibrate(
     from fer_lightning.evaluation.calibration import calibrate as calibrated
     from fer_lightning.evaluation.calibration_report import calibration_lines, write_calibration
     from fer_lightning.evaluation.calibration_source import find_source
-    from fer_lightning.inference.many import writing_errors
+    from fer_lightning.outputs import folder_to_write, writing_errors
 
     wishes = Wishes(kind, risk, coverage, seed)
     source = find_source(run, root)
+    folder_to_write(source.folder)
     found = calibrated(source.predictions, source.prior, wishes)
     places = [str(folder) for folder in source.evaluations]
     found |= {"step": source.step, "evaluations": places, "trained_on": source.trained_on}

@@ -39,11 +39,14 @@ def card(
     from fer_lightning.inference.card import card_text
     from fer_lightning.inference.facts import model_with_facts
     from fer_lightning.inference.model_folder import add_card
+    from fer_lightning.outputs import place_to_write
     from fer_lightning.runs.model_folder import is_model_folder
 
     named = None if groups is None else [name.strip() for name in groups.split(",") if name.strip()]
     if named is not None and not named:
         raise ConfigError("--groups names no column: expected names with commas between, such as gender,age_group")
+    if out is not None:
+        place_to_write(out)
     found = source_of(model, root)
     made, source = model_with_facts(found, root, named, licence=licence), Path(found)
     path = out or _place(source, made.card.name)

@@ -16,7 +16,7 @@ __all__ = ["compare"]
 def compare(
     evaluations: tuple[str, ...],
     *,
-    out: Annotated[Path, "DIR"] = Path("compare"),
+    out: Annotated[Path | None, "DIR"] = None,
     split: Literal["test", "val"] | None = None,
     root: Annotated[Path, "DIR"] = Path("runs"),
     seed: int = 0,
@@ -28,7 +28,7 @@ def compare(
     Args:
         evaluations: two or more folders of evaluations, runs or models, or names of runs; NAME=FOLDER chooses how one
             is called. By class, all are compared with the first.
-        out: folder to write: a page and compare.json.
+        out: folder to write: a page and compare.json; compare, if not given.
         split: of runs and models, test or val; test if all have it, if not given.
         root: the folder of all runs.
         seed: of the resamples.
@@ -40,13 +40,13 @@ def compare(
     from fer_lightning.evaluation.comparison import Evaluation, comparison
     from fer_lightning.evaluation.finding import find_evaluations, seen_notes
     from fer_lightning.evaluation.speeds import read_speed
-    from fer_lightning.inference.many import writing_errors
+    from fer_lightning.outputs import writing_errors
 
     if len(evaluations) < 2:
         raise ConfigError(
             "fer compare: expected two evaluations or more, for example: fer compare runs/a/version_0 runs/b/version_0"
         )
-    place = page_folder(out, "compare.json")
+    place = page_folder("compare", out)
     folders = find_evaluations(evaluations, split, root)
     found = comparison(
         [Evaluation(each.name, each.predictions(), each.fingerprint, each.again) for each in folders],

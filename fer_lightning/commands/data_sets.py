@@ -10,10 +10,10 @@ from pathlib import Path
 
 from fer_lightning.cli.data_set import data_module
 from fer_lightning.cli.stored_config import as_file
-from fer_lightning.commands.places import folder_to_write, page_folder, place_to_write
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.errors import CheckpointError, ConfigError, FERError
+from fer_lightning.outputs import folder_to_write, place_to_write
 from fer_lightning.runs.checkpoint import CONFIG_KEY, read_checkpoint
 from fer_lightning.text import one_line, short_path, table_lines
 
@@ -91,7 +91,7 @@ def _readable(verb: str) -> Iterator[None]:
         raise FERError(one_line(f"{error.filename or verb}: {error.strerror or error}")) from error
 
 
-def checked_place(out: str, data: EmotionDataModule) -> Path:
+def checked_place(out: str | Path, data: EmotionDataModule) -> Path:
     """Return where to write, checked before anything that takes long; raise :class:`ConfigError` if that cannot be."""
     place = place_to_write(out)
     root = getattr(data, "root", None)
@@ -104,10 +104,10 @@ def checked_place(out: str, data: EmotionDataModule) -> Path:
     return place
 
 
-def checked_folder(out: str, data: EmotionDataModule, numbers: str = "") -> Path:
-    """Return the folder to write into, checked likewise; with ``numbers`` as :func:`.page_folder` does it."""
+def checked_folder(out: str | Path, data: EmotionDataModule) -> Path:
+    """Return the folder to write into, checked likewise."""
     checked_place(out, data)
-    return page_folder(out, numbers) if numbers else folder_to_write(out)
+    return folder_to_write(out)
 
 
 def check_copies(counts: Mapping[str, int], at_least: int, most: int) -> None:

@@ -20,7 +20,7 @@ def embed(
     run: str,
     path: str | None = None,
     *,
-    out: Annotated[Path, "DIR"] = Path("embed"),
+    out: Annotated[Path | None, "DIR"] = None,
     split: Literal["train", "val", "test"] = "val",
     images: int = 2000,
     groups: Annotated[str, "COLUMNS"] = "",
@@ -33,7 +33,8 @@ def embed(
     Args:
         run: folder or name of a run, a checkpoint, a model folder, or the name of a released model.
         path: where a data set lies, see below; the data that the run was trained with, if not given.
-        out: folder to write: a page, drawings, embed.json, places.csv, and projector/ for TensorBoard.
+        out: folder to write: a page, drawings, embed.json, places.csv, and projector/ for TensorBoard; embed in the
+            folder of the run, if not given.
         split: whose images are mapped.
         images: images at most; classes keep their shares. 2,000 take about half a minute on one core.
         groups: columns to colour by as well, with commas between; all with 2 to 12 groups if not given.
@@ -41,7 +42,8 @@ def embed(
         seed: chooses the images, the weights before training, PCA and t-SNE.
         of_data: options of the data set.
     """
-    from fer_lightning.commands.data_sets import checked_folder, name_of, opened_for
+    from fer_lightning.commands.data_sets import checked_place, name_of, opened_for
+    from fer_lightning.commands.places import page_folder
     from fer_lightning.commands.trained import check_classes, find_trained, note_look, retyped, steps_shown
     from fer_lightning.explanation.embedding import AFTER, BEFORE, colourings, distinct_rows, embedded
     from fer_lightning.explanation.embedding_report import embedding_lines, write_embedding
@@ -51,13 +53,15 @@ def embed(
     chosen = {"split": split, "images": images, "root": root, "seed": seed, "out": out}
     trained = find_trained("fer embed", run, root)
     model = trained.model
+    folder = page_folder("embed", out, trained.run)
     with opened_for("fer embed", trained.checkpoint, path, of_data) as data:
-        folder, data_name = checked_folder(str(out), data, "embed.json"), f"{name_of(data)}, split {split}"
+        checked_place(folder, data)
+        data_name = f"{name_of(data)}, split {split}"
         table = data.table
         check_classes(model, table)
         rows = distinct_rows(table, split, images, seed)
-        note_look("embed", trained.checkpoint, table, split, root)
         ways = colourings(table, rows, groups)
+        note_look("embed", trained.checkpoint, table, split, root)
         before, start = trained.start(seed)
         networks = {BEFORE: before, AFTER: trained.network}
         with steps_shown(5) as step:
@@ -68,6 +72,7 @@ def embed(
             "command": retyped("embed", run, path, *of_data, groups=groups, **chosen),
             "start": start,
             "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name, "before": start},
+            "weights": trained.weights,
         }
         print("\n".join(embedding_lines(found)))
         print(f"\nreport       {write_embedding(found, table, ways, about, folder)}")

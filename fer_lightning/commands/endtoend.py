@@ -21,7 +21,7 @@ def endtoend(
     *,
     boxes: Annotated[Path | None, "FILE"] = None,
     box: Literal["face", "crop"] = "face",
-    out: Annotated[Path, "DIR"] = Path("endtoend"),
+    out: Annotated[Path | None, "DIR"] = None,
     detector: Annotated[tuple[str, ...], "NAME"] = (),
     views: Literal["none", "squares", "fine"] = "squares",
     split: Literal["train", "val", "test"] = "test",
@@ -43,7 +43,7 @@ def endtoend(
         path: where the data set lies, see below.
         boxes: instead of a data set: a table with the columns path, label, x, y, w, h, one row for each face.
         box: what those boxes hold: a face, as a detector's box does, or a crop, as an image of a data set.
-        out: folder to write into: endtoend.json, endtoend.png.
+        out: folder to write into: endtoend.json, endtoend.png; endtoend in the folder of the run, if not given.
         detector: see fer recognize --help; several times for several. All that are there if not given.
         views: parts of a picture in which small faces are looked for.
         split: of the data set.
@@ -55,33 +55,36 @@ def endtoend(
         write: also write the scenes into this folder, with their table boxes.csv (--box crop).
         of_data: options of the data set.
     """
+    from fer_lightning.commands.places import page_folder
     from fer_lightning.inference.faces.choice import detectors_named
     from fer_lightning.inference.framing import nearest
     from fer_lightning.inference.loading import checkpoint_of, load_model
     from fer_lightning.inference.scene_files import read_boxes
+    from fer_lightning.runs.checkpoint import run_folder_of
 
     _check(faces, boxes, path is not None or bool(of_data) or write is not None)
     shape = (*_pair("picture", picture, "960x720"), *_pair("sizes", sizes, "60-360"), most, seed)
+    checkpoint = checkpoint_of(model)
+    folder = page_folder("endtoend", out, None if checkpoint is None else run_folder_of(checkpoint))
     loaded, detectors = load_model(model), detectors_named(detector, views)
     if not loaded.framings:
         print(f"{loaded.card.name}: its framing is not known: both ways of cutting are the same")
     if boxes is None:
-        pictures = _scenes(loaded.class_names, path, of_data, split, faces, shape, write, checkpoint_of(model))
+        pictures = _scenes(loaded.class_names, path, of_data, split, faces, shape, write, checkpoint)
     else:
         found = read_boxes(boxes, loaded.class_names)
         truth = loaded.framings.get(nearest(loaded.framings, "blazeface")) if box == "face" else None
         pictures = (found, len(found), truth)
-    _score(loaded, detectors, pictures, out, {"views": views, "seed": seed})
+    _score(loaded, detectors, pictures, folder, {"views": views, "seed": seed})
 
 
 def _score(model: Any, detectors: Any, pictures: tuple[Any, ...], out: Path, about: dict[str, Any]) -> None:
     """Score a model on pictures, whose last part is as for ``answers_of``; print and write it."""
     from fer_lightning.inference.endtoend import answers_of
     from fer_lightning.inference.endtoend_report import endtoend_table, write_endtoend
-    from fer_lightning.inference.many import writing_errors
+    from fer_lightning.outputs import writing_errors
 
     with writing_errors(out):
-        out.mkdir(parents=True, exist_ok=True)  # before minutes of work
         answers = answers_of(model, detectors, *pictures)
         write_endtoend(out, answers, model=model.card.name, **about)
     print("\n".join([*endtoend_table(answers), "", *endtoend_table(answers, by_size=True), ""]))

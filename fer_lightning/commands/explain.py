@@ -26,7 +26,7 @@ def explain(
     run: str,
     path: str | None = None,
     *,
-    out: Annotated[Path, "DIR"] = Path("explain"),
+    out: Annotated[Path | None, "DIR"] = None,
     split: Literal["train", "val", "test"] = "val",
     images: int = 500,
     classes: Annotated[str, "NAMES"] = "",
@@ -42,7 +42,7 @@ def explain(
     Args:
         run: folder or name of a run, a checkpoint, a model folder, or the name of a released model.
         path: where a data set lies, see below; the data that the run was trained with, if not given.
-        out: folder to write: a page, pictures, explain.json.
+        out: folder to write: a page, pictures, explain.json; explain in the folder of the run, if not given.
         split: whose images are explained.
         images: images at most, of all classes equally many.
         classes: only these, with commas between: happy,sad.
@@ -51,7 +51,8 @@ def explain(
         seed: chooses the images, and the weights of the random networks.
         of_data: options of the data set.
     """
-    from fer_lightning.commands.data_sets import checked_folder, name_of, opened_for
+    from fer_lightning.commands.data_sets import checked_place, name_of, opened_for
+    from fer_lightning.commands.places import page_folder
     from fer_lightning.commands.trained import check_classes, find_trained, note_look, retyped
     from fer_lightning.explanation.explainer import Explainer
     from fer_lightning.explanation.report import explanation_lines, write_explanation
@@ -64,8 +65,10 @@ def explain(
     trained = find_trained("fer explain", run, root)
     model = trained.model
     wanted = chosen_classes(model.class_names, classes)
+    folder = page_folder("explain", out, trained.run)
     with opened_for("fer explain", trained.checkpoint, path, of_data) as data:
-        folder, data_name = checked_folder(str(out), data, "explain.json"), f"{name_of(data)}, split {split}"
+        checked_place(folder, data)
+        data_name = f"{name_of(data)}, split {split}"
         check_classes(model, data.table)
         subject, rows = subject_of(data.table, model.preprocessing, split, wanted, images, seed)
         subject = replace(subject, truth=truth_of(data, rows))
@@ -75,8 +78,9 @@ def explain(
             "title": f"What {model.card.name} looks at",
             "about": f"{counted(len(rows), 'image')} of {data_name}.",
             "command": retyped("explain", run, path, *of_data, classes=classes, shown=shown, **chosen),
-            "on_drawn": _on_drawn(run, model.class_names) if subject.truth is None else "",
+            "on_drawn": _on_drawn(run, model.class_names, folder) if subject.truth is None else "",
             "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name},
+            "weights": trained.weights,
         }
         print("\n".join(explanation_lines(found)))
         print(f"\nreport       {write_explanation(subject, maps, found, folder, shown)}")
@@ -95,10 +99,10 @@ def _measured(explainer: Explainer, trained: Trained, subject: Subject, seed: in
         return maps, judged(explainer, lambda turn: trained.untrained(seed + turn), subject, maps, drawn, step)
 
 
-def _on_drawn(run: str, class_names: tuple[str, ...]) -> str:
-    """Return the command that explains a model on drawn faces, empty if these have other classes."""
+def _on_drawn(run: str, class_names: tuple[str, ...], folder: Path) -> str:
+    """Return the command that explains a model on drawn faces beside a folder, empty if these have other classes."""
     from fer_lightning.data.sets.sketch.sketch import SketchDataModule
 
     if class_names != SketchDataModule.class_names:
         return ""
-    return shlex.join(["fer", "explain", run, "--data", "SketchDataModule", "--out", "explain_drawn"])
+    return shlex.join(["fer", "explain", run, "--data", "SketchDataModule", "--out", f"{folder}_drawn"])

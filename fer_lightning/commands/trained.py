@@ -18,9 +18,9 @@ from fer_lightning.inference.loading import checkpoint_of, load_model
 from fer_lightning.inference.model import Model, TorchBackend
 from fer_lightning.models.architecture import Architecture, described
 from fer_lightning.models.classifier import EmotionClassifier
-from fer_lightning.runs.checkpoint import CONFIG_KEY, read_checkpoint
+from fer_lightning.runs.checkpoint import CONFIG_KEY, read_checkpoint, run_folder_of, weights_digest
 from fer_lightning.runs.looks import append_look, look_at
-from fer_lightning.runs.model_folder import released
+from fer_lightning.runs.model_folder import is_in_model_folder, released
 from fer_lightning.runs.records import find_run
 from fer_lightning.text import first_line
 
@@ -42,6 +42,18 @@ class Trained:
     model: Model
     network: EmotionClassifier
     checkpoint: Path | None
+
+    @property
+    def run(self) -> Path | None:
+        """The folder of the run that it is of; ``None`` for a model folder or one of the hub."""
+        if self.checkpoint is None or is_in_model_folder(self.checkpoint):
+            return None
+        return run_folder_of(self.checkpoint)
+
+    @property
+    def weights(self) -> str:
+        """Digest of the weights, the same in whatever file they are."""
+        return weights_digest(self.network.state_dict())
 
     def untrained(self, seed: int) -> EmotionClassifier:
         """Return the same network with random weights, in eval mode, on the same device."""

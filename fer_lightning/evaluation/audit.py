@@ -28,7 +28,7 @@ from fer_lightning.evaluation.groups import (
 from fer_lightning.evaluation.pairs import add_holm
 from fer_lightning.evaluation.predictions import Predictions
 from fer_lightning.evaluation.resampling import DRAWS, clusters_of, interval, matrix_scores, resampled_counts
-from fer_lightning.text import did_you_mean
+from fer_lightning.text import did_you_mean, excerpt
 
 __all__ = ["SHUFFLES", "Attribute", "attributes_of", "audit", "check_auditable"]
 
@@ -62,7 +62,8 @@ def attributes_of(predictions: Predictions, names: Sequence[str], intersect: int
         intersect: also intersect up to so many columns.
 
     Raises:
-        ConfigError: if a column is not there, empty in every row, or has so many values that they are no groups.
+        ConfigError: if a column is not there, empty in every row, or has one value only, or so many that they are no
+            groups.
     """
     if intersect < 1:
         raise ConfigError(f"--intersect must be 1 or more, not {intersect}")
@@ -86,11 +87,13 @@ def _check_column(columns: Mapping[str, NDArray[np.str_]], name: str) -> None:
     if name not in columns:
         there = f"there are {', '.join(columns)}" if columns else "they have none: the data set knows no groups"
         raise ConfigError(f"there is no column '{name}' in these predictions{did_you_mean(name, columns)} ({there})")
-    distinct = len({value.strip() for value in columns[name].tolist()} - {""})
-    if not distinct:
+    values = {value.strip() for value in columns[name].tolist()} - {""}
+    if not values:
         raise ConfigError(f"the column '{name}' is empty in every row: the data set does not know it of these images")
-    if distinct > _MOST_GROUPS:
-        raise ConfigError(f"the column '{name}' has {distinct:,} different values: these are no groups of people")
+    if len(values) == 1:
+        raise ConfigError(f"the column '{name}' has one value only, {excerpt(values.pop())}: no groups to compare")
+    if len(values) > _MOST_GROUPS:
+        raise ConfigError(f"the column '{name}' has {len(values):,} different values: these are no groups of people")
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

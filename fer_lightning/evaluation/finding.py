@@ -11,7 +11,7 @@ from typing import Any
 
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
-from fer_lightning.runs.checkpoint import run_folder_of
+from fer_lightning.runs.checkpoint import CHECKPOINTS, run_folder_of
 from fer_lightning.runs.model_folder import is_model_folder, released
 from fer_lightning.runs.records import REPORT, find_run, read_report
 from fer_lightning.text import absent, joined, short_path
@@ -52,6 +52,11 @@ class FoundEvaluation:
         """The fingerprint of that split, empty if nothing tells."""
         prints = self.report.get("context", {}).get("data", {}).get("fingerprints", {})
         return str(prints.get(self.split) or "")
+
+    @property
+    def run(self) -> Path | None:
+        """The run folder whose evaluation it is, ``None`` for that of a model folder, or one that lies elsewhere."""
+        return self.owner if (self.owner / CHECKPOINTS).is_dir() else None
 
     @property
     def again(self) -> str:
@@ -221,7 +226,7 @@ def _newest(owner: Path, tables: Sequence[Path], wanted: str) -> Path:
 
 def _owner_of(table: Path) -> Path:
     """Return the run that a table lies in, else the folder of the table."""
-    return table.parent.parent if (table.parent.parent / "checkpoints").is_dir() else table.parent
+    return table.parent.parent if (table.parent.parent / CHECKPOINTS).is_dir() else table.parent
 
 
 def _report(table: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from fer_lightning.inspection.embedding import (
     tsne_places,
 )
 from fer_lightning.models.classifier import EmotionClassifier
-from fer_lightning.text import did_you_mean
+from fer_lightning.text import did_you_mean, excerpt
 from fer_lightning.types import Preprocessing
 
 __all__ = ["AFTER", "BEFORE", "PIXELS", "Colouring", "Embedding", "colourings", "distinct_rows", "embedded"]
@@ -93,7 +93,7 @@ def colourings(table: SamplesTable, rows: NDArray[np.int64], wanted: str = "") -
         wanted: columns, with commas between; all that have 2 to 12 groups if it is empty.
 
     Raises:
-        ConfigError: if there is no such column.
+        ConfigError: if there is no such column, or it has fewer than two groups in these rows.
     """
     texts = {name: column[rows] for name, column in table.columns.items() if column.dtype.kind == "U"}
     names = [name for name in (each.strip() for each in wanted.split(",")) if name]
@@ -101,6 +101,10 @@ def colourings(table: SamplesTable, rows: NDArray[np.int64], wanted: str = "") -
         if name not in texts:
             known = ", ".join(texts) or "none"
             raise ConfigError(f"there is no column '{name}'{did_you_mean(name, texts)} (columns with groups: {known})")
+    for name in names:
+        if len(values := np.unique(texts[name][texts[name] != ""])) < 2:
+            told = f"has one value only, {excerpt(str(values[0]))}," if len(values) else "is empty"
+            raise ConfigError(f"the column '{name}' {told} in the {len(rows):,} images chosen: no groups to colour by")
     counts = {name: len(np.unique(column[column != ""])) for name, column in texts.items()}
     found = [Colouring(CLASS, tuple(table.class_names), table.labels[rows])]
     columns = {name: texts[name] for name in names or [each for each in texts if 2 <= counts[each] <= _MOST_GROUPS]}

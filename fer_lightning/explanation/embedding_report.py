@@ -13,9 +13,10 @@ from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.explanation.embedding import AFTER, BEFORE, CLASS, PIXELS, Colouring, Embedding
 from fer_lightning.explanation.features import NEIGHBOURS
 from fer_lightning.explanation.projector import write_projector
-from fer_lightning.figures import figure_svg
-from fer_lightning.files import csv_text, json_text, write_atomically
+from fer_lightning.figures import PREVIEW, figure_pixels, figure_svg, pixels_webp
+from fer_lightning.files import csv_text
 from fer_lightning.inspection.embedding import embedding_figure
+from fer_lightning.outputs import Findings
 from fer_lightning.pages import render
 from fer_lightning.text import table_lines
 
@@ -85,9 +86,10 @@ def write_embedding(
     Raises:
         OSError: if it cannot be written.
     """
-    drawings = _drawings(found, ways, folder)
+    output = Findings(folder, "embed.json")
+    drawings = _drawings(found, ways, output)
     columns = _columns(found, table, ways)
-    write_atomically(folder / "places.csv", _places(found, columns))
+    output.write("places.csv", _places(found, columns))
     features = {when.replace(" ", "_"): values for when, values in found.features.items()}
     write_projector(folder / "projector", features, columns, table.images[found.rows])
     verdicts = embedding_verdicts(found.scores)
@@ -98,7 +100,6 @@ def write_embedding(
         "scores": found.scores,
         "verdicts": verdicts,
     }
-    write_atomically(folder / "embed.json", json_text(values))
     page = render(
         "embed.html",
         sections={
@@ -117,10 +118,10 @@ def write_embedding(
         command=about["command"],
         projector=str(folder / "projector"),
     )
-    return write_atomically(folder / "index.html", page)
+    return output.finish(values, page)
 
 
-def _drawings(found: Embedding, ways: Sequence[Colouring], folder: Path) -> dict[str, list[tuple[str, str]]]:
+def _drawings(found: Embedding, ways: Sequence[Colouring], output: Findings) -> dict[str, list[tuple[str, str]]]:
     """Draw and write the maps; return them by colouring, each with what it shows."""
     drawings: dict[str, list[tuple[str, str]]] = {}
     for way in ways:
@@ -131,7 +132,9 @@ def _drawings(found: Embedding, ways: Sequence[Colouring], folder: Path) -> dict
             figure = embedding_figure(places, labels, way.groups, when.capitalize(), way.name, narrow=True)
             shows = f"each point is an image, coloured by {way.name}: features {when}"
             svg = figure_svg(figure, shows)
-            write_atomically(folder / f"{way.name.replace('/', '_')}_{when.partition(' ')[0]}.svg", svg)
+            output.write(f"{way.name.replace('/', '_')}_{when.partition(' ')[0]}.svg", svg)
+            if (way.name, when) == (CLASS, AFTER):
+                output.write(PREVIEW, pixels_webp(figure_pixels(figure)))
             drawings[way.name].append((svg, shows))
     return drawings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +10,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from fer_lightning.explanation.explainer import Maps
 from fer_lightning.explanation.subject import Subject
-from fer_lightning.figures import COLORS, FAINT, data_url, house_style
+from fer_lightning.figures import COLORS, FAINT, data_url, house_style, pixels_webp
 
 __all__ = [
     "covering_figure",
@@ -63,9 +61,7 @@ def stack(subject: Subject, maps: Maps, row: int) -> NDArray[np.uint8]:
 
 def picture_uri(pixels: NDArray[np.uint8]) -> str:
     """Return pixels, RGB uint8 ``(H, W, 3)``, as an address that holds the picture itself, for a page."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=80)
-    return data_url(buffer.getvalue(), "webp")
+    return data_url(pixels_webp(pixels), "webp")
 
 
 def grid_figure(

@@ -20,8 +20,8 @@ from fer_lightning.explanation.pictures import (
 )
 from fer_lightning.explanation.study import NETWORKS, mean_maps
 from fer_lightning.explanation.subject import Subject
-from fer_lightning.figures import figure_png, figure_svg
-from fer_lightning.files import json_text, write_atomically
+from fer_lightning.figures import PREVIEW, figure_pixels, figure_png, figure_svg, pixels_png, pixels_webp
+from fer_lightning.outputs import Findings
 from fer_lightning.pages import render
 from fer_lightning.text import counted, table_lines
 
@@ -118,6 +118,7 @@ def write_explanation(subject: Subject, maps: Maps, found: Mapping[str, Any], fo
     Raises:
         OSError: if it cannot be written.
     """
+    output = Findings(folder, "explain.json")
     sides = {name: _sides(subject, maps, label, shown) for label, name in enumerate(subject.class_names)}
     sides = {name: each for name, each in sides.items() if any(map(len, each))}
     counts = {each["class"]: each for each in found["classes"]}
@@ -126,17 +127,17 @@ def write_explanation(subject: Subject, maps: Maps, found: Mapping[str, Any], fo
     for name, (right, wrong) in sides.items():
         columns = [(stack(subject, maps, row), _caption(subject, maps, row)) for row in (*right, *wrong)]
         title = f"{heads[name]}: on the left; on the right, taken for others"
-        write_atomically(
-            folder / f"class_{name.replace('/', '_')}.png", figure_png(grid_figure(columns, rows, title, len(right)))
-        )
+        picture = figure_png(grid_figure(columns, rows, title, len(right)))
+        output.write(f"class_{name.replace('/', '_')}.png", picture)
     examples = [right[0] for right, _ in sides.values() if right]
     sample = [(stack(subject, maps, row), _caption(subject, maps, row)) for row in examples]
     if sample:
-        write_atomically(folder / "samples.png", figure_png(grid_figure(sample, rows, "One face of each class")))
+        pixels = figure_pixels(grid_figure(sample, rows, "One face of each class"))
+        output.write("samples.png", pixels_png(pixels))
+        output.write(PREVIEW, pixels_webp(pixels))
     drawings = _drawings(subject, maps, found)
     for name, (svg, _) in drawings.items():
-        write_atomically(folder / f"{name}.svg", svg)
-    write_atomically(folder / "explain.json", json_text({**found, "verdicts": verdicts(found)}))
+        output.write(f"{name}.svg", svg)
     page = render(
         "explain.html",
         sections={key: title for key, title in _SECTIONS.items() if key != "parts" or found["parts"]},
@@ -161,7 +162,7 @@ def write_explanation(subject: Subject, maps: Maps, found: Mapping[str, Any], fo
         made=list(found["made"].items()),
         command=found["command"],
     )
-    return write_atomically(folder / "index.html", page)
+    return output.finish({**found, "verdicts": verdicts(found)}, page)
 
 
 _SECTIONS = {

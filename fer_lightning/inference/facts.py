@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fer_lightning.errors import DataError, FERError
 from fer_lightning.evaluation.audit import attributes_of, audit
 from fer_lightning.evaluation.predictions import PREDICTIONS, read_predictions
@@ -246,7 +248,8 @@ def _groups(place: Path, wanted: Sequence[str] | None) -> list[dict[str, Any]]:
         return []
     predictions = read_predictions(place)
     if wanted is None:
-        wanted = [name for name in GROUPS if name in predictions.groups and (predictions.groups[name] != "").any()]
+        columns = {name: predictions.groups[name] for name in GROUPS if name in predictions.groups}
+        wanted = [name for name, column in columns.items() if len({*np.char.strip(column).tolist()} - {""}) > 1]
     if not wanted or (predictions.digests == "").any():
         return []
     return [

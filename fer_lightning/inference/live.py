@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from fer_lightning.inference.annotate import annotated
-from fer_lightning.inference.many import Outputs, writing_errors
+from fer_lightning.inference.many import Outputs
 from fer_lightning.inference.recognizer import Recognizer
 from fer_lightning.inference.rows import RowWriter
 from fer_lightning.inference.video.camera import Camera, Capture
@@ -20,6 +20,7 @@ from fer_lightning.inference.video.frames import Seen
 from fer_lightning.inference.video.report import NOTE, write_session_report
 from fer_lightning.inference.video.session import Session
 from fer_lightning.inference.video.window import Show, open_window
+from fer_lightning.outputs import writing_errors
 from fer_lightning.signals import exit_code, in_main_thread
 from fer_lightning.text import counted
 

@@ -6,8 +6,8 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,9 +22,10 @@ from fer_lightning.inference.inputs import is_video
 from fer_lightning.inference.recognizer import Face, Recognizer, Result
 from fer_lightning.inference.rows import RowWriter, check_form, face_rows, faces_of
 from fer_lightning.inference.video.smoothing import Following
-from fer_lightning.text import counted, one_line
+from fer_lightning.outputs import folder_to_write, place_to_write, writing_errors
+from fer_lightning.text import counted
 
-__all__ = ["Outputs", "output_names", "recognize_all", "writing_errors"]
+__all__ = ["Outputs", "output_names", "recognize_all"]
 
 
 @dataclass(frozen=True)
@@ -57,33 +58,11 @@ class Outputs:
             raise ConfigError(f"every n-th frame: n must be at least 1, not {self.every}")
         if self.table is not None:
             check_form(self.table)
+            place_to_write(self.table)
         for folder in (self.copies, self.report):
-            if folder is None:
-                continue
-            with writing_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
+            if folder is not None:
+                folder_to_write(folder)
         return self
-
-
-@contextmanager
-def writing_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the system inside of the block into one line.
-
-    Args:
-        path: that is named if the system names none.
-
-    Raises:
-        ConfigError: with the file and the reason.
-    """
-    try:
-        yield
-    except BrokenPipeError:  # the reader of our output has gone
-        raise
-    except OSError as error:
-        where = error.filename or path
-        raise ConfigError(one_line(f"{where} cannot be written ({error.strerror or error})")) from error
 
 
 class _Sums:

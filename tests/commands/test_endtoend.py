@@ -118,4 +118,4 @@ def test_what_does_not_go_together_is_refused(model: Path, tmp_path: Path, capsy
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").touch()
     assert fer("endtoend", str(model), *DRAWN, *SMALL, SQUARES, f"--out={tmp_path / 'file/out'}") == 2
-    assert f"{tmp_path / 'file/out'} cannot be written" in capsys.readouterr().err
+    assert f"{tmp_path / 'file/out'}: cannot be written" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def test_a_run_is_explained_on_its_own_data(run: Path, tmp_path: Path, capsys: p
     assert [order["name"] for order in found["covering"]["orders"]][-3:] == ["edges", "centre", "random"]
     assert found["randomisation"][0]["stage"] == "head"
     printed = capsys.readouterr().out
-    drawn = shlex.join(["fer", "explain", str(run), "--data", "SketchDataModule", "--out", "explain_drawn"])
+    drawn = shlex.join(["fer", "explain", str(run), "--data", "SketchDataModule", "--out", f"{out}_drawn"])
     assert f"More on drawn faces:\n{drawn}\n" in printed
     assert printed.rstrip().endswith(f"report       {out / 'index.html'}")
     page = (out / "index.html").read_text()

@@ -64,6 +64,8 @@ def test_what_is_not_known_is_left_out_of_a_division() -> None:
     assert [way.name for way in colourings(table, rows, "subject")] == ["class", "subject"]
     with pytest.raises(ConfigError, match="there is no column 'camra'; did you mean 'camera'"):
         colourings(table, rows, "camra")
+    with pytest.raises(ConfigError, match="the column 'camera' has one value only, 'right', in the 2 images chosen"):
+        colourings(table, rows[8:12:2], "camera")
 
 
 def test_identical_images_are_taken_once() -> None:

@@ -21,6 +21,7 @@ from fer_lightning.inference.export.program import ProgramBackend, program_bytes
 from fer_lightning.inference.model import Backend, Model
 from fer_lightning.inference.model_folder import write_model_folder
 from fer_lightning.inference.timing import milliseconds, using_threads
+from fer_lightning.outputs import place_to_write
 from fer_lightning.runs.model_folder import WEIGHTS
 from fer_lightning.text import table_lines
 
@@ -125,6 +126,7 @@ def export_table(checks: list[Check]) -> list[str]:
 
 
 def _check_place(folder: Path) -> None:
+    place_to_write(folder)
     if folder.exists() and not (folder / "export.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and was not written by fer export: give another --out")
 
