@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -233,11 +234,18 @@ def checkpoint_in(folder: Path, file: str) -> Path:
     for candidate in (folder / file, folder / CHECKPOINTS / file):
         if candidate.is_file():
             return candidate
-    inside = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.ckpt"))[:5]
+    inside = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.ckpt"), key=_order)[:5]]
     found = f"; it holds {', '.join(inside)}" if inside else ""
     raise CheckpointError(f"the folder {folder} holds no {file}{found}")
 
 
 def _what_there_is(root: Path) -> str:
     found = sorted(root.glob(f"*/version_*/{CHECKPOINTS}/*.ckpt"), key=lambda path: path.stat().st_mtime)[-5:]
+    found = sorted(found, key=_order)
     return f"; there is: {', '.join(map(str, found))}" if found else f"; there is no checkpoint under {root}"
+
+
+def _order(checkpoint: Path) -> tuple[Path, int, list[int]]:
+    """Return what sorts checkpoints: by run, then the best one, the last one, and the others by their numbers."""
+    rank = {BEST: 0, RESUME: 1}.get(checkpoint.name, 2)
+    return checkpoint.parent, rank, [int(number) for number in re.findall(r"\d+", checkpoint.stem)]

@@ -31,6 +31,22 @@ def with_checkpoints(root: Path, version: int, *files: str) -> Path:
     return folder
 
 
+def test_checkpoints_are_listed_best_then_last_then_by_epoch(tmp_path: Path) -> None:
+    folder = tmp_path / "mine/version_0/checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("epoch_10", "resume", "epoch_9", "best"):
+        (folder / f"{name}.ckpt").touch()
+    expected = [f"{name}.ckpt" for name in ("best", "resume", "epoch_9", "epoch_10")]
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint("nowhere", tmp_path, "mine", "best.ckpt")
+    assert (
+        str(caught.value) == f"there is no checkpoint nowhere; there is: {', '.join(str(folder / n) for n in expected)}"
+    )
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(str(folder), tmp_path, "mine", "other.ckpt")
+    assert str(caught.value).endswith(f"holds no other.ckpt; it holds {', '.join(expected)}")
+
+
 def test_last_and_best_take_the_newest_run_that_has_one(tmp_path: Path) -> None:
     old = with_checkpoints(tmp_path, 2, BEST, RESUME)
     new = with_checkpoints(tmp_path, 10, RESUME)
