@@ -230,7 +230,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "data.sets.sketch.actions": {"_MIXED": 0.35, "_TRACE": 0.4, "_MISSING": 0.12, "_STRAY": 0.16, "_ASYMMETRY": 0.12},
     "data.sets.sketch.scene": {"_OCCLUDED": 0.12},
     "evaluation.page": {"MISTAKES_SHOWN": 24, "_BY_PAIR": (3, 6), "_SUSPECTS": 12, "_GROUPS_LISTED": 12},
-    "evaluation.plots": {"FEWEST_KEPT": 20, "BAR": 0.27, "DASHES": ("-", "--", ":", "-.")},
+    "evaluation.plots": {"BAR": 0.27, "DASHES": ("-", "--", ":", "-.")},
     "evaluation.report": {"NAME_WIDTH": 20},
     "evaluation.uncertainty": {"PAIRS": 10},
     "inspection.dedupe_report": {"_SHOWN": 16},

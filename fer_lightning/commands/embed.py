@@ -71,8 +71,7 @@ def embed(
             "about": f"{counted(len(rows), 'image')} of {data_name}.",
             "command": retyped("embed", run, path, *of_data, groups=groups, **chosen),
             "start": start,
-            "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name, "before": start},
-            "weights": trained.weights,
+            **trained.origin(run, data_name, before=start),
         }
         print("\n".join(embedding_lines(found)))
         print(f"\nreport       {write_embedding(found, table, ways, about, folder)}")

@@ -57,9 +57,7 @@ def endtoend(
     """
     from fer_lightning.commands.places import page_folder
     from fer_lightning.inference.faces.choice import detectors_named
-    from fer_lightning.inference.framing import nearest
     from fer_lightning.inference.loading import checkpoint_of, load_model
-    from fer_lightning.inference.scene_files import read_boxes
     from fer_lightning.runs.checkpoint import run_folder_of
 
     _check(faces, boxes, path is not None or bool(of_data) or write is not None)
@@ -72,10 +70,18 @@ def endtoend(
     if boxes is None:
         pictures = _scenes(loaded.class_names, path, of_data, split, faces, shape, write, checkpoint)
     else:
-        found = read_boxes(boxes, loaded.class_names)
-        truth = loaded.framings.get(nearest(loaded.framings, "blazeface")) if box == "face" else None
-        pictures = (found, len(found), truth)
+        pictures = _own_pictures(loaded, boxes, box)
     _score(loaded, detectors, pictures, folder, {"views": views, "seed": seed})
+
+
+def _own_pictures(model: Any, boxes: Path, box: str) -> tuple[Any, ...]:
+    """Return the pictures of a table of boxes, how many they are, and how a model's images are cut from such boxes."""
+    from fer_lightning.inference.framing import nearest
+    from fer_lightning.inference.scene_files import read_boxes
+
+    found = read_boxes(boxes, model.class_names)
+    truth = model.framings.get(nearest(model.framings, "blazeface")) if box == "face" else None
+    return found, len(found), truth
 
 
 def _score(model: Any, detectors: Any, pictures: tuple[Any, ...], out: Path, about: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from fer_lightning.text import counted
 
 if TYPE_CHECKING:
     from fer_lightning.commands.trained import Trained
-    from fer_lightning.explanation.explainer import Explainer, Maps
+    from fer_lightning.explanation.explainer import Maps
     from fer_lightning.explanation.subject import Subject
 
 __all__ = ["explain"]
@@ -54,7 +54,6 @@ def explain(
     from fer_lightning.commands.data_sets import checked_place, name_of, opened_for
     from fer_lightning.commands.places import page_folder
     from fer_lightning.commands.trained import check_classes, find_trained, note_look, retyped
-    from fer_lightning.explanation.explainer import Explainer
     from fer_lightning.explanation.report import explanation_lines, write_explanation
     from fer_lightning.explanation.subject import chosen_classes, subject_of, truth_of
 
@@ -73,25 +72,26 @@ def explain(
         subject, rows = subject_of(data.table, model.preprocessing, split, wanted, images, seed)
         subject = replace(subject, truth=truth_of(data, rows))
         note_look("explain", trained.checkpoint, data.table, split, root)
-        maps, found = _measured(Explainer.of(trained.network, model.preprocessing), trained, subject, seed)
+        maps, found = _measured(trained, subject, seed)
         found |= {
             "title": f"What {model.card.name} looks at",
             "about": f"{counted(len(rows), 'image')} of {data_name}.",
             "command": retyped("explain", run, path, *of_data, classes=classes, shown=shown, **chosen),
             "on_drawn": _on_drawn(run, model.class_names, folder) if subject.truth is None else "",
-            "made": {"model": f"{model.card.name} ({trained.checkpoint or run})", "data": data_name},
-            "weights": trained.weights,
+            **trained.origin(run, data_name),
         }
         print("\n".join(explanation_lines(found)))
         print(f"\nreport       {write_explanation(subject, maps, found, folder, shown)}")
 
 
-def _measured(explainer: Explainer, trained: Trained, subject: Subject, seed: int) -> tuple[Maps, dict[str, Any]]:
+def _measured(trained: Trained, subject: Subject, seed: int) -> tuple[Maps, dict[str, Any]]:
     """Make the maps and test them, behind a bar."""
     from fer_lightning.commands.trained import steps_shown
+    from fer_lightning.explanation.explainer import Explainer
     from fer_lightning.explanation.study import judged, number_of_steps
     from fer_lightning.explanation.subject import drawn_subject
 
+    explainer = Explainer.of(trained.network, trained.model.preprocessing)
     with steps_shown(number_of_steps(explainer, subject)) as step:
         maps = explainer.explained(subject.images, step)
         own = subject.truth is not None

@@ -55,6 +55,11 @@ class Trained:
         """Digest of the weights, the same in whatever file they are."""
         return weights_digest(self.network.state_dict())
 
+    def origin(self, given: str, data_name: str, **more: str) -> dict[str, Any]:
+        """Return what findings say of where they come from: the model as it was named, the data, and the weights."""
+        made = {"model": f"{self.model.card.name} ({self.checkpoint or given})", "data": data_name}
+        return {"made": made | more, "weights": self.weights}
+
     def untrained(self, seed: int) -> EmotionClassifier:
         """Return the same network with random weights, in eval mode, on the same device."""
         assert self.model.architecture is not None  # as there is a network
