@@ -13,6 +13,7 @@ from fer_lightning.callbacks.checkpoints import first_callback
 from fer_lightning.callbacks.reports import EvaluationReport, datamodule_of
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.table.samples import FOCUS, SamplesTable
+from fer_lightning.data.table.soft_labels import read_teachers
 from fer_lightning.errors import FERError
 from fer_lightning.models.weight_files import weight_file
 from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS, run_folder_of
@@ -114,8 +115,9 @@ def _teachers(task: LightningModule) -> Iterator[TrainedOn]:
 def _soft_labels(data: EmotionDataModule) -> Iterator[TrainedOn]:
     """Yield what the models were trained on whose predictions are trained on; those of a run lie in its folder."""
     for file in data.soft_label_files:
+        told = read_teachers(Path(file)) if Path(file).suffix.lower() == ".npz" else None
         best = Path(file).absolute().parents[1] / CHECKPOINTS / BEST
-        yield _of_file(best if best.is_file() else Path(file), f"soft labels {_shown(file)}")
+        yield told or _of_file(best if best.is_file() else Path(file), f"soft labels {_shown(file)}")
 
 
 def _of_file(path: Path, name: str) -> TrainedOn:

@@ -244,6 +244,8 @@ VERBS = {
     "resume": "fit --ckpt_path last",
     "search": "tune",
     "show": "runs show",
+    "soft-labels": "soft_labels",
+    "softlabels": "soft_labels",
     "sweep": "tune",
     "train": "fit",
     "val": "validate",

@@ -95,6 +95,11 @@ _HERE = "fer_lightning.commands"
 COMMANDS: dict[str, Command | Group] = {
     "tune": Command(f"{_HERE}.tune:tune", "search settings, each trial a run of its own", "train"),
     "crossval": Command(f"{_HERE}.crossval:crossval", "compare arms over folds and seeds", "train"),
+    "soft_labels": Command(
+        f"{_HERE}.soft_labels:soft_labels",
+        "label training images by the networks of other folds",
+        "train",
+    ),
     "data": Group(
         {
             "inspect": Command(

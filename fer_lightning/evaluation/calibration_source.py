@@ -18,7 +18,7 @@ from fer_lightning.runs.folder import run_folders
 from fer_lightning.runs.model_folder import is_model_folder
 from fer_lightning.runs.records import Run, find_run
 
-__all__ = ["Source", "find_source"]
+__all__ = ["Source", "find_source", "runs_of_arm"]
 
 _STUDY = "study.json"
 _OF_AN_ARM = re.compile(r"(fold\d+_)?seed\d+")  # names of the runs that fer crossval makes
@@ -65,7 +65,7 @@ def find_source(wanted: str, root: Path) -> Source:
     given = next((place for place in (root / wanted, Path(wanted).expanduser()) if place.is_dir()), None)
     if given is not None:
         _refuse(given)
-    arm = [] if given is None or Run(given).exists else _runs_of_arm(given)
+    arm = [] if given is None or Run(given).exists else runs_of_arm(given)
     runs = arm or [find_run(wanted, root)]
     facts = [_Facts.of(run, needed=not arm) for run in runs]
     evaluations = dict(_evaluation(run, fact) for run, fact in zip(runs, facts, strict=True))
@@ -115,7 +115,7 @@ def _refuse(given: Path) -> None:
             )
 
 
-def _runs_of_arm(folder: Path) -> list[Path]:
+def runs_of_arm(folder: Path) -> list[Path]:
     """Return the newest run of each fold and seed in the folder of an arm; none for any other folder."""
     newest: dict[Path, Path] = {}
     for run in run_folders(folder):

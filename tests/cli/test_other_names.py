@@ -106,6 +106,7 @@ predict: detect
 runs lineage: lineage
 runs list: list ls
 runs show: show
+soft_labels: soft-labels softlabels
 test: evaluate
 tune: search sweep
 validate: eval val

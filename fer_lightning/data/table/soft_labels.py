@@ -5,17 +5,21 @@ seen it: out-of-fold predictions, the usual way to distil a network's knowledge 
 
 - ``.csv``: a column ``file`` (also called ``path``) or ``digest``, and a column ``p_<class>`` for each class; others
   are ignored, so that the tables ``predictions.csv`` of this program can be given as they are;
-- ``.npz``: arrays ``files`` (texts) or ``digests`` (uint8 ``(N, 16)``, or hexadecimal texts), ``probabilities``
-  ``(N, K)`` and ``class_names``.
+- ``.npz``: arrays ``files`` (texts) or ``digests`` (uint8 ``(N, 8)`` or longer, or hexadecimal texts),
+  ``probabilities`` ``(N, K)`` and ``class_names``; perhaps ``own_label``, digests of images that keep their label.
+  :func:`write_soft_labels` writes such a file.
 
-A file is the name of a row in the samples table, a digest the hash of its pixels.
+A file is the name of a row in the samples table, a digest the hash of its pixels. Rows with the same image get the mean
+of all entries of this image.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,15 +30,18 @@ from numpy.typing import NDArray
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.emotions import canonical
 from fer_lightning.errors import ConfigError, DataError, LabelError
+from fer_lightning.files import json_text, write_atomically
+from fer_lightning.runs.trained_on import TrainedOn, digest_numbers
 from fer_lightning.text import excerpt, one_line, short_path
 
-__all__ = ["Role", "declared", "read_soft_labels", "with_soft_labels"]
+__all__ = ["Role", "declared", "read_soft_labels", "read_teachers", "with_soft_labels", "write_soft_labels"]
 
 Role = Literal["target", "votes"]
 """What the soft labels of a data set are for: the network's targets in place of labels, or those of a head beside."""
 
 _SUM_TOLERANCE = 0.01  # tables round
 _DIGITS = 16  # of a digest, which suffice; tables of predictions have no more
+_NUMBER = ">u8"  # the same digits as a number
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,64 @@ class _Stored:
         key: ``file`` or ``digest``.
         names: what each row is about, texts.
         probabilities: float32 ``(N, K)``, in the order of the data's classes.
+        own_label: digests, texts, of images that keep their label.
     """
 
     path: Path
     key: str
     names: list[str]
     probabilities: NDArray[np.float32]
+    own_label: frozenset[str] = frozenset()
+
+
+def write_soft_labels(
+    path: Path,
+    digests: NDArray[np.uint8],
+    probabilities: NDArray[np.floating],
+    class_names: Sequence[str],
+    own_label: NDArray[np.uint8],
+    teachers: TrainedOn,
+    provenance: Mapping[str, Any],
+) -> Path:
+    """Write soft labels as one ``.npz`` file and return it: 22 bytes for each image with seven classes.
+
+    Args:
+        path: the file, replaced if it is there.
+        digests: of the labelled images, uint8 ``(N, 16)``; the first 8 bytes are stored.
+        probabilities: ``(N, K)``, stored as float16.
+        class_names: of the columns.
+        own_label: digests of images that keep their label, uint8 ``(M, 16)``.
+        teachers: which images the networks have seen that the probabilities are of.
+        provenance: plain values that say where the probabilities come from, stored as JSON text.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    labelled = digest_numbers(np.concatenate([digests, own_label]))
+    arrays: dict[str, NDArray[Any]] = {
+        "class_names": np.array(list(class_names)),
+        "digests": digests[:, : _DIGITS // 2],
+        "probabilities": probabilities.astype(np.float16),
+        "own_label": own_label[:, : _DIGITS // 2],
+        "further_train": np.setdiff1d(teachers.train, labelled),
+        "further_val": np.setdiff1d(teachers.val, np.union1d(teachers.train, labelled)),
+        "provenance": np.array(json_text({**provenance, "unknown": list(teachers.unknown)})),
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for `allow_pickle`
+    return write_atomically(path, buffer.getvalue())
+
+
+def read_teachers(path: Path) -> TrainedOn | None:
+    """Return which images the networks have seen that the soft labels in a file are of; ``None`` if it does not say."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            digests = [np.ascontiguousarray(stored[name]).view(_NUMBER).ravel() for name in ("digests", "own_label")]
+            train = np.unique(np.concatenate([*digests, stored["further_train"]]).astype(np.uint64))
+            unknown = json.loads(str(stored["provenance"]))["unknown"]
+            return TrainedOn(train, stored["further_val"], tuple(map(str, unknown)))
+    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile):
+        return None  # made by another program
 
 
 def with_soft_labels(
@@ -105,13 +164,14 @@ def read_soft_labels(path: Path, class_names: Sequence[str]) -> _Stored:
     place = f"soft labels {short_path(path)}"
     try:
         if path.suffix.lower() == ".npz":
-            key, names, columns, values = _read_npz(path)
+            key, names, columns, values, own_label = _read_npz(path)
         elif path.suffix.lower() == ".csv":
             key, names, columns, values = _read_csv(path)
+            own_label = []
         else:
             raise DataError("expected a .csv or .npz file")
         order = _order(columns, class_names)
-        return _Stored(path, key, names, _checked(values, names)[:, order])
+        return _Stored(path, key, names, _checked(values, names)[:, order], frozenset(own_label))
     except OSError as error:
         raise DataError(one_line(f"{place}: cannot be read ({error.strerror or error})")) from None
     except (UnicodeDecodeError, csv.Error, zipfile.BadZipFile, ValueError, EOFError) as error:
@@ -147,7 +207,7 @@ def _read_csv(path: Path) -> tuple[str, list[str], list[str], NDArray[np.float64
     return _kind(key), names, stripped, np.array(values, np.float64).reshape(len(names), len(columns))
 
 
-def _read_npz(path: Path) -> tuple[str, list[str], list[str], NDArray[np.float64]]:
+def _read_npz(path: Path) -> tuple[str, list[str], list[str], NDArray[np.float64], list[str]]:
     with np.load(path, allow_pickle=False) as stored:
         arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files}
     key = next((name for name in ("digests", "files") if name in arrays), None)
@@ -159,9 +219,14 @@ def _read_npz(path: Path) -> tuple[str, list[str], list[str], NDArray[np.float64
     named, values = arrays[key], arrays["probabilities"].astype(np.float64)
     if values.shape != (len(named), len(columns)):
         raise DataError(f"probabilities are {values.shape}, expected ({len(named)}, {len(columns)})")
+    return _kind(key), _texts(named), columns, values, _texts(arrays.get("own_label", np.array([])))
+
+
+def _texts(named: NDArray[Any]) -> list[str]:
+    """Return texts, or digests uint8 ``(N, D)`` as hexadecimal texts of as many digits as are compared."""
     if named.dtype == np.uint8 and named.ndim == 2:
-        return _kind(key), [bytes(row).hex() for row in named], columns, values
-    return _kind(key), [str(name) for name in named.tolist()], columns, values
+        return [bytes(row).hex()[:_DIGITS] for row in named]
+    return [str(name) for name in named.tolist()]
 
 
 def _kind(key: str) -> str:
@@ -198,6 +263,7 @@ def _checked(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.fl
 def _matched(table: SamplesTable, stored: Sequence[_Stored]) -> NDArray[np.float32]:
     """Return soft labels ``(N, K)``: for training rows the mean of their entries in the files, else their labels."""
     soft: NDArray[np.float32] = np.eye(len(table.class_names), dtype=np.float32)[table.labels]
+    own_label = frozenset[str]().union(*(part.own_label for part in stored))
     rows = table.rows("train")
     own = {
         "file": [str(table.files[row]) for row in rows],
@@ -213,7 +279,8 @@ def _matched(table: SamplesTable, stored: Sequence[_Stored]) -> NDArray[np.float
             for position in positions.get(name, ()):
                 total[at] += part.probabilities[position]
                 found[at] += 1
-    missing = np.flatnonzero(found == 0)
+    keeps = np.array([name in own_label for name in own["digest"]], bool) & (found == 0)
+    missing = np.flatnonzero((found == 0) & ~keeps)
     if len(missing):
         first = own[stored[0].key][missing[0]]
         example = f", the file has {excerpt(stored[0].names[0], 40)}" if stored[0].names else ", the file is empty"
@@ -223,5 +290,6 @@ def _matched(table: SamplesTable, stored: Sequence[_Stored]) -> NDArray[np.float
                 f"{excerpt(first, 40)}{example}): give the files of all folds, made from these data"
             )
         )
+    total[keeps], found[keeps] = soft[rows[keeps]], 1
     soft[rows] = (total / found[:, None]).astype(np.float32)
     return soft
