@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from fer_lightning.class_weights import log_prior
+from fer_lightning.data.splitting.folds import assign_folds
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.calibration import Wishes, calibrate, pooled, risk_curve, risk_threshold
 from fer_lightning.evaluation.calibration_report import verdicts
-from fer_lightning.evaluation.confidence import fit_scaling, log_losses
-from fer_lightning.evaluation.conformal import set_thresholds
+from fer_lightning.evaluation.confidence import fit_scaling, log_losses, null_ece
+from fer_lightning.evaluation.conformal import coverage_range, prediction_sets, set_thresholds
 from fer_lightning.evaluation.predictions import Predictions
+from fer_lightning.metrics import wilson_interval
 from fer_lightning.models.calibration import calibration_in
 from tests.evaluation.test_confidence import drawn
 
@@ -125,6 +127,65 @@ def test_sets_cover_each_class(found: dict[str, Any]) -> None:
     assert sum(sets["sizes"]) == sum(row["images"] for row in sets["classes"])
     assert set(found["calibration"]["sets"]) == {"0.8", "0.9", "0.95", "0.99"}
     assert sets["single"] == sets["sizes"][1] / sum(sets["sizes"])
+
+
+def test_every_number_is_judged_on_the_half_that_was_not_fitted_on() -> None:
+    """All that is told of the halves is computed again, from the halves alone."""
+    data, wishes = validated(300, copies=2), Wishes("prior", 0.2, 0.85, 3)
+    made, target = calibrate(data, PRIOR, wishes), data.target
+    half = assign_folds(target, np.array([list(bytes.fromhex(each)) for each in data.digests], np.uint8), 2, 3)
+    fits = [fit_scaling(data.probs[half == own], target[half == own], "prior", PRIOR) for own in (0, 1)]
+    across = np.where((half == 0)[:, None], fits[1](data.probs), fits[0](data.probs))
+
+    right = across.argmax(axis=1) == target
+    assert sum(row["accuracy"] * row["images"] for row in made["bins"]["after"]) == pytest.approx(right.sum())
+    assert sum(row["confidence"] * row["images"] for row in made["bins"]["after"]) == pytest.approx(
+        across.max(axis=1).sum()
+    )
+    [scores] = [row for row in made["kinds"] if row["kind"] == "prior"]
+    ends = np.quantile(null_ece(across, seed=3), [0.025, 0.5, 0.975])
+    assert list(scores["ece_null"].values()) == ends.tolist()
+    whole = fit_scaling(data.probs, target, "prior", PRIOR)
+    assert made["fit"] == pytest.approx({
+        "temperature": 1 / whole.weight[0, 0], "tau": float(whole.bias[0] / PRIOR[0])
+    })  # fmt: skip
+
+    wrong, answered = 0, 0
+    for own in (0, 1):
+        probs = fits[own](data.probs)
+        threshold = risk_threshold(probs[half == own].max(axis=1), (probs.argmax(axis=1) == target)[half == own], 0.2)
+        sure = (half != own) & (probs.max(axis=1) >= threshold)
+        answered, wrong = answered + int(sure.sum()), wrong + int((probs.argmax(axis=1) != target)[sure].sum())
+    low, high = wilson_interval(wrong, answered)
+    assert made["risk"]["risk"] == {"value": wrong / answered, "low": low, "high": high}
+    assert made["risk"]["answered"] == answered / 600
+
+    first, second = (np.flatnonzero(half == own)[::2] for own in (0, 1))  # each image once: its copy follows it
+    learned, scored = fits[0](data.probs[first]), fits[0](data.probs[second])
+    found = set_thresholds(learned, target[first], 0.85)
+    inside = prediction_sets(scored, found)
+    marginal = prediction_sets(scored, set_thresholds(learned, target[first], 0.85, by_class=False))
+    sets, rows, size = made["sets"], np.arange(len(second)), inside.sum(axis=1)
+    assert sets["covered"] == inside[rows, target[second]].mean()
+    assert sets["covered_by_one_threshold"] == marginal[rows, target[second]].mean() != sets["covered"]
+    assert sets["sizes"] == [int((size == count).sum()) for count in range(6)]
+    assert (sets["single"], sets["empty"]) == ((size == 1).mean(), (size == 0).mean())
+    assert sets["mean_size"] == size.mean()
+    for label, row in enumerate(sets["classes"]):
+        own = target[second] == label
+        rank, count, images = int(found.ranks[label]), int((target[first] == label).sum()), int(own.sum())
+        joint = coverage_range(rank, count, images, 0.95 ** (1 / 5))
+        assert (row["calibrated_on"], row["images"], row["pooled"]) == (count, images, False)
+        assert (row["coverage"], row["marginal"]) == (inside[own, label].mean(), marginal[own, label].mean())
+        assert (row["low"], row["high"]) == coverage_range(rank, count, images)
+        assert (row["joint_low"], row["joint_high"]) == joint
+        assert row["least"] == pytest.approx(1 - found.scores[label])
+
+
+def test_a_risk_that_is_just_reached_is_kept() -> None:
+    confidence, right = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([True, True, True, False, False])
+    assert risk_threshold(confidence, right, 0.25) == 0.6  # one of four
+    assert risk_threshold(confidence, right, 0.4) == 0.0  # two of five: nothing need be marked
 
 
 def test_a_class_without_images_is_named_and_breaks_nothing() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import integrate, stats
+from sklearn.metrics import f1_score
 
 from fer_lightning.evaluation.looks import expected_largest, looks_content, looks_text, selection_gain
-from fer_lightning.evaluation.seen import seen_images, seen_rows, seen_text
+from fer_lightning.evaluation.seen import OLDER, seen_images, seen_rows, seen_text
 from fer_lightning.runs.looks import Look, Standing, append_look, broken_links, read_looks, standing
 from fer_lightning.runs.trained_on import TrainedOn, text_numbers
 from tests.helpers.predictions import guessed
@@ -43,6 +44,13 @@ def seen(train: int, val: int, n: int, *unknown: str) -> dict[str, Any]:
             ],
         ),
         (seen(0, 100, 100), ["The model was trained on none of them; its best epoch was chosen on all of them."]),
+        (
+            seen(0, 40, 60),
+            [
+                "The model was trained on none of them; its best epoch was chosen on 40 of them.",
+                "On the other 60: accuracy 0.5000, macro F1 0.2500.",
+            ],
+        ),
         (seen(100, 0, 0), ["The model was trained on all of them."]),
         (
             {"train": None, "val": None, "unknown": ["why", "and why"], "without": None},
@@ -72,6 +80,31 @@ def test_choosing_among_models_gains_without_any_being_better() -> None:
     assert looks_text(sixth) == (
         "Look 6 at this split: choosing the best of 6 equal models would gain up to 1.0 points of accuracy."
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "repeats", "gain", "said"),
+    [
+        (1, 0, 0.0, "Look 1 at this split."),
+        (1, 1, None, "Look 1 at this split, repeated 1 time."),
+        (2, 0, None, "Look 2 at this split."),
+        (
+            2,
+            3,
+            0.0054,
+            "Look 2 at this split, repeated 3 times: choosing the best of 2 equal models would gain up to 0.5 points "
+            "of accuracy.",
+        ),
+    ],
+)
+def test_looks_are_said_in_words(number: int, repeats: int, gain: float | None, said: str) -> None:
+    assert looks_text({"number": number, "repeats": repeats, "gain": gain}) == said
+
+
+def test_a_look_gains_by_its_number_not_by_its_repeats() -> None:
+    assert looks_content(Standing(2, 5), 0.7, 100) == {"number": 2, "repeats": 5, "gain": selection_gain(0.7, 100, 2)}
+    assert selection_gain(0.7, 100, 2) == pytest.approx(0.5642 * (0.21 / 100) ** 0.5, rel=1e-3)
+    assert looks_content(Standing(2, 5), None, 0) == {"number": 2, "repeats": 5, "gain": None}
 
 
 def look(weights: str, fingerprint: str = "a", **settings: str) -> Look:
@@ -114,3 +147,21 @@ def test_images_that_chose_the_model_count_but_for_a_validation_split(split: str
     assert (told["train"], told["val"], told["without"]["n"]) == (20, 10, 300 - count)
     right = (predictions.preds == predictions.target)[count:]
     assert told["without"]["accuracy"] == pytest.approx(right.mean())
+    scores = f1_score(predictions.target[count:], predictions.preds[count:], average="macro")
+    assert told["without"]["f1_macro"] == pytest.approx(scores)
+
+
+NOTHING, SOME = np.zeros(0, np.uint64), text_numbers(["0000000000000001"])
+
+
+def test_where_nothing_can_be_known_it_is_said_why() -> None:
+    predictions = guessed(0.6, 1)
+    unknown = {"train": None, "val": None, "without": None}
+    assert seen_images(predictions, None) == {**unknown, "unknown": [OLDER]}
+    assert seen_images(predictions, TrainedOn(NOTHING, NOTHING, ("why",))) == {**unknown, "unknown": ["why"]}
+    one_lacks = replace(predictions, digests=np.where(predictions.index == 3, "", predictions.digests))
+    assert seen_images(one_lacks, TrainedOn(SOME, NOTHING)) == {**unknown, "unknown": []}
+    only_chosen = seen_images(predictions, TrainedOn(NOTHING, SOME))
+    assert (only_chosen["train"], only_chosen["val"], only_chosen["without"]["n"]) == (0, 1, 299)
+    all_of = seen_images(predictions, TrainedOn(np.sort(text_numbers(predictions.digests.tolist())), NOTHING))
+    assert all_of["without"] == {"n": 0, "accuracy": None, "f1_macro": None}

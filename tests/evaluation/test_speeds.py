@@ -11,6 +11,7 @@ import pytest
 
 from fer_lightning.errors import DataError
 from fer_lightning.evaluation.speeds import read_speed, speed_figure, speed_remarks, speed_rows
+from tests.helpers.drawn_figures import whiskers
 
 
 def measured(milliseconds: float, hardware: str = "a CPU") -> dict[str, Any]:
@@ -39,7 +40,10 @@ def test_what_was_measured_is_read_and_listed(tmp_path: Path) -> None:
     ]
     of_onnx = {"a": {**measured(2.0), "parameters": None}}
     assert [row[3] for row in speed_rows(of_onnx)[1:]] == ["n/a", "n/a"]  # such a file does not tell
-    for text in ("{", "{}", '{"forms": [{"bytes": 1}]}'):
+    assert read_speed(path / "below" / "bench_infer.json") == {}  # a file stands where a folder would
+    lacking = ({**measured(2.0), key: None} for key in ("parameters", "hardware", "threads", "batch"))
+    texts = [json.dumps({name: value for name, value in each.items() if value is not None}) for each in lacking]
+    for text in ("{", "{}", '{"forms": [{"bytes": 1}]}', *texts):
         path.write_text(text)
         with pytest.raises(DataError, match=r"bench_infer.json is damaged: .*; run fer bench infer again"):
             read_speed(path)
@@ -51,20 +55,36 @@ def test_what_was_not_measured_or_elsewhere_is_told() -> None:
     ]
     same = {"a": measured(1.0), "b": measured(2.0)}
     assert speed_remarks(["a", "b"], same) == ["Measured on a CPU with 2 threads; faces a second in batches of 64."]
+    threads = {"a": measured(1.0), "b": {**measured(1.0), "threads": 3}}
+    assert speed_remarks(["a", "b"], threads) == [
+        "The models were measured on other machines or with other threads: times cannot be compared."
+    ]
     other = {"a": measured(1.0), "b": measured(2.0, "another")}
     assert speed_remarks(["a", "b"], other)[-1].endswith("times cannot be compared.")
 
 
 def test_accuracy_stands_against_latency_and_size() -> None:
-    models = [
+    models: list[dict[str, Any]] = [
         {"name": name, "accuracy": {"value": value, "low": 0.5, "high": 0.9}}
-        for name, value in (("a", 0.7), ("b", 0.8))
+        for name, value in (("a", 0.7), ("of_a_name_that_is_longer/version_0", 0.8))
     ]
-    figure = speed_figure({"models": models}, {"a": measured(2.0), "b": measured(3.0)})
+    b: str = models[1]["name"]
+    figure = speed_figure({"models": models}, {"a": measured(2.0), b: measured(3.0)})
     points = [
         [np.asarray(line.get_xydata()).tolist() for line in axes.lines if line.get_marker() == "o"]
         for axes in figure.axes
     ]
     assert points == [[[[2.0, 70.0]], [[3.0, 80.0]]], [[[1.6, 70.0]], [[1.6, 80.0]]]]
-    alone = speed_figure({"models": models}, {"b": measured(3.0)})
+    assert [whiskers(axes) for axes in figure.axes] == [
+        [pytest.approx((2, 70, 50, 90)), pytest.approx((3, 80, 50, 90))],
+        [pytest.approx((1.6, 70, 50, 90)), pytest.approx((1.6, 80, 50, 90))],
+    ]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["ms for one face", "MB"]
+    assert all(axes.get_xlim()[0] == 0 < axes.dataLim.x1 < axes.get_xlim()[1] for axes in figure.axes)
+    assert figure.axes[1].get_legend_handles_labels()[1] == ["a", b[-24:]]
+    both = measured(4.0)
+    both["forms"] = [{**both["forms"][0], "device": "cuda", "latency_ms": {"median": 0.1, "p95": 0.2}}, *both["forms"]]
+    [dot, _] = whiskers(speed_figure({"models": models}, {"a": both, b: measured(3.0)}).axes[0])
+    assert dot[0] == 4.0  # on the CPU, where there are both
+    alone = speed_figure({"models": models}, {b: measured(3.0)})
     assert len([line for line in alone.axes[0].lines if line.get_marker() == "o"]) == 1
