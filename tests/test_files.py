@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import posix
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from fer_lightning.files import (
     csv_text,
     file_digest,
+    flush,
     json_text,
     listing_digest,
     parts_in,
@@ -32,6 +34,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         write_atomically(path, b"other")
     assert path.read_text(encoding="utf-8") == "alt → neu"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_files_and_the_names_in_folders_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", posix.fsync)  # other tests do not wait for the disk
+    flush(write_atomically(tmp_path / "file.txt", "text"))
+    flush(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        flush(tmp_path / "none.txt")
 
 
 def test_a_file_digest_is_about_content(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import socket
@@ -33,6 +34,7 @@ __all__ = [
     "origin_of_weights",
     "parent_of",
     "stored_data",
+    "versions",
 ]
 
 PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "numpy")
@@ -55,11 +57,17 @@ def hardware() -> str:
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions of this package and of those that can change what a run computes, by name."""
+    return {name: version(name) for name in ("fer_lightning", *PACKAGES)}
+
+
 def environment() -> dict[str, Any]:
     """Return the versions of Python and packages, and the machine's name and system."""
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: found for name, found in versions().items() if name in PACKAGES},
         "hostname": socket.gethostname(),
         "os": platform.platform(),
     }

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from fer_lightning.callbacks.checkpoints import FollowsBest, best_checkpoint, checkpoint_folder, is_rehearsal
 from fer_lightning.callbacks.full_disk import warn_if_full
-from fer_lightning.callbacks.provenance import PACKAGES, code_state, command_line, hardware
+from fer_lightning.callbacks.provenance import code_state, command_line, hardware, versions
 from fer_lightning.callbacks.run_page import curves, training_of
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError, DataError
@@ -137,8 +136,8 @@ class EvaluationReport(FollowsBest):
         self._unwritten = True
         with warn_if_full(f"the report in {folder / 'val'}"):
             if self._best is not None:
-                told = training_of(folder, curves(self.history)) if at_end else None
-                page = folder / PAGE if at_end else None
+                page = folder / PAGE if at_end and self.pictures else None
+                told = None if page is None else training_of(folder, curves(self.history))
                 pictures = PICTURES if at_end else PICTURES[:1]
                 self._write(trainer, folder / "val", *self._best, pictures, page, told)
             self._unwritten = False
@@ -216,7 +215,7 @@ class EvaluationReport(FollowsBest):
             "hardware": hardware(),
             "command": command_line(),
             "python": platform.python_version(),
-            "versions": {name: version(name) for name in ("fer_lightning", *PACKAGES)},
+            "versions": dict(versions()),
             "code": self._code,
             "data": self._data,
         }

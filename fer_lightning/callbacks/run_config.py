@@ -14,7 +14,13 @@ from fer_lightning.files import write_atomically
 from fer_lightning.runs.checkpoint import CONFIG_KEY
 from fer_lightning.runs.folder import CONFIG, config_files
 
-__all__ = ["RunConfig"]
+__all__ = ["RunConfig", "config_text"]
+
+
+def config_text(parser: LightningArgumentParser, config: Namespace) -> str:
+    """Return a parsed configuration as YAML, with the keys that are ``null`` and without those that links fill in."""
+    text: str = parser.dump(config, skip_none=False, skip_link_targets=True, skip_check=True)  # parsing has checked it
+    return text
 
 
 class RunConfig(SaveConfigCallback):
@@ -31,7 +37,7 @@ class RunConfig(SaveConfigCallback):
         shown["ckpt_path"] = None
         if "allow_changed_data" in shown:
             shown["allow_changed_data"] = False  # it applies to one start only
-        self.text = parser.dump(shown, skip_none=False, skip_link_targets=True)
+        self.text = config_text(parser, shown)
         values = yaml.safe_load(self.text)
         values.pop("ckpt_path", None)
         self.values: dict[str, Any] = values

@@ -21,7 +21,7 @@ from fer_lightning.callbacks.lineage_writer import data_changes
 from fer_lightning.callbacks.predictions import PredictionWriter
 from fer_lightning.callbacks.progress import OneLineBar
 from fer_lightning.callbacks.provenance import stored_data
-from fer_lightning.callbacks.run_config import RunConfig
+from fer_lightning.callbacks.run_config import config_text
 from fer_lightning.callbacks.run_lines import RunLines
 from fer_lightning.cli.end_watch import EndWatch
 from fer_lightning.cli.evaluation import changed_network, evaluation_folder, subject_of
@@ -91,7 +91,7 @@ def begin(cli: FERCLI, place: Place, watch: EndWatch, peers: Peers | None = None
             place.take_lock(watch.end)
             cli.checkpoint_io.before_renaming = place.check
             if place.claim is not None:  # soon, so that others see what is trained here
-                RunConfig(cli.parser, cli.config).write(place.folder)
+                cli.run_config.write(place.folder)
         if peers is not None and peers.rank == 0:
             word = {"folder": str(place.folder), "precision": config["precision"]}
             peers.tell({**word, "complete": place.complete, "ended": place.ended})
@@ -244,7 +244,7 @@ def _output(cli: FERCLI, place: Place, precision: str) -> dict[str, Any]:
         logger = False
         callbacks += [_prediction_writer(cli)]
     elif logger is None or logger is True:
-        configuration = cli.parser.dump(cli.config, skip_none=False, skip_link_targets=True)
+        configuration = config_text(cli.parser, cli.config)
         logger = RunLogger(str(place.folder), name="", version="", default_hp_metric=False, configuration=configuration)
     return {
         "callbacks": callbacks,

@@ -23,10 +23,10 @@ from fer_lightning.cli.known_options import (
     LINKED,
     NEEDS_CHECKPOINT,
     SECTIONS,
-    has_plugins,
     local_modules,
     options_of_data,
     plain_options,
+    plugins,
 )
 from fer_lightning.cli.lightning_parts import check_part
 from fer_lightning.cli.misspelt import nearest_argument, nearest_key, unknown_option
@@ -130,7 +130,7 @@ def _options(verb: str, args: Sequence[str]) -> Iterator[tuple[str, str | None]]
 
 def _has_own_classes(texts: Sequence[str], files: Sequence[Path]) -> bool:
     """Tell whether classes that are not known here may have short names: plug-ins', and those of the user's files."""
-    if has_plugins():
+    if plugins():
         return True
     every = [*texts, *(file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())]
     return any(re.search(rf"\b{module}\.\w", text) for module in local_modules(Path.cwd()) for text in every)
@@ -226,13 +226,13 @@ class _Check:
     def _plain(self, key: str, value: Any, where: str) -> None:
         """Look at a value that is no class."""
         check_part(key, value)
-        if key != "trainer.strategy" or not has_plugins():
+        if key != "trainer.strategy" or not plugins():
             check_limit(key, value, where)
         check_type(plain_options()[key], value, where)
         if isinstance(value, str) and key == "name":
             check_run_name(value, where)
         elif isinstance(value, str) and key == "trainer.accelerator":
-            check_accelerator_name(value, where, has_plugins())
+            check_accelerator_name(value, where, bool(plugins()))
         elif isinstance(value, str) and key in ("checkpoint.monitor", "model.monitor") and not self.own_classes:
             check_monitor_name(value, where)
 

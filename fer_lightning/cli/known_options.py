@@ -25,15 +25,14 @@ __all__ = [
     "LINKED",
     "NEEDS_CHECKPOINT",
     "OPTIMIZER",
-    "PLUGIN_GROUP",
     "SECTIONS",
     "Family",
     "data_modules",
-    "has_plugins",
     "importable",
     "local_modules",
     "options_of_data",
     "plain_options",
+    "plugins",
 ]
 
 ALLOWED_IMPORTS = ("fer_lightning", "torch", "torchvision", "torchmetrics", "timm", "lightning", "albumentations")
@@ -173,9 +172,10 @@ def options_of_data() -> dict[str, Types]:
     return found
 
 
-def has_plugins() -> bool:
-    """Tell whether packages are installed that bring classes, and what they register, along."""
-    return bool(importlib.metadata.entry_points(group=PLUGIN_GROUP))
+@functools.cache
+def plugins() -> tuple[importlib.metadata.EntryPoint, ...]:
+    """Return what installed packages register to bring classes of their own; all that is installed is searched once."""
+    return tuple(importlib.metadata.entry_points(group=PLUGIN_GROUP))
 
 
 def local_modules(folder: Path) -> list[str]:
@@ -200,6 +200,6 @@ def _comes_from(name: str, folder: Path) -> bool:
 def importable(folder: Path) -> Iterator[str]:
     """Yield what a configuration may import from; ``folder`` is the working directory."""
     yield from ALLOWED_IMPORTS
-    for plugin in importlib.metadata.entry_points(group=PLUGIN_GROUP):
+    for plugin in plugins():
         yield plugin.value.partition(":")[0].partition(".")[0]
     yield from local_modules(folder)

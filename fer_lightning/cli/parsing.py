@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import warnings
@@ -13,7 +12,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from fer_lightning.cli.known_options import PLUGIN_GROUP, importable
+from fer_lightning.cli.known_options import importable, plugins
 from fer_lightning.cli.translation import of_lightning, readable
 from fer_lightning.errors import ConfigError, FERError, MissingExtraError
 from fer_lightning.text import folded
@@ -31,7 +30,7 @@ def prepare_parsing() -> None:
 def allow_imports() -> None:
     """Let configs import from known packages, plug-ins and the working directory, and from nowhere else."""
     allowed = list(importable(Path.cwd()))
-    for plugin in importlib.metadata.entry_points(group=PLUGIN_GROUP):
+    for plugin in plugins():
         plugin.load()
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
 

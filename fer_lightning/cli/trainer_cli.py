@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -20,7 +21,7 @@ from fer_lightning.callbacks.graceful_stop import GracefulStop
 from fer_lightning.callbacks.guard import FiniteGuard
 from fer_lightning.callbacks.lineage_writer import Lineage
 from fer_lightning.callbacks.reports import EvaluationReport
-from fer_lightning.callbacks.run_config import RunConfig
+from fer_lightning.callbacks.run_config import RunConfig, config_text
 from fer_lightning.callbacks.step_seed import StepSeed
 from fer_lightning.callbacks.trained_images import TrainedImages
 from fer_lightning.cli.auto import StartOrGoOn, with_decided
@@ -101,7 +102,7 @@ class FERCLI(LightningCLI):
             EmotionTask,
             EmotionDataModule,
             subclass_mode_data=True,
-            save_config_callback=RunConfig,
+            save_config_callback=None,  # `instantiate_trainer` adds ours
             trainer_defaults={
                 "callbacks": [StepSeed(), FiniteGuard(), GlobalBatch(), self.lineage, self.changed, self.stop],
                 "use_distributed_sampler": False,
@@ -195,8 +196,13 @@ class FERCLI(LightningCLI):
         if stored:
             self._compare(parser, before)
 
+    @functools.cached_property
+    def run_config(self) -> RunConfig:
+        """What writes the configuration, made when nothing of it changes any more."""
+        return RunConfig(self.parser, self.config)
+
     def _plain(self, parser: LightningArgumentParser) -> dict[str, Any]:
-        values: dict[str, Any] = yaml.safe_load(parser.dump(self.config, skip_none=False, skip_link_targets=True))
+        values: dict[str, Any] = yaml.safe_load(config_text(parser, self.config))
         return values
 
     def _start_or_go_on(self, parser: LightningArgumentParser) -> None:
@@ -258,6 +264,8 @@ class FERCLI(LightningCLI):
         given = self.config_init["trainer"]
         self.stop.limit(given["max_time"])
         plugins = [*as_list(given["plugins"]), self.checkpoint_io]
+        if not kwargs.get("fast_dev_run", given["fast_dev_run"]):
+            self.trainer_defaults["callbacks"].append(self.run_config)
         self.trainer = super().instantiate_trainer(plugins=plugins, max_time=None, **kwargs)
         return self.trainer
 

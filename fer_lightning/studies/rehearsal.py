@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from fer_lightning.callbacks.run_config import config_text
 from fer_lightning.cli.parsing import prepare_parsing, readable_errors
 from fer_lightning.cli.trainer_cli import FERCLI
 
@@ -42,6 +43,6 @@ _ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "aut
 
 def config_values(cli: FERCLI) -> dict[str, Any]:
     """Return the values of all keys of a :func:`rehearsed` CLI, as in a config file."""
-    values: dict[str, Any] = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False, skip_link_targets=True))
+    values: dict[str, Any] = yaml.safe_load(config_text(cli.parser, cli.config))
     values.pop("ckpt_path", None)
     return values

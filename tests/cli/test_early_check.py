@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from fer_lightning.__main__ import TRAINER_VERBS, main
 from fer_lightning.cli import quick_checks
 from fer_lightning.cli.early_check import check_command_line
-from fer_lightning.cli.known_options import FAMILIES, options_of_data, plain_options
+from fer_lightning.cli.known_options import FAMILIES, options_of_data, plain_options, plugins
 from fer_lightning.cli.other_names import NEEDLESS, SHORT, VERBS
 from fer_lightning.cli.parsing import prepare_parsing
 from fer_lightning.cli.signatures import class_signature
@@ -421,6 +421,7 @@ def test_short_names_of_plug_ins_may_be_right(monkeypatch: pytest.MonkeyPatch) -
         check_command_line("fit", ["--data=TheirDataModule"])
     plugin = SimpleNamespace(value="theirs:data")
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [plugin])
+    monkeypatch.setattr("fer_lightning.cli.early_check.plugins", plugins.__wrapped__)  # which looks again
     check_command_line("fit", ["--data=TheirDataModule"])
 
 
