@@ -72,8 +72,7 @@ class EmotionDataModule(LightningDataModule):
         per_class: train on a subset: so many images of each class, chosen by ``seed``.
         keep: table (CSV with a column ``path``) of the only rows to use, as ``fer data dedupe`` writes it.
         drop_overlap: leave training images out that also stand in validation or test, pixel for pixel.
-        focus_fraction: share of the training images of each class that is set apart for the callback ``ClassFocus``;
-            duplicates are kept together. 0 for none.
+        focus_fraction: share of each class's training images set apart for ``ClassFocus``, with their copies; 0: none.
         folds: cross-validation: divide the training images into so many folds, of which one is the validation split;
             ``null`` for none. A validation split of the data set's own is not used then, and none is made.
         fold: the one that is validated on, from 0.
@@ -82,6 +81,7 @@ class EmotionDataModule(LightningDataModule):
         soft_label_role: what the data set's soft labels are for: ``target``: trained on in place of the labels;
             ``votes``: learned by the network's auxiliary head (``model.aux_weight``) beside the labels.
         soft_label_file: one or more CSV or NPZ files (see :mod:`.soft_labels`) of probabilities to train on.
+        soft_label_weight: share of these probabilities in what an image is trained on; the rest is its label.
         seed: of order and augmentation; ``null`` takes that of ``seed_everything``.
         cache_dir: where parsed data sets are kept; ``null`` for the user's cache folder.
     """
@@ -120,6 +120,7 @@ class EmotionDataModule(LightningDataModule):
         allow_empty_class: bool = False,
         soft_label_role: Role = "target",
         soft_label_file: str | list[str] | None = None,
+        soft_label_weight: float = 1.0,
         seed: int | None = None,
         cache_dir: str | None = None,
     ) -> None:
@@ -145,6 +146,7 @@ class EmotionDataModule(LightningDataModule):
         self.allow_empty_class = allow_empty_class
         self.soft_label_role: Role = soft_label_role
         self.soft_label_files = [soft_label_file] if isinstance(soft_label_file, str) else list(soft_label_file or [])
+        self.soft_label_weight = soft_label_weight
         self.seed = seed
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._table: SamplesTable | None = None
@@ -203,7 +205,8 @@ class EmotionDataModule(LightningDataModule):
                 near=self.near_duplicates,
                 cache_dir=self.cache_dir,
             )
-            self._table, self._votes = with_soft_labels(table, self.soft_label_role, self.soft_label_files)
+            role, files = self.soft_label_role, self.soft_label_files
+            self._table, self._votes = with_soft_labels(table, role, files, self.soft_label_weight)
         return self._table
 
     def extended(self, table: SamplesTable) -> SamplesTable:
@@ -223,7 +226,8 @@ class EmotionDataModule(LightningDataModule):
     def describe(self) -> dict[str, Any]:
         """Return what a report must say of the data: counts, fingerprints and shared images of the splits."""
         summary = table_summary(self.table)  # first: it reads the data
-        return {"datamodule": type(self).__name__, **summary, **declared(self._votes, self.soft_label_files)}
+        further = declared(self._votes, self.soft_label_files, self.soft_label_weight)
+        return {"datamodule": type(self).__name__, **summary, **further}
 
     def prepare_data(self) -> None:
         """Read the data set once, which fills the cache, and complain before anything of a run is written."""

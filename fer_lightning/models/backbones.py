@@ -32,6 +32,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "fer_a_fast": partial(FERNet, stages=((32, 1), (64, 2), (96, 1))),
     "fer_b": partial(FERNet, stages=((32, 2), (48, 1), (48, 1))),
     "fer_b_fast": partial(FERNet, stem=(16, 24), stages=((24, 1), (40, 1), (60, 1))),
+    "fer_nano": partial(FERNet, stem=(16, 24), stages=((24, 1), (32, 1), (36, 1))),
 }
 """Our networks by name. Each is called with ``in_channels`` and its own options, all by keyword."""
 

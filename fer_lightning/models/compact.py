@@ -205,6 +205,7 @@ class FERNet(nn.Module):
     ``fer_a_fast``  16, 32    32 x 1, 64 x 2, 96 x 1              309,303     38
     ``fer_b``       16, 32    32 x 2, 48 x 1, 48 x 1              126,427     31
     ``fer_b_fast``  16, 24    24 x 1, 40 x 1, 60 x 1              99,374      14
+    ``fer_nano``    16, 24    24 x 1, 32 x 1, 36 x 1              57,050      12
     ==============  ========  ==================================  ==========  ====
 
     Counted for 1x48x48 with a linear head for 7 classes. Widths that are multiples of 16 fill the vectors of a CPU: a

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,20 @@ def test_the_files_of_several_folds_go_together(tmp_path: Path) -> None:
     ]
     found = targets(with_soft_labels(samples, "target", paths)[0])
     np.testing.assert_allclose(found[:14], values, atol=1e-6)
+
+
+def test_labels_may_have_a_share_in_the_targets(tmp_path: Path) -> None:
+    samples, values = table(), probabilities(14)
+    path = write_csv(tmp_path / "a.csv", "file", list(samples.files[:14]), values)
+    found = targets(with_soft_labels(samples, "target", [path], 0.75)[0])
+    labels = np.eye(7)[samples.labels]
+    np.testing.assert_allclose(found[:14], 0.75 * values + 0.25 * labels[:14], atol=1e-6)
+    np.testing.assert_array_equal(found[14:], labels[14:])
+    for weight in (0.0, -1.0, 1.01, math.nan):
+        with pytest.raises(ConfigError, match="weight must be above 0 and at most 1, not"):
+            with_soft_labels(samples, "target", [path], weight)
+    with pytest.raises(ConfigError, match="name that file too"):
+        with_soft_labels(samples, "target", [], 0.5)
 
 
 def test_rows_are_matched_by_digest_whatever_their_names(tmp_path: Path) -> None:
@@ -188,6 +203,9 @@ def test_the_report_says_so() -> None:
         "votes of the training rows, for an auxiliary head",
         "probabilities of the training rows from a.csv",
     ]
+    assert declared(None, ["a.csv"], 0.75)["further_annotation"] == [
+        "probabilities of the training rows from a.csv, 0.75 of the target beside the label"
+    ]
 
 
 class VotedStripes(StripesDataModule):
@@ -211,7 +229,9 @@ def test_a_run_distils_stored_predictions(tmp_path: Path, capsys: pytest.Capture
     samples = StripesDataModule().table
     rows = samples.rows("train")
     path = write_csv(tmp_path / "soft.csv", "file", list(samples.files[rows]), probabilities(len(rows)))
-    assert fit(tmp_path, f"--data.soft_label_file={path}", "--data.mix=BatchMix", epochs=1) == 0
+    given = [f"--data.soft_label_file={path}", "--data.soft_label_weight=0.6"]
+    assert fit(tmp_path, *given, "--data.mix=BatchMix", epochs=1) == 0
+    assert "0.6 of the target beside the label" in (tmp_path / "tiny/version_0/val/report.json").read_text()
     assert fit(tmp_path, f"--data.soft_label_file={tmp_path}/none.csv", name="none") == 2
     assert "none.csv: cannot be read" in capsys.readouterr().err
 

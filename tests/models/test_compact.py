@@ -39,6 +39,7 @@ FEATURES = {
     "fer_a_fast": 96,
     "fer_b": 48,
     "fer_b_fast": 60,
+    "fer_nano": 36,
 }
 
 
@@ -71,6 +72,7 @@ def test_registry_is_what_these_tests_cover() -> None:
         ("fer_a_fast", 309_303, 309_591, 309_000),
         ("fer_b", 126_427, 126_715, 126_000),
         ("fer_b_fast", 99_374, 99_662, 99_000),
+        ("fer_nano", 57_050, 57_338, 57_000),
     ],
 )
 def test_parameters_with_a_head_for_seven_classes(name: str, gray: int, rgb: int, published: int | None) -> None:
@@ -85,6 +87,7 @@ def test_parameters_with_a_head_for_seven_classes(name: str, gray: int, rgb: int
     ("name", "mega_macs", "tolerance"),
     [
         *(("fer_a", 59, 0.03), ("fer_a_fast", 38, 0.03), ("fer_b", 31, 0.03), ("fer_b_fast", 14, 0.03)),
+        ("fer_nano", 11.6, 0.03),
         *(("compact_resnet_418k", 90, 0.01), ("dilated_resnet", 279, 0.01), ("compact_mobilenet_130k", 28.3, 0.01)),
     ],
 )
@@ -147,6 +150,7 @@ def test_a_few_steps_reduce_the_loss(name: str) -> None:
         ("fer_a_fast", 5, 4),
         ("fer_b", 5, 4),
         ("fer_b_fast", 4, 4),
+        ("fer_nano", 4, 4),
     ],
 )
 def test_layer_groups_hold_every_parameter_once(name: str, fine: int, coarse: int) -> None:
@@ -360,6 +364,7 @@ GOLDEN = {
     "fer_a_fast": [-3.18983, 6.41773, -0.30944, 1.89284],
     "fer_b": [-0.61448, -0.02966, -0.3236, 2.01027],
     "fer_b_fast": [0.23675, 0.30054, -0.36749, 3.22506],
+    "fer_nano": [-1.68776, 0.24629, -0.39802, 2.53652],
 }
 """First two features, mean and deviation of all, by name."""
 

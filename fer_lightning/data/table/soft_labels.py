@@ -114,7 +114,7 @@ def read_teachers(path: Path) -> TrainedOn | None:
 
 
 def with_soft_labels(
-    table: SamplesTable, role: Role, files: Sequence[str]
+    table: SamplesTable, role: Role, files: Sequence[str], weight: float = 1.0
 ) -> tuple[SamplesTable, NDArray[np.float32] | None]:
     """Return the table with the soft labels to train on, and the votes for an auxiliary head, if any.
 
@@ -122,11 +122,19 @@ def with_soft_labels(
         table: the samples, splits assigned.
         role: of the soft labels that the data set itself has.
         files: files of soft labels for the training rows; empty for none.
+        weight: share of the files' probabilities in a row's target, the rest of which is its label.
 
     Raises:
-        ConfigError: if there are two sources of targets, or votes are asked of data without any.
+        ConfigError: if there are two sources of targets, votes are asked of data without any, or ``weight`` is not above
+            0 and at most 1, or is given without files.
         DataError: if a file is malformed or does not cover the training rows.
     """
+    if not 0 < weight <= 1:
+        raise ConfigError(f"data.soft_label_weight must be above 0 and at most 1, not {weight:g}")
+    if weight < 1 and not files:
+        raise ConfigError(
+            "data.soft_label_weight is the share of the probabilities in --data.soft_label_file: name that file too"
+        )
     votes = None
     if role == "votes":
         if table.soft_labels is None:
@@ -142,16 +150,21 @@ def with_soft_labels(
             "votes (--data.soft_label_role votes)"
         )
     soft = _matched(table, [read_soft_labels(Path(file), table.class_names) for file in files])
+    if weight < 1:
+        labels = np.eye(len(table.class_names), dtype=np.float32)[table.labels]
+        soft = weight * soft + (1 - weight) * labels
     return replace(table, soft_labels=soft), votes
 
 
-def declared(votes: NDArray[np.float32] | None, files: Sequence[str]) -> dict[str, Any]:
+def declared(votes: NDArray[np.float32] | None, files: Sequence[str], weight: float = 1.0) -> dict[str, Any]:
     """Return what a report must say of annotation beyond the labels, under ``further_annotation``; empty without any.
 
-    Votes are float32 ``(N, K)``, those that an auxiliary head learns; files those of soft labels that are trained on.
+    Votes are float32 ``(N, K)``, those that an auxiliary head learns; files those of soft labels that are trained on,
+    with their ``weight`` in the target.
     """
     further = ["votes of the training rows, for an auxiliary head"] if votes is not None else []
-    further += [f"probabilities of the training rows from {', '.join(files)}"] if files else []
+    share = f", {weight:g} of the target beside the label" if weight < 1 else ""
+    further += [f"probabilities of the training rows from {', '.join(files)}{share}"] if files else []
     return {"further_annotation": further} if further else {}
 
 
