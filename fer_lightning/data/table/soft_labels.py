@@ -125,8 +125,8 @@ def with_soft_labels(
         weight: share of the files' probabilities in a row's target, the rest of which is its label.
 
     Raises:
-        ConfigError: if there are two sources of targets, votes are asked of data without any, or ``weight`` is not above
-            0 and at most 1, or is given without files.
+        ConfigError: if there are two sources of targets, votes are asked of data without any, or ``weight`` is not
+            above 0 and at most 1, or is given without files.
         DataError: if a file is malformed or does not cover the training rows.
     """
     if not 0 < weight <= 1:
