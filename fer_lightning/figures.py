@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import io
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,7 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -43,6 +46,23 @@ __all__ = [
 
 _NO_METADATA: dict[str, Any] = {"Software": None}  # the version of matplotlib would make files differ
 _NO_SVG_METADATA: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+_FURTHER_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Source Han Sans",
+    "WenQuanYi Micro Hei",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Noto Sans Devanagari",
+    "Nirmala UI",
+    "Noto Sans Thai",
+)
+"""For characters that matplotlib's own font lacks, where they are installed; the first that has one draws it."""
 
 DPI = 150
 """Resolution of written pictures, in dots per inch."""
@@ -115,13 +135,41 @@ def class_colors(class_names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
 @contextmanager
 def house_style() -> Iterator[None]:
     """Draw everything inside the ``with`` block in the package's style; settings of the caller come back afterwards."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "font.family": _families()}):
         yield
+
+
+@functools.cache
+def _families() -> list[str]:
+    installed = set(font_manager.get_font_names())
+    return [STYLE["font.family"], *(name for name in _FURTHER_FONTS if name in installed)]
+
+
+@contextmanager
+def _missing_characters() -> Iterator[None]:
+    """Say once, not once for each character and picture, that no font here has some characters."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    others = [warning for warning in caught if "missing from font" not in str(warning.message)]
+    for warning in others:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if len(caught) > len(others):
+        _tell_missing()
+
+
+@functools.cache
+def _tell_missing() -> None:
+    warnings.warn(
+        "no font here has all characters of these names: pictures show boxes for some; install one that has them, "
+        "such as Noto Sans CJK, and remove matplotlib's list of fonts (" + mpl.get_cachedir() + ")",
+        stacklevel=2,
+    )
 
 
 def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
     """Return a figure as pixels, uint8 ``(H, W, 3)``, at 150 dots per inch; its own resolution becomes that."""
-    with house_style():
+    with house_style(), _missing_characters():
         canvas = FigureCanvasAgg(figure)
         figure.set_dpi(DPI)
         canvas.draw()  # type: ignore[no-untyped-call]
@@ -161,7 +209,9 @@ def figure_svg(figure: Figure, shows: str) -> Markup:
         shows: what is to be seen, for those who cannot see it.
     """
     buffer = io.StringIO()
-    with house_style(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": shows}):
+    as_text: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": shows}
+    with house_style(), mpl.rc_context(as_text), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*missing from font")  # the reader's browser has other fonts
         figure.savefig(buffer, format="svg", metadata=_NO_SVG_METADATA)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")

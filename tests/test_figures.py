@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fer_lightning.emotions import SEVEN
 from fer_lightning.figures import (
     COLORS,
+    _families,
+    _tell_missing,
     class_colors,
     figure_pixels,
     figure_png,
@@ -33,6 +39,29 @@ def test_pixels_are_red_green_blue_and_the_file_says_its_resolution() -> None:
     assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
     assert "Software" not in image.info  # whose version would make equal pictures differ
     assert pixels_png(pixels) == pixels_png(pixels.copy())
+
+
+def test_characters_that_no_font_has_are_told_once_and_pages_leave_them_to_the_browser() -> None:
+    _tell_missing.cache_clear()
+    figure = Figure(figsize=(2, 1))
+    figure.text(0.1, 0.5, "\ue0f1 \ue0f2")  # of nobody's font: a private use
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure_pixels(figure)
+        figure_pixels(figure)
+        assert "\ue0f1 \ue0f2" in figure_svg(figure, "signs")
+    assert [str(warning.message)[:52] for warning in caught] == ["no font here has all characters of these names: pict"]
+
+
+def test_other_warnings_of_drawing_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FigureCanvasAgg, "draw", lambda canvas: warnings.warn("something else", stacklevel=1))
+    with pytest.warns(UserWarning, match="something else"), suppress(AttributeError):
+        figure_pixels(Figure(figsize=(1, 1)))
+
+
+def test_fonts_that_are_installed_draw_what_matplotlib_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(font_manager, "get_font_names", lambda: ["Yu Gothic", "Comic Neue", "Source Han Sans"])
+    assert _families.__wrapped__() == ["DejaVu Sans", "Source Han Sans", "Yu Gothic"]
 
 
 def test_the_seven_have_their_own_colours_wherever_they_stand_and_others_get_what_is_left() -> None:
