@@ -23,15 +23,17 @@ from fer_lightning.callbacks.provenance import code_state, command_line, hardwar
 from fer_lightning.callbacks.run_page import curves, training_of
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.evaluation.beside import PAGE
 from fer_lightning.evaluation.looks import looks_content
 from fer_lightning.evaluation.page import Training
+from fer_lightning.evaluation.page_parts import refresh_pages
 from fer_lightning.evaluation.plots import curves_figure
 from fer_lightning.evaluation.predictions import predictions_of
-from fer_lightning.evaluation.report import PAGE, PICTURES, report_content, text_table, write_report
+from fer_lightning.evaluation.report import PICTURES, report_content, text_table, write_report
 from fer_lightning.evaluation.seen import seen_images, seen_rows
 from fer_lightning.figures import figure_png
 from fer_lightning.files import csv_text, write_atomically
-from fer_lightning.runs.checkpoint import BEST
+from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS
 from fer_lightning.runs.looks import Standing
 from fer_lightning.runs.records import METRICS, REPORT, Run
 from fer_lightning.runs.trained_on import TrainedOn
@@ -151,6 +153,8 @@ class EvaluationReport(FollowsBest):
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             self._write(trainer, folder, rows, self._context(trainer, split, rows), page=folder / PAGE)
+            if not is_rehearsal(trainer) and (folder.parent / CHECKPOINTS).is_dir():
+                refresh_pages(folder.parent)
 
     def _joined(self) -> Rows:
         batches, self._batches = self._batches, []

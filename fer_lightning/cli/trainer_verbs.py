@@ -13,7 +13,7 @@ from fer_lightning.cli.slurm import requeue_job
 from fer_lightning.cli.start import begun
 from fer_lightning.cli.trainer_cli import FERCLI
 from fer_lightning.errors import FERError
-from fer_lightning.evaluation.report import PAGE
+from fer_lightning.evaluation.beside import PAGE
 from fer_lightning.signals import Stopped, exit_code
 
 __all__ = ["run_trainer_verb"]

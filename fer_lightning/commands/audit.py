@@ -6,9 +6,12 @@ What needs torch is imported inside of the function.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fer_lightning.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from fer_lightning.evaluation.finding import FoundEvaluation
 
 __all__ = ["audit"]
 
@@ -32,22 +35,23 @@ def audit(
         evaluation: folder of an evaluation, a run or a model, or the name of a run.
         groups: columns with groups, with commas between: gender,skin_type,age_group.
         intersect: also look at people of two (2) or more columns together.
-        out: folder to write: a page and audit.json; audit in the folder of the run, if not given.
+        out: folder to write: a page and audit.json; audit in the folder of the run, if not given, or audit-val and the
+            like for another of its evaluations than test.
         split: of a run or model, test or val; test if it has it, if not given.
         root: the folder of all runs.
         shuffles: of the groups, for the p values.
         seed: of shuffles and resamples.
     """
-    from fer_lightning.commands.places import page_folder
     from fer_lightning.commands.trained import retyped
     from fer_lightning.evaluation.audit import attributes_of, check_auditable
     from fer_lightning.evaluation.audit import audit as audited
     from fer_lightning.evaluation.audit_report import audit_lines, write_audit
     from fer_lightning.evaluation.finding import find_evaluations, seen_notes
+    from fer_lightning.evaluation.page_parts import refresh_pages
     from fer_lightning.outputs import writing_errors
 
     [folder] = find_evaluations([evaluation], split, root)
-    place = page_folder("audit", out, folder.run)
+    place = _place(out, folder)
     predictions = folder.predictions()
     try:
         check_auditable(predictions)
@@ -65,9 +69,18 @@ def audit(
         "command": retyped("audit", evaluation, **asked, split=split, root=root, out=out),
         "evaluation": str(folder.table.parent),
         "run": "/".join(folder.owner.parts[-2:]),
+        "weights": folder.weights,
     }
-    print("\n".join(audit_lines(found)))
-    for note in notes:
-        print(f"warning: {note}")
+    print("\n".join([*audit_lines(found), *(f"warning: {note}" for note in notes)]))
     with writing_errors(place):
         print(f"\nreport       {write_audit(found, place, notes, origin)}")
+    if folder.run is not None:
+        refresh_pages(folder.run)
+
+
+def _place(out: Path | None, folder: FoundEvaluation) -> Path:
+    """Return the folder to write: the evaluations of a run have one each."""
+    from fer_lightning.commands.places import page_folder
+
+    name = folder.table.parent.name
+    return page_folder("audit", out, folder.run, "" if name == "test" or folder.run is None else name)

@@ -18,6 +18,8 @@ from tqdm import tqdm
 from fer_lightning import __version__
 from fer_lightning.callbacks.provenance import hardware
 from fer_lightning.errors import CheckpointError
+from fer_lightning.evaluation.page_parts import refresh_pages
+from fer_lightning.evaluation.speeds import BENCH
 from fer_lightning.figures import COLORS, INK, figure_png, house_style
 from fer_lightning.files import json_text, write_atomically
 from fer_lightning.inference.export.onnx_file import OnnxBackend
@@ -28,14 +30,12 @@ from fer_lightning.inference.timing import milliseconds, using_threads
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.models.precision import has_bfloat16
 from fer_lightning.outputs import folder_to_write, writing_errors
-from fer_lightning.runs.checkpoint import run_folder_of, weights_digest
+from fer_lightning.runs.checkpoint import CHECKPOINTS, run_folder_of, weights_digest
 from fer_lightning.runs.model_folder import WEIGHTS
 from fer_lightning.text import table_lines
 
-__all__ = ["BENCH", "time_inference"]
+__all__ = ["time_inference"]
 
-BENCH = "bench_infer.json"
-"""Name of the file in the folder of a run or model."""
 _PICTURE = "bench_infer.png"
 _TURNS = 5  # in which the forms take turns, so that a change in the speed of the machine affects all of them
 _WARM_UP = 10  # calls in each turn that are not timed
@@ -128,6 +128,8 @@ def time_inference(source: str, batch: int, threads: int | None, calls: int, out
         with writing_errors(place):
             write_atomically(place / _PICTURE, figure_png(_figure(found)))
             lines.append(f"\nnumbers      {write_atomically(place / BENCH, json_text(found))}")
+    if (folder / CHECKPOINTS).is_dir():
+        refresh_pages(folder)
     if not any(form.name.startswith("ONNX") for form in forms) and folder.is_dir():
         lines.append(f"ONNX, int8   fer export {source} --out MODEL, then fer bench infer MODEL")
     return "\n".join(lines)

@@ -39,6 +39,7 @@ def calibrate(
     from fer_lightning.evaluation.calibration import calibrate as calibrated
     from fer_lightning.evaluation.calibration_report import calibration_lines, write_calibration
     from fer_lightning.evaluation.calibration_source import find_source
+    from fer_lightning.evaluation.page_parts import refresh_pages
     from fer_lightning.outputs import folder_to_write, writing_errors
 
     wishes = Wishes(kind, risk, coverage, seed)
@@ -50,3 +51,4 @@ def calibrate(
     print("\n".join(calibration_lines(found)))
     with writing_errors(source.folder):
         print(f"\nreport       {write_calibration(found, source.folder)}")
+    refresh_pages(source.folder, calibration=True)

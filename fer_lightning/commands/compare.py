@@ -33,13 +33,12 @@ def compare(
         root: the folder of all runs.
         seed: of the resamples.
     """
-    from fer_lightning.commands.bench_infer import BENCH
     from fer_lightning.commands.places import page_folder
     from fer_lightning.commands.trained import retyped
     from fer_lightning.evaluation.compare_report import comparison_lines, write_comparison
     from fer_lightning.evaluation.comparison import Evaluation, comparison
     from fer_lightning.evaluation.finding import find_evaluations, seen_notes
-    from fer_lightning.evaluation.speeds import read_speed
+    from fer_lightning.evaluation.speeds import BENCH, read_speed
     from fer_lightning.outputs import writing_errors
 
     if len(evaluations) < 2:
@@ -53,7 +52,7 @@ def compare(
         seed=seed,
     )
     notes = seen_notes(folders)
-    speeds = {each.name: speed for each in folders if (speed := read_speed(each.owner / BENCH))}
+    speeds = {each.name: speed for each in folders if (speed := read_speed(each.owner / BENCH, each.weights))}
     origin = {
         "command": retyped("compare", *evaluations, seed=seed, split=split, root=root, out=out),
         "evaluations": {each.name: str(each.table.parent) for each in folders},

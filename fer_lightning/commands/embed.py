@@ -33,8 +33,8 @@ def embed(
     Args:
         run: folder or name of a run, a checkpoint, a model folder, or the name of a released model.
         path: where a data set lies, see below; the data that the run was trained with, if not given.
-        out: folder to write: a page, drawings, embed.json, places.csv, and projector/ for TensorBoard; embed in the
-            folder of the run, if not given.
+        out: folder to write, also projector/ for TensorBoard; in that of the run, embed (or embed-test and the like, by
+            split), if not given.
         split: whose images are mapped.
         images: images at most; classes keep their shares. 2,000 take about half a minute on one core.
         groups: columns to colour by as well, with commas between; all with 2 to 12 groups if not given.
@@ -53,7 +53,7 @@ def embed(
     chosen = {"split": split, "images": images, "root": root, "seed": seed, "out": out}
     trained = find_trained("fer embed", run, root)
     model = trained.model
-    folder = page_folder("embed", out, trained.run)
+    folder = page_folder("embed", out, trained.run, "" if split == "val" else split)
     with opened_for("fer embed", trained.checkpoint, path, of_data) as data:
         checked_place(folder, data)
         data_name = f"{name_of(data)}, split {split}"
@@ -74,5 +74,5 @@ def embed(
             **trained.origin(run, data_name, before=start),
         }
         print("\n".join(embedding_lines(found)))
-        print(f"\nreport       {write_embedding(found, table, ways, about, folder)}")
+        trained.tell(write_embedding(found, table, ways, about, folder))
         print(f"projector    tensorboard --logdir {shlex.quote(str(folder / 'projector'))}")

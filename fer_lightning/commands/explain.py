@@ -42,7 +42,7 @@ def explain(
     Args:
         run: folder or name of a run, a checkpoint, a model folder, or the name of a released model.
         path: where a data set lies, see below; the data that the run was trained with, if not given.
-        out: folder to write: a page, pictures, explain.json; explain in the folder of the run, if not given.
+        out: folder to write; in that of the run, explain (or explain-test and the like, by split), if not given.
         split: whose images are explained.
         images: images at most, of all classes equally many.
         classes: only these, with commas between: happy,sad.
@@ -64,7 +64,7 @@ def explain(
     trained = find_trained("fer explain", run, root)
     model = trained.model
     wanted = chosen_classes(model.class_names, classes)
-    folder = page_folder("explain", out, trained.run)
+    folder = page_folder("explain", out, trained.run, "" if split == "val" else split)
     with opened_for("fer explain", trained.checkpoint, path, of_data) as data:
         checked_place(folder, data)
         data_name = f"{name_of(data)}, split {split}"
@@ -81,7 +81,7 @@ def explain(
             **trained.origin(run, data_name),
         }
         print("\n".join(explanation_lines(found)))
-        print(f"\nreport       {write_explanation(subject, maps, found, folder, shown)}")
+        trained.tell(write_explanation(subject, maps, found, folder, shown))
 
 
 def _measured(trained: Trained, subject: Subject, seed: int) -> tuple[Maps, dict[str, Any]]:

@@ -15,22 +15,24 @@ from fer_lightning.text import one_line, short_path
 __all__ = ["page_folder"]
 
 
-def page_folder(verb: str, out: Path | None, run: Path | None = None) -> Path:
+def page_folder(verb: str, out: Path | None, run: Path | None = None, of: str = "") -> Path:
     """Return the folder that a verb writes its page into; it may hold an older page of that verb.
 
     It is ``out`` if that is given. Else it is named like the verb: in the folder of the run that the verb is about,
     whose pages link to it; in the working folder where there is no run, or several. A model folder is passed on, and
-    faces of a data set do not belong into it.
+    faces of a data set do not belong into it. What is found of other images than the usual ones lies in a folder of its
+    own, such as ``explain-test``.
 
     Args:
         verb: whose folders are known by their numbers, ``<verb>.json``.
         out: ``--out``; ``None`` if it was not given.
         run: folder of the run, ``None`` for another model, or several.
+        of: which images it is about, a name; empty for the usual ones.
 
     Raises:
         ConfigError: if nothing can be written there, or the page of something else would be overwritten.
     """
-    usual, what = Path(verb) if run is None else run / verb, ""
+    usual, what = (Path() if run is None else run) / (f"{verb}-{of}" if of else verb), ""
     folder = folder_to_write(usual if out is None else out)
     if (folder / CHECKPOINTS).is_dir():
         what = "is the folder of a run"

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError, DataError, FERError
+from fer_lightning.evaluation.page_parts import refresh_pages
 from fer_lightning.inference.loading import checkpoint_of, load_model
 from fer_lightning.inference.model import Model, TorchBackend
 from fer_lightning.models.architecture import Architecture, described
@@ -59,6 +60,12 @@ class Trained:
         """Return what findings say of where they come from: the model as it was named, the data, and the weights."""
         made = {"model": f"{self.model.card.name} ({self.checkpoint or given})", "data": data_name}
         return {"made": made | more, "weights": self.weights}
+
+    def tell(self, page: Path) -> None:
+        """Name the page of findings on the model that was written, and let the pages of its run show them."""
+        print(f"\nreport       {page}")
+        if self.run is not None:
+            refresh_pages(self.run)
 
     def untrained(self, seed: int) -> EmotionClassifier:
         """Return the same network with random weights, in eval mode, on the same device."""

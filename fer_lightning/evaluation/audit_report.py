@@ -173,7 +173,8 @@ def write_audit(
         found: the audit.
         folder: is made if it is missing.
         notes: what else must be known, a sentence each.
-        origin: what else belongs into the JSON: ``command``, ``evaluation`` (its folder) and ``run`` (of which it is).
+        origin: what else belongs into the JSON: ``command``, ``evaluation`` (its folder), ``run`` (of which it is) and
+            ``weights`` (their digest).
 
     Raises:
         OSError: if it cannot be written.

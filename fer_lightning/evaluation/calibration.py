@@ -6,7 +6,7 @@ each half is scored with what was fitted on the other. What is stored is then fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -159,7 +159,7 @@ def calibrate(predictions: Predictions, prior: Floats | None, wishes: Wishes) ->
         },
         "risk": risk,
         "sets": _judged_sets(data, chosen, wishes.coverage),
-        "calibration": plain_calibration(_stored(chosen, scaling, risk["threshold"], sets)),
+        "calibration": plain_calibration(_stored(chosen, scaling, risk, sets)),
     }
 
 
@@ -336,8 +336,9 @@ def _judged_sets(data: _Judged, chosen: str, coverage: float) -> dict[str, Any]:
     }
 
 
-def _stored(kind: str, scaling: Scaling, threshold: float, sets: dict[str, tuple[float, ...]]) -> Calibration:
+def _stored(kind: str, scaling: Scaling, risk: Mapping[str, Any], sets: dict[str, tuple[float, ...]]) -> Calibration:
+    chosen: dict[str, Any] = {"threshold": risk["threshold"], "risk": risk["wanted"], "sets": sets}
     if kind in (NONE, "temperature"):
-        return Calibration(1 / float(scaling.weight[0, 0]), threshold=threshold, sets=sets)
+        return Calibration(1 / float(scaling.weight[0, 0]), **chosen)
     weight = tuple(tuple(row) for row in scaling.weight.tolist())
-    return Calibration(1.0, weight, tuple(scaling.bias.tolist()), threshold, sets)
+    return Calibration(1.0, weight, tuple(scaling.bias.tolist()), **chosen)

@@ -14,7 +14,7 @@ from fer_lightning.models.calibration import CALIBRATION
 from fer_lightning.pages import render
 from fer_lightning.text import counted, table_lines
 
-__all__ = ["PAGE", "calibration_lines", "verdicts", "write_calibration"]
+__all__ = ["PAGE", "answers_told", "calibration_lines", "verdicts", "write_calibration"]
 
 PAGE = "calibration.html"
 _TITLES = {
@@ -38,7 +38,7 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
     """Return what was found, in sentences."""
     seen = found.get("trained_on")
     notes = [f"{seen:,} of these images were trained on: of them, all this is too good."] if seen else []
-    return [_gain(found), _answers(found["risk"]), _covered(found), *notes]
+    return [_gain(found), answers_told(found["risk"]), _covered(found), *notes]
 
 
 def _gain(found: Mapping[str, Any]) -> str:
@@ -55,8 +55,11 @@ def _gain(found: Mapping[str, Any]) -> str:
     )
 
 
-def _answers(risk: Mapping[str, Any]) -> str:
+def answers_told(risk: Mapping[str, Any]) -> str:
+    """Return in a sentence what the threshold does: ``risk`` of :func:`.calibrate`, or of a :class:`.Calibrated`."""
     if not risk["reached"]:
+        if risk["wanted"] is None:
+            return "No answer is marked as uncertain."
         least = min(risk["curves"]["after"]["risk"])
         return (
             f"No threshold brings the risk down to {risk['wanted']:.1%} (the least is {least:.1%}): nothing is marked."
@@ -64,10 +67,10 @@ def _answers(risk: Mapping[str, Any]) -> str:
     if risk["risk"] is None:
         return f"Answers below a confidence of {risk['threshold']:.3f} are marked as uncertain."
     share, ends = risk["risk"], f"{risk['risk']['low']:.1%} to {risk['risk']['high']:.1%}"
+    wanted = "" if risk["wanted"] is None else f"; wanted {risk['wanted']:.1%}"
     return (
         f"Answers below a confidence of {risk['threshold']:.3f} are marked as uncertain. Of the others, "
-        f"{risk['answered']:.0%} of the images, {share['value']:.1%} are wrong (95 % interval {ends}; wanted "
-        f"{risk['wanted']:.1%})."
+        f"{risk['answered']:.0%} of the images, {share['value']:.1%} are wrong (95 % interval {ends}{wanted})."
     )
 
 

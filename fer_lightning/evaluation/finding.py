@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.evaluation.beside import PAGE, Beside
 from fer_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
 from fer_lightning.runs.checkpoint import CHECKPOINTS, run_folder_of
 from fer_lightning.runs.model_folder import is_model_folder, released
@@ -52,6 +53,11 @@ class FoundEvaluation:
         """The fingerprint of that split, empty if nothing tells."""
         prints = self.report.get("context", {}).get("data", {}).get("fingerprints", {})
         return str(prints.get(self.split) or "")
+
+    @property
+    def weights(self) -> str:
+        """Digest of the weights that were evaluated, empty if nothing tells."""
+        return Beside(self.table.parent, self.table.parent / PAGE, self.report).weights
 
     @property
     def run(self) -> Path | None:

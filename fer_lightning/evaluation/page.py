@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,12 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.evaluation.audit import attributes_of
-from fer_lightning.evaluation.calibration import risk_points
-from fer_lightning.evaluation.calibration_plots import reliability_figure, risk_figure
+from fer_lightning.evaluation.beside import PAGE, Beside
 from fer_lightning.evaluation.checks import checks, weak_spot
 from fer_lightning.evaluation.groups import group_matrices, group_scores
+from fer_lightning.evaluation.page_parts import beside_part, calibration_part
 from fer_lightning.evaluation.predictions import EvaluationResult, Predictions
-from fer_lightning.figures import figure_svg, thumbnail
+from fer_lightning.figures import thumbnail
 from fer_lightning.pages import render
 
 __all__ = ["MISTAKES_SHOWN", "Training", "page_html", "worst_mistakes"]
@@ -58,7 +60,7 @@ def page_html(
     result: Predictions,
     images: ImageArray | None = None,
     training: Training | None = None,
-    beside: str = "",
+    beside: Beside | None = None,
 ) -> str:
     """Return the page: one file without scripts that needs no network.
 
@@ -67,7 +69,7 @@ def page_html(
         result: the predictions, at least one.
         images: uint8 ``(rows of the samples table, C, H, W)``; without them mistakes are listed, not shown.
         training: for the page of a run.
-        beside: where the other files of the evaluation are, as seen from the page: ``""`` or such as ``val/``.
+        beside: of the evaluation; ``None`` for one that lies in the working folder, with no run.
     """
     what = f"{result.model or 'A model'} on {_NAMES.get(result.split, result.split or 'all images')}"
     sections = {"verdict": "Verdict", "believe": "Can it be believed?"}
@@ -81,11 +83,10 @@ def page_html(
         "calibration": "Calibration",
         "mistakes": "Mistakes",
         "groups": "Groups",
+        "beside": "What else is known",
         "repeat": "How to repeat",
     }
-    right, kept = result.preds == result.target, "wrong answers among those kept"
-    reliability = reliability_figure({"": report["uncertainty"]["calibration"]["bins"]})
-    risk = risk_figure({"": risk_points(result.confidence, right)})
+    beside = Beside(Path(), Path(PAGE), report) if beside is None else beside
     return render(
         "evaluation.html",
         sections=sections,
@@ -95,14 +96,15 @@ def page_html(
         weak=weak_spot(report),
         checks=checks(report),
         heat=_heat(np.array(report["confusion_matrix"])),
-        reliability=figure_svg(reliability, "accuracy by confidence"),
-        risk=figure_svg(risk, kept),
+        calibration=calibration_part(beside, lambda: result),
+        beside=beside_part(beside),
         mistakes=_mistakes(result, images),
         suspects=[_cell(result, place, images) for place in _suspects(result)[:_SUSPECTS]],
         suspect_count=len(_suspects(result)),
         groups=_groups(result),
         training=training,
-        beside=beside,
+        place=shlex.quote(str(beside.folder)),
+        prefix=beside.prefix,
     )
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.emotions import scheme_of
+from fer_lightning.evaluation.beside import Beside
 from fer_lightning.evaluation.calibration_plots import reliability_figure
 from fer_lightning.evaluation.confidence import reliability_bins
 from fer_lightning.evaluation.looks import looks_text
@@ -53,15 +54,11 @@ from fer_lightning.metrics import (
 from fer_lightning.text import table_lines
 
 __all__ = [
-    "PAGE",
     "PICTURES",
     "report_content",
     "text_table",
     "write_report",
 ]
-
-PAGE = "index.html"
-"""The page of an evaluation or a run, in its folder."""
 
 PICTURES = ("confusion_matrix", "per_class_scores", "reliability", "worst_mistakes")
 """Pictures of a report, by stem."""
@@ -263,7 +260,7 @@ def _write_page(
     images: ImageArray | None,
     training: Training | None,
 ) -> Path:
-    beside = "" if page.parent == folder else f"{folder.name}/"
+    beside = Beside(folder, page, summary)
     return write_atomically(page, page_html(summary, result, images, training, beside))
 
 

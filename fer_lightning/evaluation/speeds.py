@@ -13,15 +13,22 @@ from fer_lightning.errors import DataError
 from fer_lightning.figures import COLORS, house_style
 from fer_lightning.text import counted, joined, short_path
 
-__all__ = ["read_speed", "speed_figure", "speed_remarks", "speed_rows"]
+__all__ = ["BENCH", "read_speed", "speed_figure", "speed_remarks", "speed_rows"]
+
+BENCH = "bench_infer.json"
+"""Name of the file that ``fer bench infer`` writes into the folder of a run or model."""
 
 _WIDTH = 5.2  # inches of a drawing
 _MEGABYTE = 1e6
 _FORM = "fp32"  # in which evaluations are computed
 
 
-def read_speed(path: Path) -> dict[str, Any]:
-    """Return what ``fer bench infer`` has written of a model, empty if it has not.
+def read_speed(path: Path, weights: str = "") -> dict[str, Any]:
+    """Return what ``fer bench infer`` has written of a model, empty if it has not, or was run on other weights.
+
+    Args:
+        path: of the file.
+        weights: digest of the model's weights (see :func:`.weights_digest`); empty if it is not known.
 
     Raises:
         DataError: if the file is damaged.
@@ -38,7 +45,8 @@ def read_speed(path: Path) -> dict[str, Any]:
         _ = values["parameters"], values["hardware"], values["threads"], values["batch"]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{short_path(path)} is damaged: {error}; run fer bench infer again") from error
-    return dict(values)
+    other = weights and values.get("weights") and values["weights"] != weights
+    return {} if other else dict(values)
 
 
 def speed_rows(speeds: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:

@@ -28,7 +28,7 @@ from fer_lightning.evaluation.resampling import (
 )
 from fer_lightning.metrics import wilson_interval
 
-__all__ = ["PAIRS", "uncertainty"]
+__all__ = ["PAIRS", "believability", "distinct_images", "uncertainty"]
 
 PAIRS = 10
 """Pairs of classes that are told, those confused most often."""
@@ -56,7 +56,7 @@ def uncertainty(
         a perfect model, ``confidence`` minus accuracy, ``bins``); ``unseen`` (``n``, scores, ``difference`` to all) or
         ``None`` where no image, or every one, was seen. Ends that cannot be known are NaN.
     """
-    clusters = clusters_of(_distinct(result))
+    clusters = distinct_images(result)
     classes, marked = len(result.class_names), np.zeros(len(result.target), np.int64)
     if seen is not None and 0 < seen.sum() < len(seen):
         marked = seen.astype(np.int64)
@@ -75,15 +75,15 @@ def uncertainty(
         **{score: asdict(interval(float(own[score]), scores[score])) for score in _SCORES},
         "per_class": _per_class(result.class_names, result.matrix, worth),
         "confusions": _confusions(result.class_names, result.matrix, worth),
-        "calibration": _calibration(result, clusters, seed),
+        "calibration": believability(result, clusters, seed),
         "unseen": _unseen(result, marked, scores, matrix_scores(parts[0])) if marked.any() else None,
     }
 
 
-def _distinct(result: Predictions) -> NDArray[np.str_]:
-    """Return the digests; the number of the row where there is none, so that such images stand alone."""
+def distinct_images(result: Predictions) -> NDArray[np.int64]:
+    """Return the cluster of identical images of each row, int64 ``(N,)``; rows without a digest stand alone."""
     rows = np.char.add("row ", np.arange(len(result.digests)).astype(np.str_))
-    return np.where(result.digests == "", rows, result.digests)
+    return clusters_of(np.where(result.digests == "", rows, result.digests))
 
 
 def _worth(matrix: NDArray[np.int64], recall: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -142,7 +142,14 @@ def _confusions(
     return pairs
 
 
-def _calibration(result: Predictions, clusters: NDArray[np.int64], seed: int) -> dict[str, Any]:
+def believability(result: Predictions, clusters: NDArray[np.int64], seed: int = 0) -> dict[str, Any]:
+    """Return how far the probabilities can be believed, as plain values: ``calibration`` of :func:`uncertainty`.
+
+    Args:
+        result: predictions with targets, at least one.
+        clusters: of :func:`distinct_images`, int64 ``(N,)``.
+        seed: of the draws.
+    """
     losses = np.stack([log_losses(result.probs, result.target), brier_scores(result.probs, result.target)], axis=1)
     resampled = resampled_means(losses, clusters, seed=seed)
     nll, brier = (interval(float(losses[:, k].mean()), resampled[:, k]) for k in range(2))

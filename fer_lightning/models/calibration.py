@@ -35,6 +35,8 @@ class Calibration:
         threshold: below this confidence an answer is marked as uncertain; 0 for never.
         sets: by coverage, such as ``"0.9"``, the least probability with which each class is in the prediction set,
             ``(K,)``; empty where nobody has measured them.
+        risk: share of wrong answers that the threshold was chosen for; 0 where that is not known.
+        origin: whose predictions it was fitted on, if not the validation predictions of the model itself; else empty.
     """
 
     temperature: float = 1.0
@@ -42,6 +44,8 @@ class Calibration:
     bias: tuple[float, ...] = ()
     threshold: float = 0.0
     sets: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    risk: float = 0.0
+    origin: str = ""
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the calibrated probabilities, float32 ``(N, K)``, of logits float32 ``(N, K)``."""
@@ -102,6 +106,8 @@ def calibration_in(values: Mapping[str, Any] | None, classes: int, where: Path) 
             _finite(bias, (classes,)) if (bias := given.pop("bias", ())) else (),
             _finite(given.pop("threshold", 0.0), ()),
             {str(name): _finite(each, (classes,)) for name, each in given.pop("sets", {}).items()},
+            _finite(given.pop("risk", 0.0), ()),
+            str(given.pop("origin", "")),
         )
         if (
             given

@@ -88,6 +88,10 @@ def test_a_test_leaves_its_page(
     page = run / "test/index.html"
     assert capsys.readouterr().out.splitlines()[-1] == f"page         {page}"
     assert "on the test part</h1>" in page.read_text()
+    assert "../validate/index.html" not in page.read_text()
+    assert fer("validate", *TINY, f"--ckpt_path={run}", "--report.pictures=true") == 0
+    assert 'href="../validate/index.html"' in page.read_text()  # each page links to the others of the same weights
+    assert 'href="../test/index.html"' in (run / "validate/index.html").read_text()
 
 
 def test_the_best_of_a_minimum_is_the_smallest(tmp_path: Path) -> None:

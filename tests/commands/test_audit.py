@@ -120,6 +120,18 @@ def test_what_cannot_be_audited_is_one_line(tmp_path: Path, capsys: pytest.Captu
     assert not out.exists()
 
 
+def test_audits_of_two_evaluations_of_a_run_lie_side_by_side(tmp_path: Path) -> None:
+    run, known = tmp_path / "mine/version_0", replace(guessed(0.6, 0), groups={"gender": np.array(["f", "m"] * 150)})
+    (run / "checkpoints").mkdir(parents=True)
+    write_evaluation(run / "test", known, weights="a1")
+    write_evaluation(run / "validate", replace(known, split="val"))
+    for split in ("test", "val"):
+        assert fer("audit", str(run), f"--split={split}", "--groups=gender", "--shuffles=100") == 0
+    first, second = (json.loads((run / name / "audit.json").read_text()) for name in ("audit", "audit-validate"))
+    assert (first["split"], second["split"]) == ("test", "val")
+    assert (first["weights"], second["weights"]) == ("a1", "")  # by which pages know what is of the same
+
+
 def test_groups_without_a_common_class_and_equal_groups_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

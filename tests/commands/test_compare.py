@@ -60,6 +60,10 @@ def test_size_and_speed_are_shown_where_they_were_measured(tmp_path: Path) -> No
     assert "Not measured: a." in PageText(text).words
     assert text.count('<svg role="img"') == 3
     assert json.loads((tmp_path / "out/compare.json").read_text())["speeds"] == {"b": measured(2.0)}
+    write_evaluation(run / "test", guessed(0.8, 0), weights="trained further")
+    (run / "bench_infer.json").write_text(json.dumps({**measured(2.0), "weights": "as it was"}))
+    assert fer("compare", *folders, "--out", str(tmp_path / "out")) == 0
+    assert "Not measured: a and b." in PageText((tmp_path / "out/index.html").read_text()).words
 
 
 def test_several_models_have_one_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

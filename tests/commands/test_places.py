@@ -55,6 +55,7 @@ def test_findings_on_a_run_lie_in_its_folder(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     run = Path("runs/mine/version_0")
     assert page_folder("explain", None, run) == run / "explain"
+    assert page_folder("explain", None, run, "test") == run / "explain-test"
     assert page_folder("explain", None) == Path("explain")
     assert page_folder("explain", Path("other"), run) == Path("other")
     assert not (tmp_path / "runs").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fer_lightning.data.table.images import SubsetImages
+from fer_lightning.evaluation.beside import Beside
 from fer_lightning.evaluation.checks import STATES, checks, weak_spot
 from fer_lightning.evaluation.page import Training, page_html
 from fer_lightning.evaluation.predictions import Predictions
@@ -47,7 +49,7 @@ def test_the_page_goes_from_verdict_to_repetition_and_needs_nothing_else() -> No
     lazy = SubsetImages(images, np.arange(len(images)))  # as of files, which are read by rows
     assert page_html(report_of(predictions), predictions, lazy) == page
     assert re.findall(r'<section id="(\w+)"', page) == [
-        "verdict", "believe", "classes", "confusion", "calibration", "mistakes", "groups", "repeat"
+        "verdict", "believe", "classes", "confusion", "calibration", "mistakes", "groups", "beside", "repeat"
     ]  # fmt: skip
     assert len(page.encode()) < 600_000
     assert not re.search(r"<script|<link|src=\"(?!data:)|url\((?!#)|@import", page)
@@ -145,7 +147,7 @@ def test_groups_are_listed_and_the_audit_is_named() -> None:
     groups = {"gender": rng.choice(["m", "f", ""], 300), "subject": np.arange(300).astype(np.str_)}
     predictions = replace(guessed(0.6, 1), groups=groups)
     page = PageText(page_html(report_of(predictions), predictions))
-    assert "fer audit EVALUATION --groups gender." in page.words
+    assert "fer audit . --groups gender." in page.words
     table = next(table for table in page.tables if table[0][0] == "gender")
     right, men = predictions.preds == predictions.target, groups["gender"] == "m"
     assert table[2][:3] == ["m", str(men.sum()), f"{right[men].mean():.1%}"]
@@ -192,7 +194,9 @@ def test_a_label_is_not_doubted_for_less_than_the_other_class_gets_on_average() 
 def test_the_page_of_a_run_tells_of_its_training() -> None:
     predictions = guessed(0.6, 1)
     training = Training("", [("start", "begun"), ("1: ab", "today")], "model: <x>")
-    page = page_html(report_of(predictions, split="val"), predictions, None, training, "val/")
+    report = report_of(predictions, split="val")
+    beside = Beside(Path("run/val"), Path("run/index.html"), report)
+    page = page_html(report, predictions, None, training, beside)
     assert 'href="val/report.json"' in page
     assert "model: &lt;x&gt;" in page
     assert ["1: ab", "today"] in [row for table in PageText(page).tables for row in table]

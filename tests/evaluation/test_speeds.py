@@ -40,6 +40,9 @@ def test_what_was_measured_is_read_and_listed(tmp_path: Path) -> None:
     ]
     of_onnx = {"a": {**measured(2.0), "parameters": None}}
     assert [row[3] for row in speed_rows(of_onnx)[1:]] == ["n/a", "n/a"]  # such a file does not tell
+    path.write_text(json.dumps({**measured(2.0), "weights": "a"}))
+    assert read_speed(path, "a") == read_speed(path) == {**measured(2.0), "weights": "a"}
+    assert read_speed(path, "b") == {}  # it was measured of others
     assert read_speed(path / "below" / "bench_infer.json") == {}  # a file stands where a folder would
     lacking = ({**measured(2.0), key: None} for key in ("parameters", "hardware", "threads", "batch"))
     texts = [json.dumps({name: value for name, value in each.items() if value is not None}) for each in lacking]
