@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from fer_lightning.runs.changes import change_text, changes_for, config_changes, differences, goes_on_in, is_harmless
+from fer_lightning.runs.changes import (
+    change_text,
+    changes_for,
+    config_changes,
+    differences,
+    flat,
+    goes_on_in,
+    is_harmless,
+    short_value,
+    value_at,
+    what_differs,
+)
 from fer_lightning.runs.lineage import Change
 
 SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 2e-5, "momentum": 0.9}}
@@ -140,3 +151,117 @@ def test_where_a_resumed_run_goes_on(tmp_path: Path) -> None:
     assert goes_on_in(folder, [moved], root) == (folder, "")
     assert goes_on_in(folder, [moved], tmp_path / "x")[0] is None
     assert goes_on_in(None, [], root)[0] is None
+
+
+def test_an_evaluation_tells_what_it_has_of_another_place_and_nothing_of_the_trainer() -> None:
+    stored = {
+        "model": {"tau": 1},
+        "data": {"root": "a"},
+        "trainer": {"precision": "32-true"},
+        "report": {"pictures": 1},
+    }
+    used = {"model": {"tau": 1, "head": "new"}, "data": {"root": "b"}, "trainer": {"precision": "bf16-mixed"}}
+    assert [change_text(change) for change in changes_for("test", stored, used)] == [
+        *("data.root a -> b", "report.pictures 1 -> none"),
+    ]
+    told = [change_text(change) for change in changes_for("fit", stored, used)]
+    assert told == [
+        *("data.root a -> b", "model.head none -> new", "report.pictures 1 -> none"),
+        "trainer.precision 32-true -> bf16-mixed",
+    ]
+    mixing = {"data": {"size": 48, "mixing": {"alpha": 0.2}}}
+    assert [change.key for change in changes_for("test", {"data": {"size": 48}}, mixing)] == ["data.mixing.alpha"]
+
+
+def test_why_a_resumed_run_goes_on_elsewhere_is_said_whole(tmp_path: Path) -> None:
+    root, folder = tmp_path / "runs", tmp_path / "runs/a/version_0"
+    learned = [Change(f"model.k{number}", 1, 2) for number in range(1, 5)]
+    moved = Change("trainer.default_root_dir", None, "x", True)
+    assert goes_on_in(None, [], root) == (None, "the checkpoint lies in no run folder")
+    assert goes_on_in(folder, learned[:3], root) == (None, "model.k1, model.k2, model.k3 changed")
+    assert goes_on_in(folder, learned, root) == (None, "model.k1, model.k2, model.k3 ... changed")
+    assert goes_on_in(folder, [moved], tmp_path / "x") == (None, f"the runs are in {tmp_path / 'x'} now")
+    assert goes_on_in(folder, [], tmp_path / "x") == (folder, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((None, "none"), (True, "true"), (False, "false"), (0, "0"), (0.0, "0"), (3e-05, "3e-5"), (2.5e7, "2.5e+7")),
+        *((1e-12, "1e-12"), (1e12, "1e+12"), (0.1234567, "0.123457"), ("x" * 100, "x" * 100)),
+        *(("x" * 101, "x" * 100 + "..."), ([1, "a"], "[1, 'a']")),
+    ],
+)
+def test_values_are_short(value: object, text: str) -> None:
+    assert short_value(value) == text
+
+
+def test_a_configuration_is_flat() -> None:
+    config = {
+        "bare": {"class_path": "a.Bare"},
+        "empty": {"class_path": "a.Empty", "init_args": {}},
+        "open": {"class_path": "a.Open", "init_args": {"x": 1}, "dict_kwargs": {"y": [1, 2]}},
+        "nothing": {},
+        "mixed": [{"class_path": "a.B"}, 3],
+        "plain": [{"x": 1}],
+        "none": [],
+        "all": [{"class_path": "a.B"}, {"class_path": "c.B", "init_args": {"z": None}}, {"class_path": "B"}],
+    }
+    assert list(flat(config)) == [
+        *(("bare", "a.Bare"), ("empty", "a.Empty"), ("open", "a.Open"), ("open.x", 1), ("open.y", [1, 2])),
+        *(("nothing", {}), ("mixed", [{"class_path": "a.B"}, 3]), ("plain", [{"x": 1}]), ("none", [])),
+        *(("all.B", "a.B"), ("all.B#2", "c.B"), ("all.B#2.z", None), ("all.B#3", "B")),
+    ]
+    assert value_at(config, "open") == "a.Open(x=1, y=[1, 2])"
+    assert (value_at(config, "open.x"), value_at(config, "bare"), value_at(config, "lost")) == (1, "a.Bare", None)
+
+
+def test_which_options_count_as_new() -> None:
+    old: dict[str, Any] = {
+        **{
+            section: {"known": 1}
+            for section in ("model", "trainer", "checkpoint", "resume_checkpoint", "report", "card")
+        },
+        "data": {"class_path": "Faces"},
+        "extra": {"known": 1},
+    }
+    new: dict[str, Any] = {section: {**inside, "later": 2} for section, inside in old.items() if section != "data"}
+    new |= {"data": {"class_path": "Faces", "init_args": {"later": 3, "mixing": {"alpha": 0.2}}}, "later": 4}
+    assert {change.key: change.harmless for change in config_changes(old, new)} == {
+        **{f"{section}.later": section != "extra" for section in old},  # what is in no block of ours may be anything
+        **{"data.mixing.alpha": False, "later": True},
+    }
+    one = {"model": {"known": 1, "loss": {"class_path": "Focal"}}}
+    other = {"model": {"known": 1, "loss": {"class_path": "Focal", "init_args": {"gamma": 3}}}}
+    assert [(change.key, change.harmless) for change in config_changes(one, other)] == [("model.loss.gamma", True)]
+    assert [(change.key, change.harmless) for change in config_changes(other, one)] == [("model.loss.gamma", False)]
+
+
+def test_a_foreign_callback_may_change_whatever_it_says_and_ours_may_not() -> None:
+    def config(path: str, value: int) -> dict[str, Any]:
+        return {"trainer": {"callbacks": [{"class_path": path, "init_args": {"inner": {"deep": value}}}]}}
+
+    for path, harmless in (
+        *(("mine.Notifier", True), ("Notifier", False), ("pytorch_lightning.callbacks.Pruning", False)),
+        *(("lightning.pytorch.callbacks.Timer", True), ("fer_lightning.callbacks.sam.SAM", False)),
+    ):
+        (found,) = config_changes(config(path, 1), config(path, 2))
+        assert (found.key.endswith(".inner.deep"), found.harmless) == (True, harmless)
+
+
+def test_what_is_learned_and_how_long() -> None:
+    stopping = {"class_path": "EarlyStopping", "init_args": {"patience": 3}}
+    stored = {
+        "model": {"tau": 1},
+        "data": {"num_workers": 2},
+        "trainer": {"max_epochs": 2, "min_epochs": 1, "devices": 1, "callbacks": [stopping]},
+    }
+    more = {**stopping, "init_args": {"patience": 5}}
+    used = {
+        "model": {"tau": 2},
+        "data": {"num_workers": 4},
+        "trainer": {"max_epochs": 3, "min_epochs": 2, "devices": 2, "callbacks": [more]},
+    }
+    assert what_differs(stored, used) == [
+        *("model.tau 1 -> 2", "trainer.callbacks.EarlyStopping.patience 3 -> 5", "trainer.max_epochs 2 -> 3"),
+    ]

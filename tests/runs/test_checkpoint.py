@@ -17,6 +17,7 @@ from fer_lightning.runs.checkpoint import (
     find_checkpoint,
     read_checkpoint,
     run_folder_of,
+    weights_digest,
 )
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 
@@ -124,3 +125,64 @@ def test_epochs_are_done_when_they_are_processed() -> None:
     assert epochs_in({"epoch": 7, "loops": {"fit_loop": {"epoch_progress": progress}}}) == 2
     assert epochs_in({"epoch": 7}) == 7
     assert epochs_in({}) == 0
+
+
+def test_lists_of_checkpoints_are_short(tmp_path: Path) -> None:
+    folder = with_checkpoints(tmp_path, 0, *(f"epoch_{number}.ckpt" for number in range(7)))
+    for number, seconds in enumerate((50, 90, 10, 80, 70, 20, 60)):
+        os.utime(folder / f"epoch_{number}.ckpt", (seconds, seconds))
+    newest = ", ".join(str(folder / f"epoch_{number}.ckpt") for number in (0, 1, 3, 4, 6))
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint("best", tmp_path, "a", RESUME)
+    said = f"no run in {tmp_path / 'a'} has a 'best' checkpoint (best.ckpt); there is: {newest}"
+    assert str(caught.value) == said
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(str(folder.parent), tmp_path, "a", RESUME)
+    listed = ", ".join(f"checkpoints/epoch_{number}.ckpt" for number in range(5))
+    assert str(caught.value) == f"the folder {folder.parent} holds no {RESUME}; it holds {listed}"
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(str(tmp_path / "bare"), tmp_path, "a", BEST)
+    assert str(caught.value) == f"the folder {tmp_path / 'bare'} holds no {BEST}"
+
+
+def test_a_file_that_is_not_there_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        check_checkpoint(tmp_path / "a.ckpt")
+    assert str(caught.value) == f"no checkpoint at {tmp_path / 'a.ckpt'}"
+
+
+def test_a_checksum_names_what_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save(STATE, path)
+    content = path.read_bytes()
+    (tensors,) = [name for name in zipfile.ZipFile(path).namelist() if name.endswith("data/0")]
+    place = content.index(torch.arange(1000.0).numpy().tobytes())
+    path.write_bytes(content[: place + 40] + b"\1" + content[place + 41 :])
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    assert str(caught.value) == (
+        f"{path} is damaged, the checksum of '{tensors}' does not match: copy or download it again"
+    )
+    assert read_checkpoint(path, mapped=True)["epoch"] == 3  # where only the rest of it matters
+
+
+def test_a_digest_is_of_names_kinds_shapes_and_values_of_the_network_alone() -> None:
+    own = {"b.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1.0, 2.0])}
+    digest = weights_digest(own)
+    assert len(digest) == 32
+    stored = {f"classifier.{name}": value for name, value in reversed(own.items())}
+    assert weights_digest({"criterion.weight": torch.ones(3), **stored}) == digest
+    assert weights_digest({**own, "b.weight": own["b.weight"].T.contiguous().T}) == digest  # how it lies in memory
+    assert weights_digest({**own, "shift": torch.zeros(2)}) == digest  # which older checkpoints do not have
+    others = [
+        {**own, "shift": torch.tensor([0.0, 0.1])},
+        {**own, "gain": torch.zeros(2)},
+        {**own, "b.weight": own["b.weight"].reshape(3, 2)},
+        {**own, "b.weight": own["b.weight"].T},
+        {**own, "a.bias": own["a.bias"].view(torch.int32)},
+        {**own, "a.bias": torch.tensor([1.0, 2.5])},
+        {"b.weight": own["b.weight"], "a.gain": own["a.bias"]},
+        {"a.bias": own["a.bias"]},
+    ]
+    assert len({digest, *map(weights_digest, others)}) == 1 + len(others)

@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from fer_lightning.errors import CheckpointError
+from fer_lightning.errors import CheckpointError, StorageError
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 
 STATE = {"state_dict": {"weight": torch.arange(1000.0)}, "epoch": 3}
@@ -114,3 +115,53 @@ def test_it_tells_whether_the_last_write_succeeded(tmp_path: Path, monkeypatch: 
         io.save_checkpoint(STATE, tmp_path / "a.ckpt")
         told.append(io.wrote)
     assert told == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "behind", "reason"),
+    [
+        (RuntimeError("unexpected pos 64\nmore"), OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("unexpected pos 64\nmore"), None, "unexpected pos 64"),
+        (OSError("the file is odd"), None, "the file is odd"),
+        (OSError(122, "Disk quota exceeded"), None, "Disk quota exceeded"),
+    ],
+)
+def test_a_failed_write_says_why_and_how_much_room_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, behind: OSError | None, reason: str
+) -> None:
+    def fail(checkpoint: Any, file: Any) -> None:
+        try:
+            if behind is not None:
+                raise behind
+        finally:
+            raise error
+
+    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1_260_000))
+    state = {"a": [torch.zeros(100_000), {"b": (torch.zeros(50_000, dtype=torch.float64),)}], "c": torch.zeros(250_000)}
+    path = tmp_path / "a.ckpt"
+    with pytest.raises(StorageError) as caught:
+        AtomicCheckpointIO().save_checkpoint(state, path)
+    assert str(caught.value) == (
+        f"cannot write checkpoint {path} (disk full?): {reason}; need 1.8 MB, have 1.3 MB; there is no previous one"
+    )
+
+
+def test_a_place_that_cannot_be_written_is_told_in_short(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError) as caught:
+        AtomicCheckpointIO().save_checkpoint(STATE, tmp_path / "file/a.ckpt")
+    assert str(caught.value) == f"cannot write checkpoint {tmp_path / 'file/a.ckpt'}: File exists"
+
+
+def test_whoever_looks_before_the_renaming_finds_a_whole_file_beside_the_place(tmp_path: Path) -> None:
+    io, path, seen = AtomicCheckpointIO(), tmp_path / "a.ckpt", []
+
+    def look() -> None:
+        (part,) = tmp_path.iterdir()
+        seen.append((part.name == path.name, torch.load(part)["epoch"]))
+
+    io.before_renaming = look
+    io.save_checkpoint(STATE, path)
+    assert seen == [(False, 3)]
+    assert io.wrote

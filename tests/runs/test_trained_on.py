@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,21 @@ def test_what_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
     (folder / TRAINED_ON).unlink()
     with pytest.raises(CheckpointError, match=r"trained_on.npy cannot be read: .*fetch the folder again"):
         read_trained_on(folder / WEIGHTS)
+
+
+def test_the_file_of_a_model_folder_names_digest_and_role(tmp_path: Path) -> None:
+    record = TrainedOn(np.array([3, 2**63 + 1], np.uint64), np.array([5], np.uint64))
+    rows = np.load(io.BytesIO(record.npy_bytes()))
+    assert rows.dtype.names == ("digest", "role")
+    assert rows.tolist() == [(3, 0), (2**63 + 1, 0), (5, 1)]
+    state = record.state()
+    assert {name: value.dtype for name, value in state.items() if name != "unknown"} == {
+        **{"train": torch.int64, "val": torch.int64},
+    }
+    assert state["unknown"] == []
+    unsorted = {"train": torch.tensor([7, 3, 7]), "val": torch.tensor([-1]), "unknown": ["a", 3]}
+    read = trained_on_in({TRAINED_ON_KEY: unsorted}, tmp_path)
+    assert read is not None
+    assert (read.train.tolist(), read.val.tolist(), read.unknown) == ([3, 7], [2**64 - 1], ("a", "3"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        text_numbers(["12", "xy"])
