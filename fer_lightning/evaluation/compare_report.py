@@ -41,7 +41,8 @@ def verdict(found: Mapping[str, Any]) -> str:
         [(other, pair)] = pairs.items()
         value, low, high = _seen_from(pair, best)
         if not value:
-            return f"{best} and {other} are equally accurate on these images."
+            ends = f"{_INTERVAL} of the difference {points(low)} to {points(high)}"
+            return f"{best} and {other} are equally accurate on these images ({ends})."
         size = f"by {100 * value:.1f} points ({_INTERVAL} {points(low)} to {points(high)}, p {p_text(pair['p_holm'])})"
         if pair["p_holm"] < _LEVEL:
             return f"{best} is more accurate than {other} {size}."

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,6 +25,7 @@ from fer_lightning.evaluation.resampling import (
     resampled_matrices,
     resampled_means,
 )
+from fer_lightning.evaluation.score_intervals import class_ends, distinct_shares, score_ends, with_width
 from fer_lightning.metrics import wilson_interval
 
 __all__ = ["PAIRS", "believability", "distinct_images", "uncertainty"]
@@ -50,8 +50,9 @@ def uncertainty(
 
     Returns:
         Plain values: ``distinct`` images, ``draws``, ``seed``; ``accuracy, balanced_accuracy, f1_macro`` (each
-        ``value, low, high``); ``per_class`` (by name, ends of ``precision, recall, f1``: Wilson's, with as many images
-        as the resamples say that a class is worth); ``confusions`` (``true, predicted, count, share, low, high`` of the
+        ``value, low, high``; those of :func:`.score_ends` where all resamples agree); ``per_class`` (by name, ends of
+        ``precision, recall, f1``, of :func:`.class_ends`, with as many images as the resamples say that a class is
+        worth); ``confusions`` (``true, predicted, count, share, low, high`` of the
         true class, most often first); ``calibration`` (``ece, nll, brier``, ``ece_perfect`` with ``mean, low, high`` of
         a perfect model, ``confidence`` minus accuracy, ``bins``); ``unseen`` (``n``, scores, ``difference`` to all) or
         ``None`` where no image, or every one, was seen. Ends that cannot be known are NaN.
@@ -67,16 +68,17 @@ def uncertainty(
     )[:, 0]
     parts = [drawn[:, at : at + classes, at : at + classes] for at in range(0, blocks, classes)]
     scores, own = matrix_scores(np.sum(parts, axis=0)), matrix_scores(result.matrix)
-    worth = _worth(result.matrix, scores["recall"])
+    worth = _worth(result.matrix, scores["recall"], distinct_shares(result.target, clusters, classes))
+    ends = score_ends(result.matrix, worth)
     return {
         "distinct": int(clusters.max()) + 1,
         "draws": draws,
         "seed": seed,
-        **{score: asdict(interval(float(own[score]), scores[score])) for score in _SCORES},
-        "per_class": _per_class(result.class_names, result.matrix, worth),
+        **{score: asdict(with_width(interval(float(own[score]), scores[score]), ends[score])) for score in _SCORES},
+        "per_class": _per_class(result.class_names, class_ends(result.matrix, worth)),
         "confusions": _confusions(result.class_names, result.matrix, worth),
         "calibration": believability(result, clusters, seed),
-        "unseen": _unseen(result, marked, scores, matrix_scores(parts[0])) if marked.any() else None,
+        "unseen": _unseen(result, marked, scores, matrix_scores(parts[0]), worth) if marked.any() else None,
     }
 
 
@@ -86,12 +88,15 @@ def distinct_images(result: Predictions) -> NDArray[np.int64]:
     return clusters_of(np.where(result.digests == "", rows, result.digests))
 
 
-def _worth(matrix: NDArray[np.int64], recall: NDArray[np.float64]) -> NDArray[np.float64]:
+def _worth(
+    matrix: NDArray[np.int64], recall: NDArray[np.float64], distinct: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return how many independent images an image of each class is worth, ``(K,)`` in 0..1: identical ones say less.
 
-    The variance of independent images over that of the resamples, float64 ``(draws, K)``: Kish's design effect.
+    The variance of independent images over that of the resamples, float64 ``(draws, K)``: Kish's design effect. The
+    share of distinct images, ``(K,)``, where all images of a class are right or all are wrong: without variance.
     """
-    worth = np.ones(len(matrix))
+    worth: NDArray[np.float64] = distinct.copy()
     for label, drawn in enumerate(recall.T):
         known, support = drawn[~np.isnan(drawn)], int(matrix[label].sum())
         share = int(matrix[label, label]) / max(support, 1)
@@ -104,27 +109,8 @@ def _wilson(hits: float, total: float, worth: float) -> Ends:
     return wilson_interval(hits * worth, total * worth)
 
 
-def _per_class(
-    names: Sequence[str], matrix: NDArray[np.int64], worth: NDArray[np.float64]
-) -> dict[str, dict[str, Ends]]:
-    found: dict[str, dict[str, Ends]] = {}
-    for label, name in enumerate(names):
-        hits, support, predicted = (int(value) for value in (matrix[label, label], *_sums(matrix, label)))
-        share = float(worth[label])
-        union = _wilson(
-            hits, support + predicted - hits, share
-        )  # F1 = 2 J / (1 + J) of the share J of it that is right
-        known = (math.nan, math.nan) if support == 0 else tuple(2 * end / (1 + end) for end in union)
-        found[name] = {
-            "precision": _wilson(hits, predicted, share),
-            "recall": _wilson(hits, support, share),
-            "f1": (known[0], known[1]),
-        }
-    return found
-
-
-def _sums(matrix: NDArray[np.int64], label: int) -> tuple[int, int]:
-    return int(matrix[label].sum()), int(matrix[:, label].sum())
+def _per_class(names: Sequence[str], ends: Mapping[str, Sequence[Ends]]) -> dict[str, dict[str, Ends]]:
+    return {name: {score: each[label] for score, each in ends.items()} for label, name in enumerate(names)}
 
 
 def _confusions(
@@ -170,13 +156,18 @@ def _unseen(
     marked: NDArray[np.int64],
     scores: dict[str, NDArray[np.float64]],
     scores_unseen: dict[str, NDArray[np.float64]],
+    worth: NDArray[np.float64],
 ) -> dict[str, Any]:
     classes, rows = len(result.class_names), marked == 0
     cells = np.bincount(result.target[rows] * classes + result.preds[rows], minlength=classes * classes)
-    all_of, own = matrix_scores(result.matrix), matrix_scores(cells.reshape(classes, classes))
+    matrix = cells.reshape(classes, classes)
+    all_of, own, ends = matrix_scores(result.matrix), matrix_scores(matrix), score_ends(matrix, worth)
     return {
         "n": int(rows.sum()),
-        **{score: asdict(interval(float(own[score]), scores_unseen[score])) for score in _SCORES},
+        **{
+            score: asdict(with_width(interval(float(own[score]), scores_unseen[score]), ends[score]))
+            for score in _SCORES
+        },
         "difference": {
             score: asdict(interval(float(own[score] - all_of[score]), scores_unseen[score] - scores[score]))
             for score in _SCORES

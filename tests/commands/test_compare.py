@@ -82,7 +82,10 @@ def test_several_models_have_one_verdict(tmp_path: Path, capsys: pytest.CaptureF
 def test_equal_models_are_called_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [write_evaluation(tmp_path / name, guessed(0.6, 0)) for name in ("a", "b")]
     assert fer("compare", *map(str, folders), "--out", str(tmp_path / "out")) == 0
-    assert "a and b are equally accurate on these images." in capsys.readouterr().out
+    assert (
+        "a and b are equally accurate on these images (95 % interval of the difference -1.3 to +1.3)."
+        in capsys.readouterr().out
+    )
 
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,7 +95,9 @@ def test_two_models_have_a_verdict() -> None:
         "a is more accurate than b by 5.0 points (95 % interval +4.0 to +7.0, p 0.060), which is no more than chance "
         "makes on these images."
     )
-    assert verdict(two(pairs=[pair("a", "b", 0.0, 1.0, 1.0)])) == "b and a are equally accurate on these images."
+    assert verdict(two(pairs=[pair("a", "b", 0.0, 1.0, 1.0)])) == (
+        "b and a are equally accurate on these images (95 % interval of the difference -2.0 to +1.0)."
+    )
 
 
 def test_several_models_have_one_verdict() -> None:
