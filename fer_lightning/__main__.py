@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from fer_lightning import __version__
+from fer_lightning.cli.named_configs import with_config_files
 from fer_lightning.cli.verbs import chosen_verb
 from fer_lightning.commands import COMMANDS, SECTIONS
 from fer_lightning.errors import FERError
@@ -72,6 +73,7 @@ def _dispatch(argv: list[str]) -> int:
     verb = chosen_verb(argv, _sections(), _OVERVIEW)
     if verb is None:
         return 0
+    argv[1:] = with_config_files(argv[1:])
     if verb in TRAINER_VERBS:
         from fer_lightning.cli.early_check import check_command_line  # here, because it reads source files
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-import fer_lightning
+from fer_lightning.cli.named_configs import shipped_configs
 from fer_lightning.errors import ConfigError
 from fer_lightning.text import folded, nearest, one_line, short_path
 
@@ -72,14 +72,13 @@ def _absent(path: Path) -> str:
     if close := nearest(path.stem, [each.stem for each in beside]):
         meant = next(each for each in beside if each.stem == close)
         return f"{text}; did you mean --config {shlex.quote(str(meant))}?"
-    ours = Path(fer_lightning.__file__).parents[1] / "configs"  # only where the package runs from its repository
-    named = re.search(r"(?:^|/)configs/(.+)$", path.as_posix())
-    same = ours / (named[1] if named else path.name)
-    if same.is_file():
-        return f"{text}; did you mean --config {shlex.quote(str(same))}?"
+    ours = {Path(name).name: name for name in reversed(shipped_configs())}  # of two that end alike, the first
+    named = re.sub(r"^(?:.*/)?configs/|\.ya?ml$", "", path.as_posix())
+    if close := nearest(named, ours.values()) or ours.get(nearest(path.stem, ours), ""):
+        return f"{text}; did you mean --config {close}? (it comes with the package)"
     here = [str(each) for each in beside or sorted(Path().glob("*.y*ml"))][:5]
-    there = f"there is {', '.join(here)}" if here else "configs/ is a folder of the repository, not of the package"
-    return f"{text}; {there}; without any: {EXAMPLE}"
+    there = f"; there is {', '.join(here)}" if here else ""
+    return f"{text}{there}; fer configs list names those that come with the package; without any: {EXAMPLE}"
 
 
 def _why(error: yaml.YAMLError | UnicodeDecodeError) -> str:

@@ -30,6 +30,7 @@ from fer_lightning.cli.known_options import (
 )
 from fer_lightning.cli.lightning_parts import check_part
 from fer_lightning.cli.misspelt import nearest_argument, nearest_key, unknown_option
+from fer_lightning.cli.named_configs import with_fragments
 from fer_lightning.cli.option_order import classes_first
 from fer_lightning.cli.proposals import (
     NEEDED_TOO,
@@ -188,7 +189,7 @@ class _Check:
 
     def _config(self, path: Path) -> None:
         with self._inside(path):
-            for key, value in read_config(path).items():
+            for key, value in with_fragments(read_config(path), path.parent, Path()).items():
                 if key != "config":  # which is told elsewhere
                     self._value(str(key).rstrip("+"), value, f"{short_path(path)}: {key}")
 

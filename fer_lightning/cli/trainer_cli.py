@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -25,8 +26,10 @@ from fer_lightning.callbacks.run_config import RunConfig, config_text
 from fer_lightning.callbacks.step_seed import StepSeed
 from fer_lightning.callbacks.trained_images import TrainedImages
 from fer_lightning.cli.auto import StartOrGoOn, with_decided
+from fer_lightning.cli.config_files import values_in
 from fer_lightning.cli.known_options import AUTO, DEFAULT_ROOT, LINKED, NEEDS_CHECKPOINT
 from fer_lightning.cli.lightning_parts import check_parts
+from fer_lightning.cli.named_configs import with_fragments
 from fer_lightning.cli.stored_callbacks import names_callbacks, with_callback_options
 from fer_lightning.cli.stored_config import (
     REPLACED,
@@ -59,10 +62,26 @@ def _examples(verb: str) -> tuple[str, ...]:
     if verb != "fit":
         return (f"fer {verb} --ckpt_path runs/NAME/version_0",)
     return (
-        "fer fit --config configs/quickstart.yaml",
+        "fer fit --config quickstart",
         "fer fit --data ImageFolderDataModule --data.root PATH --model.backbone resnet18",
         "fer fit --ckpt_path last --name NAME",
     )
+
+
+class _Parser(LightningArgumentParser):
+    """A parser whose config files may name fragments of the working directory and of the package."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._started_in = Path.cwd()  # while a file is read, its folder is the working directory
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
+        """Parse the text of a config file."""
+        values = values_in(content)
+        if isinstance(values, dict) and (named := with_fragments(values, Path.cwd(), self._started_in)) != values:
+            content = yaml.safe_dump(named, sort_keys=False)
+        parsed: Namespace = super().parse_string(content, *args, **kwargs)
+        return parsed
 
 
 class FERCLI(LightningCLI):
@@ -116,6 +135,7 @@ class FERCLI(LightningCLI):
                 "allow_abbrev": False,
             },
             args=args,
+            parser_class=_Parser,
             run=False,
             auto_configure_optimizers=False,
         )

@@ -62,6 +62,15 @@ usage: fer bench VERB [options]        fer bench VERB --help
 
 {verbs}
 """
+_CONFIGS = """\
+usage: fer configs VERB [NAME] [options]        fer configs VERB --help
+
+{verbs}
+
+NAME is that of a file that comes with the package, or a path:
+  fer configs show experiment/fer2013_a
+  fer configs copy experiment/fer2013_a mine
+"""
 _DATA = """\
 usage: fer data VERB PATH [options]        fer data VERB --help
 
@@ -99,6 +108,16 @@ COMMANDS: dict[str, Command | Group] = {
         f"{_HERE}.soft_labels:soft_labels",
         "label training images by the networks of other folds",
         "train",
+    ),
+    "configs": Group(
+        {
+            "list": Command(f"{_HERE}.configs:list_configs", "list the config files that come with the package"),
+            "show": Command(f"{_HERE}.configs:show", "print a config file and the fragments that it names"),
+            "copy": Command(f"{_HERE}.configs:copy", "copy them into a folder of yours, to be changed there"),
+        },
+        "list, show and copy the configs that come with the package",
+        "train",
+        _CONFIGS,
     ),
     "data": Group(
         {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+from fer_lightning.cli.named_configs import config_file
 from fer_lightning.commands.pass_on import OfFit, refuse_flags
 from fer_lightning.errors import ConfigError
 from fer_lightning.studies.crossval.options import Arm, CrossvalOptions
@@ -99,6 +100,7 @@ def _arm(text: str) -> Arm:
     if not equals or Path(text).is_file():
         name, files = "", text
     parts = (files,) if Path(files).is_file() else tuple(files.split("+"))
+    parts = tuple(str(config_file(part) or part) if part else "" for part in parts)
     if not all(parts):
         raise ConfigError(f"fer crossval: '{text}' is no arm; expected FILE, FILE+FILE or NAME=FILE+FILE")
     name = name or Path(parts[-1]).stem

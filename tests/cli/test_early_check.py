@@ -16,6 +16,7 @@ from fer_lightning.__main__ import TRAINER_VERBS, main
 from fer_lightning.cli import quick_checks
 from fer_lightning.cli.early_check import check_command_line
 from fer_lightning.cli.known_options import FAMILIES, options_of_data, plain_options, plugins
+from fer_lightning.cli.named_configs import with_config_files
 from fer_lightning.cli.other_names import NEEDLESS, SHORT, VERBS
 from fer_lightning.cli.parsing import prepare_parsing
 from fer_lightning.cli.signatures import class_signature
@@ -189,7 +190,7 @@ WRONG = {
     "fit data=faces": "did you mean --data ImageFolderDataModule --data.root faces?",
     "fit --data ImageFolderDataModule": "ImageFolderDataModule needs root: pass --data.root PATH",
     "train": "there is no verb 'train'; did you mean fer fit?",
-    "fit --config configs/quickstart.yaml": f"did you mean --config {CONFIGS}/quickstart.yaml?",
+    "fit --config configs/quikstart.yaml": "did you mean --config quickstart? (it comes with the package)",
     "fit --config nowhere/nothing.yaml": "there is no config file nowhere/nothing.yaml; there is args.yaml, batch.yaml",
     "fit --config fit.yaml": "fit.yaml: the verb stands on the command line alone: leave out 'fit:' and move what is b",
     "fit --config class.yaml": "class.yaml: data.class: there is no such key; did you mean class_path: SketchDataModul",
@@ -248,7 +249,7 @@ def test_a_wrong_command_line_is_refused_at_once(
     assert not any(word in said for word in ("Namespace", "Parser key", "allowlist", "denylist", "<class", "hunter2"))
     if line.startswith("fit ") and "did you mean --" in said:
         with suppress(CheckpointError):  # there is none
-            check_command_line("fit", mended(line.split()[1:], said.strip()))
+            check_command_line("fit", with_config_files(mended(line.split()[1:], said.strip())))
 
 
 def mended(args: list[str], said: str) -> list[str]:
