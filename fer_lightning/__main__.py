@@ -31,9 +31,9 @@ Facial expression recognition on PyTorch Lightning.
 {verbs}
 
 Train on drawn faces, with nothing to download:
-  fer fit --config configs/quickstart.yaml
+  fer fit --config quickstart
 Train on FER2013 and test the best checkpoint:
-  fer fit --config configs/experiment/fer2013_a.yaml --data.root PATH
+  fer fit --config experiment/fer2013_a --data.root PATH
   fer test --ckpt_path runs/fer2013_a/version_0
 """
 

@@ -56,7 +56,7 @@ CALLBACKS: dict[str, Part] = {
     "LambdaCallback": Part("calls functions: `--trainer.callbacks.on_train_epoch_end my_parts.my_function`"),
     "LearningRateFinder": Part(
         "it trains for 100 steps and sets an attribute that the optimizer does not read",
-        "--model.optimizer AdamW --model.optimizer.lr 0.001 (`fer tune --space configs/tune/optimizer.yaml` seeks it)",
+        "--model.optimizer AdamW --model.optimizer.lr 0.001 (`fer tune --space tune/optimizer` seeks it)",
     ),
     "LearningRateMonitor": Part("logs the rate of each layer group; that of the first one is logged as `lr` anyway"),
     "ModelCheckpoint": Part(

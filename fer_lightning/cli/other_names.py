@@ -204,7 +204,7 @@ _FOLDER = "each run has a folder of its own, and none is overwritten"
 
 NEEDLESS = {
     "set": "fer predict and fer recognize take it, once fer calibrate RUN has measured prediction sets",
-    "auto_lr_find": "fer tune --space configs/tune/optimizer.yaml seeks the learning rate",
+    "auto_lr_find": "fer tune --space tune/optimizer seeks the learning rate",
     "auto_scale_batch_size": "fer bench train times a batch size; then --data.batch_size",
     "do_eval": "fer fit validates after each epoch; fer test --ckpt_path RUN tests",
     "do_train": "fer fit trains",
