@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fer_lightning.errors import CheckpointError
+from fer_lightning.models.efficientnet_names import ported_names, unlike_tensorflow
 from fer_lightning.models.weight_files import read_weight_file, recorded_backbone, tensor_groups, weight_file
 from fer_lightning.text import short_path
 
@@ -36,6 +37,7 @@ class _Candidate:
         place: keys that lead to it.
         prefix: what stands before the backbone's names, removed.
         all: its tensors under the names of the file.
+        names: those of the backbone, or what they would be, by the names of the file.
         weights: what is left of it under the backbone's names, without a classification layer.
         fitting: number of tensors of the backbone that it has, with their shape.
     """
@@ -43,6 +45,7 @@ class _Candidate:
     place: str
     prefix: str
     all: dict[str, Tensor]
+    names: dict[str, str]
     weights: dict[str, Tensor]
     fitting: int
 
@@ -97,16 +100,21 @@ def load_weights(backbone: nn.Module, path: str) -> None:
     from lightning.pytorch.utilities import rank_zero_info  # a trained model is loaded without Lightning
 
     rank_zero_info(_summary(file, found, taken, len(own)))
+    if unlike_tensorflow(found.all, backbone):
+        rank_zero_info("these weights were trained with TensorFlow's padding: timm's networks named tf_... have it")
 
 
 def _candidate(place: str, tensors: dict[str, Tensor], backbone: nn.Module) -> _Candidate:
     own = backbone.state_dict()
-    plain = {_WRAPPERS.sub("", name): value for name, value in tensors.items()}
+    ported = ported_names((_WRAPPERS.sub("", name) for name in tensors), backbone)
+    names = {name: ported[_WRAPPERS.sub("", name)] for name in tensors}
+    plain = {names[name]: value for name, value in tensors.items()}
     prefix = _prefix(plain, own)
+    names = {name: known.removeprefix(prefix) for name, known in names.items()}
     inside = {name.removeprefix(prefix): value for name, value in plain.items() if name.startswith(prefix)}
     weights = _adapted(inside, backbone)
     fitting = sum(name in weights and weights[name].shape == value.shape for name, value in own.items())
-    return _Candidate(place, prefix, tensors, weights, fitting)
+    return _Candidate(place, prefix, tensors, names, weights, fitting)
 
 
 def _prefix(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
@@ -180,7 +188,7 @@ def _summary(file: Path, found: _Candidate, taken: Mapping[str, Tensor], wanted:
     """Return what to print of loaded weights: how many of those wanted were taken, from where, and what was left."""
     place = f" from '{found.place}'" if found.place else ""
     prefix = f" without the prefix '{found.prefix}'" if found.prefix else ""
-    used = {name for name in found.all if _WRAPPERS.sub("", name).removeprefix(found.prefix) in taken}
+    used = {name for name, known in found.names.items() if known in taken}
     left = [f"{name} {_shape(value)}" for name, value in found.all.items() if name not in used]
     more = f", ... ({len(left)} in all)" if len(left) > 3 else ""
     rest = f"; left out: {', '.join(left[:3])}{more}" if left else ""
