@@ -48,6 +48,11 @@ class Evaluated(Callback):
             report = self._tell(trainer)
             report.standing = append_look(self.subject.root, self.subject.look)
 
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the look: predictions of test images are one, even if no score is computed here."""
+        if trainer.is_global_zero and not is_rehearsal(trainer):
+            append_look(self.subject.root, self.subject.look)
+
     def _tell(self, trainer: Trainer) -> EvaluationReport:
         report, look = first_callback(trainer, EvaluationReport), self.subject.look
         assert report is not None  # every run has one

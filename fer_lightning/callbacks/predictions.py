@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from fer_lightning.callbacks.checkpoints import is_rehearsal
 from fer_lightning.callbacks.reports import datamodule_of, gather_rows
 from fer_lightning.evaluation.predictions import PREDICTIONS, predictions_of, write_predictions
 from fer_lightning.models.calibration import Calibration
@@ -51,9 +52,9 @@ class PredictionWriter(Callback):
         self._rows.append({"index": outputs["index"].cpu(), "probs": self.calibration.probabilities(logits)})
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file."""
+        """Write the file; nothing in a rehearsal, which computes a few batches."""
         rows, self._rows = gather_rows(self._rows), []
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or is_rehearsal(trainer):
             return
         data = datamodule_of(trainer)
         path = Path(trainer.default_root_dir) / PREDICTIONS

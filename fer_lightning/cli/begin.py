@@ -199,7 +199,7 @@ def _choose_place(cli: FERCLI, place: Place) -> None:
     why = ""
     if cli.verb == "fit":
         folder, why = goes_on_in(before, cli.lineage.changes, _root(cli), _has_same_data(cli))
-    elif cli.verb == "predict" or cli.config["trainer"]["fast_dev_run"]:
+    elif cli.config["trainer"]["fast_dev_run"]:
         folder = None if before is None else before / cli.verb
     else:
         place.subject = subject_of(cli)

@@ -20,11 +20,12 @@ from fer_lightning.types import Preprocessing
 __all__ = ["changed_network", "evaluation_folder", "subject_of"]
 
 _FLOAT32 = ("32-true", "32", 32, None)
-_SPLITS = {"validate": "val", "test": "test"}
+_SPLITS = {"validate": "val", "test": "test", "predict": "test"}
+_LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
 def subject_of(cli: FERCLI) -> Subject:
-    """Return what ``fer validate`` or ``test`` evaluates; the data is read.
+    """Return what ``fer validate``, ``test`` or ``predict`` looks at; the data is read.
 
     Raises:
         DataError: if the data is not there, damaged, or lacks the split.
@@ -73,7 +74,7 @@ def _settings(cli: FERCLI) -> dict[str, str]:
     changed, trainer = changed_network(cli), cli.config["trainer"]
     if trainer["precision"] not in _FLOAT32:
         changed["trainer.precision"] = str(trainer["precision"])
-    limit = f"limit_{_SPLITS[cli.verb]}_batches"
+    limit = _LIMITS[cli.verb]
     if trainer[limit] not in (None, 1.0):
         changed[f"trainer.{limit}"] = str(trainer[limit])
     return dict(sorted(changed.items()))

@@ -10,6 +10,7 @@ import torch
 
 from fer_lightning.emotions import SEVEN
 from fer_lightning.models.calibration import Calibration, plain_calibration
+from fer_lightning.runs.looks import LOG, read_looks
 from fer_lightning.types import prediction_columns
 from tests.helpers.cli import fer, fit
 
@@ -19,6 +20,9 @@ def test_predictions_are_those_of_the_test(tmp_path: Path, capsys: pytest.Captur
     folder = tmp_path / "tiny/version_0"
     for verb in ("test", "predict"):
         assert fer(verb, f"--ckpt_path={folder}", "--trainer.enable_progress_bar=false") == 0
+    looks = read_looks(tmp_path)
+    assert [look.verb for look in looks] == ["test", "predict"]
+    assert (looks[0].key, looks[1].n) == (looks[1].key, 28)  # the same weights and images: a repeat
     assert str(folder / "predict/predictions.csv") in capsys.readouterr().out
     tables = []
     for verb in ("test", "predict"):
@@ -60,6 +64,18 @@ def _calibrated(folder: Path, before: list[dict[str, str]], capsys: pytest.Captu
         inside = [name for name, share in zip(SEVEN.class_names, shares, strict=True) if share >= 0.14]
         assert sorted(filter(None, row["set"].split("|"))) == sorted(inside)
     assert fer(*predict[:-1], "--model.views=flip") == 0
+    assert [look.settings for look in read_looks(folder.parents[1])][-2:] == [{}, {"model.views": "flip"}]
+    assert fer(*predict[:-1], "--trainer.fast_dev_run=true") == 0
+    assert len(read_looks(folder.parents[1])) == 4  # two of them at the top; a trial looks at nothing
     assert "are not calibrated: fer calibrate measured them without model.views\n" in capsys.readouterr().out
     with (folder / "predict/predictions.csv").open() as file:
         assert {row["uncertain"] for row in csv.DictReader(file)} == {""}
+
+
+def test_a_look_that_cannot_be_noted_stops_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tmp_path, epochs=1) == 0
+    (tmp_path / LOG).mkdir()
+    folder = tmp_path / "tiny/version_0"
+    assert fer("predict", f"--ckpt_path={folder}", "--trainer.enable_progress_bar=false") == 2
+    assert f"the look at the test split cannot be noted in {tmp_path / LOG}" in capsys.readouterr().err
+    assert not (folder / "predict/predictions.csv").exists()
