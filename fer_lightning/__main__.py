@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from fer_lightning import __version__
 from fer_lightning.cli.named_configs import with_config_files
+from fer_lightning.cli.trainer_help import HELP_ALL, short_help
 from fer_lightning.cli.verbs import chosen_verb
 from fer_lightning.commands import COMMANDS, SECTIONS
 from fer_lightning.errors import FERError
@@ -26,15 +27,11 @@ TRAINER_VERBS = {
 _OVERVIEW = """\
 usage: fer VERB [options]        fer VERB --help        fer --version
 
-Facial expression recognition on PyTorch Lightning.
+Facial expression recognition on PyTorch Lightning. To begin, with nothing to download:
+  fer recognize photo.jpg          with the model that comes along
+  fer fit --config quickstart      train on drawn faces, in one to two minutes
 
 {verbs}
-
-Train on drawn faces, with nothing to download:
-  fer fit --config quickstart
-Train on FER2013 and test the best checkpoint:
-  fer fit --config experiment/fer2013_a --data.root PATH
-  fer test --ckpt_path runs/fer2013_a/version_0
 """
 
 
@@ -70,11 +67,15 @@ def _dispatch(argv: list[str]) -> int:
     if argv[:1] in (["-V"], ["--version"]):
         print(f"fer_lightning {__version__}")
         return 0
-    verb = chosen_verb(argv, _sections(), _OVERVIEW)
+    verb = chosen_verb(argv, _sections(), _OVERVIEW, examples=SECTIONS)
     if verb is None:
         return 0
     argv[1:] = with_config_files(argv[1:])
+    if verb in TRAINER_VERBS and {"-h", "--help"} & set(argv):
+        print(short_help(verb))
+        return 0
     if verb in TRAINER_VERBS:
+        argv = ["--help" if word == HELP_ALL else word for word in argv]
         from fer_lightning.cli.early_check import check_command_line  # here, because it reads source files
 
         check_command_line(verb, argv[1:])

@@ -7,7 +7,9 @@ import pytest
 
 from fer_lightning import __version__
 from fer_lightning.__main__ import TRAINER_VERBS, main
-from fer_lightning.commands import COMMANDS
+from fer_lightning.cli.known_options import options_of_data, plain_options
+from fer_lightning.cli.trainer_help import FIRST_OPTIONS
+from fer_lightning.commands import COMMANDS, SECTIONS
 
 
 def test_the_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,6 +29,22 @@ def test_an_unknown_verb_proposes_the_nearest(capsys: pytest.CaptureFixture[str]
     assert "did you mean 'fit'" in capsys.readouterr().err
 
 
+def test_the_overview_has_an_example_for_each_purpose(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for section, example in SECTIONS.items():
+        assert f"\n{section}:    {example}\n" in out
+        assert example.split()[1] in (*TRAINER_VERBS, *COMMANDS)
+
+
+@pytest.mark.parametrize("verb", TRAINER_VERBS)
+def test_options_that_matter_first_are_options(verb: str) -> None:
+    for option in FIRST_OPTIONS[verb]:
+        name = option.split()[0].removeprefix("--")
+        known = options_of_data() if name.startswith("data.") else plain_options()
+        assert name.removeprefix("data.") in known or name == "model.optimizer.lr"
+
+
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_help_and_version_import_nothing_heavy(flag: str) -> None:
     heavy = "torch", "lightning", "numpy", "jsonargparse", "matplotlib"
@@ -39,8 +57,12 @@ def test_help_and_version_import_nothing_heavy(flag: str) -> None:
 
 @pytest.mark.parametrize("verb", TRAINER_VERBS)
 def test_each_trainer_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    short = capsys.readouterr().out
+    assert short.startswith(f"usage: fer {verb} ")
+    assert sum(line.startswith("  --") for line in short.splitlines()) == 10
     with pytest.raises(SystemExit) as stop:
-        main([verb, "--help"])
+        main([verb, "--help-all"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert f"fer {verb}" in out

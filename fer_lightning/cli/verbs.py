@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from fer_lightning.cli.other_names import VERBS
+from fer_lightning.cli.trainer_help import HELP_ALL
 from fer_lightning.errors import ConfigError
 from fer_lightning.text import did_you_mean
 
 __all__ = ["Rest", "chosen_verb", "read_arguments", "run_function"]
 
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
+_FIRST = 10  # options that `--help` shows
 _SEEDS = 2**32  # what NumPy and scikit-learn take
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -51,7 +53,11 @@ class Rest:
 
 
 def chosen_verb(
-    args: Sequence[str], sections: Mapping[str, Mapping[str, str]], overview: str, group: str = ""
+    args: Sequence[str],
+    sections: Mapping[str, Mapping[str, str]],
+    overview: str,
+    group: str = "",
+    examples: Mapping[str, str] | None = None,
 ) -> str | None:
     """Return the verb that a command line begins with; print the overview if it has none or asks for help.
 
@@ -60,16 +66,18 @@ def chosen_verb(
         sections: by heading, the verbs and what each does in a few words.
         overview: text in which ``{verbs}`` stands where they are listed.
         group: the verb that these belong to.
+        examples: a command line for each heading.
 
     Raises:
         ConfigError: if there is no such verb.
     """
     verbs = {name: text for section in sections.values() for name, text in section.items()}
-    if not args or args[0] in ("-h", "--help", "help"):
+    if not args or args[0] in ("-h", "--help", HELP_ALL, "help"):
         width = max(map(len, verbs))
         lines = []
         for heading, section in sections.items():
-            lines += [f"\n{heading}:"] if heading else []
+            example = (examples or {}).get(heading, "")
+            lines += [f"\n{heading}:{f'    {example}' if example else ''}"] if heading else []
             lines += [f"  {name:<{width}}  {text}" for name, text in section.items()]
         print(overview.format(verbs="\n".join(lines).lstrip("\n")).rstrip())
         return None
@@ -89,8 +97,8 @@ def run_function(verb: str, function: Callable[..., Any], args: Sequence[str]) -
     Raises:
         ConfigError: if the arguments are wrong.
     """
-    if {"-h", "--help"} & set(args):
-        print(_Parser(f"fer {verb}", function).format_help().rstrip())
+    if {"-h", "--help", HELP_ALL} & set(args):
+        print(_Parser(f"fer {verb}", function, whole=HELP_ALL in args).format_help().rstrip())
         return 0
     result = function(**read_arguments(verb, function, args))
     return result if isinstance(result, int) else 0
@@ -115,9 +123,9 @@ def read_arguments(verb: str, function: Callable[..., Any], args: Sequence[str])
 
 
 class _Parser(argparse.ArgumentParser):
-    """The parser of one function; it says what is wrong in one line."""
+    """The parser of one function; it says what is wrong in one line. Unless ``whole``, its help shows ten options."""
 
-    def __init__(self, prog: str, function: Callable[..., Any]) -> None:
+    def __init__(self, prog: str, function: Callable[..., Any], whole: bool = True) -> None:
         text, self._about = _documented(function)
         super().__init__(
             prog,
@@ -135,6 +143,11 @@ class _Parser(argparse.ArgumentParser):
         words = [self._add(each, hints[each.name]) for each in inspect.signature(function).parameters.values()]
         places = [word for word in words if word and not word.startswith("-")]
         words += [f"[{self.passed_on.usage}]" if self.passed_on else ""]
+        options = [action for action in self._actions if action.option_strings and action.dest != "help"]
+        if not whole and (more := options[_FIRST:]):
+            for action in more:
+                action.help = argparse.SUPPRESS
+            self.epilog = "\n\n".join(filter(None, [f"{len(more)} more: {prog} {HELP_ALL}", self.epilog]))
         self.usage = " ".join([prog, *places, "[options]", *(word for word in words if word and word not in places)])
 
     def _add(self, parameter: inspect.Parameter, hint: Any) -> str:

@@ -10,8 +10,15 @@ from fer_lightning.cli.verbs import chosen_verb, run_function
 
 __all__ = ["COMMANDS", "SECTIONS", "Command", "Group"]
 
-SECTIONS = ("train", "data", "study", "use", "ship")
-"""Headings of ``fer --help``, in order; those without a verb are left out."""
+SECTIONS = {
+    "look at data": "fer data inspect PATH",
+    "train": "fer fit --config experiment/fer2013_a --data.root PATH",
+    "judge": "fer compare runs/a/version_0 runs/b/version_0",
+    "use": "fer recognize photo.jpg",
+    "pass on": "fer export runs/a/version_0 --out model",
+    "set up": "fer doctor",
+}
+"""Headings of ``fer --help``, in order, and a command line for each."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ COMMANDS: dict[str, Command | Group] = {
             "copy": Command(f"{_HERE}.configs:copy", "copy them into a folder of yours, to be changed there"),
         },
         "list, show and copy the configs that come with the package",
-        "train",
+        "set up",
         _CONFIGS,
     ),
     "data": Group(
@@ -140,7 +147,7 @@ COMMANDS: dict[str, Command | Group] = {
             ),
         },
         "inspect, clean, convert or balance a data set; measure its framing",
-        "data",
+        "look at data",
         _DATA,
     ),
     "runs": Group(
@@ -153,18 +160,18 @@ COMMANDS: dict[str, Command | Group] = {
             "looks": Command(f"{_HERE}.looks:looks", "how often each test split was looked at, and by which models"),
         },
         "list runs, show one, and where it comes from",
-        "study",
+        "judge",
         _RUNS,
     ),
-    "compare": Command(f"{_HERE}.compare:compare", "compare models on the same images, with intervals", "study"),
+    "compare": Command(f"{_HERE}.compare:compare", "compare models on the same images, with intervals", "judge"),
     "calibrate": Command(
         f"{_HERE}.calibrate:calibrate",
         "make a run's probabilities believable: scaling, threshold, prediction sets",
-        "study",
+        "judge",
     ),
-    "audit": Command(f"{_HERE}.audit:audit", "compare how a model does on groups of people", "study"),
-    "explain": Command(f"{_HERE}.explain:explain", "show what a model looks at, and test these maps", "study"),
-    "embed": Command(f"{_HERE}.embed:embed", "map a model's features before and after training", "study"),
+    "audit": Command(f"{_HERE}.audit:audit", "compare how a model does on groups of people", "judge"),
+    "explain": Command(f"{_HERE}.explain:explain", "show what a model looks at, and test these maps", "judge"),
+    "embed": Command(f"{_HERE}.embed:embed", "map a model's features before and after training", "judge"),
     "bench": Group(
         {
             "infer": Command(f"{_HERE}.bench:infer", "measure size, latency and throughput of a trained network"),
@@ -177,7 +184,7 @@ COMMANDS: dict[str, Command | Group] = {
             ),
         },
         "measure the time of training, of reading, of a network or of recognizing",
-        "study",
+        "judge",
         _BENCH,
     ),
     "recognize": Command(
@@ -186,17 +193,24 @@ COMMANDS: dict[str, Command | Group] = {
     "endtoend": Command(
         f"{_HERE}.endtoend:endtoend", "score detector and classifier together on whole pictures", "use"
     ),
-    "export": Command(f"{_HERE}.export:export", "write a model for other programs: ONNX, int8, torch.export", "ship"),
-    "card": Command(f"{_HERE}.card:card", "write the card of a model: uses, data, scores, groups, origin", "ship"),
-    "serve": Command(f"{_HERE}.serve:serve", "answer over HTTP, with a page for pictures, videos, the camera", "ship"),
+    "export": Command(f"{_HERE}.export:export", "write a model for other programs (ONNX, int8, ...)", "pass on"),
+    "card": Command(f"{_HERE}.card:card", "write the card of a model: uses, data, scores, groups, origin", "pass on"),
+    "serve": Command(f"{_HERE}.serve:serve", "answer over HTTP, with a page for pictures and videos", "pass on"),
     "models": Group(
         {
             "list": Command(f"{_HERE}.models:list_models", "list the models that come with the package"),
             "fetch": Command(f"{_HERE}.models:fetch", "fetch the files of a face detector"),
         },
         "list the models that come with the package, fetch face detectors",
-        "use",
+        "set up",
         _MODELS,
     ),
-    "doctor": Command(f"{_HERE}.doctor:doctor", "name what is wrong with an installation", "study"),
+    "completion": Command(
+        f"{_HERE}.completion:completion", "print the file that lets a shell complete verbs and options", "set up"
+    ),
+    "doctor": Command(
+        f"{_HERE}.doctor:doctor",
+        "say what is installed, what is wrong, and what this machine is good for",
+        "set up",
+    ),
 }

@@ -8,9 +8,10 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distributions, requires, version
+from importlib.metadata import PackageNotFoundError, distributions, metadata, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -29,7 +30,14 @@ class Finding:
 
 
 def doctor() -> int:
-    """Check Python, packages, OpenCV, bfloat16, disk and folders; exit with 1 if something is wrong."""
+    """Say what is installed, what is wrong with it, and what this machine is good for.
+
+    Looks at Python, packages and extras, OpenCV, the default model and face detector, processors, the time of a
+    training step, the disk and folders.
+
+    Returns:
+        0 if all is well, 1 if something is wrong.
+    """
     findings = [finding for check in CHECKS for finding in check()]
     marks = {True: "ok   ", False: "WRONG", None: "     "}
     for finding in findings:
@@ -68,6 +76,34 @@ def check_packages() -> Iterator[Finding]:
             yield Finding(
                 False, f"{requirement.name} {found} is outside {requirement.specifier}: pip install '{requirement}'"
             )
+
+
+def check_extras() -> Iterator[Finding]:
+    """Report which extras are installed, and how to install the others."""
+    try:
+        found, declared = metadata("fer_lightning"), requires("fer_lightning") or []
+    except PackageNotFoundError:
+        return  # check_packages reports it
+    lacking: dict[str, list[str]] = {extra: [] for extra in found.get_all("Provides-Extra") or [] if extra != "all"}
+    for line in declared:
+        requirement = Requirement(line)
+        for extra, missing in lacking.items():
+            if requirement.marker is not None and requirement.marker.evaluate({"extra": extra}):
+                missing += [] if _is_installed(requirement) else [requirement.name]
+    there = [extra for extra, missing in lacking.items() if not missing]
+    yield Finding(None, f"extras that are installed: {', '.join(there) or 'none'}")
+    for extra, missing in lacking.items():
+        if missing:
+            yield Finding(
+                None, f"extra {extra} lacks {', '.join(dict.fromkeys(missing))}: pip install 'fer_lightning[{extra}]'"
+            )
+
+
+def _is_installed(requirement: Requirement) -> bool:
+    try:
+        return version(requirement.name) in requirement.specifier
+    except PackageNotFoundError:
+        return False
 
 
 def check_imports() -> Iterator[Finding]:
@@ -122,6 +158,55 @@ def check_compute() -> Iterator[Finding]:
         yield Finding(None, "GPU: none that torch can use")
 
 
+def check_models() -> Iterator[Finding]:
+    """Report the model and the face detector that are used where none is named."""
+    models = importlib.import_module("fer_lightning.runs.model_folder").released()
+    default = importlib.import_module("fer_lightning.inference.loading").DEFAULT_MODEL
+    files = importlib.import_module("fer_lightning.inference.faces.model_files")
+    hint = "" if default in models else " is not here: name one, such as fer recognize photo.jpg --model RUN"
+    yield Finding(None, f"model where none is named: {default}{hint}")
+    has_file = files.blazeface_file("full") is not None
+    missing = f"the Haar cascade, which misses about a quarter of the faces; a better one: {files.FETCH}"
+    yield Finding(None, f"face detector where none is named: {'BlazeFace' if has_file else missing}")
+
+
+def check_speed() -> Iterator[Finding]:
+    """Measure training steps of a small network, and say how long an epoch of FER2013 takes here."""
+    try:
+        torch = importlib.import_module("torch")
+        classifier = importlib.import_module("fer_lightning.models.classifier")
+        heads = importlib.import_module("fer_lightning.models.heads")
+        wait_for = importlib.import_module("fer_lightning.models.precision").wait_for
+    except ImportError:
+        return  # check_imports reports it
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = classifier.build_classifier(_MEASURED, heads.LinearHead, 7, 1, 48).to(device).train()
+    images, labels = torch.rand(_BATCH, 1, 48, 48, device=device), torch.zeros(_BATCH, dtype=torch.int64, device=device)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        torch.nn.functional.cross_entropy(network(images), labels).backward()
+        network.zero_grad()
+        wait_for(device)
+        times.append(time.perf_counter() - start)
+    seconds = min(times[1:]) / _BATCH * _IMAGES
+    good = next(words for most, words in _GOOD_FOR if seconds < most)
+    yield Finding(
+        None, f"an epoch of FER2013 ({_IMAGES:,} images) with {_MEASURED} takes about {seconds:,.0f} s: {good}"
+    )
+
+
+_MEASURED, _BATCH, _IMAGES = "fer_b_fast", 64, 28709
+_GOOD_FOR = (
+    (30.0, "good for networks as large as ViT-B at 224x224 pixels, and for searches with fer tune"),
+    (
+        300.0,
+        "good for videos and for small networks at 48x48 pixels (fer_a, fer_b); take a GPU for larger ones",
+    ),
+    (float("inf"), "good for recognizing pictures and for fer fit --config quickstart; train on a faster machine"),
+)
+
+
 def check_folders() -> Iterator[Finding]:
     """Check the free disk space, and that the cache folder can be written."""
     cache = importlib.import_module("fer_lightning.data.table.cache")
@@ -144,8 +229,11 @@ def check_folders() -> Iterator[Finding]:
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_python,
     check_packages,
+    check_extras,
     check_imports,
     check_opencv,
+    check_models,
     check_compute,
+    check_speed,
     check_folders,
 )

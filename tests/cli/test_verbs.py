@@ -150,6 +150,19 @@ def test_a_verb_is_found_in_any_case_among_those_of_others() -> None:
     assert chosen_verb(["fit", "--help"], {"": {"fit": "train"}}, "{verbs}") == "fit"
 
 
+def test_help_shows_ten_options_and_names_the_way_to_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    function = COMMANDS["recognize"]
+    assert isinstance(function, Command)
+    assert function.run("recognize", ["--help"]) == 0
+    short = capsys.readouterr().out
+    assert function.run("recognize", ["--help-all"]) == 0
+    whole = capsys.readouterr().out
+    count = [sum(line.startswith("  --") for line in text.splitlines()) for text in (short, whole)]
+    assert count[0] == 10
+    assert f"\n{count[1] - 10} more: fer recognize --help-all" in short
+    assert "more:" not in whole
+
+
 def test_a_result_that_is_no_code_is_a_success() -> None:
     def named() -> str:
         """Return a name."""

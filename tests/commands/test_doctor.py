@@ -13,10 +13,13 @@ from fer_lightning.commands.doctor import (
     CHECKS,
     Finding,
     check_compute,
+    check_extras,
     check_folders,
+    check_models,
     check_opencv,
     check_packages,
     check_python,
+    check_speed,
     doctor,
 )
 
@@ -116,3 +119,17 @@ def test_several_things_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(module, "CHECKS", (lambda: [Finding(False, "a"), Finding(None, "b"), Finding(False, "c")],))
     assert doctor() == 1
     assert capsys.readouterr().out == "WRONG a\n      b\nWRONG c\n2 things are wrong\n"
+
+
+def test_extras_models_and_speed_are_told() -> None:
+    told = "\n".join(finding.text for check in (check_extras, check_models, check_speed) for finding in check())
+    assert "extras that are installed: " in told
+    assert "model where none is named: fer2013-a" in told
+    assert "face detector where none is named: " in told
+    assert "an epoch of FER2013 (28,709 images) with fer_b_fast takes about " in told
+
+
+def test_a_missing_package_of_an_extra_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_is_installed", lambda requirement: requirement.name != "optuna")
+    told = [finding.text for finding in check_extras()]
+    assert "extra tune lacks optuna: pip install 'fer_lightning[tune]'" in told
