@@ -27,7 +27,8 @@ def card(
     (fer calibrate) and its lineage. Its head is what the Hugging Face hub reads.
 
     Args:
-        model: a run (its folder, or its name in --root), a checkpoint, a model folder, or the name of a released model.
+        model: a run (its folder, or its name in --root), a checkpoint, a model folder, the name of a released model, or
+            the folder of an evaluation of one.
         out: file to write; README.md in the folder, if not given.
         licence: under which the weights may be used.
         groups: columns with groups of people, with commas between; gender, skin_type, age_group and the like, if not

@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError, DataError, FERError
+from fer_lightning.evaluation.finding import evaluated_model
 from fer_lightning.evaluation.page_parts import refresh_pages
+from fer_lightning.evaluation.predictions import PREDICTIONS
 from fer_lightning.inference.loading import checkpoint_of, load_model
 from fer_lightning.inference.model import Model, TorchBackend
 from fer_lightning.models.architecture import Architecture, described
@@ -109,12 +111,16 @@ class Trained:
 def source_of(wanted: str, root: Path) -> str:
     """Return what a model can be loaded from: the folder of a run that is given by its name in ``root``, else as given.
 
+    The folder of an evaluation stands for the model that was evaluated: its run, if it is of the best checkpoint.
+
     Raises:
         ConfigError: if there is a folder of this name, but no run in it.
     """
     path = Path(wanted).expanduser()
     if not path.exists() and wanted not in released() and (root / wanted).exists():
         path = find_run(wanted, root)
+    if (path / PREDICTIONS).is_file():
+        path = evaluated_model(path) or path
     return str(path) if path.exists() else wanted
 
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import ConfigError, DataError, FERError
 from fer_lightning.evaluation.beside import PAGE, Beside
 from fer_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
-from fer_lightning.runs.checkpoint import CHECKPOINTS, run_folder_of
-from fer_lightning.runs.model_folder import is_model_folder, released
-from fer_lightning.runs.records import REPORT, find_run, read_report
+from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS, run_folder_of
+from fer_lightning.runs.folder import run_folders
+from fer_lightning.runs.model_folder import is_model_folder, read_values, released
+from fer_lightning.runs.records import REPORT, Run, find_run, read_report
 from fer_lightning.text import absent, joined, short_path
 
-__all__ = ["FoundEvaluation", "find_evaluations", "seen_notes"]
+__all__ = ["FoundEvaluation", "evaluated_model", "find_evaluations", "seen_notes"]
 
 _VERBS = {"test": "test", "val": "validate"}
-_OTHER_DATA = " --data DATAMODULE --data.root PATH"  # a model folder does not know where its data lies
-
-
 _VERSION = re.compile(r"version_\d+")
 _NAMED = 3  # models that a sentence lists by name even if it is true of all
 
@@ -67,11 +67,12 @@ class FoundEvaluation:
     @property
     def again(self) -> str:
         """The command that makes it again."""
-        model = str(self.owner)
-        if self.owner == self.table.parent:  # it lies beside no run: its report knows the model
-            model = str(self.report.get("context", {}).get("checkpoint") or "MODEL")
-        data = _OTHER_DATA if is_model_folder(self.owner) else ""
-        return f"fer {_VERBS.get(self.split, 'test')} --ckpt_path {shlex.quote(model)}{data}"
+        model, context = str(self.owner), self.report.get("context", {})
+        if self.owner == self.table.parent or is_model_folder(self.owner):  # it lies beside no run: its report knows
+            if context.get("command"):
+                return str(context["command"])
+            model = str(context.get("checkpoint") or "MODEL")
+        return f"fer {_VERBS.get(self.split, 'test')} --ckpt_path {shlex.quote(model)}"
 
     def predictions(self) -> Predictions:
         """Read its table.
@@ -145,7 +146,7 @@ def find_evaluations(
     found = []
     for table, owner in zip(direct, owners, strict=True):
         if table is None and owner is not None:
-            table = _newest(owner, of_owners[owner], wanted)
+            table = _newest(owner, of_owners[owner], wanted, root)
         assert table is not None  # a word has one or the other
         found.append((table, owner or _owner_of(table), _report(table)))
     shown = _told_apart([(table, owner) for table, owner, _ in found])
@@ -218,16 +219,51 @@ def _split(table: Path) -> str:
     return str(_report(table).get("split") or "")
 
 
-def _newest(owner: Path, tables: Sequence[Path], wanted: str) -> Path:
+def _newest(owner: Path, tables: Sequence[Path], wanted: str, root: Path) -> Path:
     """Return the first table of the split that is wanted."""
     for table in tables:
         if _split(table) == wanted:
             return table
     has = sorted({_split(table) for table in tables} - {""})
     what = f"has an evaluation of {joined(has)} only" if has else "has no evaluation yet"
-    data = _OTHER_DATA if is_model_folder(owner) else ""
-    made = f"fer {_VERBS[wanted]} --ckpt_path {shlex.quote(str(owner))}{data}"
-    raise ConfigError(f"{owner} {what}: run {made}")
+    how, data = _data_for(owner, root) if is_model_folder(owner) else ("run", "")
+    raise ConfigError(f"{owner} {what}: {how} fer {_VERBS[wanted]} --ckpt_path {shlex.quote(str(owner))}{data}")
+
+
+def _data_for(model: Path, root: Path) -> tuple[str, str]:
+    """Return how to evaluate a model folder, which does not know where its data lies, and the options that name data.
+
+    They name the data of a run in ``root`` that read the same data set, if that is still there; else drawn faces, which
+    need no download, if the model has their classes.
+    """
+    values = read_values(model)
+    kind = str(values.get("training", {}).get("data") or "")
+    name = (kind.rpartition(".")[2] if kind.startswith("fer_lightning.") else kind) or "DATAMODULE"
+    for folder in reversed(run_folders(root)):
+        with suppress(FERError):
+            data = Run(folder).config.get("data") or {}
+            place = (data.get("init_args") or {}).get("root")
+            if data.get("class_path") == kind and place and Path(place).exists():
+                return "run", f" --data {name} --data.root {shlex.quote(str(place))}"
+    if tuple(values["class_names"]) == SEVEN.class_names:
+        own = f"--data {name} --data.root PATH"
+        return f"evaluate it on your data ({own}), or on drawn faces:", " --data SketchDataModule"
+    return "run", f" --data {name} --data.root PATH"
+
+
+def evaluated_model(folder: Path) -> Path | None:
+    """Return the model that the evaluation in a folder is of: its run, its checkpoint if not the best, or model folder.
+
+    ``None`` if nothing tells.
+
+    Raises:
+        DataError: if the report is damaged.
+    """
+    beside = Beside(folder, folder / PAGE, _report(folder / PREDICTIONS))
+    if beside.run is None:
+        return beside.model
+    file = beside.run / CHECKPOINTS / Path(str(beside.context.get("checkpoint") or BEST)).name
+    return file if file.name != BEST and file.is_file() else beside.run
 
 
 def _owner_of(table: Path) -> Path:

@@ -236,7 +236,8 @@ def checkpoint_in(folder: Path, file: str) -> Path:
             return candidate
     inside = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.ckpt"), key=_order)[:5]]
     found = f"; it holds {', '.join(inside)}" if inside else ""
-    raise CheckpointError(f"the folder {folder} holds no {file}{found}")
+    of = f": give the run that it is of, {folder.parent}" if (folder.parent / CHECKPOINTS / file).is_file() else ""
+    raise CheckpointError(f"the folder {folder} holds no {file}{found}{of}")
 
 
 def _what_there_is(root: Path) -> str:

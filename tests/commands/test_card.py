@@ -180,6 +180,21 @@ def test_mistakes_are_one_line(root: Path, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "version_0/README.md").exists()
 
 
+def test_an_evaluation_stands_for_its_model(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(shutil.copytree(root, tmp_path / "runs")) / "tiny/version_0"
+    assert fer("card", str(run / "test"), f"--root={root}") == 0
+    assert capsys.readouterr().out == f"card         {run}/README.md\n"
+    shutil.copy(run / "checkpoints/best.ckpt", run / "checkpoints/other.ckpt")
+    report = json.loads((run / "test/report.json").read_text())
+    report["context"]["checkpoint"] = "runs/tiny/version_0/checkpoints/other.ckpt"
+    (run / "test/report.json").write_text(json.dumps(report))
+    assert fer("card", str(run / "test"), f"--root={root}", f"--out={tmp_path / 'card.md'}") == 0
+    assert "`other.ckpt`" in (tmp_path / "card.md").read_text()
+    assert fer("bench", "infer", str(run / "test")) == 2  # a verb that does not guess names what it takes
+    said = f"fer: error: the folder {run / 'test'} holds no best.ckpt: give the run that it is of, {run}\n"
+    assert capsys.readouterr().err == said
+
+
 def test_the_terms_of_the_data_are_those_of_its_module(root: Path, tmp_path: Path) -> None:
     path = root / "tiny/version_0/checkpoints/best.ckpt"
     content = read_checkpoint(path)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.evaluation.finding import find_evaluations, seen_notes
+from fer_lightning.evaluation.finding import evaluated_model, find_evaluations, seen_notes
 from fer_lightning.evaluation.predictions import Predictions, write_predictions
 from tests.helpers.predictions import guessed, write_evaluation
 
@@ -28,10 +29,12 @@ def run_with(folder: Path, **evaluations: Predictions) -> Path:
     return folder
 
 
-def model_folder(folder: Path) -> Path:
+def model_folder(folder: Path, class_names: tuple[str, ...] = SEVEN.class_names) -> Path:
     folder.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors"):
-        (folder / name).write_text("")
+    (folder / "model.safetensors").touch()
+    values = {"format": "fer_lightning", "architecture": {"backbone": "", "head": ""}, "class_names": class_names}
+    values |= {"preprocessing": {}, "sha256": {}, "name": "m", "training": {"data": "fer_lightning.data.FERPlusData"}}
+    (folder / "config.json").write_text(json.dumps(values))
     return folder
 
 
@@ -179,6 +182,44 @@ def test_a_run_beside_a_plain_folder_is_called_by_its_own_name(tmp_path: Path) -
     assert [each.name for each in find_evaluations([str(run), str(plain)])] == ["mine", "copy"]
     later = run_with(tmp_path / "runs/mine/version_1", test=TEST)
     assert [each.name for each in find_evaluations([str(run), str(later)])] == ["version_0", "version_1"]
+
+
+def test_what_a_model_folder_is_to_be_evaluated_on_can_be_pasted(tmp_path: Path) -> None:
+    model, root = model_folder(tmp_path / "model"), tmp_path / "runs"
+
+    def said() -> str:
+        with pytest.raises(ConfigError) as error:
+            find_evaluations([str(model)], root=root)
+        return str(error.value)
+
+    drawn = f"or on drawn faces: fer test --ckpt_path {model} --data SketchDataModule"
+    assert said() == (
+        f"{model} has no evaluation yet: evaluate it on your data (--data FERPlusData --data.root PATH), {drawn}"
+    )
+    args = {"class_path": "fer_lightning.data.FERPlusData", "init_args": {"root": str(tmp_path / "my data")}}
+    run = run_with(root / "mine/version_0")
+    (run / "config.yaml").write_text(json.dumps({"data": args}))
+    assert said().endswith(drawn)  # that data is not there any more
+    (tmp_path / "my data").mkdir()
+    (run_with(root / "mine/version_1") / "config.yaml").write_text("damaged: [")
+    asked = f"fer test --ckpt_path {model} --data FERPlusData --data.root '{tmp_path / 'my data'}'"
+    assert said() == f"{model} has no evaluation yet: run {asked}"
+    model = model_folder(tmp_path / "other", ("a", "b"))
+    (run / "config.yaml").unlink()
+    assert said().endswith(f"run fer test --ckpt_path {model} --data FERPlusData --data.root PATH")
+
+
+def test_an_evaluation_names_its_model(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "version_0", test=TEST)
+    assert evaluated_model(run / "test") == run
+    model = model_folder(tmp_path / "model")
+    other = write_evaluation(tmp_path / "other", TEST, checkpoint=str(model / "model.safetensors"))
+    assert evaluated_model(other) == model
+    assert evaluated_model(write_evaluation(tmp_path / "bare", TEST)) is None
+    own = write_evaluation(
+        tmp_path / "own", TEST, checkpoint=str(model / "model.safetensors"), command="fer test --x 1"
+    )
+    assert find_evaluations([str(own)])[0].again == "fer test --x 1"  # which names the data, too
 
 
 def test_damaged_tables_name_the_command_that_makes_them_again(tmp_path: Path) -> None:
