@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import os
+import pickle
 import sys
 import time
 from dataclasses import replace
@@ -14,10 +17,11 @@ from PIL import Image
 
 from fer_lightning.data.sets.fer2013.fer2013 import UsageSplits, scan_fer2013
 from fer_lightning.data.storage import convert as convert_module
-from fer_lightning.data.storage.columns import arrow_columns
-from fer_lightning.data.storage.convert import Format, check_target, convert_table
-from fer_lightning.data.storage.description import METADATA
-from fer_lightning.data.storage.encoding import Encoder
+from fer_lightning.data.storage.columns import arrow_columns, table_of_columns
+from fer_lightning.data.storage.convert import Format, _statistics, check_target, convert_table
+from fer_lightning.data.storage.description import METADATA, StoredSet
+from fer_lightning.data.storage.encoded_images import EncodedImages
+from fer_lightning.data.storage.encoding import Encoder, encoded_chunks
 from fer_lightning.data.table.images import ImageArray
 from fer_lightning.data.table.manifest_file import read_manifest
 from fer_lightning.data.table.samples import SamplesTable, content_digests
@@ -206,8 +210,9 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("to", NAMES)
 def test_images_are_read_in_chunks(to: Format, tmp_path: Path) -> None:
     images = Watched(600, 8)
-    convert_table(watched_table(images), tmp_path / NAMES[to], to)
+    written = convert_table(watched_table(images), tmp_path / NAMES[to], to)
     assert images.largest == 512
+    assert (written["images"], written["left_out"], written["counts"]) == (600, 0, {"train": 600})
 
 
 def test_chunks_of_large_images_are_smaller(tmp_path: Path) -> None:
@@ -259,6 +264,7 @@ def test_the_description_says_what_is_in_the_set(tmp_path: Path) -> None:
         ("arrow", "x", {"size": 4}, "size must be at least 8"),
         ("arrow", "x", {"channels": 2}, "channels must be 1"),
         ("arrow", "x", {"quality": 0}, "quality must be 1 to 100"),
+        ("arrow", "x", {"quality": 101}, "quality must be 1 to 100"),
         ("arrow", "x", {"encoding": "gif"}, "encoding must be one of"),
     ],
 )
@@ -309,3 +315,117 @@ def test_columns_hold_the_digests_before_and_after(tmp_path: Path) -> None:
     assert columns["digest"].to_pylist() == [row.tobytes() for row in stored[:2]]
     assert columns["source_digest"].to_pylist() == [table.digests[row].tobytes() for row in (3, 1)]
     assert columns["label"].to_pylist() == [3, 1]
+
+
+def test_every_chunk_is_encoded_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fer_lightning.data.storage.encoding._CHUNK_ROWS", 40)
+    images = np.repeat(np.arange(100, dtype=np.uint8), 64).reshape(100, 1, 8, 8)
+    rows = np.random.default_rng(0).permutation(100)
+    chunks = list(encoded_chunks(images, rows, Encoder("png"), 2))
+    assert [len(chunk.rows) for chunk in chunks] == [40, 40, 20]
+    assert np.concatenate([chunk.rows for chunk in chunks]).tolist() == rows.tolist()
+    for chunk in chunks:
+        assert (chunk.digests == content_digests(images[chunk.rows])).all()
+        assert [np.asarray(Image.open(io.BytesIO(file)))[0, 0] for file in chunk.files] == chunk.rows.tolist()
+
+
+@pytest.mark.parametrize("to", ["folders", "csv"])
+def test_a_destination_that_somebody_else_has_made_meanwhile_stays(
+    to: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / NAMES[to]
+
+    class Slow(Watched):
+        def __getitem__(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            if to == "csv":
+                target.write_text("of another")
+            else:
+                (target / "of").mkdir(parents=True, exist_ok=True)
+            return super().__getitem__(rows)
+
+    with pytest.raises(ConfigError, match="was made by somebody else meanwhile"):
+        convert_table(watched_table(Slow(20, 8)), target, to)
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+    assert target.read_text() == "of another" if to == "csv" else [path.name for path in target.iterdir()] == ["of"]
+
+
+def test_mean_and_deviation_are_of_each_channel_of_training_images_alone() -> None:
+    images = np.zeros((30, 3, 8, 8), np.uint8)
+    images[:20] = (np.arange(20)[:, None] * np.array([1, 5, 12]))[:, :, None, None]
+    images[20:] = 255
+    mean, std = _statistics(images, np.arange(20))
+    shares = images[:20] / 255
+    assert mean == tuple(shares.mean(axis=(0, 2, 3)).round(6))
+    assert std == tuple(shares.std(axis=(0, 2, 3)).round(6))
+    assert _statistics(images, np.empty(0, np.int64)) == ((0.5,) * 3, (0.5,) * 3)
+    assert _statistics(images, np.arange(20, 30)) == ((1.0,) * 3, (1.0,) * 3)  # of one colour
+
+
+def test_of_many_training_images_ten_thousand_are_measured_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert_module, "_MEASURED", 3)
+    images = np.array([10, 0, 40, 255, 100], np.uint8)[:, None, None, None] * np.ones((1, 1, 8, 8), np.uint8)
+    assert _statistics(images, np.arange(5))[0] == pytest.approx((50 / 255,), abs=1e-6)  # the first, middle and last
+
+
+def test_what_is_left_out_and_how_large_it_is(tmp_path: Path) -> None:
+    written = convert_table(small_table(), tmp_path / "c.csv", "csv")
+    assert (written["images"], written["left_out"], written["path"]) == (37, 5, str(tmp_path / "c.csv"))
+    assert written["bytes"] == (tmp_path / "c.csv").stat().st_size
+    assert written["counts"] == {"train": 21, "val": 7, "test": 9}
+    lines = (tmp_path / "c.csv").read_text().splitlines()
+    assert [line.rpartition(",")[2] for line in lines[1:]] == ["Training"] * 21 + ["PublicTest"] * 7 + [
+        "PrivateTest"
+    ] * 9
+    written = convert_table(small_table(), tmp_path / "f", "folders", encoding="webp")
+    assert written["bytes"] == sum(path.stat().st_size for path in (tmp_path / "f").rglob("*") if path.is_file())
+    assert written["counts"] == {"train": 21, "val": 7, "test": 9, "": 5}
+    assert list(written["fingerprints"]) == ["train", "val", "test"]
+    assert len(list((tmp_path / "f/unused").rglob("*.webp"))) == 5
+
+
+def test_a_set_of_other_rows_than_it_says_is_damaged() -> None:
+    table = stripes_table({"train": 7})
+    columns = pytest.importorskip("pyarrow").table(arrow_columns(table, np.arange(7), table.digests))
+    stored = StoredSet("arrow", table.class_names, "fer7", 16, 1, "png", 92, 7, {}, {}, (0.5,), (0.5,))
+    read = table_of_columns(columns, table.images, stored, None, "a set")
+    assert read.labels.tolist() == table.labels.tolist()
+    for images, rows, count in ((table.images[np.arange(6)], columns, 7), (table.images, columns.slice(0, 6), 6)):
+        with pytest.raises(DataError) as caught:
+            table_of_columns(rows, images, stored, None, "a set")
+        said = f"a set: expected 7 rows, found {count}: the set is damaged; convert it again"
+        assert str(caught.value) == said
+    with pytest.raises(DataError) as caught:
+        table_of_columns(columns.drop_columns(["split"]), table.images, stored, None, "a set")
+    assert str(caught.value) == "a set: the column 'split' is missing: the set is damaged; convert it again"
+    with pytest.raises(DataError, match="the column 'subject' is missing"):
+        table_of_columns(columns, table.images, replace(stored, groups=("subject",)), None, "a set")
+    later = columns.slice(3, 4)  # whose buffers begin before it
+    part = table_of_columns(later, table.images[np.arange(3, 7)], replace(stored, images=4), None, "a set")
+    assert (part.digests == table.digests[3:]).all()
+
+
+class Files(EncodedImages):
+    """Images in memory, encoded."""
+
+    def encoded(self, rows: np.ndarray[Any, Any]) -> list[bytes]:
+        return [self.place.encode("latin-1") for _ in rows]
+
+
+def test_an_image_of_another_size_is_named_with_its_row() -> None:
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((9, 7), np.uint8)).save(out, "png")
+    images = Files("a set", 20, 1, 8)
+    with pytest.raises(DataError) as caught:
+        images.decoded(out.getvalue(), 12)
+    assert str(caught.value) == "a set, row 12: expected 8x8 pixels, found 7x9"
+    with pytest.raises(DataError, match=r"^a set, row 3: .*; copy or convert the set again$"):
+        images.decoded(b"nothing", 3)
+
+
+def test_open_files_belong_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, numbers = Files("a set", 20, 1, 8), itertools.count(1)
+    monkeypatch.setattr(Files, "_open", lambda self: next(numbers))
+    assert [images.opened, images.opened] == [1, 1]
+    monkeypatch.setattr(os, "getpid", lambda: -7)
+    assert [images.opened, images.opened] == [2, 2]
+    assert pickle.loads(pickle.dumps(images)).opened == 3
