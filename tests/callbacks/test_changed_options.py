@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from fer_lightning.callbacks.changed_options import scale_rates, set_option
+from fer_lightning.callbacks.changed_options import ChangedOptions, scale_rates, set_option
+from fer_lightning.models.task import EmotionTask
+from fer_lightning.optim import StepSchedule
+from fer_lightning.runs.lineage import Change
 from tests.helpers.cli import fit
 
 SGD = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.05", "--model.optimizer.momentum=0.9"]
@@ -101,3 +106,60 @@ def test_options_are_set_where_they_had_the_old_value() -> None:
     for before, after, expected in ((0.1, 0.2, [0.2, 0.0]), (None, 0.3, [0.3, 0.3])):
         set_option(groups, "weight_decay", before, after)
         assert [group["weight_decay"] for group in groups.param_groups] == expected
+
+
+def going_on(*changes: Change, schedules: list[Any], plateau: Any = None, callbacks: tuple[Any, ...] = ()) -> Any:
+    """Begin a resumed training with changes; return the optimizer, whose groups have the rates 0.1 and 0.01."""
+    given: list[dict[str, Any]] = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (0.1, 0.01)]
+    optimizer = torch.optim.SGD(given, lr=0.1, momentum=0.9)
+    task: Any = EmotionTask.__new__(EmotionTask)
+    nn.Module.__init__(task)
+    task.plateau = SimpleNamespace(schedule=plateau)
+    trainer: Any = SimpleNamespace(
+        lr_scheduler_configs=[SimpleNamespace(scheduler=schedule) for schedule in schedules], optimizers=[optimizer],
+        callbacks=list(callbacks), global_step=30, estimated_stepping_batches=100,
+    )  # fmt: skip
+    callback = ChangedOptions()
+    callback.changes = changes
+    callback.on_train_start(trainer, task)
+    return optimizer
+
+
+def test_a_changed_rate_reaches_every_schedule() -> None:
+    schedule: Any = SimpleNamespace(base_lrs=[0.1, 0.01], _last_lr=[0.05, 0.005])
+    plateau: Any = SimpleNamespace(_last_lr=[0.1, 0.01], factor=0.5)
+    changes = Change("model.optimizer.lr", 0.1, 0.02), Change("model.optimizer.momentum", 0.9, 0.8)
+    optimizer = going_on(*changes, Change("model.optimizer.deep.lr", 1, 2), schedules=[schedule], plateau=plateau)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.02, 0.002])
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.8, 0.8]
+    assert (schedule.base_lrs, schedule._last_lr) == (pytest.approx([0.02, 0.002]), pytest.approx([0.01, 0.001]))
+    assert plateau._last_lr == pytest.approx([0.02, 0.002])
+
+
+def test_changed_options_reach_schedules_and_callbacks_that_have_them() -> None:
+    schedule, plateau = SimpleNamespace(gamma=0.9), SimpleNamespace(factor=0.5, patience=3)
+    stopping, other = EarlyStopping("val_loss", patience=3), SimpleNamespace(patience=1)
+    going_on(
+        *(Change("model.lr_scheduler.gamma", 0.9, 0.8), Change("model.lr_scheduler.factor", 0.5, 0.1)),
+        *(Change("trainer.callbacks.EarlyStopping.patience", 3, 7), Change("trainer.callbacks.EarlyStopping.x", 1, 2)),
+        schedules=[schedule], plateau=plateau, callbacks=(other, stopping),
+    )  # fmt: skip
+    assert vars(schedule) == {"gamma": 0.8}
+    assert vars(plateau) == {"factor": 0.1, "patience": 3}
+    assert (stopping.patience, other.patience, hasattr(stopping, "x")) == (7, 1, False)
+
+
+@pytest.mark.parametrize("key", ["model.optimizer", "model.lr_scheduler", "model.optimizer.lr"])
+def test_of_what_was_exchanged_the_state_is_left_out_and_a_schedule_of_ours_begins_in_the_middle(key: str) -> None:
+    callback, nothing = ChangedOptions(), Any
+    callback.changes = [Change(key, "a", "b")]
+    state: dict[str, Any] = {"optimizer_states": [1], "lr_schedulers": [2]}
+    callback.on_load_checkpoint(nothing, nothing, state)  # type: ignore[arg-type]  # neither is asked
+    assert state["optimizer_states"] == ([] if key == "model.optimizer" else [1])
+    assert state["lr_schedulers"] == ([2] if key == "model.optimizer.lr" else [])
+    planned: list[int] = []
+    ours: Any = StepSchedule.__new__(StepSchedule)
+    ours.plan, ours.last_epoch, theirs = planned.append, 0, SimpleNamespace(last_epoch=0)
+    going_on(Change(key, 1.0, 1.0), schedules=[theirs, ours])
+    assert (ours.last_epoch, planned) == ((0, []) if key == "model.optimizer.lr" else (30, [100]))
+    assert theirs.last_epoch == 0

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fer_lightning.commands import bench_infer, bench_storage, bench_training
-from fer_lightning.commands.bench_infer import _cost, _Form, _lines, _measure
+from fer_lightning.commands.bench_infer import _cost, _Form, _forms, _lines, _measure
 from fer_lightning.commands.bench_storage import Measured, _rows, _table, _table_text
 from fer_lightning.commands.bench_training import _ratio, _summary, _Timings, _TurnTaker
 from fer_lightning.data.storage.shard_loader import ShardImages
@@ -108,6 +108,15 @@ def test_single_faces_are_timed_five_times_as_often_as_batches_in_five_turns(
     assert (len(forms[0].alone), len(forms[1].batch)) == (5 * once, 5 * many)
 
 
+def test_without_a_file_the_size_is_that_of_the_weights(tmp_path: Path) -> None:
+    model = tiny_model()
+    state = model.backend.network.state_dict()  # type: ignore[attr-defined]  # of PyTorch
+    sizes = [form.size for form in _forms(model, tmp_path, 1)]
+    assert set(sizes) == {sum(each.numel() * each.element_size() for each in state.values())}
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 123)
+    assert {form.size for form in _forms(model, tmp_path, 1)} == {123}
+
+
 def test_the_cost_of_a_network_is_counted() -> None:
     model = tiny_model()
     network = model.backend.network  # type: ignore[attr-defined]  # of PyTorch
@@ -170,7 +179,7 @@ def test_rows_are_read_in_the_order_that_is_measured(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(bench_storage, "_RANDOM_SHARD_READS", 200)
     plain: Any = np.zeros((300, 1))
     shards = ShardImages.__new__(ShardImages)
-    shards.shape, shards.positions = (300, 3, 8, 8), np.roll(np.arange(300), 7)[::-1].copy()
+    shards.shape, shards.positions = (300, 3, 8, 8), np.random.default_rng(1).permutation(300)
     monkeypatch.setattr(ShardImages, "__len__", lambda self: 300)
     for images, kind, count in (
         *((plain, "random_bytes", 300), (plain, "sequential_bytes", 300), (shards, "random_decoded", 200)),

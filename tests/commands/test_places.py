@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer_lightning.commands.places import page_folder
+from fer_lightning.errors import ConfigError
 from fer_lightning.inference.model_folder import write_model_folder
 from tests.helpers.cli import fer
 from tests.helpers.predictions import guessed, write_evaluation
@@ -59,3 +60,35 @@ def test_findings_on_a_run_lie_in_its_folder(tmp_path: Path, monkeypatch: pytest
     assert page_folder("explain", None) == Path("explain")
     assert page_folder("explain", Path("other"), run) == Path("other")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("run", "is the folder of a run"),
+        ("evaluation", "is the folder of an evaluation"),
+        ("model", "is a model folder"),
+        ("page", "has the page of something else (there is no explain.json)"),
+        ("older page", ""),
+        ("numbers alone", ""),
+    ],
+)
+def test_the_folder_of_something_else_is_not_written_into(
+    what: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, files = (
+        tmp_path / "it is",
+        {"run": ["checkpoints/best.ckpt", "index.html"], "evaluation": ["predictions.csv"]},
+    )
+    files |= {"page": ["index.html", "audit.json"], "older page": ["index.html", "explain.json"]}
+    files |= {"model": ["config.json", "model.safetensors"], "numbers alone": ["audit.json"]}
+    for name in files[what]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    monkeypatch.chdir(tmp_path)
+    if said:
+        with pytest.raises(ConfigError) as caught:
+            page_folder("explain", Path("it is"))
+        assert str(caught.value) == f"it is {said}: pass another --out, such as --out 'it is/explain'"
+    else:
+        assert page_folder("explain", Path("it is")) == Path("it is")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.sets import arrow as arrow_module
-from fer_lightning.data.sets.arrow import ArrowDataModule, ArrowImages, read_description, scan_arrow
+from fer_lightning.data.sets.arrow import ArrowDataModule, ArrowImages, is_converted, read_description, scan_arrow
 from fer_lightning.data.storage.convert import convert_table
 from fer_lightning.data.storage.description import METADATA
 from fer_lightning.data.storage.encoding import Encoder, encoded_chunks
@@ -87,6 +88,48 @@ def test_rows_are_read_in_any_order_and_more_than_once(either: Path, source: Sam
     rows = np.array([41, 0, 7, 7, 20])
     assert (scan_arrow(either).images[rows] == source.images[rows]).all()
     assert scan_arrow(either).images[np.empty(0, np.int64)].shape == (0, 1, 16, 16)
+
+
+def test_rows_of_several_groups_of_a_parquet_file_are_found(tmp_path: Path) -> None:
+    many = stripes_table({"train": 250})
+    many = replace(many, images=np.repeat(np.arange(250, dtype=np.uint8), 64).reshape(250, 1, 8, 8))
+    convert_table(many, tmp_path / "a.parquet", "parquet", encoding="png")
+    images = scan_arrow(tmp_path / "a.parquet").images
+    assert images.opened[1].tolist() == [100, 200, 250]  # type: ignore[attr-defined]  # encoded ones
+    rows = np.random.default_rng(0).permutation(250)
+    assert images[rows][:, 0, 0, 0].tolist() == rows.tolist()
+    assert images[np.array([199, 99, 100, 200, 99])][:, 0, 7, 7].tolist() == [199, 99, 100, 200, 99]
+
+
+def test_pages_are_let_go_after_so_many_images_and_not_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    advised: list[str] = []
+    monkeypatch.setattr(arrow_module, "_advise", lambda mapped, advice: advised.append(advice))
+    images = scan_arrow(folder).images
+    images[np.array([0])]
+    del advised[:]
+    for _ in range(2 * 256 - 2):  # one was read before
+        images[np.array([3])]
+    assert advised == ["MADV_DONTNEED"]
+    images[np.array([3, 4])]
+    assert advised == ["MADV_DONTNEED"] * 2
+
+
+def test_a_file_of_another_name_or_program_is_none_of_ours(parquet: Path, folder: Path, tmp_path: Path) -> None:
+    shutil.copy(parquet, tmp_path / "a.PARQUET")
+    shutil.copy(parquet, tmp_path / "a.txt")
+    (tmp_path / "b.parquet").write_text("nothing")
+    paths = (
+        parquet,
+        tmp_path / "a.PARQUET",
+        tmp_path / "a.txt",
+        tmp_path / "b.parquet",
+        folder,
+        tmp_path / "gone.parquet",
+    )
+    assert [is_converted(path) for path in paths] == [True, True, False, False, False, False]
+    with pytest.raises(DataError) as caught:
+        read_description(tmp_path / "gone.parquet")
+    assert str(caught.value).endswith("gone.parquet: expected a Parquet file, found: no file")
 
 
 def test_a_scan_decodes_nothing(either: Path, monkeypatch: pytest.MonkeyPatch) -> None:
