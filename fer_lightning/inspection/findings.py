@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from fer_lightning.data.table.samples import SPLITS
 __all__ = ["findings"]
 
 _UNEVEN = 1.5  # largest to smallest class: from here on, plain accuracy hides the smallest
+_SEVERAL = 30  # images with copies: with fewer, how well their labels agree is not said
 _SHIFTED = 0.05  # share of a split that would have to change its class to be distributed like train
 _DARKER = 0.05  # how far the mean pixel of a split may lie from that of train, of values in 0..1
 
@@ -91,6 +93,13 @@ def _conflicts(report: Mapping[str, Any]) -> Iterator[str]:
         count = report["duplicates"]["conflicts"][kind]
         if count["groups"]:
             yield f"{name} have different labels: {_groups(count)}"
+    agreement = report["duplicates"]["agreement"]
+    if agreement["images"] >= _SEVERAL and agreement["share"] < 1:
+        share, most = agreement["share"], math.sqrt(agreement["share"])
+        yield (
+            f"two labels of one photograph agree in {share:.0%} of the cases ({_images(agreement['images'])} with "
+            f"copies): the best possible model is right on {share:.0%} to {most:.0%} of such images"
+        )
 
 
 def _groups(count: Mapping[str, int]) -> str:

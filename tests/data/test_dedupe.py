@@ -138,12 +138,33 @@ def test_exact_counts_are_those_of_the_table() -> None:
         assert count.exact == len(PLANTED.overlap(first, second))
 
 
+def test_labels_of_copies_are_compared() -> None:
+    found = find_duplicates(PLANTED).agreement
+    # of a b c i three are happy and one is sad; d e, g k m and n o have one label each; f and j differ; p is blank
+    assert found.images == 13
+    assert found.share == pytest.approx((3 * 2 / 3 + 0 + 2 + 0 + 3 + 2) / 13)
+    told = {name: (images, round(share, 3)) for name, (images, share) in found.by_class.items() if share is not None}
+    assert told == {"angry": (1, 0), "fear": (2, 1), "happy": (3, 0.667), "sad": (2, 0), "neutral": (5, 1)}
+    assert found.by_class["disgust"] == (0, None)
+    alone = find_duplicates(PLANTED, near=False).agreement
+    assert (alone.images, alone.share) == (8, pytest.approx((3 * 2 / 3 + 2 + 2) / 8))
+
+
+def test_without_copies_nothing_is_said_of_labels() -> None:
+    for table in (table_of(), table_of(("a", "train", FACES[0], "happy"), ("b", "val", FACES[1], "happy"))):
+        found = find_duplicates(table).agreement
+        assert (found.images, found.share) == (0, None)
+        assert set(found.by_class.values()) == {(0, None)}
+
+
 def test_counts_can_be_written_as_json() -> None:
     counts = json.loads(json.dumps(find_duplicates(PLANTED).counts()))
     assert counts["shared"]["val in train"] == {"exact": 1, "near": 2}
     assert counts["within"]["train"]["exact"] == {"groups": 1, "rows": 3}
     assert counts["conflicts"]["near"] == {"groups": 1, "rows": 2}
     assert counts["blank"] == 1
+    assert counts["agreement"]["images"] == 13
+    assert counts["agreement"]["classes"]["fear"] == {"images": 2, "share": 1.0}
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:

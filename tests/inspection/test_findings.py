@@ -33,6 +33,7 @@ def duplicates(
     train: tuple[dict[str, int], dict[str, int]] = (group(), group()),
     val_in_train: tuple[int, int] = (0, 0),
     conflicts: tuple[dict[str, int], dict[str, int]] = (group(), group()),
+    agreement: tuple[int, float | None] = (0, None),
 ) -> dict[str, Any]:
     """Return counts of duplicates, each of (identical ones, near ones)."""
     exact, near = val_in_train
@@ -40,6 +41,7 @@ def duplicates(
         "within": {"train": {"exact": train[0], "near": train[1]}, "val": {"exact": group(), "near": group()}},
         "shared": {"train in val": {"exact": exact, "near": near}, "val in train": {"exact": exact, "near": near}},
         "conflicts": {"exact": conflicts[0], "near": conflicts[1]},
+        "agreement": {"images": agreement[0], "share": agreement[1]},
     }
 
 
@@ -97,6 +99,8 @@ def test_nothing_is_said_of_a_clean_set() -> None:
         {"pixels": pixels(splits={name: {"mean": [level] * 3} for name, level in DARKER.items()})},
         {"pixels": pixels(splits={name: {"mean": [0.3, level, 0.7]} for name, level in FAR_DARKER.items()})},
         {"splits": splits(train=split(149, 100), val=split(149, 100), test=split(149, 100))},
+        {"duplicates": duplicates(agreement=(29, 0.5))},
+        {"duplicates": duplicates(agreement=(30, 1.0))},
     ],
 )
 def test_little_is_not_worth_a_sentence(changes: dict[str, Any]) -> None:
@@ -165,6 +169,11 @@ def test_each_limit_is_where_it_is_said_to_be() -> None:
         (
             {"duplicates": duplicates(conflicts=(group(), group(3, 7)))},
             "near-duplicates have different labels: 3 groups of 7 images",
+        ),
+        (
+            {"duplicates": duplicates(agreement=(1030, 0.81))},
+            "two labels of one photograph agree in 81% of the cases (1,030 images with copies): the best possible "
+            "model is right on 81% to 90% of such images",
         ),
         (
             {"subjects": {"subjects": 40, "images": 300, "in_several_splits": 3}},

@@ -77,6 +77,15 @@ REPORT: dict[str, Any] = {
         "near": True,
         "within": {"train": groups(1, 2, 3, 14), "val": groups(5, 16, 7, 18)},
         "conflicts": groups(9, 20, 11, 22),
+        "agreement": {
+            "images": 77,
+            "share": 0.625,
+            "classes": {
+                "happy": {"images": 70, "share": 0.75},
+                "sad": {"images": 7, "share": 0.125},
+                "fear": {"images": 0, "share": None},
+            },
+        },
         "shared": {"val in train": {"exact": 31, "near": 32}, "train in val": {"exact": 33, "near": 34}},
     },
 }
@@ -114,6 +123,12 @@ def test_every_table_of_the_page_holds_the_numbers_of_the_report() -> None:
             ["within train", "1", "2", "3", "14"],
             ["within val", "5", "16", "7", "18"],
             ["labels differ, in any splits", "9", "20", "11", "22"],
+        ],
+        [
+            ["label", "images with copies", "copies with the same label"],
+            ["happy", "70", "75.0%"],
+            ["sad", "7", "12.5%"],
+            ["all", "77", "62.5%"],
         ],
         [
             ["", "identical", "only nearly so"],
@@ -183,7 +198,7 @@ def test_what_an_inspection_does_not_know_is_not_said() -> None:
         "findings": [],
         "class_weights": None,
         "unreadable": REPORT["unreadable"][:40],
-        "duplicates": {**REPORT["duplicates"], "near": False, "shared": {}},
+        "duplicates": {**REPORT["duplicates"], "near": False, "shared": {}, "agreement": {"images": 0}},
         "pixels": {**REPORT["pixels"], "blank": {"images": 0, "threshold": 0.02}},
         "sizes": {"known": 0},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -13,7 +14,17 @@ from fer_lightning.data.splitting.near_duplicates import Pairs, components, near
 from fer_lightning.data.table.samples import SPLITS, SamplesTable
 from fer_lightning.errors import ConfigError
 
-__all__ = ["Cleaning", "Conflicts", "Duplicates", "GroupCount", "Shared", "clean", "find_duplicates", "without_blank"]
+__all__ = [
+    "Agreement",
+    "Cleaning",
+    "Conflicts",
+    "Duplicates",
+    "GroupCount",
+    "Shared",
+    "clean",
+    "find_duplicates",
+    "without_blank",
+]
 
 Conflicts = Literal["majority", "drop", "keep"]
 """What becomes of images that stand in one split with different labels: ``majority`` keeps the label of most of them,
@@ -40,6 +51,29 @@ class Shared:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How often two labels of one photograph are the same, seen by images that stand in a table more than once.
+
+    If the labels of a photograph are draws from shares q, two of them agree with probability sum(q^2), and the best
+    possible model is right with probability max(q), which lies between sum(q^2) and its square root.
+
+    Attributes:
+        images: images with a copy or a near-duplicate, in any splits; those of one colour do not count.
+        share: the mean of these images' share of copies that have the same label; ``None`` if there are none.
+        by_class: the same for the images of each class, by name: how many, and their share.
+    """
+
+    images: int
+    share: float | None
+    by_class: dict[str, tuple[int, float | None]]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the same as what JSON can hold."""
+        classes = {name: {"images": images, "share": share} for name, (images, share) in self.by_class.items()}
+        return {"images": self.images, "share": self.share, "classes": classes}
+
+
+@dataclass(frozen=True)
 class Duplicates:
     """Where a samples table repeats itself.
 
@@ -53,6 +87,7 @@ class Duplicates:
         shared: by (split, other split), rows of the first whose image also stands in the second.
         conflicts_exact: groups of identical images, in any splits, whose labels differ.
         conflicts_near: groups of near-duplicates with at least two different images, in any splits, whose labels do.
+        agreement: of the labels of one photograph.
     """
 
     pairs: Pairs
@@ -64,6 +99,7 @@ class Duplicates:
     shared: dict[tuple[str, str], Shared]
     conflicts_exact: GroupCount
     conflicts_near: GroupCount
+    agreement: Agreement
 
     def counts(self) -> dict[str, Any]:
         """Return the counts as what JSON can hold; pairs of splits are ``val in train``."""
@@ -75,6 +111,7 @@ class Duplicates:
             },
             "shared": {f"{first} in {second}": asdict(count) for (first, second), count in self.shared.items()},
             "conflicts": {"exact": asdict(self.conflicts_exact), "near": asdict(self.conflicts_near)},
+            "agreement": self.agreement.plain(),
         }
 
 
@@ -142,11 +179,12 @@ def find_duplicates(table: SamplesTable, near: bool = True, mirrored: bool = Fal
     exact, groups = components(len(table), [table.digests]), links.groups(everything)
     rows = {split: table.rows(split) for split in SPLITS}
     rows = {split: members for split, members in rows.items() if len(members)}
+    blank = _blank(table, small)
     return Duplicates(
         pairs=pairs,
         exact_groups=exact,
         near_groups=groups,
-        blank=_blank(table, small),
+        blank=blank,
         within_exact={split: _count(exact[members]) for split, members in rows.items()},
         within_near={split: _count(links.groups(members), exact[members]) for split, members in rows.items()},
         shared={
@@ -157,7 +195,24 @@ def find_duplicates(table: SamplesTable, near: bool = True, mirrored: bool = Fal
         },
         conflicts_exact=_count(exact, table.labels),
         conflicts_near=_count(groups, exact, table.labels),
+        agreement=_agreement(np.delete(groups, blank), np.delete(table.labels, blank), table.class_names),
     )
+
+
+def _agreement(groups: NDArray[np.int64], labels: NDArray[np.int64], class_names: Sequence[str]) -> Agreement:
+    """Compare the labels of each image, int64 ``(N,)`` beside the group of each, with the others of its group."""
+    numbers, of_row = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(numbers), len(class_names)), np.int64)
+    np.add.at(counts, (of_row, labels), 1)
+    others = counts.sum(axis=1)[of_row] - 1
+    several = others > 0
+    shares = (counts[of_row[several], labels[several]] - 1) / others[several]
+
+    def mean(wanted: NDArray[np.bool_]) -> tuple[int, float | None]:
+        return int(wanted.sum()), math.fsum(shares[wanted]) / int(wanted.sum()) if wanted.any() else None
+
+    by_class = {name: mean(labels[several] == label) for label, name in enumerate(class_names)}
+    return Agreement(*mean(np.ones(len(shares), bool)), by_class)
 
 
 def _count(groups: NDArray[np.int64], *differing: NDArray[np.int64]) -> GroupCount:
