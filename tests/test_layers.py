@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("inference",),
     ("cli",),
     ("studies",),
+    ("api",),
     ("commands",),
     ("__main__", "__init__"),
 )
