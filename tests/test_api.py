@@ -14,6 +14,7 @@ from PIL import Image
 import fer_lightning
 from fer_lightning import audit, compare, evaluate
 from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.inference.loading import DEFAULT_MODEL
 from tests.helpers.cli import fit
 from tests.helpers.predictions import guessed, write_evaluation
 
@@ -51,7 +52,7 @@ def test_every_script_is_run_here() -> None:
 def test_recognize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(np.zeros((300, 300, 3), np.uint8)).save(tmp_path / "a.png")
     out = ran("recognize", monkeypatch, capsys, tmp_path / "a.png")
-    assert out.startswith("Recognizer(fer2013-a: angry, ")
+    assert out.startswith(f"Recognizer({DEFAULT_MODEL}: ")
     assert "a.png: no face found" in out
 
 

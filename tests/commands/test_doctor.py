@@ -22,6 +22,7 @@ from fer_lightning.commands.doctor import (
     check_speed,
     doctor,
 )
+from fer_lightning.inference.loading import DEFAULT_MODEL
 
 
 def test_this_installation_is_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +125,7 @@ def test_several_things_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_extras_models_and_speed_are_told() -> None:
     told = "\n".join(finding.text for check in (check_extras, check_models, check_speed) for finding in check())
     assert "extras that are installed: " in told
-    assert "model where none is named: fer2013-a" in told
+    assert f"model where none is named: {DEFAULT_MODEL}" in told
     assert "face detector where none is named: " in told
     assert "an epoch of FER2013 (28,709 images) with fer_b_fast takes about " in told
 
