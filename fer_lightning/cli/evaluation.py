@@ -75,6 +75,6 @@ def _settings(cli: FERCLI) -> dict[str, str]:
     if trainer["precision"] not in _FLOAT32:
         changed["trainer.precision"] = str(trainer["precision"])
     limit = _LIMITS[cli.verb]
-    if trainer[limit] not in (None, 1.0):
+    if str(trainer[limit]) not in ("None", "1.0"):  # 1 is a single batch
         changed[f"trainer.{limit}"] = str(trainer[limit])
     return dict(sorted(changed.items()))
