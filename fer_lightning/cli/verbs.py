@@ -176,8 +176,9 @@ class _Parser(argparse.ArgumentParser):
             word = f"{metavar} ..." if is_list else str(metavar)
             return word if name in self.required or is_list else f"[{word}]"
         short = [mark for mark in marks if mark.startswith("-")]
-        self.add_argument(*short, f"--{name}", action="append" if is_list else "store", **settings)
-        return f"--{name} {metavar or name.upper()}" if name in self.required else ""
+        flag = f"--{name.removesuffix('_')}"  # an option may be called as a word of Python, such as --from
+        self.add_argument(*short, flag, dest=name, action="append" if is_list else "store", **settings)
+        return f"{flag} {metavar or name.upper()}" if name in self.required else ""
 
     def divided(self, args: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return the function's own arguments and the rest, each option with its value.

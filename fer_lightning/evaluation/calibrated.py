@@ -65,7 +65,9 @@ def calibrated(result: Predictions, calibration: Calibration, seed: int = 0) -> 
         "curves": {"before": before, "after": risk_points(after.confidence, right)},
     }
     judged = "which took no part in the fit"
-    if result.split == "val":  # a model folder does not know which images it was calibrated on
+    if calibration.origin:
+        judged = f"with what was fitted on the folds of {calibration.origin}"
+    elif result.split == "val":  # a model folder does not know which images it was calibrated on
         judged = "on which it may have been fitted: then all this is a little too good"
     return Calibrated({**scores, "accuracy": float(right.mean())}, believed["bins"], risk, judged)
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from fer_lightning.data.splitting.folds import assign_folds
 from fer_lightning.errors import DataError
+from fer_lightning.evaluation.calibration_place import Wishes
 from fer_lightning.evaluation.confidence import (
     KINDS,
     Scaling,
@@ -40,7 +41,7 @@ from fer_lightning.evaluation.resampling import (
 from fer_lightning.metrics import wilson_interval
 from fer_lightning.models.calibration import Calibration, plain_calibration
 
-__all__ = ["COVERAGES", "NONE", "Wishes", "calibrate", "pooled", "risk_curve", "risk_points", "risk_threshold"]
+__all__ = ["COVERAGES", "NONE", "calibrate", "pooled", "risk_curve", "risk_points", "risk_threshold"]
 
 NONE = "none"
 """Name of no scaling at all."""
@@ -53,29 +54,6 @@ _LEVEL = 0.95
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What is asked of a calibration.
-
-    Attributes:
-        kind: one of :data:`.KINDS`; ``None`` for the one with the best likelihood in cross-fitting, or none at all.
-        risk: share of wrong answers among those that are not marked as uncertain; ``None`` for half of that of all,
-            which counts as one wrong answer where there is none.
-        coverage: of the prediction sets that are judged.
-        seed: of halves and draws.
-    """
-
-    kind: str | None = None
-    risk: float | None = None
-    coverage: float = 0.9
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value, usual in (("risk", self.risk, 0.1), ("coverage", self.coverage, 0.9)):
-            if value is not None and not 0 < value < 1:
-                raise DataError(f"the {name} must be between 0 and 1, such as {usual}, not {value:g}")
 
 
 @dataclass
@@ -114,13 +92,14 @@ def pooled(several: Sequence[Predictions]) -> Predictions:
     return replace(first, groups={}, **joined)
 
 
-def calibrate(predictions: Predictions, prior: Floats | None, wishes: Wishes) -> dict[str, Any]:
+def calibrate(predictions: Predictions, prior: Floats | None, wishes: Wishes, origin: str = "") -> dict[str, Any]:
     """Choose, fit and judge a calibration; return plain values, among them ``calibration``, which a model takes.
 
     Args:
         predictions: of the validation part, with digests.
         prior: logarithm of each class's share of the training images, float64 ``(K,)``, ``None`` if it is not known.
         wishes: what is asked for.
+        origin: whose predictions they are, if not those of the model that is calibrated.
 
     Raises:
         DataError: if they are of the test part, have no labels or digests, or are too few.
@@ -159,7 +138,7 @@ def calibrate(predictions: Predictions, prior: Floats | None, wishes: Wishes) ->
         },
         "risk": risk,
         "sets": _judged_sets(data, chosen, wishes.coverage),
-        "calibration": plain_calibration(_stored(chosen, scaling, risk, sets)),
+        "calibration": plain_calibration(replace(_stored(chosen, scaling, risk, sets), origin=origin)),
     }
 
 

@@ -38,6 +38,9 @@ def verdicts(found: Mapping[str, Any]) -> list[str]:
     """Return what was found, in sentences."""
     seen = found.get("trained_on")
     notes = [f"{seen:,} of these images were trained on: of them, all this is too good."] if seen else []
+    if origin := found["calibration"].get("origin"):
+        runs = counted(len(found["evaluations"]), "run")
+        notes.append(f"Fitted on what {runs} of {origin} say of the images that each has left out.")
     return [_gain(found), answers_told(found["risk"]), _covered(found), *notes]
 
 

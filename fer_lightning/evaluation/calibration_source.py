@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +11,12 @@ from numpy.typing import NDArray
 from fer_lightning.class_weights import log_prior
 from fer_lightning.errors import DataError, FERError
 from fer_lightning.evaluation.calibration import pooled
+from fer_lightning.evaluation.calibration_place import Place
 from fer_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
-from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS, TASK_KEY, read_checkpoint, run_folder_of
-from fer_lightning.runs.folder import run_folders
-from fer_lightning.runs.model_folder import is_model_folder
-from fer_lightning.runs.records import Run, find_run
+from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS, TASK_KEY, read_checkpoint
+from fer_lightning.runs.records import Run
 
-__all__ = ["Source", "find_source", "runs_of_arm"]
-
-_STUDY = "study.json"
-_OF_AN_ARM = re.compile(r"(fold\d+_)?seed\d+")  # names of the runs that fer crossval makes
+__all__ = ["Source", "read_source"]
 
 
 @dataclass(frozen=True)
@@ -29,15 +24,13 @@ class Source:
     """Predictions to calibrate on.
 
     Attributes:
-        folder: where the calibration is stored: a run folder, or that of an arm.
         evaluations: folders that the predictions are from.
         predictions: of all of them.
         prior: logarithm of each class's share of the training images, float64 ``(K,)``; ``None`` if not known.
-        step: of the run's best checkpoint; ``None`` for several runs.
+        step: of the best checkpoint of the run that is calibrated; ``None`` for an arm.
         trained_on: how many of the images the models were trained on.
     """
 
-    folder: Path
     evaluations: list[Path]
     predictions: Predictions
     prior: NDArray[np.float64] | None
@@ -45,44 +38,33 @@ class Source:
     trained_on: int
 
 
-def find_source(wanted: str, root: Path) -> Source:
-    """Find the validation predictions of a run, or of all runs of an arm, and read them.
-
-    Args:
-        wanted: a name (its newest run), ``name/version_3``, the path of a run or of a checkpoint in it, or the folder
-            of an arm of ``fer crossval``.
-        root: the folder of all runs.
+def read_source(place: Place) -> Source:
+    """Read the validation predictions of a run, or of all runs of an arm.
 
     Raises:
-        DataError: if there are none, or only such without digests; the message names the command that makes them.
-        ConfigError: if there is no such run.
+        DataError: if there are none, or only such without digests; the message names the command that makes them. Also
+            if a run is to be calibrated by those of an arm that has other classes.
     """
-    path = Path(wanted).expanduser()
-    if path.is_file() and path.name == PREDICTIONS:
-        path = path.parent
-        wanted = str(path)
-    wanted = str(run_folder_of(path) or wanted) if path.is_file() else wanted
-    given = next((place for place in (root / wanted, Path(wanted).expanduser()) if place.is_dir()), None)
-    if given is not None:
-        _refuse(given)
-    arm = [] if given is None or Run(given).exists else runs_of_arm(given)
-    runs = arm or [find_run(wanted, root)]
-    facts = [_Facts.of(run, needed=not arm) for run in runs]
-    evaluations = dict(_evaluation(run, fact) for run, fact in zip(runs, facts, strict=True))
+    facts = [_Facts.of(run, needed=not place.pooled) for run in place.runs]
+    evaluations = dict(_evaluation(run, fact) for run, fact in zip(place.runs, facts, strict=True))
     predictions = pooled(list(evaluations.values()))
     counts = [fact.class_counts for fact in facts if fact.class_counts]
     prior = log_prior(np.sum(counts, axis=0).tolist()) if len(counts) == len(facts) else None
-    folder = given if arm and given is not None else runs[0]
     seen = sum(_trained_on(each) for each in evaluations)
-    return Source(folder, list(evaluations), predictions, prior, None if arm else facts[0].step, seen)
+    own = _Facts.of(place.folder, needed=True) if place.origin else None if place.pooled else facts[0]
+    if own is not None and place.origin and own.class_names not in ((), predictions.class_names):
+        here, there = (", ".join(names) for names in (own.class_names, predictions.class_names))
+        raise DataError(f"fer calibrate: {place.folder} has the classes {here}; {place.origin} has {there}")
+    return Source(list(evaluations), predictions, prior, None if own is None else own.step, seen)
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """Step of the best checkpoint of a run, and training images of each class; ``None`` is not known."""
+    """Step of the best checkpoint of a run, training images of each class, and classes; ``None`` is not known."""
 
     step: int | None = None
     class_counts: list[int] | None = None
+    class_names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, run: Path, needed: bool) -> _Facts:
@@ -92,37 +74,9 @@ class _Facts:
             if needed:
                 raise
             return cls()  # of a fold whose weights were removed
-        return cls(content.get("global_step"), list((content.get(TASK_KEY, {}).get("class_counts") or {}).values()))
-
-
-def _refuse(given: Path) -> None:
-    """Refuse folders that are no run, with what to give instead."""
-    if (given / PREDICTIONS).is_file():
-        run, split = given.parent, read_predictions(given).split
-        tested = split == "test" or (not split and given.name == "test")
-        why = "of the test part, which a calibration must not see" if tested else "of an evaluation, not the run itself"
-        raise DataError(f"fer calibrate: {given} holds predictions {why}: fer calibrate {run}")
-    if is_model_folder(given):
-        raise DataError(
-            f"fer calibrate: {given} is a model folder without validation predictions: fer calibrate RUN, for the run "
-            "that it is of, and fer export again"
-        )
-    if (given / _STUDY).is_file():
-        arms = sorted(path.name for path in given.iterdir() if path.is_dir() and run_folders(path))
-        if arms:
-            raise DataError(
-                f"fer calibrate: {given} is a comparison of the arms {', '.join(arms)}: fer calibrate {given / arms[0]}"
-            )
-
-
-def runs_of_arm(folder: Path) -> list[Path]:
-    """Return the newest run of each fold and seed in the folder of an arm; none for any other folder."""
-    newest: dict[Path, Path] = {}
-    for run in run_folders(folder):
-        if Run(run).exists:
-            newest[run.parent] = run  # versions come in order
-    ours = all(each.parent == folder and _OF_AN_ARM.fullmatch(each.name) for each in newest)
-    return list(newest.values()) if ours else []
+        task = content.get(TASK_KEY, {})
+        counts = list((task.get("class_counts") or {}).values())
+        return cls(content.get("global_step"), counts, tuple(task.get("class_names", ())))
 
 
 def _evaluation(run: Path, facts: _Facts) -> tuple[Path, Predictions]:

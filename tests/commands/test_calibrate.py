@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from fer_lightning.evaluation.predictions import PREDICTIONS, Predictions, write_predictions
+from fer_lightning.models.calibration import calibration_of
 from tests.evaluation.test_calibration import NAMES, validated
 from tests.helpers.cli import fer
 
@@ -81,6 +84,51 @@ def test_the_folds_of_an_arm_are_pooled(tmp_path: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     said = error_of(capsys, str(tmp_path / "study"))
     assert said.rstrip().endswith(f"is a comparison of the arms strong: fer calibrate {arm}")
+
+
+def test_a_run_is_calibrated_by_the_folds_of_an_arm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, arm = validated(200), tmp_path / "study/strong"
+    for fold in range(2):
+        part = slice(100 * fold, 100 * (fold + 1))
+        columns = {name: getattr(data, name)[part] for name in ("index", "target", "probs", "files", "digests")}
+        run_in(arm / f"fold{fold}_seed0/version_0", replace(data, **columns))
+    run = run_in(tmp_path / "all/version_0", replace(validated(200), probs=validated(200).probs[::-1].copy()))
+    assert fer("calibrate", str(run), "--from", str(arm)) == 0
+    assert f"Fitted on what 2 runs of {arm} say" in capsys.readouterr().out
+    found = json.loads((run / "calibration.json").read_text())
+    assert (found["step"], found["calibration"]["origin"]) == (7, str(arm))
+    assert not (arm / "calibration.json").exists()
+    content = {"global_step": 7, "fer_task": {"class_names": list(NAMES)}}
+    calibration = calibration_of(run / "checkpoints/best.ckpt", content)
+    assert (calibration.origin, calibration.threshold) == (str(arm), found["risk"]["threshold"])
+    assert fer("calibrate", str(arm)) == 0
+    own = json.loads((arm / "calibration.json").read_text())["calibration"]
+    assert {**own, "origin": str(arm)} == found["calibration"]
+    capsys.readouterr()
+    assert f"fer calibrate RUN --from {arm}\n" in error_of(capsys, str(arm), "--from", str(arm))
+    assert "is no folder of an arm" in error_of(capsys, str(run), "--from", str(run))
+    (run / "config.yaml").write_text("model: {backbone: fer_b}")
+    said = error_of(capsys, str(run), "--from", str(arm))
+    assert f"{run} trains fer_b, and the folds of {arm} None" in said
+    (run / "config.yaml").unlink()
+    torch.save({"global_step": 7, "fer_task": {"class_names": ["a", "b"]}}, run / "checkpoints/best.ckpt")
+    assert f"has the classes a, b; {arm} has angry, " in error_of(capsys, str(run), "--from", str(arm))
+
+
+def test_bad_input_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    run = run_in(tmp_path / "mine/version_0", validated(200))
+    wrong = [["none"], [str(run / "val")], [str(run), "--risk=2"], [str(run), "--from=none"]]
+    code = "import sys; from fer_lightning.__main__ import main; "
+    code += f"assert [main(['calibrate', *args]) for args in {wrong!r}] == [2] * 4; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_run_that_cannot_be_written_to_is_refused_before_computing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_in(tmp_path / "mine/version_0", validated(200))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert error_of(capsys, str(run)) == f"fer: error: {run}: cannot be written, {run} is read-only\n"
 
 
 def test_test_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

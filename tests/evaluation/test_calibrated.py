@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import log_loss
 
 from fer_lightning.evaluation.calibrated import calibrated, cross_fitted
-from fer_lightning.evaluation.calibration import Wishes, calibrate
+from fer_lightning.evaluation.calibration import calibrate
+from fer_lightning.evaluation.calibration_place import Wishes
 from fer_lightning.evaluation.calibration_report import answers_told
 from fer_lightning.evaluation.confidence import ece_of
 from fer_lightning.metrics import wilson_interval

@@ -11,7 +11,8 @@ import torch
 from fer_lightning.class_weights import log_prior
 from fer_lightning.data.splitting.folds import assign_folds
 from fer_lightning.errors import DataError
-from fer_lightning.evaluation.calibration import Wishes, calibrate, pooled, risk_curve, risk_threshold
+from fer_lightning.evaluation.calibration import calibrate, pooled, risk_curve, risk_threshold
+from fer_lightning.evaluation.calibration_place import Wishes
 from fer_lightning.evaluation.calibration_report import verdicts
 from fer_lightning.evaluation.confidence import fit_scaling, log_losses, null_ece
 from fer_lightning.evaluation.conformal import coverage_range, prediction_sets, set_thresholds

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fer_lightning.callbacks.provenance import stored_data
 from fer_lightning.data.table.samples import FOCUS, SamplesTable
 from fer_lightning.errors import ConfigError, DataError
-from fer_lightning.evaluation.calibration_source import runs_of_arm
+from fer_lightning.evaluation.calibration_place import runs_of_arm
 from fer_lightning.runs.checkpoint import BEST
 from fer_lightning.runs.folder import run_folders
 from fer_lightning.runs.records import Run
