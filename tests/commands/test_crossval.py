@@ -413,3 +413,18 @@ def test_a_study_that_was_killed_goes_on_exactly(
     first, again = written(whole), written(parts)
     assert first["scores"] == again["scores"]
     assert not list(parts.rglob("version_1"))
+
+
+def test_an_arm_is_called_by_its_last_file_and_a_file_alone_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("base.yaml", "mid.v2.yaml", "shared.yaml"):
+        Path(name).write_text("{}\n")
+    assert parse(["base.yaml+mid.v2.yaml"]).arms == (Arm("mid.v2", ("base.yaml", "mid.v2.yaml")),)
+    several = parse(["-c", "shared.yaml", "-c", "base.yaml", "-c", "mid.v2.yaml"])
+    assert (several.arms, several.configs) == ((Arm("mid.v2", ("mid.v2.yaml",)),), ("shared.yaml", "base.yaml"))
+    usual = parse(["base.yaml"])
+    assert (usual.folds, usual.seeds, usual.test, usual.configs) == (None, (0,), False, ())
+    with pytest.raises(ConfigError, match="--seeds must be different numbers of at least 0, not '1,-2'"):
+        parse(["base.yaml", "--seeds=1,-2"])
