@@ -1,14 +1,26 @@
 from __future__ import annotations
 
+import errno
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from fer_lightning.commands.data_sets import check_copies, checked_folder, checked_place, counts_text, name_of
-from fer_lightning.errors import ConfigError
+from fer_lightning.commands.data_sets import (
+    check_copies,
+    checked_folder,
+    checked_place,
+    counts_text,
+    name_of,
+    names_data,
+    opened_for,
+)
+from fer_lightning.errors import CheckpointError, ConfigError, FERError
+from fer_lightning.runs.checkpoint import CONFIG_KEY
 from tests.helpers.data import StripesDataModule, stripes_table
 
 DATA: Any = SimpleNamespace()
@@ -86,6 +98,50 @@ def test_counts_are_those_of_each_split_and_of_no_split() -> None:
     assert lines[-1] == ["all", "15", "7", "1,402"]
     assert len(lines) == 9
     assert np.array([line[1:3] for line in lines[1:]], np.int64).sum(axis=0).tolist() == [30, 14]
+
+
+def test_counts_stand_in_columns_in_the_order_of_the_labels() -> None:
+    table = stripes_table({"train": 8, "test": 7})
+    table = replace(table, class_names=table.class_names[::-1])
+    shown = counts_text(table).splitlines()
+    assert shown[0].split() == ["train", "test"]
+    assert [line.split()[0] for line in shown[1:]] == [*table.class_names, "all"]
+    assert shown[1] == f"{table.class_names[0]:<8}{'2':>10}{'1':>10}"
+    assert shown[-1] == f"{'all':<8}{'8':>10}{'7':>10}"
+
+
+def test_a_data_set_that_is_named_goes_before_that_of_the_training(tmp_path: Path) -> None:
+    assert names_data(["--data.root", "a", "--data=B"])
+    assert names_data(["--data.root", "a", "--data", "B"])
+    assert not names_data(["--data.root", "--data.help"])
+    checkpoint = tmp_path / "best.ckpt"
+    stored = {"class_path": "tests.helpers.data.StripesDataModule", "init_args": {"batch_size": 5, "seed": 3}}
+    torch.save({CONFIG_KEY: {"data": stored}}, checkpoint)
+    named = ["--data=tests.helpers.data.StripesDataModule", "--data.batch_size=9"]
+    with opened_for("fer embed", checkpoint, None, ["--data.batch_size=7"]) as data:
+        assert (data.batch_size, data.seed) == (7, 3)
+    with opened_for("fer embed", checkpoint, None, named) as data:
+        assert (data.batch_size, data.seed) == (9, StripesDataModule().seed)
+    torch.save({CONFIG_KEY: {"model": {}}}, checkpoint)
+    with pytest.raises(CheckpointError, match=r"best.ckpt does not say which data it was trained with: name it"):
+        opened_for("fer embed", checkpoint, None, []).__enter__()
+    with opened_for("fer embed", checkpoint, None, named) as data:
+        assert data.batch_size == 9
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "faces"), FERError, "faces: No space left"),
+        (OSError("out of paper"), FERError, "fer embed: out of paper"),
+        (BrokenPipeError(), BrokenPipeError, ""),
+    ],
+)
+def test_a_system_that_refuses_is_one_line(error: OSError, kind: type[Exception], said: str) -> None:
+    data = ["--data=tests.helpers.data.StripesDataModule"]
+    with pytest.raises(kind) as caught, opened_for("fer embed", None, None, data):
+        raise error
+    assert str(caught.value) == said
 
 
 def test_a_data_set_is_named_with_its_place() -> None:

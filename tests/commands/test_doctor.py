@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from fer_lightning.commands.doctor import (
     check_compute,
     check_extras,
     check_folders,
+    check_imports,
     check_models,
     check_opencv,
     check_packages,
@@ -134,3 +137,54 @@ def test_a_missing_package_of_an_extra_is_told_with_the_command(monkeypatch: pyt
     monkeypatch.setattr(module, "_is_installed", lambda requirement: requirement.name != "optuna")
     told = [finding.text for finding in check_extras()]
     assert "extra tune lacks optuna: pip install 'fer_lightning[tune]'" in told
+
+
+def test_without_our_own_package_nothing_more_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> list[str]:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(module, "requires", missing)
+    assert list(check_packages()) == [
+        Finding(False, "fer_lightning itself is not installed: run `make install` or `pip install -e .`")
+    ]
+
+
+def test_a_package_that_cannot_be_imported_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(name: str) -> None:
+        if name in ("torchvision", "cv2"):
+            raise OSError(f"no lib{name}.so")
+
+    monkeypatch.setattr(importlib, "import_module", failing)
+    assert [finding.text for finding in check_imports()] == [
+        "import torchvision fails: OSError: no libtorchvision.so; torch and torchvision must be a pair",
+        "import cv2 fails: OSError: no libcv2.so",
+    ]
+
+
+def test_an_opencv_without_its_cascades_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    found = [SimpleNamespace(metadata={"Name": "opencv-python"}, version="4.9")]
+    monkeypatch.setattr(module, "distributions", lambda: found)
+    monkeypatch.setattr("cv2.data.haarcascades", f"{tmp_path}/")
+    assert [(finding.ok, finding.text) for finding in check_opencv()] == [
+        (True, "OpenCV distributions: opencv-python 4.9"),
+        (False, "OpenCV has no Haar cascades: pip install --force-reinstall 'opencv-python-headless<5'"),
+    ]
+
+
+def test_each_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda number: f"H{number}00")
+    assert [finding.text for finding in check_compute()][1:] == ["GPU 0: H000", "GPU 1: H100"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert [finding.text for finding in check_compute()][1:] == ["GPU: none that torch can use"]
+
+
+def test_a_cache_folder_is_made_or_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("FER_CACHE_DIR", str(tmp_path / "new/deep"))
+    assert list(check_folders())[1] == Finding(True, f"cache folder {tmp_path / 'new/deep'}")
+    assert (tmp_path / "new/deep").is_dir()
+    monkeypatch.setattr("fer_lightning.data.table.cache.default_cache_dir", lambda: None)
+    assert [finding.text for finding in check_folders()][1:] == [
+        "there is no home folder for the cache: set FER_CACHE_DIR"
+    ]

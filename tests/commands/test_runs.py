@@ -232,6 +232,59 @@ def test_a_terminal_shows_the_status_in_its_colour(
     assert "\033" not in listed(capsys, "list", "--root", str(tmp_path))
 
 
+def test_every_cell_of_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, "a/version_0", a_node(1), f1=0.25)
+    watched = {"name": "val_loss", "mode": "min", "best": 0.75, "epoch": 0}
+    folder = written(tmp_path, "b/version_12", a_node(2, monitor=watched, status="failed", device={}, wall_s=7e3))
+    (folder / "config.yaml").write_text("model: {backbone: mine.nets.Wide}\n")
+    with (folder / "huge").open("wb") as file:
+        file.truncate(1_230_000_000)  # takes no room
+    lines = listed(capsys, "list", "--root", str(tmp_path)).splitlines()
+    small = f"{next(read_records(tmp_path)).size / 1e3:.0f} kB".rjust(6)
+    assert lines == [
+        "run           status    backbone  epochs             best  macro F1  started            time    size  device",
+        f"a/version_0   finished  fer_b          1   val_acc 0.1000    0.2500  2026-01-01 10:00     1m  {small}  a CPU",
+        "b/version_12  failed    Wide           2  val_loss 0.7500         -  2026-01-02 10:00  1h57m  1.2 GB  -",
+    ]
+    lines = listed(capsys, "list", "--root", str(tmp_path), "--name", "b").splitlines()
+    assert [line.split()[4:6] for line in lines] == [["best", "val_loss"], ["0.7500", "-"]]
+    assert listed(capsys, "list", "--root", str(tmp_path), "--name", "c") == f"no runs in {tmp_path} of the name 'c'\n"
+    (tmp_path / "none").mkdir()
+    assert listed(capsys, "list", "--root", str(tmp_path / "none")) == f"no runs in {tmp_path / 'none'}\n"
+
+
+def test_a_run_elsewhere_is_named_as_in_its_own_folder_of_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path, "other/a/version_4", a_node(1))
+    (tmp_path / "runs").mkdir()
+    shown = json.loads(listed(capsys, "show", str(folder), "--root", str(tmp_path / "runs"), "--json"))
+    assert shown["run"] == "a/version_4"
+    shown = json.loads(listed(capsys, "show", str(folder), "--root", str(tmp_path / "other"), "--json"))
+    assert shown["run"] == "a/version_4"
+    shown = json.loads(listed(capsys, "show", str(folder), "--root", str(tmp_path), "--json"))
+    assert shown["run"] == "other/a/version_4"
+
+
+def test_what_is_damaged_is_said_beside_what_is_shown(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "old/version_0" / LINEAGE).write_text("{")
+    assert fer("runs", "lineage", "a/version_10", "--root", str(root)) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("fer: ")
+    assert "old/version_0/lineage.json is damaged" in said.err
+    assert said.out.count("node") == 4
+    assert fer("runs", "show", "old", "--root", str(root)) == 0
+    assert capsys.readouterr().err.startswith("fer: ")
+    (root / "a/version_10" / LOCK).write_text(json.dumps(asdict(Holder.myself())))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert listed(capsys, "show", "a", "--root", str(root)).startswith(
+        f"{root / 'a/version_10'}  \033[36mrunning\033[0m\n"
+    )
+
+
 def test_the_tree_goes_up_and_down(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = listed(capsys, "lineage", "a/version_10", "--root", str(root)).splitlines()
     assert [line.split("version_")[0].lstrip("└─├│ ") for line in lines if "version_" in line and "node" in line] == [
