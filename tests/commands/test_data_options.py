@@ -4,37 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from fer_lightning.data.table.synthesis import Recipe
 from tests.helpers.cli import fer
+from tests.helpers.spy import Spy
 
 STRIPES = ["--data=tests.helpers.data.StripesDataModule", "--data.train=21", "--data.val=7", "--data.test=7"]
-Calls = dict[str, tuple[tuple[Any, ...], dict[str, Any]]]
-
-
-class Spy:
-    """Stands in for functions and keeps what they were called with."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.patch = patch
-        self.calls: Calls = {}
-
-    def on(self, path: str, result: Any) -> None:
-        """Replace a function by one that returns a result."""
-
-        def call(*args: Any, **options: Any) -> Any:
-            self.calls[path.rpartition(".")[2]] = args, options
-            return result
-
-        self.patch.setattr(f"fer_lightning.{path}", call)
-
-    def options(self, name: str) -> dict[str, Any]:
-        """Return the named arguments of the last call."""
-        return self.calls[name][1]
 
 
 @pytest.fixture
