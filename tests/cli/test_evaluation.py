@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 
-from fer_lightning.cli.evaluation import _settings, changed_network, evaluation_folder
+from fer_lightning.callbacks.evaluated import Subject
+from fer_lightning.cli import evaluation
+from fer_lightning.cli.evaluation import _settings, changed_network, evaluation_folder, subject_of
 from fer_lightning.runs.lineage import Change
+from fer_lightning.runs.looks import Look
 
 SUBJECT: Any = SimpleNamespace(id="0123abcd")
 
@@ -74,3 +78,33 @@ def test_float32_and_all_batches_are_as_usual(precision: object) -> None:
         other = asked(verb, precision=precision, **{f"limit_{limit}_batches": 1})
         assert _settings(other) == {f"trainer.limit_{limit}_batches": "1"}
     assert _settings(asked("test", precision="64-true")) == {"trainer.precision": "64-true"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "split", "images", "root"), [("validate", "val", 3, None), ("test", "test", 5, "mine")]
+)
+def test_what_is_evaluated_is_the_split_of_the_verb(
+    verb: str, split: str, images: int, root: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[tuple[Any, ...]] = []
+    done: list[str] = []
+    look = Look("t", verb, split, "f0", images, "c.ckpt", "aa", "w0", {}, "n1", "")
+
+    def look_at(*args: Any) -> tuple[Path, Look]:
+        looked.append(args)
+        return Path("the/runs"), look
+
+    monkeypatch.setattr(evaluation, "look_at", look_at)
+    monkeypatch.setattr(evaluation, "code_state", lambda: {"commit": None})
+    monkeypatch.setattr(evaluation, "read_trained_on", lambda checkpoint: None)
+    rows = {"val": range(3), "test": range(5)}
+    table = SimpleNamespace(fingerprint=lambda name: f"of {name}", rows=lambda name: rows[name])
+    cli = asked(verb, default_root_dir=root, precision="16-mixed")
+    cli.checkpoint = Path("c.ckpt")
+    cli.datamodule = SimpleNamespace(table=table, prepare_data=lambda: done.append("prepared"), check=done.append)
+    digest = hashlib.sha256(b'["f0", "w0", "{}"]').hexdigest()[:8]
+    assert subject_of(cli) == Subject(look, digest, Path("the/runs"), None)
+    settings = {"trainer.precision": "16-mixed"}
+    wanted = Path("runs" if root is None else root)
+    assert looked == [(Path("c.ckpt"), verb, (split, f"of {split}", images), wanted, settings, "")]
+    assert done == ["prepared", verb]

@@ -81,7 +81,7 @@ def test_calibrate(spy: Spy, tmp_path: Path) -> None:
     chosen = ["--kind=vector", "--risk=0.2", "--coverage=0.85", "--seed=4"]
     for options, wishes in (([], Wishes(None, None, 0.9, 0)), (chosen, Wishes("vector", 0.2, 0.85, 4))):
         assert fer("calibrate", str(run), *options) == 2
-        predictions, prior, wanted = spy.calls["calibrate"][0]
+        predictions, prior, wanted, *_ = spy.calls["calibrate"][0]
         assert (len(predictions.target), wanted) == (400, wishes)
         counts = np.array([COUNTS[name] for name in NAMES])
         np.testing.assert_allclose(np.exp(np.asarray(prior)), counts / counts.sum(), rtol=1e-5)
