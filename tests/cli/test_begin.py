@@ -52,11 +52,19 @@ def test_the_precision_is_measured_where_and_on_what_is_trained(
     moved: list[Any] = []
     asked: list[Any] = []
     shapes: list[tuple[int, ...]] = []
+
+    def to(where: Any) -> Any:
+        moved.append(where)
+        return model
+
+    def drawn(*shape: int, generator: torch.Generator) -> Any:
+        assert generator.initial_seed() == 0
+        shapes.append(shape)
+        return SimpleNamespace(to=to)
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.delenv(begin.PRECISION_VARIABLE, raising=False)
-    monkeypatch.setattr(
-        torch, "randn", lambda *shape, generator: shapes.append(shape) or SimpleNamespace(to=moved.append)
-    )
+    monkeypatch.setattr(torch, "randn", drawn)
 
     def measure(model: Any, images: Any, criterion: Any) -> Any:
         asked.append((model, criterion))
@@ -64,8 +72,7 @@ def test_the_precision_is_measured_where_and_on_what_is_trained(
 
     monkeypatch.setattr(begin, "measure_precision", measure)
     counted: list[Any] = []
-    model = SimpleNamespace(criterion="loss", take_class_counts=counted.append)
-    model.to = lambda where: moved.append(where) or model
+    model = SimpleNamespace(criterion="loss", take_class_counts=counted.append, to=to)
     table = SimpleNamespace(rows=lambda split: range({"train": 21}[split]))
     for batch, rows in ((8, 8), (64, 21)):
         data = SimpleNamespace(preprocessing={"image_size": 40, "channels": 3}, batch_size=batch, table=table)
@@ -115,7 +122,8 @@ def test_predictions_are_calibrated_where_the_network_is_as_it_was(
     monkeypatch.setattr(begin, "PredictionWriter", lambda *args: args)
     lineage = SimpleNamespace(changes=changes)
     cli: Any = SimpleNamespace(checkpoint=Path("a.ckpt"), lineage=lineage, config={"set": 0.85})
-    assert begin._prediction_writer(cli) == (used, 0.85)
+    made: Any = begin._prediction_writer(cli)
+    assert made == (used, 0.85)
     assert capsys.readouterr().out == said
 
 

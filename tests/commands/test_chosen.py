@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.evaluation.calibration import Wishes
+from fer_lightning.evaluation.calibration_place import Wishes
 from tests.commands.test_calibrate import COUNTS, run_in
 from tests.evaluation.test_calibration import NAMES, validated
 from tests.helpers.cli import fer

@@ -7,10 +7,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fer_lightning.data.detect import detect_datamodule
+from fer_lightning.data.files.listing import Listing
 from fer_lightning.data.sets.image_folder import ImageFolderDataModule
+from fer_lightning.data.sets.labels.compared import compared_with_tables
 from fer_lightning.data.sets.raf_db import RAFDBDataModule
 from fer_lightning.errors import DataError
 from tests.helpers.cli import fer
@@ -73,6 +76,45 @@ def test_codes_of_the_table_stand_for_the_folders_of_most_of_their_images(tmp_pa
     assert any(
         re.match("train_labels.csv .* 1 of 21 are others .* surprise in the folders, neutral", r) for r in remarks
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "mapping", "said"),
+    [
+        # 7 stands for happy, 1 for angry: of most images of each, not of the first or the rarest
+        (["7", "1", "1", "7", "7", "1"], {}, (2, "angry/a0.png, angry in the folders, happy in the table")),
+        (["3", "angry", "angry", *["happy"] * 3], {}, (1, "angry/a0.png, angry in the folders, 3 in the table")),
+        ([" Cross ", *["cross"] * 2, *["HAPPINESS"] * 3], {" CROSS": "angry"}, (0, "")),
+        ([" anger", "Angry ", "angry", *["happy"] * 2, "sad"], {}, (1, "happy/h2.png, happy in the folders, sad in")),
+        (
+            ["angry"] * 3 + ["cross", "cross", "happy"],
+            {},
+            (2, "happy/h0.png, happy in the folders, cross in the table"),
+        ),
+    ],
+)
+def test_what_a_table_says_is_compared_by_its_meaning(
+    labels: list[str], mapping: dict[str, str | None], said: tuple[int, str], tmp_path: Path
+) -> None:
+    paths = [f"{name}/{name[0]}{number}.png" for name in ("angry", "happy") for number in range(3)]
+    rows = [{"path": path, "label": label} for path, label in zip(paths, labels, strict=True)]
+    for path in [*paths, "sad/s0.png"]:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    write_table(tmp_path / "mine.csv", [*rows, {"path": "sad/s0.png", "label": "angry"}])  # left out of the folders
+    order = ("happy", "angry")
+    numbers = np.array([order.index(path.partition("/")[0]) for path in paths])
+    nothing = np.full(len(paths), "")
+    listing = Listing(tmp_path, order, np.array(paths), numbers, nothing, nothing)
+    (told,) = compared_with_tables(tmp_path, listing, mapping)
+    if not said[0]:
+        assert told == "mine.csv beside the class folders has the same labels for all 6 images in both"
+        return
+    assert told.startswith(
+        f"mine.csv beside the class folders has labels, too, which are not used: {said[0]} of 6 are others than those "
+        f"of the folders (the first: {said[1]}"
+    )
+    assert told.endswith(f"; pass --data ManifestDataModule --data.root {tmp_path / 'mine.csv'} to use the table")
 
 
 def test_a_table_that_cannot_be_compared_is_told(tmp_path: Path) -> None:
