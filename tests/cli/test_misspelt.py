@@ -30,6 +30,11 @@ STOPPING = "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val_l
         ("fast-dev-run", None, "--trainer.fast_dev_run true"),
         ("fast_dev_runs", "false", "--trainer.fast_dev_run false"),
         ("monitor", "val_acc", "--model.monitor val_acc or --checkpoint.monitor val_acc"),
+        ("monitr", "val_acc", "--model.monitor val_acc or --checkpoint.monitor val_acc"),
+        ("trainer.maxepoch", "3", "--trainer.max_epochs 3"),
+        ("data.batchsz", "3", "--data.batch_size 3"),
+        ("model.lossy", "x", "--model.loss x"),
+        ("save_top", "3", "--checkpoint.save_top_k 3"),
         ("ema", "true", "--trainer.callbacks+=EMA"),
         ("fp16", "true", "--trainer.precision 16-mixed"),
         ("trainer.callbacks.patience+", "3", f"{STOPPING} 3"),
@@ -53,6 +58,8 @@ def test_a_class_that_is_lacking_comes_before_its_option() -> None:
 
 def test_what_nothing_is_near_to_leads_to_the_help() -> None:
     assert unknown_option("tune", "zzzz", "1") == "there is no option --zzzz (fer tune --help lists them)"
+    for key in ("patiance", "trainer.accum"):  # near to something, and not near enough
+        assert unknown_option("fit", key, "3") == f"there is no option --{key} (fer fit --help lists them)"
     assert unknown_option("fit", "-q", None) == "there is no option -q (fer fit --help lists them)"
 
 

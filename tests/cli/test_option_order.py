@@ -19,6 +19,7 @@ THREE = {"angry": 8, "happy": 8, "sad": 8}
         ("--data.root a --data.fold 1 --name x --data=C", "--data=C --data.root a --data.fold 1 --name x"),
         ("--data.augment.flip -1 --data.augment B --data C", "--data C --data.augment B --data.augment.flip -1"),
         ("--model.optimizer.lr .1 --model.optimizer SGD", "--model.optimizer SGD --model.optimizer.lr .1"),
+        ("--model.optimizer.x -.1 --model.optimizer SGD", "--model.optimizer SGD --model.optimizer.x -.1"),
         ("--data.a 1 --config f --data.b 2 --data C", "--data.a 1 --config f --data C --data.b 2"),
         ("--data.a 1 -c f --data C", "--data.a 1 -c f --data C"),
         ("--data A --data.a 1 --data B", "--data A --data.a 1 --data B"),

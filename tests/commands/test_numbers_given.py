@@ -77,9 +77,12 @@ def test_a_search_goes_in_the_better_direction(
 ) -> None:
     pytest.importorskip("optuna")
     given: list[Any] = []
-    monkeypatch.setattr(
-        "fer_lightning.studies.tune.study.run_search", lambda search, flags: len(given.append(search) or "")
-    )
+
+    def run_search(search: Any, flags: list[str]) -> int:
+        given.append(search)
+        return 0
+
+    monkeypatch.setattr("fer_lightning.studies.tune.study.run_search", run_search)
     space = tmp_path / "space.yaml"
     space.write_text("data.batch_size: {choices: [8, 16]}\n")
     assert fer("tune", f"--space={space}", *shlex.split(options), *TINY) == 0
