@@ -16,7 +16,7 @@ from fer_lightning.class_weights import class_weights
 from fer_lightning.data.splitting.dedupe import Duplicates, find_duplicates
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import DataError
-from fer_lightning.figures import data_url, figure_png
+from fer_lightning.figures import data_url, figure_pixels, pixels_png, pixels_webp
 from fer_lightning.files import csv_text, json_text, write_atomically
 from fer_lightning.inspection.embedding import check_tsne, embed_pixels, embedding_figure
 from fer_lightning.inspection.examples import caption, list_cells, one_per_group, pairs_picture, short_name
@@ -55,6 +55,7 @@ _PER_CLASS = 8  # images in the grid of samples
 _EXTREMES = 8  # darkest and brightest images shown, of each
 _BLANKS = 16  # blank images shown
 _PAIRS = 12  # pairs of near-duplicates shown
+_SHOWN, _QUALITY = 1040, 75  # pixels of width, and quality, of the pictures in the page
 _TABLES = ("counts.csv", "duplicates.csv", "blank.csv", "unreadable.csv", "tsne.csv")
 _PICTURES = (
     "counts", "mean_faces", "samples", "histogram", "light", "extremes", "blank", "duplicates", "sizes", "tsne"
@@ -67,16 +68,20 @@ class _Output:
 
     Attributes:
         pictures: PNG files by name without suffix.
+        shown: the same for the page, as data URLs: as wide as the page, and small.
         figures: by section of the page, the pictures in it: file and what it shows.
         tables: CSV files by name.
     """
 
     pictures: dict[str, bytes] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
     figures: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     tables: dict[str, str] = field(default_factory=dict)
 
     def picture(self, section: str, stem: str, figure: Figure, shows: str) -> None:
-        self.pictures[stem] = figure_png(figure)
+        pixels = figure_pixels(figure)
+        self.pictures[stem] = pixels_png(pixels)
+        self.shown[stem] = data_url(pixels_webp(pixels, _SHOWN, _QUALITY), "webp")
         self.figures[section].append((f"pictures/{stem}.png", shows))
 
     def table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -98,7 +103,7 @@ class _Output:
         sections, files = _sections(report, "map" in self.figures), sorted(self.tables)
         figures: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
         for section, listed in self.figures.items():
-            figures[section] = [(file, shows, data_url(self.pictures[Path(file).stem])) for file, shows in listed]
+            figures[section] = [(file, shows, self.shown[Path(file).stem]) for file, shows in listed]
         page = render(
             "inspect.html", report=report, cards=_cards(report), sections=sections, figures=figures, files=files
         )
