@@ -45,7 +45,7 @@ from fer_lightning.cli.quick_checks import check_accelerator_name, check_monitor
 from fer_lightning.cli.signatures import Types, class_signature
 from fer_lightning.cli.values import check_limit, check_type
 from fer_lightning.errors import CheckpointError, ConfigError
-from fer_lightning.runs.checkpoint import find_checkpoint
+from fer_lightning.runs.checkpoint import find_checkpoint, named_models
 from fer_lightning.text import one_line, short_path
 
 __all__ = ["check_command_line", "check_data_options"]
@@ -96,10 +96,10 @@ def check_command_line(verb: str, args: Sequence[str], complete: bool = True) ->
 def _check_checkpoint(given: Mapping[str, str | None]) -> None:
     """Refuse the path of a checkpoint at which nothing is."""
     wanted = given.get("ckpt_path")
-    is_path = wanted is not None and ("/" in wanted or wanted.endswith(".ckpt"))
-    if wanted is not None and is_path and not Path(wanted).expanduser().exists():
-        root = given.get("trainer.default_root_dir") or DEFAULT_ROOT
-        find_checkpoint(wanted, Path(root), "", "")  # which says what there is
+    root = given.get("trainer.default_root_dir") or DEFAULT_ROOT
+    for each in [] if wanted is None else named_models(wanted):
+        if ("/" in each or each.endswith(".ckpt")) and not Path(each).expanduser().exists():
+            find_checkpoint(each, Path(root), "", "")  # which says what there is
 
 
 def check_data_options(verb: str, args: Sequence[str]) -> None:

@@ -72,7 +72,7 @@ LINKED = ("class_names", "num_classes", "preprocessing")
 ARGUMENTS = {
     "seed_everything": Types(frozenset([bool, int])),
     "name": Types(frozenset([str])),
-    "ckpt_path": Types(frozenset([str])),
+    "ckpt_path": Types(frozenset([str]), lists=True),
     "allow_changed_data": Types(frozenset([bool])),
     "mlflow": Types(frozenset([bool, str, type(None)])),
     "mlflow_checkpoints": Types(frozenset([bool])),

@@ -35,7 +35,7 @@ _ROOT = "trainer.default_root_dir"
 _EVALUATION_SECTIONS = ("model", "data", "seed_everything", "name")
 
 
-def peek(args: Sequence[str]) -> tuple[str | None, str, str]:
+def peek(args: Sequence[str]) -> tuple[str | list[str] | None, str, str]:
     """Read checkpoint, name and root folder off a command line and its config files, before it is parsed.
 
     The trainer's part may be a file of its own, as in ``--trainer FILE`` or ``trainer: FILE`` in a config file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -43,9 +44,10 @@ from fer_lightning.cli.stored_config import (
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.errors import CheckpointError
 from fer_lightning.lazy import import_all
+from fer_lightning.models.ensemble import ENSEMBLE, write_ensemble
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs.changes import changes_for, differences
-from fer_lightning.runs.checkpoint import BEST, RESUME, find_checkpoint
+from fer_lightning.runs.checkpoint import BEST, RESUME, find_checkpoint, named_models
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.runs.lock import slurm_restarts
 
@@ -147,9 +149,10 @@ class FERCLI(LightningCLI):
         )
         parser.add_argument(
             "--ckpt_path",
-            type=str,
+            type=str | list[str] | None,
             default=None,
-            help="Checkpoint: a file, a run folder, 'best' or 'last' of the newest run of this name; "
+            help="Checkpoint: a file, a run folder, 'best' or 'last' of the newest run of this name; of several, A,B or "
+            "a pattern, the mean probabilities are taken; "
             "fit: 'auto' goes on with the run of this name and these settings, or begins it.",
         )
         parser.add_argument(
@@ -197,7 +200,7 @@ class FERCLI(LightningCLI):
             if wanted == AUTO and not only_tells:
                 self._start_or_go_on(parser)
             return
-        self.checkpoint = find_checkpoint(wanted, Path(root), name, RESUME if self.verb == "fit" else BEST)
+        self.checkpoint = self._found(wanted, Path(root), name)
         try:
             stored = stored_config(self.checkpoint, self.verb)
         except CheckpointError as error:
@@ -215,6 +218,20 @@ class FERCLI(LightningCLI):
             self.config = parser.parse_args(["--config", base, *args] if stored else args)
         if stored:
             self._compare(parser, before)
+
+    def _found(self, wanted: str | list[str], root: Path, name: str) -> Path:
+        """Return the file of a checkpoint, or one that averages several, which is kept as long as the CLI."""
+        named = named_models(wanted)
+        if len(named) == 1:
+            return find_checkpoint(named[0], root, name, RESUME if self.verb == "fit" else BEST)
+        if self.verb == "fit":
+            raise CheckpointError(
+                f"fer fit goes on from one checkpoint, not from {len(named)}; a network learns from several by "
+                f"--model.teacher '[{','.join(named)}]'"
+            )
+        self._ensemble = tempfile.TemporaryDirectory(prefix="fer_ensemble_")
+        members = [find_checkpoint(each, root, name, BEST) for each in named]
+        return write_ensemble(members, Path(self._ensemble.name) / f"{ENSEMBLE}.ckpt")
 
     @functools.cached_property
     def run_config(self) -> RunConfig:

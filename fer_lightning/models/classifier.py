@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.backbones import create_backbone, feature_width, in_eval_mode, pool_features
-from fer_lightning.models.views import Views, check_views, views_of
+from fer_lightning.models.views import Views, check_views, mean_logits, views_of
 
 __all__ = ["EmotionClassifier", "build_classifier"]
 
@@ -68,8 +68,7 @@ class EmotionClassifier(nn.Module):
         """
         if self.training or self.views == "none":
             return self.decided(self.logits(images))
-        shares = [self.decided(self.logits(view)).softmax(dim=1) for view in views_of(images, self.views)]
-        return torch.stack(shares).mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny).log()
+        return mean_logits(self.decided(self.logits(view)) for view in views_of(images, self.views))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Keep the shift that was set, and where the ``state_dict`` is of a version that had none."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fer_lightning.errors import ConfigError
 
-__all__ = ["Views", "check_views", "views_of"]
+__all__ = ["Views", "check_views", "mean_logits", "views_of"]
 
 Views = Literal["none", "flip", "flip_shift"]
 """``none``: the image alone; ``flip``: and its mirror image; ``flip_shift``: both, each also moved to four sides."""
@@ -41,3 +42,9 @@ def views_of(images: Tensor, views: Views) -> Iterator[Tensor]:
         padded = F.pad(image, (right, right, down, down), mode="replicate")
         for top, left in ((0, right), (2 * down, right), (down, 0), (down, 2 * right)):
             yield padded[..., top : top + height, left : left + width]
+
+
+def mean_logits(logits: Iterable[Tensor]) -> Tensor:
+    """Return the logarithms of the mean probabilities of several logits ``(N, K)``: logits of the same shape."""
+    shares = [each.softmax(dim=1) for each in logits]
+    return torch.stack(shares).mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny).log()

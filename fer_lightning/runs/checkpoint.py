@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "CHECKPOINTS",
     "CONFIG_KEY",
     "LINEAGE_KEY",
+    "MEMBERS_KEY",
     "NETWORK_PREFIX",
     "RESUME",
     "SAVED_KEY",
@@ -31,6 +33,7 @@ __all__ = [
     "checkpoint_in",
     "epochs_in",
     "find_checkpoint",
+    "named_models",
     "other_file",
     "read_checkpoint",
     "run_folder_of",
@@ -55,6 +58,9 @@ CONFIG_KEY = "fer_config"
 LINEAGE_KEY = "fer_lineage"
 """Key of what wrote the checkpoint: ``node``, the id of the start of the run, and ``data``, ``counts`` and
 ``fingerprints`` of its splits, and :data:`STOPPED_KEY`."""
+
+MEMBERS_KEY = "fer_members"
+"""Key of what the models of an ensemble were read from: of each, ``checkpoint``, a path, and its ``sha256``."""
 
 STOPPED_KEY = "stopped"
 """Key in :data:`LINEAGE_KEY` of why a callback ended the training with the epoch just done, empty if none did."""
@@ -227,6 +233,34 @@ def find_checkpoint(wanted: str, root: Path, name: str, file: str) -> Path:
         if (version / CHECKPOINTS / file).is_file():
             return version / CHECKPOINTS / file
     raise CheckpointError(f"no run in {root / name} has a '{wanted}' checkpoint ({file}){_what_there_is(root)}")
+
+
+def named_models(given: str | Path | Sequence[str | Path]) -> list[str]:
+    """Return the models that an option names: one, or several whose probabilities are to be averaged.
+
+    Args:
+        given: of one model; or of several a list, or a text: ``a.ckpt,b.ckpt``, ``[a.ckpt, b.ckpt]``, or a pattern such
+            as ``runs/study/arm/*/version_0``. A path that exists is taken as it is.
+
+    Raises:
+        CheckpointError: if nothing is named, or nothing matches a pattern.
+    """
+    if not isinstance(given, (str, Path)):
+        found = [name for each in given for name in named_models(each)]
+    elif Path(given).expanduser().exists():
+        return [str(given)]
+    else:
+        text = str(given).strip()
+        text = text[1:-1] if text.startswith("[") and text.endswith("]") and "," in text else text
+        parts = [part.strip().strip("'\"") for part in text.split(",")]
+        if len(parts) > 1:
+            return named_models([part for part in parts if part])
+        if not set("*?[") & set(text):
+            return [text]
+        found = sorted(glob.glob(str(Path(text).expanduser())))
+    if not found:
+        raise CheckpointError(f"no model is there: {given}" if given else "no model is named")
+    return found
 
 
 def checkpoint_in(folder: Path, file: str) -> Path:

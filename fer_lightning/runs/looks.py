@@ -19,7 +19,7 @@ from typing import IO
 
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.files import file_digest
-from fer_lightning.runs.checkpoint import CONFIG_KEY, LINEAGE_KEY, read_checkpoint, run_folder_of, weights_digest
+from fer_lightning.runs.checkpoint import CONFIG_KEY, LINEAGE_KEY, MEMBERS_KEY, read_checkpoint, run_folder_of, weights_digest
 
 __all__ = [
     "LOG",
@@ -48,8 +48,9 @@ class Look:
         split: that was looked at.
         fingerprint: of the split; two splits of the same images and labels have the same.
         n: its images.
-        checkpoint: path of the file, relative to the folder of all runs if it lies there.
-        sha256: of that file.
+        checkpoint: path of the file, relative to the folder of all runs if it lies there; of an ensemble the paths of
+            its members, joined by commas.
+        sha256: of that file; of an ensemble, of the digests of its members' files, joined by commas.
         weights: digest of the network's weights, the same in a checkpoint and a model folder that was made from it.
         settings: values that the evaluation has changed against the checkpoint, and the precision if it is not float32.
         node: id of the start of the run that wrote the checkpoint, empty if it does not say.
@@ -129,21 +130,27 @@ def look_at(
     content, run = read_checkpoint(checkpoint, mapped=True), run_folder_of(checkpoint.absolute())
     if run is not None and os.access(run, os.W_OK):
         root = root_of_runs(run, content.get(CONFIG_KEY, {}).get("name", "default"))
-    whole, above = checkpoint.resolve(), root.resolve()
+    members = content.get(MEMBERS_KEY) or [{"checkpoint": checkpoint, "sha256": file_digest(checkpoint, "sha256")}]
+    digests = ",".join(each["sha256"] for each in members)
     look = Look(
         time=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         verb=verb,
         split=split[0],
         fingerprint=split[1],
         n=split[2],
-        checkpoint=str(whole.relative_to(above) if whole.is_relative_to(above) else whole),
-        sha256=file_digest(checkpoint, "sha256"),
+        checkpoint=",".join(_shown(Path(each["checkpoint"]), root) for each in members),
+        sha256=hashlib.sha256(digests.encode()).hexdigest() if len(members) > 1 else digests,
         weights=weights_digest(content.get("state_dict", {})),
         settings=dict(settings or {}),
         node=content.get(LINEAGE_KEY, {}).get("node", ""),
         commit=commit,
     )
     return root, look
+
+
+def _shown(path: Path, root: Path) -> str:
+    whole, above = path.resolve(), root.resolve()
+    return str(whole.relative_to(above) if whole.is_relative_to(above) else whole)
 
 
 def append_look(root: Path, look: Look) -> Standing:
