@@ -24,12 +24,14 @@ class Subject:
         id: 8 hexadecimal digits, the same for the same weights, split and settings.
         root: folder of all runs, with the log of looks.
         trained_on: which images the model was trained on, ``None`` if it does not say.
+        members: files of the models whose average it is; empty if it is one model.
     """
 
     look: Look
     id: str
     root: Path
     trained_on: TrainedOn | None = field(repr=False)
+    members: tuple[str, ...] = ()
 
 
 class Evaluated(Callback):
@@ -62,5 +64,6 @@ class Evaluated(Callback):
             "sha256": look.sha256,
             "weights": look.weights,
             "settings": look.settings,
+            **({"checkpoint": ",".join(self.subject.members)} if self.subject.members else {}),
         }
         return report

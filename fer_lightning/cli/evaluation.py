@@ -38,7 +38,8 @@ def subject_of(cli: FERCLI) -> Subject:
     shown = split, table.fingerprint(split), len(table.rows(split))
     root, look = look_at(cli.checkpoint, cli.verb, shown, root, _settings(cli), code_state()["commit"] or "")
     named = json.dumps(look.key)
-    return Subject(look, hashlib.sha256(named.encode()).hexdigest()[:8], root, read_trained_on(cli.checkpoint))
+    key = hashlib.sha256(named.encode()).hexdigest()[:8]
+    return Subject(look, key, root, read_trained_on(cli.checkpoint), tuple(map(str, cli.members)))
 
 
 def evaluation_folder(run: Path | None, verb: str, subject: Subject) -> Path | None:

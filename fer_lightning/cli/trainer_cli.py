@@ -100,6 +100,7 @@ class FERCLI(LightningCLI):
 
     Attributes:
         checkpoint: file that the run goes on from or that is evaluated, ``None`` for none.
+        members: files whose average ``checkpoint`` is; empty if it is that of one model.
         stop: the callback that ends a run at a signal.
         checkpoint_io: what writes the checkpoints.
         auto: what begins the run if ``--ckpt_path auto`` has nothing to go on with, ``None`` without ``auto``.
@@ -113,6 +114,7 @@ class FERCLI(LightningCLI):
         self.agree = agree
         self.auto: StartOrGoOn | None = None
         self.checkpoint: Path | None = None
+        self.members: list[Path] = []
         self.stop = GracefulStop()
         self.checkpoint_io = AtomicCheckpointIO(attempts=3)
         self.lineage = Lineage()
@@ -151,8 +153,8 @@ class FERCLI(LightningCLI):
             "--ckpt_path",
             type=str | list[str] | None,
             default=None,
-            help="Checkpoint: a file, a run folder, 'best' or 'last' of the newest run of this name; of several, A,B or "
-            "a pattern, the mean probabilities are taken; "
+            help="Checkpoint: a file, a run folder, 'best' or 'last' of the newest run of this name; of several (A,B "
+            "or a pattern) the mean probabilities; "
             "fit: 'auto' goes on with the run of this name and these settings, or begins it.",
         )
         parser.add_argument(
@@ -230,8 +232,9 @@ class FERCLI(LightningCLI):
                 f"--model.teacher '[{','.join(named)}]'"
             )
         self._ensemble = tempfile.TemporaryDirectory(prefix="fer_ensemble_")
-        members = [find_checkpoint(each, root, name, BEST) for each in named]
-        return write_ensemble(members, Path(self._ensemble.name) / f"{ENSEMBLE}.ckpt")
+        self.members = [find_checkpoint(each, root, name, BEST) for each in named]
+        rank_zero_only(print)("averages     " + "\n             ".join(map(str, self.members)))
+        return write_ensemble(self.members, Path(self._ensemble.name) / f"{ENSEMBLE}.ckpt")
 
     @functools.cached_property
     def run_config(self) -> RunConfig:

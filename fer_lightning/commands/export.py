@@ -13,7 +13,7 @@ __all__ = ["export"]
 
 
 def export(
-    model: str,
+    model: Annotated[tuple[str, ...], "MODEL"],
     *,
     out: Annotated[Path, "DIR"],
     int8: Annotated[str | None, "DATA"] = None,
@@ -28,7 +28,8 @@ def export(
     Each form is compared with the original; one that differs too much is refused.
 
     Args:
-        model: a run folder, a checkpoint, or a model folder.
+        model: a run folder, a checkpoint, or a model folder; several are written as one that averages their
+            probabilities.
         out: folder to write.
         int8: also 8-bit ONNX, with ranges from the training images of this data set (as for fer data inspect); the
             forms are then compared on its validation images.
@@ -45,7 +46,7 @@ def export(
     from fer_lightning.inference.facts import model_with_facts
     from fer_lightning.runs.trained_on import without_digests
 
-    loaded = model_with_facts(model, name=out.name, licence=licence)
+    loaded = model_with_facts(",".join(model), name=out.name, licence=licence)
     if loaded.trained_on is not None and not digests:
         loaded.trained_on = without_digests(loaded.trained_on)
     if views is not None:

@@ -278,4 +278,7 @@ def _origin(training: Mapping[str, Any], model: Model) -> list[str]:
     for parent in training.get("parents", []):
         what = "weights of" if parent["weights_only"] else "went on from"
         rows.append(f"- {what} `{Path(parent['checkpoint']).as_posix()}`, SHA-256 `{parent['sha256']}`")
+    for member in training.get("members", []):
+        place = "/".join(Path(member["checkpoint"]).parts[-4:])
+        rows.append(f"- averages `{place}`, SHA-256 `{member['sha256']}`")
     return rows or (["- written by fer_lightning " + model.card.version] if model.card.version else [])

@@ -36,6 +36,7 @@ from fer_lightning.runs.model_folder import (
     CONFIG,
     TRAINED_ON,
     WEIGHTS,
+    is_in_model_folder,
     read_model_folder,
     read_values,
     values_text,
@@ -44,7 +45,7 @@ from fer_lightning.runs.records import Run
 from fer_lightning.runs.trained_on import TrainedOn, read_trained_on, trained_on_in
 from fer_lightning.text import first_line
 
-__all__ = ["add_card", "add_framings", "model_of_checkpoint", "model_of_folder", "write_model_folder"]
+__all__ = ["add_card", "add_framings", "framings_of", "model_of_checkpoint", "model_of_folder", "write_model_folder"]
 
 
 def write_model_folder(model: Model, folder: Path) -> Path:
@@ -94,6 +95,18 @@ def add_framings(folder: Path, framings: Mapping[str, Framing]) -> Path:
     values, _ = read_model_folder(folder)
     values["framing"] = plain_framings({**framings_in(values.get("framing")), **framings})
     return write_atomically(folder / CONFIG, values_text(values, folder))
+
+
+def framings_of(path: Path) -> dict[str, Framing]:
+    """Return the framings beside a checkpoint, or in the model folder that its weights lie in; empty if there are none.
+
+    Raises:
+        CheckpointError: if the folder is damaged or of a later version.
+    """
+    if is_in_model_folder(path):
+        return framings_in(read_values(path.parent).get("framing"))
+    run = run_folder_of(path)
+    return {} if run is None else read_framing(run)
 
 
 def add_card(model: Model, folder: Path) -> Path:
@@ -158,14 +171,13 @@ def model_of_checkpoint(path: Path, name: str) -> Model:
     run = run_folder_of(path)
     training |= {"seed": config.get("seed_everything"), "code": _code(run)}
     card = Card(name, training, version=__version__)
-    framings = {} if run is None else read_framing(run)
     return Model(
         TorchBackend(classifier, preprocessing),
         tuple(task["class_names"]),
         preprocessing,
         card,
         architecture,
-        framings,
+        framings_of(path),
         calibration_of(path, content),
         trained_on_in(content, path),
     )

@@ -132,7 +132,7 @@ class Recognizer:
     @classmethod
     def load(
         cls,
-        source: str | Path | None = None,
+        source: str | Path | Sequence[str | Path] | None = None,
         detector: str | None = "auto",
         views: Views = "squares",
         offline: bool = False,

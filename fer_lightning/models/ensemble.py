@@ -135,8 +135,8 @@ def ensemble_checkpoint(paths: Sequence[Path]) -> dict[str, Any]:
             "class_counts": counts[0] if counts.count(counts[0]) == len(counts) else None,
             "plateau": contents[0][TASK_KEY].get("plateau"),
         },
-        LINEAGE_KEY: {key: value for key, value in contents[0].get(LINEAGE_KEY, {}).items() if key != "node"},
-        TRAINED_ON_KEY: joined(_trained_on(path) for path in paths).state(),
+        LINEAGE_KEY: _common([content.get(LINEAGE_KEY, {}) for content in contents]),
+        TRAINED_ON_KEY: _trained_on(paths).state(),
         MEMBERS_KEY: [
             {"checkpoint": str(paths[place].absolute()), "sha256": file_digest(paths[place], "sha256")}
             for place in order
@@ -153,7 +153,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _model(contents: Sequence[Mapping[str, Any]], paths: Sequence[Path], first: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``model`` part of the configuration: views that all members share are those of the ensemble."""
-    members = []
+    members: list[dict[str, Any]] = []
     for path, content in zip(paths, contents, strict=True):
         task = content[TASK_KEY]
         try:
@@ -163,7 +163,7 @@ def _model(contents: Sequence[Mapping[str, Any]], paths: Sequence[Path], first: 
         except ConfigError as error:
             raise CheckpointError(f"{path} cannot be a member of an ensemble: {error}") from error
         named = {"class_names": list(task["class_names"]), "preprocessing": dict(preprocessing)}
-        members.append({"architecture": architecture, **named})
+        members.append({"architecture": dict(architecture), **named})
     views = {member["architecture"].get("views", "none") for member in members}
     if len(views) == 1:
         for member in members:
@@ -190,6 +190,13 @@ def _weights(contents: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     return {**found, f"{NETWORK_PREFIX}shift": torch.zeros(classes)}
 
 
-def _trained_on(path: Path) -> TrainedOn:
-    known = read_trained_on(path)
-    return TrainedOn(unknown=(f"the images of {path}, which does not tell",)) if known is None else known
+def _common(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values that are the same in all of several mappings."""
+    return {key: value for key, value in values[0].items() if all(each.get(key) == value for each in values)}
+
+
+def _trained_on(paths: Sequence[Path]) -> TrainedOn:
+    records = [read_trained_on(path) for path in paths]
+    silent = records.count(None)
+    unknown = (f"{silent} of its {len(paths)} models do not tell",) if silent else ()
+    return joined([*(each for each in records if each is not None), TrainedOn(unknown=unknown)])

@@ -19,7 +19,14 @@ from typing import IO
 
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.files import file_digest
-from fer_lightning.runs.checkpoint import CONFIG_KEY, LINEAGE_KEY, MEMBERS_KEY, read_checkpoint, run_folder_of, weights_digest
+from fer_lightning.runs.checkpoint import (
+    CONFIG_KEY,
+    LINEAGE_KEY,
+    MEMBERS_KEY,
+    read_checkpoint,
+    run_folder_of,
+    weights_digest,
+)
 
 __all__ = [
     "LOG",
