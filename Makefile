@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: train test test-slow test-recipes lint format install web docs clean
+.PHONY: train test test-slow test-recipes reproduce lint format install web docs clean
 
 train: install  ## train on drawn faces (no download), in one to two minutes
 	$(BIN)/fer fit --config configs/quickstart.yaml
@@ -17,6 +17,9 @@ test-slow: install  ## minutes of work: kill grid, real training
 
 test-recipes: install  ## two epochs of every complete config, on real faces; prints a table
 	$(BIN)/python -m pytest -m "slow and not gpu" tests/test_recipes.py
+
+reproduce: install  ## train a released model from nothing and compare it with its card: MODEL=a, b or nano, DATA=folder of FER2013
+	$(BIN)/python -m tests.reproduce $(or $(MODEL),b) --data.root $(or $(DATA),data/fer2013)
 
 lint: install  ## style and types
 	$(BIN)/ruff check .
