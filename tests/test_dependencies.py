@@ -105,3 +105,8 @@ def test_an_undeclared_import_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     path.parent.mkdir(parents=True)
     path.write_text("import yaml, os\n\ndef f():\n    import optuna.storages\n    need('litdata.streaming')\n")
     assert undeclared(path) == ["models/new.py:5: litdata", "models/new.py:4: optuna"]
+
+
+def test_the_version_is_told_alike() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

@@ -46,3 +46,16 @@ def test_a_photograph_is_recognized_from_the_wheel_alone(wheel: Path, tmp_path: 
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [str(tmp_path / "site/fer_lightning/__init__.py"), "1"]
+
+
+def test_configs_are_found_by_name_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    fer = [sys.executable, "-m", "fer_lightning"]
+    shown = subprocess.run([*fer, "configs", "show", "quickstart"], cwd=tmp_path, env=environment, capture_output=True)
+    assert str(tmp_path / "site/fer_lightning/configs/model/fer_b_fast.yaml") in shown.stdout.decode()
+    command = [*fer, "fit", "--config", "quickstart", "--trainer", "trainer/ema.yaml", "--print_config"]
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "fer_b_fast" in told.stdout
+    assert "max_epochs: 100" in told.stdout
