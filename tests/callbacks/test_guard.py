@@ -88,3 +88,8 @@ def test_one_process_with_a_bad_loss_stops_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(NonFiniteError, match="at epoch 3, batch 0"):
         guard.FiniteGuard().on_before_backward(trainer, LightningModule(), torch.tensor(1.0))
     assert (tmp_path / "non_finite_rank1.json").exists()
+
+
+def test_only_the_cpu_is_not_waited_for() -> None:
+    devices = ("cpu", "cuda:1", "mps", "xpu")
+    assert [guard._is_asynchronous(torch.device(name)) for name in devices] == [False, True, True, True]
