@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fer_lightning.data.sets.fer2013.fer2013 import scan_fer2013
-from fer_lightning.data.sets.fer2013.ferplus_votes import read_votes, votes_to_soft_labels
+from fer_lightning.data.sets.fer2013.ferplus_votes import aligned_votes, read_votes, votes_to_soft_labels
+from fer_lightning.emotions import FERPLUS_COLUMNS, SEVEN
 from fer_lightning.errors import DataError
 from tests.helpers.fer2013 import VOTE_COLUMNS, csv_lines, fake_rows, write_fer2013
 
@@ -162,3 +165,71 @@ def test_malformed_votes_are_refused(tmp_path: Path, content: bytes, message: st
     write_fer2013(tmp_path, "csv")
     (tmp_path / "fer2013new.csv").write_bytes(content)
     refuse(tmp_path, "fer2013new.csv", message)
+
+
+def votes_file(folder: Path, lines: list[str]) -> Path:
+    """Write a file of votes below the usual header."""
+    path = folder / "fer2013new.csv"
+    path.write_text("\n".join([",".join(["Usage", "Image name", *FERPLUS_COLUMNS]), *lines, ""]))
+    return path
+
+
+def a_layout(folder: Path, is_csv: bool) -> Any:
+    return SimpleNamespace(path=folder / "fer2013.csv", is_csv=is_csv, votes_folders=[folder])
+
+
+def some_rows(numbers: list[int], labels: list[int] | None = None, total: int | None = None) -> Any:
+    """Return rows of Training by their numbers in the original file."""
+    return SimpleNamespace(
+        numbers=np.array(numbers),
+        labels=np.array(labels or [0] * len(numbers)),
+        usages=np.zeros(len(numbers), np.int64),
+        places=np.array([f"place {number}" for number in numbers]),
+        total=np.array(len(numbers) if total is None else total),
+    )
+
+
+def test_votes_are_read_line_by_line(tmp_path: Path) -> None:
+    own = ["Training,a.png,999999,0,0,0,0,0,0,0,0,1", "", "PrivateTest,b.png,1,2,3,4,5,6,7,8,9,10"]
+    usages, votes = read_votes(votes_file(tmp_path, own))
+    assert usages.tolist() == [0, 2]
+    assert votes.tolist() == [[999999, *[0] * 8, 1], list(range(1, 11))]
+    for line, said in (
+        ("Training,a.png,1000000,0,0,0,0,0,0,0,0,1", "line 3: expected a number of votes, found '1000000'"),
+        ("Training,a.png,0,0,0,0,0,0,0,0,0,1,2", "line 3: expected 12 columns, found 13"),
+        ("Training,a.png,0,0,0,0,0,0,0,0,0", "line 3: expected 12 columns, found 11"),
+        ("Training,a.png,\u00b2,0,0,0,0,0,0,0,0,1", "line 3: expected a number of votes, found '\u00b2'"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read_votes(votes_file(tmp_path, [own[0], line]))
+        assert str(caught.value).endswith(f"fer2013new.csv, {said}")
+
+
+def test_votes_and_rows_are_as_many_and_have_the_same_numbers(tmp_path: Path) -> None:
+    votes_file(tmp_path, [f"Training,,{number + 1},0,0,0,0,0,0,0,0,0" for number in range(3)])
+    chosen = aligned_votes(some_rows([2, 0], total=3), a_layout(tmp_path, True))
+    assert chosen[:, 0].tolist() == [3, 1]
+    for total in (2, 4):
+        with pytest.raises(DataError, match=f"has {total} rows, .* has 3: expected the same"):
+            aligned_votes(some_rows([0, 1], total=total), a_layout(tmp_path, True))
+    assert aligned_votes(some_rows([2, 0]), a_layout(tmp_path, False))[:, 0].tolist() == [3, 1]
+    for number, said in ((3, "3 is no row of .* [(]3 rows[)]"), (-1, "no number in the name")):
+        with pytest.raises(DataError, match=f"^place {number}: {said}"):
+            aligned_votes(some_rows([0, number]), a_layout(tmp_path, False))
+
+
+@pytest.mark.parametrize(
+    ("rows", "right", "agrees"), [(200, 70, True), (200, 69, False), (199, 0, True), (201, 70, False)]
+)
+def test_votes_hardly_ever_agree_where_less_than_35_percent_of_200_rows_do(
+    rows: int, right: int, agrees: bool, tmp_path: Path
+) -> None:
+    # one vote each, for neutral, and rows without a vote for an expression, which do not count
+    votes_file(tmp_path, ["Training,,1,0,0,0,0,0,0,0,0,0"] * rows + ["Training,,0,0,0,0,0,0,0,0,5,5"] * 50)
+    neutral = SEVEN.index("neutral")
+    given = some_rows(list(range(rows + 50)), [neutral] * right + [neutral - 1] * (rows - right) + [neutral] * 50)
+    if agrees:
+        assert len(aligned_votes(given, a_layout(tmp_path, True))) == rows + 50
+    else:
+        with pytest.raises(DataError, match="only 3[45]% of the labels have the most votes, expected about 64 %"):
+            aligned_votes(given, a_layout(tmp_path, True))

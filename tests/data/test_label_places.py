@@ -110,6 +110,9 @@ def test_images_are_found_by_as_many_parts_of_their_paths_as_the_best_row_has(tm
     assert remark == (
         "mine.csv, row 0: images are not where the table says, but found: '/home/me/set/b/1.png' as set/b/1.png"
     )
+    assert located(tmp_path, "b/2/lost.png", *paths)[1] == (remark.replace("row 0", "row 1"),)
+    touched(tmp_path, "set/c/img.001.png")
+    assert located(tmp_path, "mine/c/img.001")[0] == ["set/c/img.001.png"]  # no suffix of an image
     found, _ = located(tmp_path, "C:\\me\\B\\2", "other/a/1.PNG")  # names without a suffix, in any case
     assert found == ["set/b/2.png", "set/a/1.png"]
 
