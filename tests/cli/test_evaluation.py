@@ -100,10 +100,10 @@ def test_what_is_evaluated_is_the_split_of_the_verb(
     rows = {"val": range(3), "test": range(5)}
     table = SimpleNamespace(fingerprint=lambda name: f"of {name}", rows=lambda name: rows[name])
     cli = asked(verb, default_root_dir=root, precision="16-mixed")
-    cli.checkpoint = Path("c.ckpt")
+    cli.checkpoint, cli.members = Path("c.ckpt"), [Path("a.ckpt"), Path("b.ckpt")]
     cli.datamodule = SimpleNamespace(table=table, prepare_data=lambda: done.append("prepared"), check=done.append)
     digest = hashlib.sha256(b'["f0", "w0", "{}"]').hexdigest()[:8]
-    assert subject_of(cli) == Subject(look, digest, Path("the/runs"), None)
+    assert subject_of(cli) == Subject(look, digest, Path("the/runs"), None, ("a.ckpt", "b.ckpt"))
     settings = {"trainer.precision": "16-mixed"}
     wanted = Path("runs" if root is None else root)
     assert looked == [(Path("c.ckpt"), verb, (split, f"of {split}", images), wanted, settings, "")]

@@ -429,9 +429,9 @@ def test_a_journal_with_half_a_line_is_mended(tmp_path: Path) -> None:
     ],
 )
 def test_the_spaces_that_we_ship_fit_the_configs_that_they_name(path: Path, tmp_path: Path) -> None:
-    config = re.search(r"--config (configs/\S+\.yaml)", path.read_text())
+    config = re.search(r"--config (\S+)", path.read_text())
     assert config is not None
-    of_fit = [f"--config={REPOSITORY / config[1]}", *write_set("fer2013", tmp_path)]
+    of_fit = [f"--config={REPOSITORY / 'configs' / config[1]}.yaml", *write_set("fer2013", tmp_path)]
     check_space(of_fit, load_space(path), path)
 
 

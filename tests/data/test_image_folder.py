@@ -407,8 +407,8 @@ def test_every_option_is_read_from_the_command_line(tmp_path: Path) -> None:
     assert fer("fit", "--data=ImageFolderDataModule", *arguments, *model, *quick) == 0
     parameters = [*signature(ImageFolderDataModule).parameters, *signature(FilesDataModule).parameters]
     known = {*parameters, *signature(EmotionDataModule).parameters} - {"options"}
-    # groups of people, and a file of soft labels and what they are for, have their own tests
-    others = {"eval_batch_size", "soft_label_file", "soft_label_role", "groups", "group_balance"}
+    # groups of people, and a file of soft labels, their weight and what they are for, have their own tests
+    others = {"eval_batch_size", "soft_label_file", "soft_label_role", "soft_label_weight", "groups", "group_balance"}
     assert known - {"class_names"} - set(options) == others
 
 
