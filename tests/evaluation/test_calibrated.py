@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import log_loss
 
 from fer_lightning.evaluation.calibrated import calibrated, cross_fitted
 from fer_lightning.evaluation.calibration import calibrate
 from fer_lightning.evaluation.calibration_place import Wishes
 from fer_lightning.evaluation.calibration_report import answers_told
-from fer_lightning.evaluation.confidence import ece_of
+from fer_lightning.evaluation.confidence import ece_of, log_of
 from fer_lightning.metrics import wilson_interval
 from fer_lightning.models.calibration import Calibration
 from tests.evaluation.test_calibration import PRIOR, validated
@@ -40,6 +41,14 @@ def test_other_images_are_scaled_and_judged() -> None:
     assert found.risk["curves"]["after"]["risk"][-1] == pytest.approx(1 - right.mean())
     assert found.judged == "which took no part in the fit"
     assert "it may have been fitted" in calibrated(validated(200), Calibration(2.5)).judged
+
+
+def test_an_answer_at_the_threshold_is_sure() -> None:
+    result = replace(validated(200), split="test")
+    logs = torch.tensor(log_of(result.probs), dtype=torch.float32)
+    sure = np.sort(Calibration(2.5).probabilities(logs).numpy().max(axis=1))
+    assert sure[99] < sure[100] < sure[101]
+    assert calibrated(result, Calibration(2.5, threshold=float(sure[100]))).risk["answered"] == 0.5
 
 
 def test_the_images_of_the_fit_are_judged_across_its_halves() -> None:

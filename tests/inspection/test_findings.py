@@ -176,6 +176,11 @@ def test_each_limit_is_where_it_is_said_to_be() -> None:
             "model is right on 81% to 90% of such images",
         ),
         (
+            {"duplicates": duplicates(agreement=(30, 0.25))},
+            "two labels of one photograph agree in 25% of the cases (30 images with copies): the best possible "
+            "model is right on 25% to 50% of such images",
+        ),
+        (
             {"subjects": {"subjects": 40, "images": 300, "in_several_splits": 3}},
             "3 of 40 subjects stand in more than one split: scores may be too good",
         ),

@@ -13,7 +13,7 @@ from fer_lightning.errors import CheckpointError
 from fer_lightning.evaluation.predictions import PREDICTIONS, read_predictions
 from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model import TorchBackend
-from fer_lightning.runs.checkpoint import weights_digest
+from fer_lightning.runs.checkpoint import TASK_KEY, read_checkpoint, weights_digest
 from fer_lightning.runs.looks import read_looks
 from fer_lightning.runs.model_folder import CARD
 from fer_lightning.runs.trained_on import joined, read_trained_on
@@ -76,6 +76,20 @@ def test_members_may_want_other_images(root: Path) -> None:
     known = joined(record for run in both if (record := read_trained_on(run / "checkpoints/best.ckpt")) is not None)
     assert np.array_equal(model.trained_on.train, known.train)
     assert len(known.train)
+
+
+def test_classes_are_averaged_by_name(root: Path, tmp_path: Path) -> None:
+    content = read_checkpoint(member(root, 0) / "checkpoints/best.ckpt")
+    names = content[TASK_KEY]["class_names"]
+    content[TASK_KEY] = {**content[TASK_KEY], "class_names": names[::-1]}
+    of_head = [name for name in content["state_dict"] if "head" in name]
+    content["state_dict"] |= {name: content["state_dict"][name].flip(0) for name in of_head}
+    torch.save(content, tmp_path / "turned.ckpt")
+    faces = torch.rand(4, 1, 32, 32)
+    alone = load_model(member(root, 0)).backend(faces).softmax(dim=1)
+    both = load_model([member(root, 0), tmp_path / "turned.ckpt"])
+    assert list(both.class_names) == list(names)
+    assert torch.allclose(both.backend(faces).softmax(dim=1), alone, atol=1e-6)
 
 
 def test_a_pattern_becomes_one_model_folder_with_the_same_answers(root: Path, tmp_path: Path) -> None:
