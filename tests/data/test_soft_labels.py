@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fer_lightning.data.table.samples import SamplesTable
-from fer_lightning.data.table.soft_labels import declared, read_soft_labels, with_soft_labels
+from fer_lightning.data.table.soft_labels import declared, read_soft_labels, read_teachers, with_soft_labels
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.predictions import predictions_of, write_predictions
@@ -195,6 +195,22 @@ def test_missing_files_and_other_kinds(tmp_path: Path) -> None:
         read_soft_labels(tmp_path / "none.csv", NAMES)
     with pytest.raises(DataError, match="expected a .csv or .npz file"):
         read_soft_labels(tmp_path / "none.txt", NAMES)
+
+
+def test_a_file_of_the_package_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = Path("checkpoints/fer2013_soft_labels.npz")
+    found = read_soft_labels(named, NAMES)
+    assert len(found.names) == 28709
+    assert read_teachers(named) is not None
+    assert len(read_soft_labels(Path(named.name), NAMES).names) == 28709
+    with pytest.raises(DataError, match="soft labels checkpoints/other.npz: cannot be read"):
+        read_soft_labels(Path("checkpoints/other.npz"), NAMES)
+    named.parent.mkdir()
+    write_csv(tmp_path / named.with_suffix(".csv"), "file", ["a.png"], probabilities(1))
+    named.with_suffix(".csv").rename(named)  # what is there wins, even if it is damaged
+    with pytest.raises(DataError, match="is damaged or of another kind"):
+        read_soft_labels(named, NAMES)
 
 
 def test_the_report_says_so() -> None:

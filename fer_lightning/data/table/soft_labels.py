@@ -9,6 +9,8 @@ seen it: out-of-fold predictions, the usual way to distil a network's knowledge 
   ``probabilities`` ``(N, K)`` and ``class_names``; perhaps ``own_label``, digests of images that keep their label.
   :func:`write_soft_labels` writes such a file.
 
+``checkpoints/fer2013_soft_labels.npz`` is found wherever the program is called: it comes with the package.
+
 A file is the name of a row in the samples table, a digest the hash of its pixels. Rows with the same image get the mean
 of all entries of this image.
 """
@@ -32,6 +34,7 @@ from fer_lightning.emotions import canonical
 from fer_lightning.errors import ConfigError, DataError, LabelError
 from fer_lightning.files import json_text, write_atomically
 from fer_lightning.runs.trained_on import TrainedOn, digest_numbers
+from fer_lightning.shipped import shipped_file
 from fer_lightning.text import excerpt, one_line, short_path
 
 __all__ = ["Role", "declared", "read_soft_labels", "read_teachers", "with_soft_labels", "write_soft_labels"]
@@ -104,7 +107,7 @@ def write_soft_labels(
 def read_teachers(path: Path) -> TrainedOn | None:
     """Return which images the networks have seen that the soft labels in a file are of; ``None`` if it does not say."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(_file(path), allow_pickle=False) as stored:
             digests = [np.ascontiguousarray(stored[name]).view(_NUMBER).ravel() for name in ("digests", "own_label")]
             train = np.unique(np.concatenate([*digests, stored["further_train"]]).astype(np.uint64))
             unknown = json.loads(str(stored["provenance"]))["unknown"]
@@ -174,7 +177,7 @@ def read_soft_labels(path: Path, class_names: Sequence[str]) -> _Stored:
     Raises:
         DataError: if it is missing or malformed; the message names the row.
     """
-    place = f"soft labels {short_path(path)}"
+    place, path = f"soft labels {short_path(path)}", _file(path)
     try:
         if path.suffix.lower() == ".npz":
             key, names, columns, values, own_label = _read_npz(path)
@@ -191,6 +194,10 @@ def read_soft_labels(path: Path, class_names: Sequence[str]) -> _Stored:
         raise DataError(one_line(f"{place}: is damaged or of another kind ({error})")) from None
     except DataError as error:
         raise DataError(one_line(f"{place}: {error}")) from None
+
+
+def _file(path: Path) -> Path:
+    return shipped_file(path, "checkpoints")
 
 
 def _read_csv(path: Path) -> tuple[str, list[str], list[str], NDArray[np.float64]]:
