@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fer_lightning.evaluation.audit import attributes_of, check_auditable
-from fer_lightning.evaluation.audit import audit as audited
-from fer_lightning.evaluation.audit_report import audit_lines
-from fer_lightning.evaluation.compare_report import comparison_lines
-from fer_lightning.evaluation.comparison import Evaluation, comparison
-from fer_lightning.evaluation.finding import find_evaluations, seen_notes
+from fer_lightning.evaluation.asked import audit_of, comparison_of
+from fer_lightning.evaluation.finding import find_evaluations
 from fer_lightning.evaluation.report import text_table
 from fer_lightning.runs.records import REPORT, read_report
 from fer_lightning.signals import Stopped
@@ -106,13 +102,11 @@ def compare(
         seed: of the resamples.
 
     Raises:
-        ConfigError: if there is no such evaluation.
+        ConfigError: if they are fewer than two, or there is no such evaluation.
         DataError: if they are not of the same images, or damaged.
     """
-    folders = find_evaluations([str(each) for each in evaluations], split, Path(root))
-    given = [Evaluation(each.name, each.predictions(), each.fingerprint, each.again) for each in folders]
-    found = comparison(given, seed=seed)
-    return Outcome(found, "\n".join([*comparison_lines(found), *(f"warning: {note}" for note in seen_notes(folders))]))
+    _, found = comparison_of([str(each) for each in evaluations], split, Path(root), seed)
+    return Outcome(found.numbers, found.text)
 
 
 def audit(
@@ -144,7 +138,5 @@ def audit(
         DataError: if it is damaged, or older than audits.
     """
     [folder] = find_evaluations([str(evaluation)], split, Path(root))
-    predictions = folder.predictions()
-    check_auditable(predictions)
-    found = audited(predictions, attributes_of(predictions, list(groups), intersect), shuffles, seed)
-    return Outcome(found, "\n".join([*audit_lines(found), *(f"warning: {note}" for note in seen_notes([folder]))]))
+    found = audit_of(folder, groups, intersect, shuffles, seed)
+    return Outcome(found.numbers, found.text)

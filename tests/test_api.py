@@ -96,6 +96,8 @@ def test_audit(
 def test_what_is_wrong_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         evaluate(tmp_path / "nothing/version_0")
+    with pytest.raises(ConfigError, match="expected two evaluations or more"):
+        compare(tmp_path)
     with pytest.raises(ConfigError, match="did you mean"):
         evaluate(tmp_path, repotr__pictures=False)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from fer_lightning.errors import ConfigError, DataError
-
 if TYPE_CHECKING:
     from fer_lightning.evaluation.finding import FoundEvaluation
 
@@ -43,27 +41,16 @@ def audit(
         seed: of shuffles and resamples.
     """
     from fer_lightning.commands.trained import retyped
-    from fer_lightning.evaluation.audit import attributes_of, check_auditable
-    from fer_lightning.evaluation.audit import audit as audited
-    from fer_lightning.evaluation.audit_report import audit_lines, write_audit
-    from fer_lightning.evaluation.finding import find_evaluations, seen_notes
+    from fer_lightning.evaluation.asked import audit_of
+    from fer_lightning.evaluation.audit_report import write_audit
+    from fer_lightning.evaluation.finding import find_evaluations
     from fer_lightning.evaluation.page_parts import refresh_pages
     from fer_lightning.outputs import writing_errors
 
     [folder] = find_evaluations([evaluation], split, root)
     place = _place(out, folder)
-    predictions = folder.predictions()
-    try:
-        check_auditable(predictions)
-    except DataError as error:
-        raise DataError(f"{folder.table.parent}: {error}: run {folder.again} again") from error
     names = [name.strip() for name in groups.split(",") if name.strip()]
-    if not names:
-        known = ", ".join(predictions.groups)
-        there = f"there are {known}" if known else "this evaluation has none: its data set knows no groups"
-        raise ConfigError(f"fer audit: name the groups, such as --groups gender,age_group ({there})")
-    found = audited(predictions, attributes_of(predictions, names, intersect), shuffles, seed)
-    notes = seen_notes([folder])
+    found = audit_of(folder, names, intersect, shuffles, seed)
     asked = {"groups": ",".join(names), "intersect": intersect, "shuffles": shuffles, "seed": seed}
     origin = {
         "command": retyped("audit", evaluation, **asked, split=split, root=root, out=out),
@@ -71,9 +58,9 @@ def audit(
         "run": "/".join(folder.owner.parts[-2:]),
         "weights": folder.weights,
     }
-    print("\n".join([*audit_lines(found), *(f"warning: {note}" for note in notes)]))
+    print(found.text)
     with writing_errors(place):
-        print(f"\nreport       {write_audit(found, place, notes, origin)}")
+        print(f"\nreport       {write_audit(found.numbers, place, found.notes, origin)}")
     if folder.run is not None:
         refresh_pages(folder.run)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fer_lightning.errors import ConfigError
-
 __all__ = ["compare"]
 
 
@@ -35,30 +33,18 @@ def compare(
     """
     from fer_lightning.commands.places import page_folder
     from fer_lightning.commands.trained import retyped
-    from fer_lightning.evaluation.compare_report import comparison_lines, write_comparison
-    from fer_lightning.evaluation.comparison import Evaluation, comparison
-    from fer_lightning.evaluation.finding import find_evaluations, seen_notes
+    from fer_lightning.evaluation.asked import comparison_of
+    from fer_lightning.evaluation.compare_report import write_comparison
     from fer_lightning.evaluation.speeds import BENCH, read_speed
     from fer_lightning.outputs import writing_errors
 
-    if len(evaluations) < 2:
-        raise ConfigError(
-            "fer compare: expected two evaluations or more, for example: fer compare runs/a/version_0 runs/b/version_0"
-        )
     place = page_folder("compare", out)
-    folders = find_evaluations(evaluations, split, root)
-    found = comparison(
-        [Evaluation(each.name, each.predictions(), each.fingerprint, each.again) for each in folders],
-        seed=seed,
-    )
-    notes = seen_notes(folders)
+    folders, found = comparison_of(evaluations, split, root, seed)
     speeds = {each.name: speed for each in folders if (speed := read_speed(each.owner / BENCH, each.weights))}
     origin = {
         "command": retyped("compare", *evaluations, seed=seed, split=split, root=root, out=out),
         "evaluations": {each.name: str(each.table.parent) for each in folders},
     }
-    print("\n".join(comparison_lines(found)))
-    for note in notes:
-        print(f"warning: {note}")
+    print(found.text)
     with writing_errors(place):
-        print(f"\nreport       {write_comparison(found, place, notes, origin, speeds)}")
+        print(f"\nreport       {write_comparison(found.numbers, place, found.notes, origin, speeds)}")

@@ -24,6 +24,7 @@ _TITLES = {
     "vector": "vector scaling",
     "matrix": "matrix scaling",
 }
+_MEANINGLESS = 100  # temperature above which a probability of 99 % becomes one that chance gives
 _SECTIONS = {
     "verdict": "Verdict",
     "scalings": "Scalings",
@@ -48,6 +49,11 @@ def _gain(found: Mapping[str, Any]) -> str:
     before, after, change = _row(found, NONE), _row(found, found["chosen"]), found["change"]
     if found["chosen"] == NONE:
         return "No scaling makes the probabilities more believable than they are: nothing is changed."
+    if found["fit"].get("temperature", 0) > _MEANINGLESS:
+        return (
+            "The probabilities say next to nothing about the labels, so that the best scaling makes them the same for "
+            "every class: train the network first."
+        )
     sure = "" if change["nll"]["high"] < 0 else "; that may be chance: the interval holds 0"
     null = after["ece_null"]
     return (

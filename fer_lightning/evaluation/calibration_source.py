@@ -13,7 +13,7 @@ from fer_lightning.errors import DataError, FERError
 from fer_lightning.evaluation.calibration import pooled
 from fer_lightning.evaluation.calibration_place import Place
 from fer_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
-from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS, TASK_KEY, read_checkpoint
+from fer_lightning.runs.checkpoint import BEST, CHECKPOINTS, LINEAGE_KEY, TASK_KEY, read_checkpoint
 from fer_lightning.runs.records import Run
 
 __all__ = ["Source", "read_source"]
@@ -60,11 +60,19 @@ def read_source(place: Place) -> Source:
 
 @dataclass(frozen=True)
 class _Facts:
-    """Step of the best checkpoint of a run, training images of each class, and classes; ``None`` is not known."""
+    """What the best checkpoint of a run tells; ``None`` or empty is not known.
+
+    Attributes:
+        step: of the checkpoint.
+        class_counts: training images of each class.
+        class_names: of the classes.
+        fingerprint: of the validation part that the run was trained with.
+    """
 
     step: int | None = None
     class_counts: list[int] | None = None
     class_names: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @classmethod
     def of(cls, run: Path, needed: bool) -> _Facts:
@@ -76,13 +84,18 @@ class _Facts:
             return cls()  # of a fold whose weights were removed
         task = content.get(TASK_KEY, {})
         counts = list((task.get("class_counts") or {}).values())
-        return cls(content.get("global_step"), counts, tuple(task.get("class_names", ())))
+        prints = content.get(LINEAGE_KEY, {}).get("data", {}).get("fingerprints", {})
+        names = tuple(task.get("class_names", ()))
+        return cls(content.get("global_step"), counts, names, str(prints.get("val") or ""))
 
 
 def _evaluation(run: Path, facts: _Facts) -> tuple[Path, Predictions]:
-    """Return folder and table of the newest validation of a run's best checkpoint whose table has digests."""
+    """Return folder and table of the newest validation of a run's best checkpoint whose table has digests.
+
+    Validations on other images than those of the run's own validation part are left out.
+    """
     again = f"fer validate --ckpt_path {run}"
-    asked = Run(run).evaluation("validate", run / CHECKPOINTS / BEST)
+    asked = Run(run).evaluation("validate", run / CHECKPOINTS / BEST, facts.fingerprint)
     found = [run / "val"] if _is_of_training(run, facts) else []
     found += [] if asked is None else [run / asked]
     tables = {folder: read_predictions(folder) for folder in found if (folder / PREDICTIONS).is_file()}

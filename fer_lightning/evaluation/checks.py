@@ -76,8 +76,11 @@ def _looks(report: Mapping[str, Any]) -> Check:
 
 
 def _selection(report: Mapping[str, Any]) -> Check:
-    seen = report.get("seen") or {}
-    if report["split"] == "val" or seen.get("val"):
+    chosen = (report.get("seen") or {}).get("val") or 0
+    if report["split"] != "val" and 0 < chosen < report["n"]:
+        told = f"The best epoch was chosen on {counted(chosen, 'image')} of this split ({chosen / report['n']:.1%})"
+        return "warning", f"{told}: on them, scores are a little too good."
+    if report["split"] == "val" or chosen:
         return "warning", "The best epoch was chosen on these images: the scores are a little too good. Test on others."
     return "ok", "Nothing was chosen on this split: the best epoch was chosen on the validation part."
 

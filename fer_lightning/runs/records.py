@@ -118,12 +118,13 @@ class Run:
         """Tell whether a split was evaluated: ``val`` by the training, others by verbs of their own."""
         return (self.folder / split / REPORT).is_file()
 
-    def evaluation(self, verb: str, checkpoint: Path) -> str | None:
+    def evaluation(self, verb: str, checkpoint: Path, fingerprint: str = "") -> str | None:
         """Return the folder in the run that holds what ``test`` or ``validate`` has said of a checkpoint as it is now.
 
-        Evaluations under other settings than the checkpoint's own are left out. Of older versions, whose reports do not
-        say which weights they are of, one that is younger than the checkpoint is taken; if there is no such checkpoint
-        any more, ``<verb>`` itself. Damaged reports count for nothing.
+        With a fingerprint, those of a split that is known to have another are left out. Evaluations under other
+        settings than the checkpoint's own are left out. Of older versions, whose reports do not say which weights
+        they are of, one that is younger than the checkpoint is taken; if there is no such checkpoint any more,
+        ``<verb>`` itself. Damaged reports count for nothing.
         """
         names = [path.parent.name for path in sorted(self.folder.glob(f"{verb}*/{REPORT}"))]
         names = [name for name in names if name == verb or name.startswith(f"{verb}-")]
@@ -132,8 +133,12 @@ class Run:
         sha256, changed = file_digest(checkpoint, "sha256"), checkpoint.stat().st_mtime
         for name in names:
             try:
-                context = self.report(name).get("context", {})
+                report = self.report(name)
             except DataError:
+                continue
+            context = report.get("context", {})
+            own = context.get("data", {}).get("fingerprints", {}).get(report.get("split"))
+            if fingerprint and own and own != fingerprint:
                 continue
             written = (self.folder / name / REPORT).stat().st_mtime
             of_it = context.get("sha256") == sha256 if "sha256" in context else written >= changed

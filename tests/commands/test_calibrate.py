@@ -18,6 +18,7 @@ from fer_lightning.models.calibration import calibration_of
 from tests.evaluation.test_calibration import NAMES, validated
 from tests.helpers.cli import fer
 
+PRINTS = {"fingerprints": {"train": "learned", "val": "own"}}
 COUNTS = dict(zip(NAMES, (10, 20, 30, 40, 50), strict=True))
 
 
@@ -25,9 +26,11 @@ def run_in(folder: Path, predictions: Predictions, place: str = "val", seen: int
     """Make what a run with validation predictions leaves, and return its folder."""
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    torch.save({"global_step": 7, "fer_task": {"class_counts": COUNTS}}, checkpoints / "best.ckpt")
+    content = {"global_step": 7, "fer_task": {"class_counts": COUNTS}, "fer_lineage": {"data": PRINTS}}
+    torch.save(content, checkpoints / "best.ckpt")
     write_predictions(folder / place / PREDICTIONS, predictions)
-    (folder / place / "report.json").write_text(json.dumps({"context": context, "seen": {"train": seen}}))
+    report = {"split": predictions.split, "context": context, "seen": {"train": seen}}
+    (folder / place / "report.json").write_text(json.dumps(report))
     return folder
 
 
@@ -160,6 +163,21 @@ def test_predictions_of_other_weights_are_not_used(tmp_path: Path, capsys: pytes
     run = run_in(tmp_path / "version_0", validated(200), step=5)  # the training went on
     assert "no validation predictions of its best checkpoint" in error_of(capsys, str(run))
     assert "there is no run 'none'" in error_of(capsys, "none")
+
+
+def test_predictions_of_other_images_are_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_in(tmp_path / "version_0", validated(200))
+    run_in(run, validated(300), place="validate", data={"fingerprints": {"val": "others"}})
+    assert fer("calibrate", str(run)) == 0
+    assert "200 validation images" in capsys.readouterr().out
+    run_in(run, validated(400), place="validate-2", data=PRINTS)
+    assert fer("calibrate", str(run)) == 0
+    assert "400 validation images" in capsys.readouterr().out
+    for name in ("val", "validate-2"):
+        shutil.rmtree(run / name)
+    assert f"no validation predictions of its best checkpoint: fer validate --ckpt_path {run}" in error_of(
+        capsys, str(run)
+    )
 
 
 def test_a_table_without_rows_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,14 @@ def test_what_is_stored_is_what_was_fitted_on_all_images() -> None:
     assert calibrate(data, PRIOR, Wishes(kind="prior"))["fit"].keys() == {"temperature", "tau"}
 
 
+def test_probabilities_that_say_nothing_are_told() -> None:
+    drawing = np.random.default_rng(0)
+    data = validated(200)
+    made = calibrate(replace(data, probs=drawing.permuted(data.probs, axis=1)), None, Wishes(kind="temperature"))
+    assert made["fit"]["temperature"] > 100
+    assert verdicts(made)[0].endswith("the same for every class: train the network first.")
+
+
 def test_nothing_is_done_where_nothing_helps() -> None:
     probs, target = drawn(3_000, seed=2)
     made = calibrate(replace(validated(3_000), probs=probs.astype(np.float32), target=target), None, Wishes())

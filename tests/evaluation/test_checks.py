@@ -61,7 +61,10 @@ def test_doubts_stand_first_then_what_is_not_known() -> None:
             "This is look 7 at this split in this project folder: choosing the best of 7 equal models would gain up to "
             "1.2 points of accuracy.",
         ),
-        ("warning", "The best epoch was chosen on these images: the scores are a little too good. Test on others."),
+        (
+            "warning",
+            "The best epoch was chosen on 4 images of this split (4.4%): on them, scores are a little too good.",
+        ),
         ("warning", "Computed in bf16-mixed: a few labels differ from those in float32."),
         ("warning", "The code is commit 0123456789ab with changes that are in no commit."),
         ("unknown", "Which images the model has seen before is not wholly known: why."),
@@ -88,7 +91,10 @@ def test_doubts_stand_first_then_what_is_not_known() -> None:
         ),
         ({"looks": {"number": 2, "repeats": 0, "gain": 0.0}}, {}, "would gain up to 0.0 points of accuracy."),
         ({"split": "val"}, {}, "The best epoch was chosen on these images"),
-        ({"seen": {"train": 0, "val": 1}}, {}, "The best epoch was chosen on these images"),
+        ({"split": "val", "seen": {"train": 0, "val": 89}}, {}, "The best epoch was chosen on these images"),
+        ({"seen": {"train": 0, "val": 90}}, {}, "chosen on these images: the scores are a little too good. Test on"),
+        ({"seen": {"train": 0, "val": 89}}, {}, "chosen on 89 images of this split (98.9%)"),
+        ({"seen": {"train": 0, "val": 1}}, {}, "chosen on 1 image of this split (1.1%)"),
         ({}, {"precision": "64"}, "Computed in float32."),
         ({}, {"precision": 32}, "Computed in float32."),
     ],

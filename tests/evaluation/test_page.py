@@ -109,7 +109,7 @@ PRETRAINED = {"train": 3, "val": 0, "unknown": ["timm/resnet18"]}
             "unknown",
             "is not wholly known: timm/resnet18.",
         ),
-        ({"seen": {"train": 0, "val": 3, "unknown": []}}, "warning", "The best epoch was chosen on these images"),
+        ({"seen": {"train": 0, "val": 3, "unknown": []}}, "warning", "The best epoch was chosen on 3 images"),
         ({"split": "val"}, "warning", "The best epoch was chosen on these images"),
         ({}, "ok", "Nothing was chosen on this split"),
         ({"precision": "bf16-mixed"}, "warning", "Computed in bf16-mixed"),
