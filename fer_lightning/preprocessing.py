@@ -31,6 +31,7 @@ from fer_lightning.types import Interpolation, Preprocessing
 __all__ = [
     "LUMA",
     "check_preprocessing",
+    "input_in_words",
     "normalised",
     "prepare",
     "resize_weights",
@@ -46,6 +47,12 @@ LUMA = (0.299, 0.587, 0.114)
 _HALF = np.float32(0.501)  # added before uint8 is cut off: halves go up, whatever float32 makes of their last digits
 _BAND = 16  # rows of a weight matrix that are taken together
 _ONE_THREAD = 2**18  # multiplications in a product up to which OpenBLAS works in one thread
+
+
+def input_in_words(preprocessing: Preprocessing) -> str:
+    """Return what a network takes in words, such as ``48x48 gray``."""
+    size = preprocessing["image_size"]
+    return f"{size}x{size} {'gray' if preprocessing['channels'] == 1 else 'colour'}"
 
 
 def prepare(images: Tensor, preprocessing: Preprocessing) -> Tensor:

@@ -14,10 +14,9 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from fer_lightning.callbacks.checkpoints import best_checkpoint, first_callback, is_rehearsal
 from fer_lightning.callbacks.reports import EvaluationReport, datamodule_of
-from fer_lightning.data.datamodule import EmotionDataModule
-from fer_lightning.models.backbones import BACKBONES
+from fer_lightning.models.backbones import BACKBONES, backbone_name
 
-__all__ = ["RunLines", "data_line", "epoch_line", "network_line", "shows_bar"]
+__all__ = ["RunLines", "epoch_line", "network_line", "shows_bar"]
 
 
 class RunLines(Callback):
@@ -40,7 +39,7 @@ class RunLines(Callback):
         reason = f" ({self.precision})" if self.precision else ""
         devices = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
         place = "nothing is written" if is_rehearsal(trainer) else f"in {trainer.default_root_dir}"
-        print(f"data         {data_line(datamodule_of(trainer))}")
+        print(f"data         {datamodule_of(trainer)}")
         print(f"network      {network_line(pl_module, trainer.ckpt_path)}")
         seed = os.environ.get("PL_GLOBAL_SEED", "0")
         print(f"run          {trainer.precision}{reason}, {devices}, seed {seed}, {place}", flush=True)
@@ -77,24 +76,11 @@ def shows_bar(trainer: Trainer) -> bool:
     return sys.stdout.isatty() and first_callback(trainer, ProgressBar) is not None
 
 
-def data_line(data: EmotionDataModule) -> str:
-    """Return name, splits, classes and image size of a data set."""
-    table, shape = data.table, data.preprocessing
-    counts = {split: len(table.rows(split)) for split in ("train", "val", "test")}
-    splits = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
-    size, colour = shape["image_size"], "gray" if shape["channels"] == 1 else "colour"
-    return f"{type(data).__name__}: {splits}; {len(data.class_names)} classes, {size}x{size} {colour}"
-
-
 def network_line(task: LightningModule, checkpoint: str | Path | None) -> str:
     """Return name and parameters of a network, and which weights it starts from."""
     given: dict[str, Any] = dict(task.hparams)
     backbone = given.get("backbone", "")
-    if isinstance(backbone, str):
-        name, is_timm = backbone, backbone not in BACKBONES
-    else:  # a network of its own class, or the class path and arguments of one
-        path = backbone["class_path"] if isinstance(backbone, Mapping) else type(backbone).__name__
-        name, is_timm = path.rpartition(".")[2], False
+    name, is_timm = backbone_name(backbone), isinstance(backbone, str) and backbone not in BACKBONES
     count = sum(parameter.numel() for parameter in task.parameters())
     if checkpoint:
         weights = f"goes on from {checkpoint}"

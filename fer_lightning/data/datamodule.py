@@ -19,6 +19,7 @@ from fer_lightning.data.batches.augment import BatchAugment
 from fer_lightning.data.batches.dataset import TableDataset, as_it_is, quiet_worker, spare_cores
 from fer_lightning.data.batches.device_steps import DeviceSteps
 from fer_lightning.data.batches.mixing import BatchMix
+from fer_lightning.data.batches.options import channel_values, check_numbers
 from fer_lightning.data.batches.sampling import EpochSampler, QuotaSampler, ResumableLoader
 from fer_lightning.data.batches.transforms import SampleTransform, named_transform
 from fer_lightning.data.splitting.balance import draws_per_class, parse_balance
@@ -26,11 +27,12 @@ from fer_lightning.data.splitting.group_balance import GroupBalance, GroupBalanc
 from fer_lightning.data.splitting.row_plan import RowPlan
 from fer_lightning.data.splitting.splits import check_splits
 from fer_lightning.data.table.images import is_in_memory
-from fer_lightning.data.table.samples import FOCUS, SamplesTable
+from fer_lightning.data.table.samples import FOCUS, SPLITS, SamplesTable
 from fer_lightning.data.table.soft_labels import Role, declared, with_soft_labels
 from fer_lightning.data.table.summary import table_summary
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.preprocessing import input_in_words
 from fer_lightning.types import Batch, Interpolation, Preprocessing
 
 __all__ = ["EmotionDataModule"]
@@ -125,7 +127,7 @@ class EmotionDataModule(LightningDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        _check_numbers(batch_size, eval_batch_size, num_workers, image_size, channels)
+        check_numbers(batch_size, eval_batch_size, num_workers, image_size, channels)
         self.balance = parse_balance(balance)
         self.group_balance = GroupBalance(tuple(groups or ()), group_balance)
         if group_balance == "weights" and mix is not None:
@@ -154,15 +156,23 @@ class EmotionDataModule(LightningDataModule):
         self._draws: dict[str, int] | None = None
         self._train_sampler: EpochSampler | None = None
 
+    def __repr__(self) -> str:
+        counts = {} if self._table is None else {split: len(self._table.rows(split)) for split in SPLITS}
+        splits = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count) or "not read yet"
+        about = f"{len(self.class_names)} classes, {input_in_words(self.preprocessing)}"
+        return f"{type(self).__name__}: {splits}; {about}"
+
+    __str__ = __repr__  # Lightning's would read the data
+
     def _preprocessing(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> Preprocessing:
         """Return what a network trained on this data expects of its input."""
-        values = _channel_values("std", std, self.native_std, self.channels)
+        values = channel_values("std", std, self.native_std, self.channels)
         if min(values) <= 0:
             raise ConfigError(f"data.std must be above 0, not {values}")
         return {
             "image_size": self.image_size,
             "channels": self.channels,
-            "mean": _channel_values("mean", mean, self.native_mean, self.channels),
+            "mean": channel_values("mean", mean, self.native_mean, self.channels),
             "std": values,
             "interpolation": self.interpolation,
         }
@@ -375,26 +385,3 @@ class EmotionDataModule(LightningDataModule):
         if self.trainer is None or not self.trainer.max_epochs or self.trainer.max_epochs < 1:
             return 0.0
         return self.trainer.current_epoch / self.trainer.max_epochs
-
-
-def _check_numbers(
-    batch_size: int, eval_batch_size: int | None, num_workers: int | None, image_size: int | None, channels: int | None
-) -> None:
-    for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-        if value is not None and value < 1:
-            raise ConfigError(f"data.{name} must be at least 1, not {value}")
-    if num_workers is not None and num_workers < 0:
-        raise ConfigError(f"data.num_workers must not be negative, not {num_workers}")
-    if channels not in (1, 3, None):
-        raise ConfigError(f"data.channels must be 1 (gray) or 3 (RGB), not {channels}")
-    if image_size is not None and image_size < 8:
-        raise ConfigError(f"data.image_size must be at least 8 pixels, not {image_size}")
-
-
-def _channel_values(name: str, given: Sequence[float] | None, native: Sequence[float], channels: int) -> list[float]:
-    """Return one value for each channel that the network gets: as given, or the data set's own."""
-    if given is None:
-        given = [sum(native) / len(native)] if channels == 1 else native
-    if len(given) not in (1, channels):
-        raise ConfigError(f"data.{name} has {len(given)} values for {channels} channels")
-    return list(given) if len(given) == channels else list(given) * channels

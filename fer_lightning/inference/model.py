@@ -18,7 +18,7 @@ from fer_lightning.models.architecture import Architecture
 from fer_lightning.models.calibration import Calibration
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.models.views import Views
-from fer_lightning.preprocessing import normalised, scaled
+from fer_lightning.preprocessing import input_in_words, normalised, scaled
 from fer_lightning.runs.trained_on import TrainedOn
 from fer_lightning.types import Preprocessing
 
@@ -137,6 +137,4 @@ class Model:
         return torch.cat([scaled(torch.from_numpy(crop).permute(2, 0, 1)[None], self.preprocessing) for crop in crops])
 
     def __repr__(self) -> str:
-        size, channels = self.preprocessing["image_size"], self.preprocessing["channels"]
-        kind = "gray" if channels == 1 else "colour"
-        return f"{self.card.name}: {', '.join(self.class_names)} from {kind} faces of {size}x{size} pixels"
+        return f"{self.card.name}: {', '.join(self.class_names)} from faces, {input_in_words(self.preprocessing)}"

@@ -7,7 +7,7 @@ because attributes are not reliable: timm's VGG has 512 as ``num_features`` and 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from fer_lightning.models.hf_folder import HFFolderBackbone
 from fer_lightning.models.weights import load_weights
 from fer_lightning.text import first_line
 
-__all__ = ["BACKBONES", "create_backbone", "feature_width", "in_eval_mode", "pool_features"]
+__all__ = ["BACKBONES", "backbone_name", "create_backbone", "feature_width", "in_eval_mode", "pool_features"]
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "compact_resnet_418k": CompactResNet,
@@ -37,6 +37,18 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 """Our networks by name. Each is called with ``in_channels`` and its own options, all by keyword."""
 
 _HF = "hf:"
+
+
+def backbone_name(backbone: object) -> str:
+    """Return the name of a backbone: as it was given, or that of its class.
+
+    Args:
+        backbone: a name, a module, or a mapping with the ``class_path`` of one, as in a config file.
+    """
+    if isinstance(backbone, str):
+        return backbone
+    path = str(backbone["class_path"]) if isinstance(backbone, Mapping) else type(backbone).__name__
+    return path.rpartition(".")[2]
 
 
 def create_backbone(

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from fer_lightning.errors import ConfigError
 from fer_lightning.losses import TakesClassCounts, TakesClassNames, TakesEpoch
 from fer_lightning.models.auxiliary_head import auxiliary_head, with_votes
+from fer_lightning.models.backbones import backbone_name
 from fer_lightning.models.classifier import build_classifier
 from fer_lightning.models.compiled import TrainingFeatures
 from fer_lightning.models.distillation import Distillation
@@ -29,6 +30,7 @@ from fer_lightning.models.prior import PriorCorrection
 from fer_lightning.models.sample_weights import check_weighable, weighted_loss
 from fer_lightning.models.views import Views
 from fer_lightning.optim import PlateauWatch, ScaledRates, StepSchedule, parameter_groups
+from fer_lightning.preprocessing import input_in_words
 from fer_lightning.runs.checkpoint import TASK_KEY, read_checkpoint
 from fer_lightning.types import Batch, Preprocessing
 
@@ -148,6 +150,11 @@ class EmotionTask(LightningModule):
         memo[id(self)] = twin = type(self).__new__(type(self))
         twin.__dict__.update(deepcopy(self.__getstate__(), memo))
         return twin
+
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self.parameters())
+        name, size = backbone_name(self.hparams["backbone"]), input_in_words(self.preprocessing)
+        return f"{type(self).__name__}: {name}, {count:,} parameters; {len(self.class_names)} classes, {size}"
 
     def setup(self, stage: str) -> None:
         """Take the class counts of the training data, which loss and decision may depend on, and load the teachers.

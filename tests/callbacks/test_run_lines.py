@@ -12,7 +12,7 @@ from torch import nn
 
 from fer_lightning.callbacks.learning_rate import LearningRate
 from fer_lightning.callbacks.progress import OneLineBar
-from fer_lightning.callbacks.run_lines import data_line, epoch_line, network_line
+from fer_lightning.callbacks.run_lines import epoch_line, network_line
 from fer_lightning.models.task import EmotionTask
 from tests.helpers.cli import fit
 from tests.helpers.data import StripesDataModule
@@ -68,9 +68,13 @@ def test_a_network_of_ones_own_is_named_by_its_class() -> None:
         assert re.match(r"(Net|Flatten), 0 parameters, weights of start\.pth", network_line(task, None))
 
 
-def test_colour_and_a_split_that_is_not_there() -> None:
+def test_data_and_task_are_told_in_a_line() -> None:
     data = StripesDataModule(train=1400, test=0, channels=3, image_size=32)
-    assert data_line(data) == "StripesDataModule: train 1,400, val 28; 7 classes, 32x32 colour"
+    assert repr(data) == str(data) == "StripesDataModule: not read yet; 7 classes, 32x32 colour"
+    _ = data.table
+    assert repr(data) == "StripesDataModule: train 1,400, val 28; 7 classes, 32x32 colour"
+    task = EmotionTask("fer_nano", class_names=list(data.class_names), num_classes=7, preprocessing=data.preprocessing)
+    assert re.fullmatch(r"EmotionTask: fer_nano, [\d,]+ parameters; 7 classes, 32x32 colour", repr(task))
 
 
 @pytest.mark.parametrize(
