@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.inference.faces.found import Faces
 from fer_lightning.inference.framing import Framing, crop
-from fer_lightning.inference.recognizer import Recognizer
+from fer_lightning.inference.model import Model
+from fer_lightning.inference.recognizer import Face, Recognizer, _tell_framing
 from fer_lightning.models.calibration import Calibration
 from tests.inference.helpers import CALIBRATION, BrightSquares, scene, tiny_model
 
@@ -52,7 +54,14 @@ def test_where_nothing_is_found_it_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     result = Recognizer(tiny_model(), BrightSquares())(scene(), "x.png")
     assert len(result) == 0
     assert str(result) == "x.png: no face found (if the picture is a face already: --no-detect, or detector=None)"
-    assert "--no-detect" not in str(Recognizer(tiny_model(), BrightSquares())(scene(width=300)))
+    for height, width, hint in ((200, 150, True), (150, 200, True), (201, 150, False), (150, 201, False)):
+        said = str(Recognizer(tiny_model(), BrightSquares())(scene(height=height, width=width)))
+        assert ("--no-detect" in said) == hint
+
+
+def test_a_face_in_words() -> None:
+    face = Face(3, (9.6, 20.6, 30.2, 40.7), 0.9, {"angry": 0.15, "fear": 0.01, "happy": 0.5, "sad": 0.34})
+    assert str(face) == "happy 50% (then sad 34%) at 10,21, 30x41 pixels"
 
 
 def test_doubt_is_marked() -> None:
@@ -72,6 +81,61 @@ def test_sets_are_told_if_asked_for() -> None:
     assert face.prediction_set is not None
     assert str(face).endswith(f"pixels; set: {', '.join(face.prediction_set)}")
     assert Recognizer(model, None)(scene())[0].prediction_set is None
+    model.calibration = replace(CALIBRATION, sets={"0.5": (1.0,) * 7, "0.9": (0.0,) * 7})
+    assert Recognizer(model, None, coverage=0.5)(scene())[0].prediction_set == ()
+    assert len(Recognizer(model, None, coverage=0.9)(scene())[0].prediction_set or ()) == 7
+
+
+def test_what_is_asked_for_reaches_the_model_and_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    asked: list[tuple[object, ...]] = []
+    model.calibration = CALIBRATION
+
+    def load(source: object, **options: object) -> Model:
+        asked.append((source, options))
+        return model
+
+    def make(name: str, *views: str, **options: object) -> BrightSquares:
+        asked.append((name, *views, options))
+        return BrightSquares()
+
+    monkeypatch.setattr("fer_lightning.inference.recognizer.load_model", load)
+    monkeypatch.setattr("fer_lightning.inference.recognizer.make_detector", make)
+    first = Recognizer.load()
+    second = Recognizer.from_pretrained("run", detector="haar", views="fine", offline=True, coverage=0.9, min_score=0.7)
+    third = Recognizer.load("run", detector=None, coverage=0.9)
+    assert asked == [
+        (None, {"offline": False}),
+        ("auto", "squares", {}),
+        ("run", {"offline": True}),
+        ("haar", "fine", {"min_score": 0.7}),
+        ("run", {"offline": False}),
+    ]
+    assert [each.coverage for each in (first, second, third)] == [None, 0.9, 0.9]
+    assert third.detector is None
+
+
+@pytest.mark.parametrize(
+    ("source", "detector", "measured", "told"),
+    [
+        ("last", "yunet", "haar", "what haar sees is taken (fer data framing --model last)\n"),
+        ("best", "yunet", "", "a fixed margin, which costs accuracy (fer data framing --model best)\n"),
+        ("m.onnx", "yunet", "haar", "taken (fer data framing, for the run that it is from, and fer export again)\n"),
+        ("user/repo", "yunet", "haar", "what haar sees is taken\n"),
+        ("last", "haar", "haar", ""),
+    ],
+)
+def test_a_framing_of_another_detector_is_told_with_the_way_out(
+    capsys: pytest.CaptureFixture[str], source: str, detector: str, measured: str, told: str
+) -> None:
+    _tell_framing.cache_clear()
+    for _ in range(2):
+        _tell_framing("mine", source, detector, measured)
+    said = capsys.readouterr().err
+    assert said.count("\n") == bool(told)
+    assert said.endswith(told)
+    if told:
+        assert said.startswith("mine: how yunet sees faces in its training images is not known; ")
 
 
 def test_temperature_flattens() -> None:
@@ -128,6 +192,8 @@ def test_the_detector_of_small_pictures_is_read_once(tmp_path: Path, monkeypatch
     made: list[Path] = []
 
     class Close(BrightSquares):
+        name = "close"
+
         def __init__(self, file: Path, kind: str) -> None:
             made.append(file)
 
@@ -137,3 +203,10 @@ def test_the_detector_of_small_pictures_is_read_once(tmp_path: Path, monkeypatch
     for _ in range(3):
         assert len(recognizer(scene())) == 0
     assert made == [tmp_path / "short"]
+    assert recognizer.find(scene()).detector == "close"
+    model, picture = tiny_model(), scene((20, 20, 60))
+    model.framings = {"none": Framing(0.9, 0.5, 0.5), "close": Framing(0.5, 0.4, 0.6)}
+    recognizer = Recognizer(model, lambda picture: Faces.none())
+    recognizer.__dict__["_close"] = Close(tmp_path, "short")
+    wanted = model.probabilities([crop(picture, np.array([20, 20, 60, 60], np.float32), model.framings["close"])])[0]
+    assert list(recognizer(picture)[0].probabilities.values()) == pytest.approx(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.sets.sketch.sketch import draw_cutout, face_source
 from fer_lightning.errors import ConfigError
-from fer_lightning.inference.faces.choice import detector_name, make_detector
+from fer_lightning.inference.faces.choice import (
+    _say_what_is_missing,
+    detector_name,
+    detectors_named,
+    make_detector,
+)
 from fer_lightning.inference.faces.found import Faces
 from fer_lightning.inference.faces.haar import HaarCascade
 from fer_lightning.inference.faces.views import in_border
@@ -75,6 +81,47 @@ def test_a_border_shows_faces_that_reach_the_edge() -> None:
     found = in_border(picture, not_at_the_edge, 0.5)
     assert found.boxes.tolist() == [[0, 0, 40, 40]]
     assert found.eyes.tolist() == [[[0, 0], [40, 0]]]
+
+
+def test_the_border_is_gray_and_half_as_wide_as_the_longer_side() -> None:
+    seen: list[NDArray[np.uint8]] = []
+
+    def look(picture: NDArray[np.uint8]) -> Faces:
+        seen.append(picture)
+        return Faces.none()
+
+    picture = scene((10, 10, 40), height=80, width=100)
+    in_border(picture, look)
+    assert seen[0].shape == (180, 200, 3)
+    assert np.array_equal(seen[0][50:130, 50:150], picture)
+    seen[0][50:130, 50:150] = GRAY
+    assert (seen[0] == GRAY).all()
+
+
+def test_what_the_cascade_is_asked_and_what_its_hits_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[NDArray[np.uint8], dict[str, Any]]] = []
+
+    class Cascade:
+        def detectMultiScale2(self, image: NDArray[np.uint8], **options: Any) -> tuple[list[list[int]], list[int]]:  # noqa: N802
+            asked.append((image, options))
+            return [[10, 20, 60, 70], [200, 20, 60, 60], [300, 20, 90, 60], [400, 20, 50, 48]], [4, 12, 3, 20]
+
+    small = np.random.default_rng(0).integers(0, (256, 128, 64), (160, 320, 3)).astype(np.uint8)
+    picture = small.repeat(4, axis=0).repeat(4, axis=1)
+    haar = HaarCascade(min_size=99)
+    monkeypatch.setattr(haar, "_cascade", Cascade())
+    found = haar(picture)
+    ((image, options),) = asked
+    assert options == {"scaleFactor": 1.2, "minNeighbors": 4, "minSize": (50, 50)}
+    gray = small @ np.array([0.299, 0.587, 0.114])
+    ranks = np.argsort(np.argsort(gray.ravel())) / gray.size * 255  # equal shares of all levels
+    assert np.abs(image[::2, ::2].ravel() - ranks).mean() < 3
+    assert found.boxes.tolist() == [[400, 40, 120, 120], [20, 40, 120, 140]]  # the surest first, twice as large
+    assert found.scores.tolist() == [0.75, 0.5]
+    plain = HaarCascade()
+    monkeypatch.setattr(plain, "_cascade", Cascade())
+    plain(picture[:100, :100])
+    assert (asked[-1][0].shape, asked[-1][1]["minSize"]) == ((100, 100), (24, 24))
 
 
 class FarFromTheEdge(BrightSquares):
@@ -158,6 +205,49 @@ def test_yunet_is_read_from_its_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     large[312:336, 600:624] = 255
     assert detector(large).boxes[0] == pytest.approx([564, 276, 96, 96], abs=3)
     assert len(YuNet(path, min_size=40)(picture)) == 0
+    for columns, count in ((slice(216, 224), 1), (slice(224, 232), 2)):  # a third in common, a seventh
+        two = picture.copy()
+        two[104:112, columns] = 255
+        assert len(detector(two)) == count
+    for colour, count in (((0, 0, 255), 1), ((255, 0, 0), 0)):  # the network's first channel is blue
+        painted = np.zeros_like(picture)
+        painted[104:112, 200:208] = colour
+        assert len(detector(painted)) == count
+
+
+def test_each_name_makes_its_detector_with_the_options_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = "fer_lightning.inference.faces.choice"
+    there = {"full", "short"}
+    monkeypatch.setattr(f"{module}.blazeface_file", lambda kind: Path(kind) if kind in there else None)
+    for name in ("BlazeFace", "YuNet", "HaarCascade"):
+        monkeypatch.setattr(f"{module}.{name}", lambda *given, name=name, **options: (name, *given, options))
+    made: dict[str, Any] = {
+        "auto": ("BlazeFace", Path("full"), "full", {"views": "fine", "min_size": 9}),
+        "blazeface": ("BlazeFace", Path("full"), "full", {"views": "fine", "min_size": 9}),
+        "blazeface_short": ("BlazeFace", Path("short"), "short", {"views": "fine", "min_size": 9}),
+        "~/a.onnx": ("YuNet", Path.home() / "a.onnx", {"min_size": 9}),
+        "haar": ("HaarCascade", {"min_size": 9}),
+    }
+    for name, wanted in made.items():
+        assert make_detector(name, "fine", min_size=9) == wanted
+    monkeypatch.setattr(f"{module}.detector_name", lambda made: f"{made[0]}{made[-1].get('views', '')}")
+    assert list(detectors_named(views="fine")) == ["BlazeFacefine", "HaarCascade"]
+    assert list(detectors_named(["haar"])) == ["HaarCascade"]
+    there.clear()
+    _say_what_is_missing.cache_clear()
+    assert [make_detector("auto", "fine", min_size=9) for _ in range(2)] == [made["haar"]] * 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(ConfigError, match="the detector 'blazeface' needs its file: fer models fetch blazeface"):
+        make_detector("blazeface")
+    (tmp_path / "own_detector_of_mine.py").write_text(
+        "class Finder:\n    def __init__(self, size):\n        self.size = size"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert make_detector("own_detector_of_mine.Finder", size=7).size == 7  # type: ignore[attr-defined]
+    assert sys.path == before
 
 
 def test_what_is_no_yunet_is_refused(tmp_path: Path) -> None:

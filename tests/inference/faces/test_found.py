@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_lightning.inference.faces.found import Faces
-from fer_lightning.inference.faces.views import _squares, in_views
+from fer_lightning.inference.faces.views import _squares, _whole, in_views
 from tests.inference.helpers import BrightSquares, scene
 
 
@@ -21,6 +22,19 @@ def test_of_overlapping_boxes_the_surest_stays() -> None:
 def test_a_box_inside_of_a_surer_one_is_the_same_face() -> None:
     assert len(faces((0, 0, 40, 40, 0.9), (5, 5, 10, 10, 0.8)).distinct()) == 1
     assert len(faces((0, 0, 40, 40, 0.7), (5, 5, 10, 10, 0.8)).distinct()) == 2  # the smaller one is surer
+
+
+def test_how_much_two_boxes_of_one_face_have_in_common() -> None:
+    for shift, count in ((6.0, 2), (4.5, 1)):  # intersection over union of 0.25 and 0.38
+        assert len(faces((0, 0, 10, 10, 0.9), (shift, 0, 10, 10, 0.8)).distinct()) == count
+    for left, count in ((-3.0, 2), (-1.5, 1)):  # 70 % and 85 % of the small one inside
+        assert len(faces((0, 0, 40, 40, 0.9), (left, 9, 10, 10, 0.8)).distinct()) == count
+
+
+def test_a_face_is_as_large_as_its_shorter_side() -> None:
+    found = faces((0, 0, 10, 30, 0.9), (0, 0, 20, 20, 0.8), (0, 0, 30, 19, 0.7))
+    assert found.at_least(20).scores.tolist() == [np.float32(0.8)]
+    assert len(found.at_least(0)) == 3
 
 
 def test_moving_scales_first() -> None:
@@ -43,6 +57,30 @@ def test_squares_cover_the_picture() -> None:
                 covered[top : top + side, left : left + side] = True
             assert covered.all() or (width == height and views == "squares")
     assert not list(_squares(1280, 720, "none"))
+    assert list(_squares(1280, 720, "squares")) == [(left, 0, 720) for left in (0, 280, 560)]
+    assert list(_squares(1000, 720, "squares")) == [(left, 0, 720) for left in (0, 280)]
+    fine = [(left, top, 450) for top in (0, 270) for left in (0, 277, 553, 830)]
+    assert list(_squares(1280, 720, "fine"))[3:] == fine
+    assert list(_squares(500, 500, "squares")) == []
+
+
+def test_a_face_near_the_edge_of_a_part_is_left_to_the_next_one() -> None:
+    """A face may reach out of a part by a tenth of its larger side."""
+    inside = faces((0, 30, 20, 20, 0.9), (-2, 30, 20, 20, 0.9), (30, 82, 20, 20, 0.9), (30, -2, 8, 20, 0.9))
+    cut = faces((-3, 30, 20, 20, 0.8), (83, 30, 20, 20, 0.8), (30, -3, 20, 20, 0.8), (96, 30, 8, 20, 0.8))
+    assert _whole(Faces.joined([inside, cut]), 100).boxes.tolist() == inside.boxes.tolist()
+    looks: list[tuple[int, ...]] = []
+
+    def look(picture: NDArray[np.uint8]) -> Faces:
+        looks.append(picture.shape)
+        return faces((0, 30, 20, 20, 0.5))
+
+    assert len(in_views(scene(), look)) == 1
+    assert looks == [(120, 160, 3)]
+    assert in_views(scene(), look, "squares").boxes[:, 0].tolist() == [
+        0,
+        40,
+    ]  # the second in the part that begins at 40
 
 
 def test_each_face_is_found_once_in_all_views() -> None:
