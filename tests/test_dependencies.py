@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fer_lightning.errors import MissingExtraError
+from fer_lightning.extras import need_extra
+
 tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +48,8 @@ USED_BY_OTHERS = {
     "alembic",
     "scikit-learn",
     "python-multipart",
-}  # timm; Lightning; MLflow; optuna; starlette
+    "onnxscript",
+}  # timm; Lightning; MLflow; optuna; starlette; torch.onnx
 BY_NAME = {"import_module", "need"}  # functions that import what a text names
 
 
@@ -97,6 +101,30 @@ def test_what_is_declared_is_imported() -> None:
     used = {name for path in PACKAGE.rglob("*.py") for name, _ in imported(path)}
     needed = set().union(*(names for extra, names in declared().items() if extra not in ("all", "dev", "docs")))
     assert needed - used - USED_BY_OTHERS == set()
+
+
+def test_a_missing_extra_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    need_extra("video", "videos need", "os")
+    for name in ("av", "sklearn"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(
+        MissingExtraError, match=r"^videos need PyAV, scikit-learn: pip install 'fer_lightning\[video\]'$"
+    ):
+        need_extra("video", "videos need", "av", "os", "sklearn")
+
+
+def test_the_extra_that_is_proposed_has_the_packages() -> None:
+    proposed = {
+        (node.args[0].value, arg.value)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "need_extra"
+        for arg in node.args[2:]
+        if isinstance(arg, ast.Constant) and isinstance(node.args[0], ast.Constant)
+    }
+    assert len(proposed) > 10
+    for extra, package in proposed:
+        assert normal(DISTRIBUTIONS.get(str(package), str(package))) in declared()[str(extra)]
 
 
 def test_an_undeclared_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

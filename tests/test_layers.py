@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "fer_lightning"
 # From left to right; rooms in one tuple do not import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy", "shipped"),
-    ("emotions", "types", "text", "files", "randomness", "signals"),
+    ("emotions", "extras", "types", "text", "files", "randomness", "signals"),
     ("backbone_names", "class_weights", "figures", "outputs", "pages", "preprocessing"),
     ("runs",),
     ("data", "losses", "metrics", "optim"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,10 @@ def test_the_package_itself_imports_next_to_nothing() -> None:
 def test_a_trained_model_is_used_without_lightning_and_timm() -> None:
     found = modules_after("from fer_lightning import Recognizer")
     assert {"lightning", "timm", "torchvision", "torchmetrics", "albumentations"} & found == set()
+
+
+def test_a_missing_picture_or_package_is_told_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    lines = [["recognize", "none.jpg"], ["recognize", str(tmp_path)], ["export", "fer2013-a", "--out", "x"]]
+    absent = "sys.modules.update(av=None, onnx=None); from fer_lightning.__main__ import main"
+    assert "torch" not in modules_after(f"{absent}; assert [main(line) for line in {lines}] == [2, 2, 2]")

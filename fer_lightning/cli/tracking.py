@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import re
@@ -19,7 +18,8 @@ from fer_lightning.callbacks.checkpoints import first_callback
 from fer_lightning.callbacks.full_disk import RunLogger
 from fer_lightning.callbacks.lineage_writer import Lineage, how_it_failed
 from fer_lightning.callbacks.run_config import RunConfig
-from fer_lightning.errors import ConfigError, FERError, MissingExtraError
+from fer_lightning.errors import ConfigError, FERError
+from fer_lightning.extras import need_extra
 from fer_lightning.runs.changes import flat
 from fer_lightning.runs.records import Run
 from fer_lightning.text import first_line
@@ -212,9 +212,7 @@ def start_tracking(
     if uri is None:
         return None
     needed = ("mlflow", "sqlalchemy", "alembic") if uri.startswith("sqlite") else ("mlflow",)
-    missing = [package for package in needed if importlib.util.find_spec(package) is None]
-    if missing:
-        raise MissingExtraError(f"--mlflow needs {', '.join(missing)}: pip install 'fer_lightning[track]'")
+    need_extra("track", "--mlflow needs", *needed)
     _quiet_mlflow()
     try:
         earlier = [node.mlflow["run_id"] for node in Run(folder).lineage if node.mlflow and node.mlflow["uri"] == uri]

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+from fer_lightning.extras import need_extra
+
 __all__ = ["export"]
 
 
@@ -41,6 +43,7 @@ def export(
         views: average the probabilities of several views of each face, in all forms: flip takes twice as long,
             flip_shift ten times; as the model was trained if not given.
     """
+    need_extra("export", "fer export needs", "onnx", "onnxscript", "onnxruntime")
     from fer_lightning.inference.export.package import export as exported
     from fer_lightning.inference.export.package import export_table
     from fer_lightning.inference.facts import model_with_facts

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fer_lightning.errors import ConfigError
+from fer_lightning.extras import need_extra
 
 __all__ = ["recognize"]
 
@@ -64,18 +65,28 @@ def recognize(
         offline: of the hub, take only a model that was fetched before.
     """
     _check_source(paths, camera, seconds, headless)
-    from fer_lightning.inference.inputs import is_video, named_inputs
+    files, only_videos = _inputs(paths)
     from fer_lightning.inference.many import Outputs, recognize_all
     from fer_lightning.inference.recognizer import Recognizer
     from fer_lightning.inference.video.smoothing import Following
 
     following = Following(window, smooth, _seconds(neutral))
     outputs = Outputs(out, annotate, report, every, following, on_error == "skip").checked()
-    files = named_inputs(paths)
-    views = views or ("none" if all(map(is_video, files)) else "squares")  # each view takes as long as a whole frame
+    views = views or ("none" if only_videos else "squares")  # each view takes as long as a whole frame
     finder = None if no_detect else detector
     load = partial(Recognizer.load, model, finder, views, offline, set, min_score=min_score, min_size=min_size)
     return _camera(camera, load, outputs, seconds, headless) if camera else recognize_all(load(), files, outputs)
+
+
+def _inputs(paths: Sequence[str]) -> tuple[dict[Path, str], bool]:
+    """Return the files that are named, and whether all are videos; no torch is needed to know."""
+    from fer_lightning.inference.inputs import is_video, named_inputs
+
+    files = named_inputs(paths)
+    videos = [path for path in files if is_video(path)]
+    if videos:
+        need_extra("video", "videos need", "av")
+    return files, len(videos) == len(files)
 
 
 def _check_source(paths: Sequence[str], camera: str | None, seconds: float | None, headless: bool) -> None:

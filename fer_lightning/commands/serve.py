@@ -9,7 +9,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
+from fer_lightning.errors import ConfigError
+from fer_lightning.extras import need_extra
+
 __all__ = ["serve"]
+
+_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "pydantic")
 
 
 def serve(
@@ -39,21 +44,15 @@ def serve(
         waiting: requests that are worked on or wait; further ones are refused with 429.
         export: write the page with the model in it as static files into this folder, and end.
     """
-    from fer_lightning.errors import ConfigError, MissingExtraError
-
     token = token or os.environ.get("FER_TOKEN", "")
     _check_numbers(port, waiting)
-    try:
-        from fer_lightning.inference.serve.app import make_app
-        from fer_lightning.inference.serve.page import page_or_why_not, write_page
-        from fer_lightning.inference.serve.running import address, listening, run, serving_threads
-        from fer_lightning.inference.serve.settings import LOOPBACK, Access, Limits
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the server needs more packages ({error.name}): pip install 'fer_lightning[serve]'"
-        ) from error
+    need_extra("serve", "fer serve needs", *_PACKAGES)
     from fer_lightning.inference.loading import load_model
     from fer_lightning.inference.recognizer import Recognizer
+    from fer_lightning.inference.serve.app import make_app
+    from fer_lightning.inference.serve.page import page_or_why_not, write_page
+    from fer_lightning.inference.serve.running import address, listening, run, serving_threads
+    from fer_lightning.inference.serve.settings import LOOPBACK, Access, Limits
 
     if export is not None:
         print(f"page: {write_page(load_model(model), export, model) / 'index.html'}")
@@ -71,8 +70,6 @@ def serve(
 
 
 def _check_numbers(port: int, waiting: int) -> None:
-    from fer_lightning.errors import ConfigError
-
     if not 0 <= port < 2**16:
         raise ConfigError(f"--port {port}: ports are 0 to 65535")
     if waiting < 1:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated, Literal
 
 from fer_lightning.commands.pass_on import OfFit, refuse_flags
-from fer_lightning.errors import ConfigError, MissingExtraError
+from fer_lightning.errors import ConfigError
+from fer_lightning.extras import need_extra
 from fer_lightning.studies.tune.options import Pruner, Sampler, TuneOptions
 
 __all__ = ["tune"]
@@ -62,9 +62,7 @@ def tune(
         0 if the study has all its trials, 130 or 143 if it was interrupted.
     """
     _check(metric, study, trials=trials, warmup=warmup, seed=seed)
-    for package, extra in (("optuna", "optuna"), ("sklearn", "scikit-learn")):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(f"fer tune needs {extra}: pip install 'fer_lightning[tune]'")
+    need_extra("tune", "fer tune needs", "optuna", "sqlalchemy", "sklearn")
     refuse_flags("tune", of_fit, _OWN)
     from fer_lightning.studies.tune.search_space import check_flags, load_space  # here, because it imports optuna
 

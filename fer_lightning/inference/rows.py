@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fer_lightning.errors import ConfigError, MissingExtraError
+from fer_lightning.errors import ConfigError
+from fer_lightning.extras import need_extra
 from fer_lightning.files import csv_text, flush, replacing
 from fer_lightning.inference.recognizer import Face
 from fer_lightning.text import first_line
@@ -323,9 +324,8 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Iterator[Row]) -> N
 
 
 def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("Parquet needs pyarrow: pip install 'fer_lightning[large]'") from error
+    need_extra("large", "Parquet needs", "pyarrow")
+    import pyarrow
+    import pyarrow.parquet
+
     return pyarrow

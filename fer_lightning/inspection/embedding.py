@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fer_lightning.data.table.samples import SamplesTable
-from fer_lightning.errors import ConfigError, MissingExtraError
+from fer_lightning.errors import ConfigError
+from fer_lightning.extras import need_extra
 from fer_lightning.figures import INK, house_style
 from fer_lightning.inspection.plots import class_colors
 from fer_lightning.inspection.statistics import train_or_all
@@ -40,10 +41,7 @@ def check_tsne(samples: int) -> None:
         MissingExtraError: if scikit-learn is not installed.
         ConfigError: if there are fewer than five images.
     """
-    try:
-        import sklearn.manifold  # noqa: F401  # only to see whether it is there
-    except ImportError as error:
-        raise MissingExtraError("t-SNE needs scikit-learn: pip install 'fer_lightning[explain]'") from error
+    need_extra("explain", "t-SNE needs", "sklearn")
     if samples < _FEWEST:
         raise ConfigError(f"t-SNE of {counted(samples, 'image')}: expected at least {_FEWEST}")
 

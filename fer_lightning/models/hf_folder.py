@@ -15,7 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from fer_lightning.emotions import canonical
-from fer_lightning.errors import CheckpointError, ConfigError, LabelError, MissingExtraError
+from fer_lightning.errors import CheckpointError, ConfigError, LabelError
+from fer_lightning.extras import need_extra
 from fer_lightning.models.heads import LinearHead
 from fer_lightning.preprocessing import to_channels
 from fer_lightning.text import first_line
@@ -149,11 +150,10 @@ def _load(folder: Path) -> Any:
         raise CheckpointError(f"backbone hf:{folder}: {what}; expected one saved by transformers' save_pretrained")
     if not any((folder / name).is_file() for name in _WEIGHTS):
         raise CheckpointError(f"backbone hf:{folder}: has no {_WEIGHTS[0]} (other formats may run code when read)")
-    try:
-        from transformers import AutoModelForImageClassification
-        from transformers.utils import logging as their_logging
-    except ImportError as error:
-        raise MissingExtraError("a backbone hf:PATH needs transformers: pip install 'fer_lightning[hf]'") from error
+    need_extra("hf", "a backbone hf:PATH needs", "transformers")
+    from transformers import AutoModelForImageClassification
+    from transformers.utils import logging as their_logging
+
     shown = their_logging.is_progress_bar_enabled()
     their_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not typed there
     try:

@@ -184,10 +184,7 @@ def test_a_store_that_cannot_be_used_is_told_before_training(
 def test_the_extra_is_named_where_it_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = __import__("importlib.util").util.find_spec
-    monkeypatch.setattr(
-        "fer_lightning.cli.tracking.importlib.util.find_spec", lambda name: None if name == "mlflow" else found(name)
-    )
+    monkeypatch.setitem(sys.modules, "mlflow", None)
     assert fit(tmp_path, "--mlflow=true") == 2
     assert "pip install 'fer_lightning[track]'" in capsys.readouterr().err
     assert not (tmp_path / "tiny").exists()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import importlib.util
 import json
 import os
 import re
@@ -324,8 +323,7 @@ def test_what_is_wrong_is_told_before_the_first_trial(
 def test_the_extra_is_named_where_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "optuna" else found(name))
+    monkeypatch.setitem(sys.modules, "optuna", None)
     assert tune(tmp_path) == 2
     assert "pip install 'fer_lightning[tune]'" in capsys.readouterr().err
 

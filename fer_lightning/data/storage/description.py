@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fer_lightning.data.table.bad_rows import WAY_OUT
-from fer_lightning.errors import DataError, MissingExtraError
+from fer_lightning.errors import DataError
+from fer_lightning.extras import need_extra
 from fer_lightning.files import file_digest, flush, json_text
 from fer_lightning.text import one_line, short_path, unreadable
 
@@ -171,8 +172,5 @@ def check_files(folder: Path, stored: StoredSet, verify: bool = False) -> None:
 
 def need(module: str, what: str = "converted sets need") -> Any:
     """Import a package of the extra ``large``; raise a MissingExtraError, beginning with ``what``, if it is absent."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        package = module.partition(".")[0]
-        raise MissingExtraError(f"{what} the package {package}: pip install 'fer_lightning[large]'") from None
+    need_extra("large", what, module.partition(".")[0])
+    return importlib.import_module(module)

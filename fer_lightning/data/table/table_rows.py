@@ -13,7 +13,8 @@ from typing import Any
 from fer_lightning.data.table.bad_rows import known_kind
 from fer_lightning.data.table.label_columns import LOOKED_AT, Header, names_an_image, read_header
 from fer_lightning.data.table.other_forms import csv_of_workbook, flat_entries
-from fer_lightning.errors import DataError, MissingExtraError
+from fer_lightning.errors import DataError
+from fer_lightning.extras import need_extra
 from fer_lightning.text import one_line, short_path
 
 __all__ = ["HEAD", "TABLE_SUFFIXES", "TableRows", "holds_many", "read_rows", "texts_of", "unit_of"]
@@ -153,11 +154,10 @@ def _object_rows(path: Path, entries: list[Any], lines: list[int]) -> TableRows:
 
 
 def _parquet_rows(path: Path, most: int | None) -> TableRows:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise MissingExtraError("Parquet needs: pip install 'fer_lightning[large]'") from None
+    need_extra("large", "Parquet needs", "pyarrow")
+    import pyarrow
+    import pyarrow.parquet as parquet
+
     try:
         with parquet.ParquetFile(path) as file:
             kept = [entry.name for entry in file.schema_arrow if not holds_many(entry.type)]

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_lightning.errors import ConfigError, MissingExtraError
+from fer_lightning.errors import ConfigError
+from fer_lightning.extras import need_extra
 from fer_lightning.text import first_line
 
 __all__ = ["quantized"]
@@ -35,11 +36,10 @@ def quantized(content: bytes, images: Tensor) -> bytes:
         MissingExtraError: without onnxruntime.
         ConfigError: if the network cannot be quantized.
     """
-    try:
-        from onnxruntime import quantization
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-    except ImportError as error:
-        raise MissingExtraError("int8 needs more packages: pip install 'fer_lightning[export]'") from error
+    need_extra("export", "int8 needs", "onnx", "onnxruntime")
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
     logging.getLogger().addFilter(_silent)
     with tempfile.TemporaryDirectory() as folder:
         whole, ready, small = (Path(folder, name) for name in ("whole.onnx", "ready.onnx", "small.onnx"))

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_lightning.errors import CheckpointError, ConfigError, MissingExtraError
+from fer_lightning.errors import CheckpointError, ConfigError
+from fer_lightning.extras import need_extra
 from fer_lightning.files import write_atomically
 from fer_lightning.inference.export.program import exportable
 from fer_lightning.inference.framing import framings_in, plain_framings
@@ -84,11 +85,9 @@ def onnx_bytes(model: Model) -> bytes:
         MissingExtraError: without the packages for it.
         ConfigError: if the model has no PyTorch network, or one that cannot be exported.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  # torch needs it
-    except ImportError as error:
-        raise MissingExtraError("ONNX files need more packages: pip install 'fer_lightning[export]'") from error
+    need_extra("export", "ONNX files need", "onnx", "onnxscript")  # torch needs the second
+    import onnx
+
     network, images = exportable(model)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
@@ -149,8 +148,7 @@ def read_onnx(path: Path, threads: int = 1) -> Model:
 
 
 def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("ONNX files need onnxruntime: pip install 'fer_lightning[export]'") from error
+    need_extra("export", "ONNX files need", "onnxruntime")
+    import onnxruntime
+
     return onnxruntime

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.errors import ConfigError, MissingExtraError
+from fer_lightning.errors import ConfigError
+from fer_lightning.extras import need_extra
 
 __all__ = ["blazeface_onnx"]
 
@@ -32,13 +33,10 @@ def blazeface_onnx(content: bytes) -> bytes:
         MissingExtraError: without the packages ``tflite`` and ``onnx``.
         ConfigError: if the network has an operator that BlazeFace has not.
     """
-    try:
-        import onnx
-        import tflite
-    except ImportError as error:
-        raise MissingExtraError(
-            "converting a detector needs more packages: pip install 'fer_lightning[export]'"
-        ) from error
+    need_extra("export", "converting a detector needs", "onnx", "tflite")
+    import onnx
+    import tflite
+
     return bytes(_Conversion(tflite, onnx, content).model().SerializeToString())
 
 

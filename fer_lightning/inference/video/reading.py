@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.errors import ConfigError, DataError, MissingExtraError
+from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.extras import need_extra
 from fer_lightning.text import first_line, short_path
 
 __all__ = ["Frame", "Source", "Video", "av_package", "reason"]
@@ -179,10 +180,9 @@ def av_package() -> Any:
     FFmpeg says nothing by itself: at any level but ``None``, PyAV's default, its threads wait for Python's lock to log,
     and closing a file waits for the threads, with that lock.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtraError("videos need PyAV: pip install 'fer_lightning[video]'") from error
+    need_extra("video", "videos need", "av")
+    import av
+
     av.logging.set_level(None)
     return av
 

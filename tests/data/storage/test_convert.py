@@ -284,7 +284,7 @@ def test_eight_classes_do_not_fit_into_the_pixel_form(tmp_path: Path) -> None:
 def test_a_missing_package_is_told_with_what_to_install(
     to: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("pyarrow", "litdata.streaming"):
+    for name in ("pyarrow", "litdata"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match=r"pip install 'fer_lightning\[large\]'"):
         convert_table(small_table(), tmp_path / NAMES[to], to)
