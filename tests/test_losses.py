@@ -295,6 +295,7 @@ def test_a_weight_that_would_explode_is_named() -> None:
         (lambda: made(LDAMLoss(), {"a": 3, "b": 4})(*batch()), "logits of 7 classes, counts of 2"),
         (lambda: FocalLoss()(batch()[0], torch.ones(12)), "not float32 \\(12,\\)"),
         (lambda: FocalLoss()(batch()[0], torch.ones(12, 5)), "not float32 \\(12, 5\\)"),
+        (lambda: FocalLoss()(batch()[0], torch.ones(12, 7, dtype=torch.int64)), "not int64 \\(12, 7\\)"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(maker: Callable[[], Any], message: str) -> None:
@@ -406,3 +407,38 @@ def test_focal_loss_of_sure_answers_by_its_formula(margin: float) -> None:
     logits = torch.tensor([[margin, 0.0]])
     wrong = 1 / (1 + np.exp(np.float64(margin)))
     assert float(FocalLoss(1.5)(logits, torch.tensor([0]))) == pytest.approx(-(wrong**1.5) * np.log1p(-wrong), rel=1e-4)
+
+
+@each_loss
+def test_counts_stand_when_the_names_come_after_them(name: str) -> None:
+    logits, target = batch()
+    loss = made(MAKERS[name]())
+    before = float(loss(logits, target))
+    loss.set_class_names(SEVEN.class_names)
+    assert float(loss(logits, target)) == before
+    assert loss.class_counts.tolist() == COUNTS.tolist()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weights_of_samples_and_smoothing_are_torchs(smoothing: float) -> None:
+    logits, target = batch()
+    samples = torch.linspace(0.2, 3, 12)
+    classes = torch.tensor(list(class_weights(FER2013, "square_root").values()), dtype=torch.float32)
+    priors = torch.tensor(COUNTS / COUNTS.sum(), dtype=torch.float32).log()
+    weighted = F.cross_entropy(logits, target, classes, reduction="none", label_smoothing=smoothing)
+    adjusted = F.cross_entropy(logits + 0.5 * priors, target, reduction="none", label_smoothing=smoothing)
+    for loss, costs, mass in (
+        (WeightedCrossEntropy("square_root", label_smoothing=smoothing), weighted, classes[target].sum()),
+        (LogitAdjustedLoss(0.5, label_smoothing=smoothing), adjusted, torch.tensor(12.0)),
+    ):
+        for weight in (samples, torch.ones(12)):
+            expected = float((costs * weight).sum() / mass)
+            assert float(made(loss)(logits, target, weight)) == pytest.approx(expected, rel=1e-5)
+        assert float(loss(logits, target)) == pytest.approx(float(costs.sum() / mass), rel=1e-5)
+
+
+def test_the_weight_that_explodes_is_that_of_its_own_beta() -> None:
+    counts = {"a": 1, "b": 5000}
+    made(WeightedCrossEntropy("effective_number", beta=0.9), counts)  # 10 times as much
+    with pytest.raises(ConfigError, match="3,935 times as much"):
+        made(WeightedCrossEntropy("effective_number", beta=0.9999), counts)

@@ -55,8 +55,9 @@ def test_a_run_without_end_is_refused() -> None:
 
 
 def test_warmup_is_a_share() -> None:
-    with pytest.raises(ConfigError, match="warmup"):
-        WarmupCosine(optimizer(), warmup=5)
+    for warmup in (5, 1, -0.1):
+        with pytest.raises(ConfigError, match="warmup is a share of the run"):
+            WarmupCosine(optimizer(), warmup=warmup)
 
 
 def test_vectors_are_not_decayed() -> None:
@@ -115,6 +116,17 @@ def test_one_cycle_leaves_momentum_alone_if_told_so() -> None:
     schedule = OneCycle(sgd, momentum=None)
     schedule.plan(4)
     assert sgd.param_groups[0]["momentum"] == 0.7
+
+
+@pytest.mark.parametrize("momentum", [(0.0, 0.9), (0.9, 0.9)])
+def test_one_cycle_takes_momentum_from_0_and_one_that_stays(momentum: tuple[float, float]) -> None:
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1, momentum=0.7)
+    schedule = OneCycle(sgd, peak=0.5, momentum=momentum)
+    schedule.plan(2)
+    assert sgd.param_groups[0]["momentum"] == momentum[1]
+    sgd.step()
+    schedule.step()
+    assert sgd.param_groups[0]["momentum"] == pytest.approx(momentum[0])
 
 
 @pytest.mark.parametrize(
@@ -225,3 +237,27 @@ def test_a_rate_of_zero_has_no_share_to_lose() -> None:
     weight = nn.Parameter(torch.zeros(2))
     scaled = ScaledRates(lambda groups: torch.optim.SGD(groups, lr=0.0), {weight: 0.1})
     scaled.check(scaled([weight, nn.Parameter(torch.zeros(2))]))
+
+
+def test_groups_are_split_by_share_and_keep_their_own_options() -> None:
+    decayed, plain = ([nn.Parameter(torch.zeros(1)) for _ in range(2)] for _ in range(2))
+    scaled = ScaledRates(
+        lambda groups: torch.optim.SGD(groups, lr=0.2, weight_decay=0.1), {decayed[0]: 0.5, plain[1]: 0.5}
+    )
+    made = scaled([{"params": decayed}, {"params": plain, "weight_decay": 0.0}])
+    assert [(group["params"], group["lr"], group["weight_decay"]) for group in made.param_groups] == [
+        *(([decayed[1]], 0.2, 0.1), ([decayed[0]], 0.1, 0.1)),
+        *(([plain[0]], 0.2, 0.0), ([plain[1]], 0.1, 0.0)),
+    ]
+
+
+@pytest.mark.parametrize(("rate", "share"), [(5e-4, 0.1), (0.2, 0.99)])
+def test_shares_that_are_lost_are_told_however_small_the_rate_or_the_difference(rate: float, share: float) -> None:
+    first, second = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    scaled = ScaledRates(lambda groups: torch.optim.SGD(groups, lr=rate, momentum=0.9), {second: share})
+    built = scaled([first, second])
+    torch.optim.lr_scheduler.LambdaLR(built, [lambda epoch: 1.0, lambda epoch: 0.5])  # each group by a rule of its own
+    scaled.check(built)
+    torch.optim.lr_scheduler.OneCycleLR(built, max_lr=rate, total_steps=10)
+    with pytest.raises(ConfigError, match="sets the learning rates itself"):
+        scaled.check(built)

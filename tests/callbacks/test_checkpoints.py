@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fer_lightning.callbacks import checkpoints
 from fer_lightning.callbacks.checkpoints import (
     BestCheckpoint,
     FollowsBest,
@@ -19,8 +21,10 @@ from fer_lightning.callbacks.checkpoints import (
     _NotWrittenError,
     _prepare,
     improved,
+    may_stop_here,
 )
 from fer_lightning.errors import ConfigError
+from fer_lightning.runs.checkpoint import SAVED_KEY
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from tests.helpers.cli import fit, same_weights
 
@@ -233,6 +237,7 @@ def test_a_validation_whose_checkpoint_was_not_written_is_not_the_best() -> None
     assert callback.best_model_score == 0.5
     assert callback._last_global_step_saved == 0
     validated(2, 0.7, True)  # worse than what was lost, and better than what is on the disk
+    validated(3, 0.7, True)  # no better
     assert callback.best == {"best": 0.7, "epoch": 2}
     assert followed.epochs == [0, 2]
 
@@ -256,3 +261,87 @@ def test_the_best_so_far_goes_with_its_file(tmp_path: Path, moved: bool) -> None
     assert callback.best == ({"best": 0.5, "epoch": 3} if moved else {})
     assert callback.current_score == torch.tensor(0.4)
     assert callback.best_k_models == ({str(new): torch.tensor(0.5)} if moved else {})
+    assert (callback.kth_best_model_path, callback.last_model_path) == ((str(new), "") if moved else ("", ""))
+
+
+@pytest.mark.parametrize("blocks", ["", "is_last_batch", "_is_training_done", "should_stop", "validates", "inside"])
+def test_a_run_stops_neither_at_an_end_nor_inside_a_step(blocks: str) -> None:
+    def is_blocked(name: str) -> bool:
+        return name == blocks
+
+    loop = SimpleNamespace(
+        batch_progress=SimpleNamespace(is_last_batch=is_blocked("is_last_batch")),
+        _is_training_done=is_blocked("_is_training_done"), _should_check_val_fx=lambda fetcher: is_blocked("validates"),
+    )  # fmt: skip
+    trainer: Any = SimpleNamespace(
+        fit_loop=SimpleNamespace(epoch_loop=loop, _data_fetcher=object()), should_stop=is_blocked("should_stop"),
+        accumulate_grad_batches=3,
+    )  # fmt: skip
+    assert may_stop_here(trainer, 5 + is_blocked("inside")) is not bool(blocks)
+
+
+def test_a_checkpoint_says_that_it_is_exact_and_when_it_was_written() -> None:
+    before, checkpoint = time.time(), {SAVED_KEY: {"world": 2}}
+    ResumeCheckpoint().on_save_checkpoint(SimpleNamespace(), LightningModule(), checkpoint)  # type: ignore[arg-type]
+    saved: dict[str, Any] = checkpoint[SAVED_KEY]
+    assert (saved["world"], saved["exact"]) == (2, True)
+    assert before <= saved["written"] <= time.time()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_owed_is_written_as_soon_as_it_is_exact_and_once(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[int, str | None]] = []
+    monkeypatch.setattr(checkpoints, "may_stop_here", lambda trainer, batch: batch % 5 == 4)
+    monkeypatch.setattr(checkpoints, "write_resume", lambda trainer, name: written.append((trainer.batch, name)))
+    callback = ResumeCheckpoint(every_n_steps=6, keep_steps=kept)
+    trainer: Any = SimpleNamespace(current_epoch=0)
+
+    def train(batches: int) -> None:
+        for batch in range(batches):
+            trainer.batch, trainer.global_step = batch, 100 + batch
+            callback.on_train_batch_end(trainer, LightningModule(), None, None, batch)
+
+    train(14)
+    assert written == [(9, "step_00000109.ckpt" if kept else None)]
+    callback.on_train_epoch_end(trainer, LightningModule())  # which writes what was owed since batch 12
+    assert written.pop() == (13, None)
+    train(5)
+    assert len(written) == 1
+    train(7)  # owed again
+    callback.setup(trainer, LightningModule(), "validate")  # another run begins
+    train(5)
+    assert len(written) == 1
+
+
+def test_a_run_without_validation_and_one_validated_elsewhere_decide_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decided: list[str] = []
+    monkeypatch.setattr(BestCheckpoint, "_decide", lambda self, trainer, task, write: decided.append(write.__name__))
+    progress = SimpleNamespace(is_last_batch=True)
+    trainer: Any = SimpleNamespace(
+        state=SimpleNamespace(fn="fit"), sanity_checking=False, callback_metrics={"val_acc": 1}, num_val_batches=[3],
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+    )  # fmt: skip
+    callback, task = BestCheckpoint(), LightningModule()
+
+    def epoch(*validations: bool) -> list[str]:
+        decided.clear()
+        for progress.is_last_batch in validations:
+            callback.on_validation_end(trainer, task)
+        callback.on_train_epoch_end(trainer, task)
+        return list(decided)
+
+    assert epoch(False, True) == ["on_validation_end", "on_train_epoch_end"]
+    assert epoch() == []
+    assert epoch(False) == ["on_validation_end"]
+    trainer.num_val_batches = [0]
+    assert epoch() == ["on_train_epoch_end"]
+    trainer.sanity_checking, trainer.callback_metrics = True, {}
+    callback.on_validation_end(trainer, task)
+    trainer.sanity_checking = False
+    with pytest.raises(ConfigError, match="checkpoint.monitor 'val_acc' is not logged"):
+        callback.on_validation_end(trainer, task)
+
+
+def test_several_of_the_best_do_not_overwrite_each_other() -> None:
+    assert BestCheckpoint(save_top_k=3)._enable_version_counter
+    assert not BestCheckpoint()._enable_version_counter

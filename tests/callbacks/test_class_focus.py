@@ -17,9 +17,12 @@ import torch
 from lightning.pytorch import LightningModule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fer_lightning.callbacks import class_focus
 from fer_lightning.callbacks.class_focus import ClassFocus
-from fer_lightning.callbacks.focus_rules import RegretRule, RegretState, ceilings_of
+from fer_lightning.callbacks.focus_rules import RegretRule, RegretState, bottom_k_draws, ceilings_of, static_draws
 from fer_lightning.emotions import SEVEN
+from fer_lightning.errors import ConfigError
+from fer_lightning.metrics import class_scores
 from tests.helpers.cli import TINY, fer, fit, same_weights
 from tests.helpers.data import StripesDataModule
 from tests.helpers.parts import Recorder, StoppedError
@@ -61,8 +64,9 @@ def test_what_was_drawn_and_why_is_in_tensorboard(tmp_path: Path) -> None:
     curves = events.Tags()["scalars"]
     for name in NAMES:
         assert {f"focus/weight_{name}", f"focus/draws_{name}", f"focus/f1_{name}"} <= set(curves)
-    shown = [event.value for event in events.Scalars("focus/draws_fear")]
-    assert shown == [float(row["draws_fear"]) for row in rows(tmp_path)]
+    for curve, column in (("draws", "draws"), ("weight", "weight"), ("f1", "focus_f1")):
+        shown = [event.value for event in events.Scalars(f"focus/{curve}_fear")]
+        assert shown == pytest.approx([float(row[f"{column}_fear"]) for row in rows(tmp_path)])
     assert "focus/reasons/text_summary" in events.Tags()["tensors"]
 
 
@@ -166,9 +170,9 @@ def test_a_class_focus_of_another_mode_starts_anew() -> None:
 MATRIX = np.diag([2, 6, 5, 6, 6, 6, 6]) + 1
 
 
-def focused(max_epochs: int, epoch: int = 0, mode: Literal["bottom_k", "regret"] = "regret") -> tuple[ClassFocus, Any]:
+def focused(max_epochs: int, epoch: int = 0, **options: Any) -> tuple[ClassFocus, Any]:
     """Return a callback and its trainer at the end of an epoch."""
-    callback, data = ClassFocus(mode), StripesDataModule(train=210, focus_fraction=0.2)
+    callback, data = ClassFocus(**options), StripesDataModule(train=210, focus_fraction=0.2)
     loops = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=True)))
     trainer = SimpleNamespace(
         datamodule=data, max_epochs=max_epochs, current_epoch=epoch, state=SimpleNamespace(fn="fit"), world_size=1,
@@ -227,3 +231,129 @@ def test_an_epoch_that_is_trained_again_has_one_row() -> None:
     callback.history = [{"epoch": epoch} for epoch in range(3)]
     callback.decide(trainer, MATRIX, np.full(7, np.nan))
     assert [row["epoch"] for row in callback.history] == [0, 1]
+
+
+UNEVEN = dict(zip(NAMES, [40, 4, 41, 72, 48, 32, 50], strict=True))
+UNKNOWN = np.full(7, np.nan)
+
+
+def test_each_option_reaches_its_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StripesDataModule, "class_counts", UNEVEN)
+    counts = np.array(list(UNEVEN.values()))
+    static, trainer = focused(4, mode="static", power=0.25, max_repeats=1.5)
+    assert list(trainer.datamodule.draws.values()) == static_draws(counts, 0.25, 1.5).draws.tolist()
+    assert static.plan is not None
+    assert static.plan.draws[1] == 6
+    bottom, trainer = focused(4, mode="bottom_k", k=3, weight=9.0, max_repeats=1.5)
+    bottom.decide(trainer, MATRIX, UNKNOWN)
+    wanted = bottom_k_draws(class_scores(torch.from_numpy(MATRIX)).f1.numpy(), counts, 3, 9.0, 1.5)
+    assert list(trainer.datamodule.draws.values()) == wanted.draws.tolist()
+    assert wanted.draws[0] == 60
+    rule = RegretRule(gamma=1.5, max_repeats=2.0, warmup=0.1, release=0.3)
+    assert ClassFocus(gamma=1.5, max_repeats=2.0, warmup=0.1, release=0.3).rule == rule
+    regret, trainer = focused(4, ceilings={"sad": 0.4, "happy": 0.9})
+    trainer.callback_metrics = {"train_f1_fear": torch.tensor(0.75), "val_f1_fear": torch.tensor(0.5)}
+    train_f1 = regret._train_f1(trainer)
+    assert train_f1[2] == 0.75
+    assert np.isnan(train_f1).sum() == 6
+    regret.decide(trainer, MATRIX, train_f1)
+    own = ceilings_of(NAMES, {"sad": 0.4, "happy": 0.9})
+    assert regret._state is not None
+    assert regret._state.plain() == RegretRule().update(RegretState.start(7), MATRIX, train_f1, own)[0].plain()
+
+
+@pytest.mark.parametrize(
+    ("option", "refused", "taken"),
+    [
+        ("weight", (0.99, 101.0), (1.0, 100.0)),
+        ("power", (-0.1, 1.1), (0.0, 1.0)),
+        ("max_repeats", (0.9, 1001.0), (1.0, 1000.0)),
+        ("warmup", (-0.1, 1.1), (0.0, 1.0)),
+        ("release", (-0.1, 1.1), (0.0, 1.0)),
+        ("gamma", (-0.1, 1001.0), (0.0, 1000.0)),
+        ("ceilings", ({"sad": 0.005}, {"sad": 1.1}), ({"sad": 0.01}, {"sad": 1.0})),
+        ("k", (0, -1), (1, 6)),
+    ],
+)
+def test_what_each_option_may_be(option: str, refused: tuple[Any, ...], taken: tuple[Any, ...]) -> None:
+    for value in refused:
+        with pytest.raises(ConfigError, match=f"ClassFocus: {option} .*must be"):
+            ClassFocus(**{option: value})
+    for value in taken:
+        ClassFocus(**{option: value})
+
+
+def test_a_run_of_no_epochs_or_with_all_classes_in_focus_is_refused() -> None:
+    for max_epochs in (None, -1, 0):
+        with pytest.raises(ConfigError, match="mode regret must know the length of the run"):
+            focused(max_epochs)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="k 7 of 7 classes puts all of them in focus"):
+        focused(4, mode="bottom_k", k=7)
+    focused(4, mode="bottom_k", k=6)
+
+
+def test_the_row_of_an_epoch_tells_what_it_drew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StripesDataModule, "class_counts", UNEVEN)
+    callback, trainer = focused(4, mode="static", power=0.0, max_repeats=1.5)
+    assert callback.plan is not None
+    trainer.is_global_zero = False
+    callback.decide(trainer, MATRIX, UNKNOWN)
+    trainer.current_epoch = 1
+    callback.on_train_epoch_end(trainer, LightningModule())  # which nothing has validated
+    first, second = callback.history
+    assert (first["epoch"], second["epoch"]) == (0, 1)
+    assert first["focus_f1_angry"] == pytest.approx(float(class_scores(torch.from_numpy(MATRIX)).f1[0]), abs=1e-6)
+    assert second["focus_f1_angry"] is None
+    for row in callback.history:
+        assert (row["draws_disgust"], row["weight_disgust"]) == (6, 1.5)
+        assert row["focused"] == "+".join(np.array(NAMES)[callback.plan.draws > list(UNEVEN.values())])
+    callback.on_train_epoch_end(trainer, LightningModule())
+    assert len(callback.history) == 2
+    callback.setup(trainer, LightningModule(), "fit")  # of another run
+    assert callback.history == []
+
+
+@pytest.mark.parametrize(("max_epochs", "epoch", "told"), [(3, 1, True), (3, 2, False), (-1, 5, True), (None, 5, True)])
+def test_the_classes_in_focus_are_told_before_each_epoch(
+    max_epochs: int | None, epoch: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(class_focus, "rank_zero_info", said.append)
+    callback, trainer = focused(max_epochs, epoch, mode="bottom_k", k=1, weight=2.0)  # type: ignore[arg-type]
+    callback.decide(trainer, MATRIX, UNKNOWN)
+    assert said == ([f"class focus of epoch {epoch + 1}: angry x1.75"] if told else [])
+
+
+def test_a_checkpoint_brings_the_plan_but_not_that_of_static_draws() -> None:
+    before, trainer = focused(4)
+    before.decide(trainer, MATRIX, UNKNOWN)
+    after, other = focused(4)
+    after.load_state_dict(before.state_dict())
+    assert after._state is not None
+    assert before._state is not None
+    assert after._state.plain() == before._state.plain()
+    after.on_train_start(other, LightningModule())
+    assert other.datamodule.draws == trainer.datamodule.draws != dict.fromkeys(NAMES, 24)
+    static, _ = focused(4, mode="static")
+    stored = {**static.state_dict(), "plan": {"draws": [1] * 7, "focused": [True] * 7, "reasons": [""] * 7}}
+    static.load_state_dict(stored)
+    assert static.plan is not None
+    assert static.plan.draws.tolist() == [24] * 7
+
+
+def test_what_all_processes_count_is_added_up_and_the_sanity_check_is_not_counted() -> None:
+    callback, trainer = focused(4)
+    trainer.world_size, trainer.sanity_checking = 2, True
+    trainer.strategy = SimpleNamespace(reduce=lambda matrix, reduce_op: {"sum": 3 * matrix}[reduce_op])
+    callback._matrix = torch.from_numpy(MATRIX)
+    callback.on_validation_epoch_end(trainer, LightningModule())
+    assert callback._matrix is None
+    assert callback.history == []
+    trainer.sanity_checking = False
+    callback._matrix = torch.from_numpy(MATRIX)
+    callback.on_validation_epoch_end(trainer, LightningModule())
+    twin, other = focused(4)
+    twin.decide(other, 3 * MATRIX, UNKNOWN)
+    assert callback._state is not None
+    assert twin._state is not None
+    assert callback._state.plain() == twin._state.plain()

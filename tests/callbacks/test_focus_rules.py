@@ -309,3 +309,55 @@ def test_the_numbers_of_the_rule_have_not_changed() -> None:
         [0.0036157, 0.0, -0.1845678, 0.1103322, -0.0117292, 0.0715234, -0.0757716], abs=1e-6
     )
     assert rule.plan(state, FER2013, 0.9, reasons).draws.tolist() == [4087, 624, 3788, 7219, 4778, 3480, 4733]
+
+
+def test_only_classes_that_are_drawn_more_often_are_in_focus() -> None:
+    assert not static_draws(FER2013, 1.0, 4).focused.any()
+    assert set(static_draws(FER2013, 1.0, 4).reasons) == {""}
+    root = static_draws(FER2013, 0.5, 4)
+    assert root.focused.tolist() == (root.draws > FER2013).tolist() == [True, True, True, False, False, True, False]
+    assert root.reasons == ("n^0.5", "n^0.5", "n^0.5", "", "", "n^0.5", "")
+    plan = bottom_k_draws(np.array([0.1, 0.6, 0.5]), np.array([0, 6, 6]), 1, 3.0, 4)  # of the first there is nothing
+    assert (plan.focused.tolist(), plan.draws.tolist()) == ([False, False, True], [0, 3, 9])
+
+
+def test_a_run_without_release_keeps_its_draws_to_the_end() -> None:
+    assert [RegretRule(release=0.0).strength(progress) for progress in (0.25, 0.99, 1.0)] == [1.0, 1.0, 1.0]
+
+
+def test_a_class_without_images_has_no_say_in_the_means() -> None:
+    matrix = np.array([[50, 50, 0], [40, 60, 0], [0, 0, 0]])
+    f1 = np.array([100 / 190, 120 / 210])
+    found = RegretRule().shrunken(matrix)
+    assert found[:2] == pytest.approx((np.array([100, 120]) + 20 * f1.mean()) / np.array([210, 230]))
+    regret = 1 - found[:2]
+    state = updated(RegretRule(smooth=0.0, step=100.0), matrix, SURE)
+    assert state.log_weights[:2] == pytest.approx(4 * (regret - regret.mean()))
+
+
+def test_weights_do_not_move_before_they_may() -> None:
+    nothing = np.full(3, math.nan)
+    state, reasons = RegretRule().update(RegretState.start(3), matrix_of([0.3, 0.8, 0.8]), nothing, SURE, steer=False)
+    assert state.log_weights.tolist() == [0, 0, 0]
+    assert state.f1.min() > 0
+    assert all("weight 1.00" in reason for reason in reasons)
+
+
+def test_towards_the_end_draws_go_back_in_proportion_which_is_said() -> None:
+    zeros, weights = np.zeros(7), np.log(np.array([1.0, 2.5, 1.5, 1 / 1.5, 1.2, 1.0, 1.0]))
+    state = RegretState(5, zeros, zeros, weights, zeros, np.zeros(7, np.int64))
+    whole = RegretRule().plan(state, FER2013, 0.5, ["why"] * 7)
+    assert set(whole.reasons) == {"why"}
+    for progress, strength, share in ((0.925, 0.5, "50%"), (0.97, 0.2, "20%")):
+        plan = RegretRule().plan(state, FER2013, progress, ["why"] * 7)
+        assert np.abs(plan.draws - (FER2013 + strength * (whole.draws - FER2013))).max() <= 1
+        assert set(plan.reasons) == {f"why; {share} of the focus, the run ends"}
+    assert RegretRule().plan(state, FER2013, 1.0, ["why"] * 7).draws.tolist() == FER2013.tolist()
+
+
+def test_the_reason_tells_regret_mean_and_weight() -> None:
+    rule, matrix = RegretRule(smooth=0.0), matrix_of([0.3, 0.8, 0.8])
+    regret = 1 - rule.shrunken(matrix)
+    _, reasons = rule.update(RegretState.start(3), matrix, np.full(3, math.nan), SURE)
+    assert reasons[0] == f"regret {regret[0]:.3f}, mean {regret.mean():.3f}: weight 1.25"
+    assert reasons[1].startswith(f"regret {regret[1]:.3f}, mean {regret.mean():.3f}: weight 0.8")

@@ -156,6 +156,7 @@ def test_it_is_not_the_plain_step() -> None:
     )
     assert task.make_optimizer is sgd
     assert not task.repeated
+    assert all(getattr(module, "track_running_stats", True) for module in task.modules())
 
 
 @pytest.mark.parametrize("rho", [0.0, -1.0, float("nan"), float("inf")])
@@ -200,3 +201,24 @@ def test_state_is_that_of_the_optimizer_alone() -> None:
 def test_it_runs_by_its_short_name_in_half_precision(tmp_path: Path) -> None:
     options = ["--trainer.callbacks+=SAM", "--trainer.callbacks.adaptive=true", "--trainer.callbacks.rho=0.5"]
     assert fit(tmp_path, *options, "--trainer.precision=bf16-mixed", "--model.lr_scheduler=OneCycle", epochs=1) == 0
+
+
+def test_a_run_that_follows_a_failed_one_evaluates_twice_and_not_four_times() -> None:
+    task, callback = new_task(), SAM(RHO)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    for _ in range(2):
+        callback.setup(trainer, task, "fit")  # a run that fails tears nothing down
+    optimizer = task.make_optimizer(task.parameters())
+    assert isinstance(optimizer, SAMOptimizer)
+    assert isinstance(optimizer.base, torch.optim.SGD)
+    assert (optimizer.rho, optimizer.adaptive) == (RHO, False)
+    callback.teardown(trainer, task, "fit")
+    assert task.make_optimizer is sgd
+
+
+def test_norms_that_keep_no_statistics_are_left_without() -> None:
+    task = new_task()
+    task.plain, task.usual = nn.BatchNorm2d(8, track_running_stats=False), nn.BatchNorm2d(8)
+    with SAM(RHO)._again(task):
+        assert (task.repeated, task.plain.track_running_stats, task.usual.track_running_stats) == (True, False, False)
+    assert (task.repeated, task.plain.track_running_stats, task.usual.track_running_stats) == (False, False, True)

@@ -259,3 +259,8 @@ def test_whole_decks_are_shuffled_anew_in_each_epoch() -> None:
     sampler = quotas_of(quotas=[20, 3, 0, 8])
     patterns = {tuple(LABELS[sampler.order(epoch) - ROWS[0]]) for epoch in range(3)}
     assert len(patterns) == 3
+
+
+def test_the_last_classes_may_have_neither_rows_nor_draws() -> None:
+    sampler = QuotaSampler(np.arange(4), np.array([0, 1, 0, 1]), [2, 2, 0, 0])
+    assert sorted(sampler.order(0).tolist()) == [0, 1, 2, 3]
