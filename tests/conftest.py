@@ -7,9 +7,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from jsonargparse import _typehints as class_lookup
 
 from tests.helpers.cli import fit
 
@@ -38,6 +40,33 @@ def _nothing_waits_for_the_disk() -> Iterator[None]:
     """Let ``os.fsync`` wait for no disk, which takes a tiny run as long as all it computes; it refuses as before."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _what_names_no_class_is_seen_at_once() -> Iterator[None]:
+    """Spare the parser to ask of every network that is imported from where, to find that none is called ``resnet18``.
+
+    By the end of all tests thousands are imported; each command looks through them several times.
+    """
+    resolve = class_lookup.resolve_class_path_by_name
+
+    def names_a_class(base: Any, name: str) -> bool:
+        waiting = list(class_lookup.get_class_types(base))
+        while waiting:
+            found = waiting.pop()
+            if found.__name__ == name:
+                return True
+            waiting += type.__subclasses__(found)
+        return False
+
+    def resolved(base: Any, name: str) -> str:
+        if "." in name or isinstance(base, tuple) or names_a_class(base, name):
+            return str(resolve(base, name))
+        return name
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(class_lookup, "resolve_class_path_by_name", resolved)
         yield
 
 

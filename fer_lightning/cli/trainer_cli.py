@@ -289,6 +289,7 @@ class FERCLI(LightningCLI):
         if self.auto is not None and self.checkpoint is not None:
             for name, value in REPLACED.items():
                 config["model"][name] = value
+        self.config_dump = self._plain(self.parser)  # Lightning's own would check once more what parsing has checked
         self.config_init = self.parser.instantiate_classes(config)
         trainer = self.config_init["trainer"]
         check_parts(trainer, as_list(trainer["callbacks"]) if self.verb == "fit" else ())
