@@ -80,6 +80,20 @@ def test_every_layout_gives_the_same_labels_and_splits(sets: dict[str, Path], fo
     assert all((sets[form] / path).is_file() for path in listing.paths.tolist())
 
 
+def test_folders_of_no_expression_are_left_out_each_for_its_reason(tmp_path: Path) -> None:
+    wanted = {
+        "None": "none",
+        "uncertain": "uncertain",
+        "no-face": "no face",
+        "Non-Face": "no face",
+        "noface": "no face",
+    }
+    for row, name in enumerate([*AFFECTNET[:8], *wanted]):
+        write_picture(tmp_path / "train" / name / f"{row}.jpg", row)
+    found = {path.split("/")[1]: reason.split(" (")[0] for path, reason in list_affectnet(tmp_path, classes=8).left_out}
+    assert found == wanted
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_left_out_is_counted_by_kind(sets: dict[str, Path], form: str) -> None:
     listing = list_affectnet(sets[form], classes=7)
@@ -87,6 +101,10 @@ def test_what_is_left_out_is_counted_by_kind(sets: dict[str, Path], form: str) -
     assert len(listing.paths) == 49
     reasons = Counter(reason.split(" (")[0] for _, reason in listing.left_out)
     assert reasons == {"contempt is not among the classes": 7, "none": 7, "uncertain": 7, "no face": 7}
+    for path, reason in listing.left_out:
+        number = int("".join(filter(str.isdigit, Path(path).stem)))
+        code = (number - 1) // 5 if number <= 55 else (number - 56) // 2
+        assert reason.startswith({7: "contempt", 8: "none", 9: "uncertain", 10: "no face"}[code])
 
 
 @pytest.mark.parametrize("form", ["annotations", "lists"])

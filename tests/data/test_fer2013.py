@@ -97,6 +97,9 @@ def test_synonyms_name_class_folders_and_junk_is_left_out(tmp_path: Path) -> Non
     (tmp_path / "train" / "angry").rename(tmp_path / "train" / "Anger")
     (tmp_path / "test" / "happy").rename(tmp_path / "test" / "happiness")
     (tmp_path / "test").rename(tmp_path / "Test")
+    (tmp_path / "train" / "happy").rename(tmp_path / "train" / "03")
+    first = next((tmp_path / "train" / "fear").iterdir())
+    first.rename(first.with_suffix(".PNG"))
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
     for name in ("train/.DS_Store", "train/sad/Thumbs.db", "train/sad/._Training_1.png", "train/readme.txt", "a.txt"):
         (tmp_path / name).write_bytes(b"junk")
@@ -118,6 +121,11 @@ def test_without_prefixes_the_folders_tell_the_usage(tmp_path: Path, caplog: pyt
         table = scan_fer2013(tmp_path)
         assert [len(table.rows(split)) for split in ("train", "val", "test")] == [70, 14, 14]
         assert "98 of 98 images" in caplog.text
+    write_fer2013(tmp_path / "other", "folder")
+    one = next((tmp_path / "other" / "train" / "sad").iterdir())
+    one.rename(one.with_name("one.png"))
+    scan_fer2013(tmp_path / "other")
+    assert "of 1 of 98 images do not begin with Training_" in caplog.text
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1", "I;16", "CMYK"])
@@ -168,7 +176,20 @@ def test_a_holdout_is_stratified_grouped_and_the_same_for_all_forms(tmp_path: Pa
     other = scan_fer2013(tmp_path, UsageSplits(val="holdout", holdout_fraction=0.2, split_seed=1))
     assert other.fingerprint("val") != table.fingerprint("val")
     forms = [write_fer2013(tmp_path / form, form) for form in ("csv", "folder")]
-    assert len({scan_fer2013(root, UsageSplits(val="Holdout")).fingerprint("val") for root in forms}) == 1
+    assert (
+        len({scan_fer2013(root, UsageSplits(val=" Holdout ", test=" None ")).fingerprint("val") for root in forms}) == 1
+    )
+
+
+def test_the_module_passes_the_seed_on_and_leaves_all_rows_to_folds(tmp_path: Path) -> None:
+    root = str(write_fer2013(tmp_path, "csv"))
+
+    def scanned(**options: Any) -> SamplesTable:
+        return FER2013DataModule(root, val="holdout", holdout_fraction=0.5, **options).scan()
+
+    drawn = [scan_fer2013(root, UsageSplits(val="holdout", holdout_fraction=0.5, split_seed=seed)) for seed in (0, 1)]
+    assert [scanned(split_seed=seed).splits.tolist() for seed in (0, 1)] == [table.splits.tolist() for table in drawn]
+    assert len(scanned(folds=2, fold=0).rows("train")) == 70
 
 
 @pytest.mark.parametrize(
@@ -237,6 +258,8 @@ def test_bad_rows_are_skipped_counted_and_reported_at_each_start(
         assert record.levelno == logging.WARNING
         assert "skipped 4 bad rows" in record.message
         assert record.message.count("expected") == 3
+    with pytest.raises(DataError):  # what was skipped is not taken for good
+        scan_fer2013(tmp_path)
     if form == "csv":
         assert "fer2013.csv#6" not in table.files
         assert "line 6: unknown emotion code '9'" in record.message

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fer_lightning.emotions import EIGHT, FERPLUS_COLUMNS
 from fer_lightning.errors import ConfigError, DataError, LabelError
 from tests.contracts.datamodule import DataModuleContract
 from tests.helpers.cli import fer
-from tests.helpers.fer2013 import unpack_real_fer2013, write_fer2013
+from tests.helpers.fer2013 import csv_lines, fake_rows, unpack_real_fer2013, write_fer2013
 from tests.helpers.proposals import proposed
 
 
@@ -91,6 +92,8 @@ def test_multi_shares_between_those_with_enough_votes() -> None:
     assert soft[EIGHT.index("angry")] == soft[EIGHT.index("disgust")] == pytest.approx(1 / 3)
     alone = label_votes(votes(anger=8, disgust=2), "multi").soft_labels[0]
     assert alone[EIGHT.index("angry")] == 1
+    assert label_votes(votes(anger=6, fear=4), "multi").soft_labels[0].max() == 0.5
+    assert label_votes(votes(anger=6, fear=4), "multi", share=1).soft_labels[0].max() == 1
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,7 @@ def test_multi_shares_between_those_with_enough_votes() -> None:
         ({"target": "best"}, "data.target must be majority, soft or multi"),
         ({"ties": "random"}, "data.ties must be drop, fer2013 or first"),
         ({"share": 0.0}, "data.share"),
+        ({"share": 1.01}, "data.share"),
         ({"ties": "fer2013"}, "needs FER2013's labels"),
     ],
 )
@@ -114,6 +118,45 @@ def test_rows_without_a_label_are_counted(root: Path, caplog: pytest.LogCaptureF
     assert described["left_out"]["by_reason"]["most votes say unknown"] >= 3  # the first row of each usage
     assert "left out" in caplog.text
     assert data.table.soft_labels is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target": "multi"},
+        {"target": "multi", "share": 0.75},
+        {"single_votes": True, "target": "soft"},
+        {"ties": "first"},
+    ],
+)
+def test_the_module_labels_as_its_options_say(root: Path, options: dict[str, Any]) -> None:
+    rows = fake_rows()
+    voted = label_votes(rows.votes, **options)
+    keep = np.flatnonzero(voted.labels >= 0)
+    table = FERPlusDataModule(str(root), **options).table
+    assert 70 < len(keep) < 98
+    assert table.labels.tolist() == voted.labels[keep].tolist()
+    assert table.sources.tolist() == [f"fer2013/{rows.usages[row]}" for row in keep]
+    assert [reason for _, reason in table.left_out] == [reason for reason in voted.reasons if reason]
+    if "target" in options:
+        assert table.soft_labels is not None
+        assert np.array_equal(table.soft_labels, voted.soft_labels[keep])
+
+
+def test_bad_rows_and_rows_without_votes_are_left_out_together(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "copy")
+    lines = csv_lines(fake_rows())
+    (tmp_path / "copy" / "fer2013.csv").write_text("\n".join([*lines[:31], "x" + lines[31][1:], *lines[32:]]) + "\n")
+    table = FERPlusDataModule(str(tmp_path / "copy"), on_error="skip").table
+    assert "unknown emotion code 'x'" in table.left_out[0][1]
+    assert len(table) + len(table.left_out) == 98
+    assert len(FERPlusDataModule(str(root), val="holdout", folds=2, fold=0).scan().rows("val")) == 0
+    (tmp_path / "copy" / "fer2013.csv").write_text("\n".join(lines) + "\n")
+    votes = (tmp_path / "copy" / "fer2013new.csv").read_text().splitlines()
+    unknown = [f"{line.rsplit(',', 10)[0]},0,0,0,0,0,0,0,0,10,0" for line in votes[1:]]
+    (tmp_path / "copy" / "fer2013new.csv").write_text("\n".join([votes[0], *unknown]) + "\n")
+    with pytest.raises(DataError, match="no row has votes for an expression"):
+        _ = FERPlusDataModule(str(tmp_path / "copy")).table
 
 
 def test_soft_targets_reach_the_batches(root: Path) -> None:
@@ -184,14 +227,31 @@ class TestGenerated(DataModuleContract):
             ("fer0000000.png,1,2", "label.csv, line 1 .fer0000000.png.: expected name, box and 10 numbers of votes"),
             (f"fer0000000.png,box{',x' * 10}", "expected numbers of votes, found 'x, x"),
             (f"nowhere.png,box{',1' * 10}", "expected an image, found no file"),
+            (f"fer0000000.png,box{',1.5' * 10}", "expected numbers of votes, found '1.5, 1"),
+            (f"fer0000000.png,box{',-1' * 10}", "expected numbers of votes, found '-1, -1"),
         ],
     )
-    def test_bad_lines_are_named_and_can_be_skipped(self, line: str, message: str) -> None:
+    def test_bad_lines_are_named_and_can_be_skipped(
+        self, line: str, message: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         path = self.root / "FER2013Train" / "label.csv"
         path.write_text("\n".join([line, *path.read_text().splitlines()[1:]]) + "\n")
         with pytest.raises(DataError, match=message):
             _ = self.make().table
+        caplog.clear()
         assert len(self.make(on_error="skip").table) == 71
+        assert "skipped 1 bad row" in caplog.text
+        with pytest.raises(DataError, match=message):  # what was skipped is not taken for good
+            _ = self.make().table
+
+    def test_spaces_and_empty_lines_do_not_matter_nor_does_a_missing_part(self) -> None:
+        path = self.root / "FER2013Train" / "label.csv"
+        path.write_text(
+            "\n\n".join(f" {line.replace('.png', '.png ')}" for line in path.read_text().splitlines()) + "\n\n"
+        )
+        (self.root / "FER2013Test" / "label.csv").unlink()
+        table = self.make().table
+        assert {split: len(table.rows(split)) for split in SPLITS} == {"train": 24, "val": 24, "test": 0}
 
     def test_ties_that_need_fer2013_say_what_to_pass(self) -> None:
         with pytest.raises(ConfigError, match="needs FER2013's labels") as caught:
@@ -229,6 +289,18 @@ class TestPixels:
         if target == "soft":
             assert table.soft_labels is not None
             assert np.array_equal(table.soft_labels, np.eye(8, dtype=np.float32)[table.labels])
+
+    def test_bad_rows_are_skipped_where_asked_and_never_taken_for_good(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        root = write_pixels(tmp_path / "fer.csv", [*range(8), *range(8), "x"])
+        for _ in range(2):
+            caplog.clear()
+            data = FERPlusDataModule(str(root), cache_dir=str(tmp_path / "c"), on_error="skip")
+            assert len(data.table) == 16
+            assert "skipped 1 bad row" in caplog.text
+            with pytest.raises(LabelError, match="line 18: unknown emotion code 'x'"):
+                _ = FERPlusDataModule(str(root), cache_dir=str(tmp_path / "c")).table
 
     def test_without_contempt_the_votes_are_missed(self, tmp_path: Path) -> None:
         root = write_pixels(tmp_path / "fer.csv", list(range(7)) * 3)

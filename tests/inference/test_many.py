@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import sys
 import zipfile
@@ -13,13 +14,16 @@ from PIL import Image
 from fer_lightning.__main__ import main
 from fer_lightning.data.files.decode import decode
 from fer_lightning.errors import ConfigError, DataError
+from fer_lightning.inference.annotate import annotated
 from fer_lightning.inference.inputs import named_inputs
 from fer_lightning.inference.many import Outputs, output_names, recognize_all
 from fer_lightning.inference.model_folder import write_model_folder
 from fer_lightning.inference.recognizer import Recognizer
 from fer_lightning.inference.rows import RowWriter, read_rows
+from fer_lightning.inference.video.smoothing import Following
+from fer_lightning.inference.video.writing import VideoWriter
 from tests.inference.clips import clip
-from tests.inference.helpers import BrightSquares, scene, tiny_model
+from tests.inference.helpers import CALIBRATION, BrightSquares, scene, tiny_model
 
 
 def picture(path: Path, *squares: tuple[int, int, int]) -> Path:
@@ -42,13 +46,73 @@ def test_copies_of_the_same_name_do_not_meet(tmp_path: Path) -> None:
     found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
     assert found == ["b/x.bmp.png", "b/x.png.png", "x.png"]
     assert output_names({tmp_path / "x.png": "x.png"}) == {tmp_path / "x.png": Path("x")}
+    both = {Path(name): name for name in ("X.png", "x.jpg")}  # one file where a disk knows no capitals
+    assert list(output_names(both).values()) == [Path("X.png"), Path("x.jpg")]
+
+
+def test_what_is_written_and_how_unless_something_else_is_asked_for() -> None:
+    following = Following(window=1.0, smooth="none", neutral=0.0)
+    assert Outputs() == Outputs(table=None, copies=None, report=None, every=1, following=following, skip=True)
+    assert Following() == following
+
+
+def test_the_last_line_counts_files_and_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [picture(tmp_path / "in/a.png", (10, 10, 20), (60, 60, 30)), picture(tmp_path / "in/b.png")]
+    (tmp_path / "in/c.png").write_bytes(b"")
+    files += [picture(tmp_path / "in/d.png"), tmp_path / "in/c.png"]
+    table = tmp_path / "rows.csv"
+    assert run(files, table=table, copies=tmp_path / "out") == 1
+    wanted = f"4 files, 2 faces, 2 without a face, 1 could not be read; rows in {table}"
+    assert capsys.readouterr().out.splitlines()[-1] == wanted
+    result = Recognizer(tiny_model(), BrightSquares())(files[0])
+    drawn = annotated(decode(files[0], channels=3), result.faces)
+    assert np.array_equal(decode(tmp_path / "out/a.png", channels=3), drawn)
+    assert {row["scheme"] for row in read_rows(table)} == {"fer7"}
+    whole = table.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for kept in (len(lines), 2):  # a kill may leave one of the two faces of a picture
+        table.write_bytes(b"".join(lines[:kept]))
+        assert run(files, table=table) == 1
+        assert table.read_bytes() == whole
+
+
+def test_prediction_sets_have_a_column(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.calibration = CALIBRATION
+    file = picture(tmp_path / "a.png", (10, 10, 20))
+    recognizer = Recognizer(model, BrightSquares(), coverage=0.9)
+    recognize_all(recognizer, {file: "a.png"}, Outputs(table=tmp_path / "rows.csv"))
+    (row,) = read_rows(tmp_path / "rows.csv")
+    assert row["set"] == "|".join(recognizer(file)[0].prediction_set or ())
+
+
+def test_each_video_has_a_report_of_its_own_as_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("av")
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        clip(tmp_path / name / "x.mp4", [0.0, 0.1, 0.2, 0.3])
+    with VideoWriter(tmp_path / "empty.mp4", 160, 120) as writer:
+        for number in range(3):
+            writer.add(number / 10, scene())
+    files = [tmp_path / "a/x.mp4", tmp_path / "b/x.mp4", tmp_path / "empty.mp4"]
+    assert run(files, report=tmp_path / "out", every=2, following=Following(smooth="majority", window=0.5)) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"{files[0]}: 2 frames, 2 persons, 0 without a face"
+    assert told[4] == f"{files[2]}: 2 frames, 0 persons, 2 without a face"
+    assert told[-1] == "3 files, 4 faces, 1 without a face"
+    for name in ("a/x", "b/x", "empty"):
+        summary = json.loads((tmp_path / "out" / name / "summary.json").read_text())
+        assert (summary["every"], summary["smooth"], summary["window_s"]) == (2, "majority", 0.5)
 
 
 def test_a_copy_never_replaces_its_picture(tmp_path: Path) -> None:
     file = picture(tmp_path / "x.png", (20, 20, 30))
     before = file.read_bytes()
-    with pytest.raises(ConfigError, match="annotated copies would lie among the originals in .*: give another folder"):
-        run([file], copies=tmp_path)
+    for original in (file, picture(tmp_path / "y.bmp", (20, 20, 30))):
+        with pytest.raises(
+            ConfigError, match="annotated copies would lie among the originals in .*: give another folder"
+        ):
+            run([original], copies=tmp_path)
     assert file.read_bytes() == before
 
 
@@ -115,6 +179,7 @@ def test_a_damaged_video_is_told_and_its_rows_stay(tmp_path: Path, capsys: pytes
     assert told.err.count("\n") == 1
     assert "not a video, or damaged (Invalid data found when processing input)" in told.err
     assert len(list(read_rows(tmp_path / "rows.csv"))) > 10
+    assert run([tmp_path / "a.mp4"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,52 @@ def test_rows_come_back(tmp_path: Path, form: str) -> None:
     assert (second["det_score"], second["face_id"], second["uncertain"]) == (None, 1, True)
     assert {name for name, value in third.items() if value is not None} == {"file", "model", "scheme"}
     assert list(tmp_path.iterdir()) == [path]
+    assert [first[name] for name in "xywh"] == [1.23457, 2.0, 3.0, 4.0]
+    assert isinstance(first["face_id"], int)
+    sure, unsure = faces_of([first, second, third])  # the third has no face
+    assert sure == replace(FACE, box=(1.23457, 2.0, 3.0, 4.0))
+    assert math.isnan(unsure.det_score)
+    assert (unsure.number, unsure.box, unsure.probabilities, unsure.uncertain) == (1, (0, 0, 9, 9), SHARES, True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_name_of_a_file_makes_one_row(tmp_path: Path, form: str) -> None:
+    write(tmp_path / f"rows{form.upper()}", 'ü, "a"|b\nc.jpg')
+    first, second = read_rows(tmp_path / f"rows{form.upper()}")
+    assert first["file"] == second["file"] == ('ü, "a"|b c.jpg' if form == ".csv" else 'ü, "a"|b\nc.jpg')
+    assert form == ".parquet" or "ü" in (tmp_path / f"rows{form.upper()}").read_text()
+
+
+def test_a_large_table_is_written_and_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("fer_lightning.inference.rows._AT_ONCE", 4)
+    files = [f"{number}.jpg" for number in range(5)]
+    write(tmp_path / "rows.parquet", *files)
+    assert [(row["file"], row["face_id"]) for row in read_rows(tmp_path / "rows.parquet")] == [
+        (file, face) for file in files for face in (0, 1)
+    ]
+    whole = parquet.ParquetFile(tmp_path / "rows.parquet")
+    assert [whole.metadata.row_group(group).num_rows for group in range(whole.num_row_groups)] == [4, 4, 2]
+
+
+def test_the_last_unit_is_kept_where_its_file_is_not_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flushed = tmp_path / "rows.jsonl", list[Path]()
+    monkeypatch.setattr("fer_lightning.inference.rows.flush", flushed.append)
+    write(path, "a.jpg", "b.jpg")
+    assert flushed == [path]
+    whole = path.read_bytes()
+    for again, content, kept in (
+        ({"b.jpg"}, whole, ["a.jpg"]),
+        ({"a.jpg"}, whole, ["a.jpg", "b.jpg"]),
+        ({"a.jpg"}, whole[:-5], ["a.jpg"]),
+        (None, whole, ["a.jpg"]),
+    ):
+        path.write_bytes(content)
+        with RowWriter(path, SEVEN.class_names, "m", again) as rows:
+            assert list(rows.files) == kept
+            assert [row["face_id"] for file in kept for row in rows.earlier(file)] == [0, 1] * len(kept)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -6,13 +6,22 @@ import numpy as np
 import pytest
 
 from fer_lightning.errors import ConfigError
-from fer_lightning.inference.video.smoothing import Exponential, Hysteresis, Smooth, majority, make_smoother, windows
+from fer_lightning.inference.video.smoothing import (
+    Exponential,
+    Hysteresis,
+    Majority,
+    Smooth,
+    majority,
+    make_smoother,
+    windows,
+)
 from fer_lightning.inference.video.temporal import deltas, dwell_times, person_summary, transitions
 
 
 def test_windows_of_a_second_begin_at_whole_seconds() -> None:
     assert windows([0.0, 0.1 * 10, 2 / 3, 1.999999999], 1.0).tolist() == [0, 1, 0, 2]
     assert windows([0.5, 0.75], 0.25).tolist() == [2, 3]
+    assert windows([1.0, 1.6, 2.1], 0.5, origin=1.0).tolist() == [0, 1, 2]
     with pytest.raises(ConfigError, match="longer than 0 seconds"):
         windows([0.0], 0.0)
 
@@ -46,6 +55,19 @@ def test_a_label_changes_only_when_another_is_better_for_a_while() -> None:
         (0.9, 0.2),
     ]
     assert [shown.update(time, np.array([share, 1 - share])) for time, share in steps] == [0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_a_rival_waits_from_its_own_beginning_and_must_lead_by_the_margin() -> None:
+    shown = Hysteresis(margin=0.25, hold=0.3)
+    steps = [(0.0, 0), (0.1, 1), (0.25, 2), (0.45, 2), (0.55, 2)]
+    assert [shown.update(time, np.eye(3)[best]) for time, best in steps] == [0, 0, 0, 0, 2]
+    close = Hysteresis(margin=0.25, hold=0.0)
+    assert [close.update(0.1 * place, np.array(each)) for place, each in enumerate([(1, 0), (0.375, 0.625)])] == [0, 1]
+    for options in ({"margin": -0.1}, {"hold": -0.1}):
+        with pytest.raises(ConfigError, match="must not be negative"):
+            Hysteresis(**options)
+    plain, average = Hysteresis(), Exponential()
+    assert (plain.margin, plain.hold, average.half_life, Majority().width) == (0.1, 0.2, 0.3, 1.0)
 
 
 def test_changes_from_frame_to_frame() -> None:
