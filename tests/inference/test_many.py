@@ -57,12 +57,12 @@ def test_what_is_written_and_how_unless_something_else_is_asked_for() -> None:
 
 
 def test_the_last_line_counts_files_and_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [picture(tmp_path / "in/a.png", (10, 10, 20), (60, 60, 30)), picture(tmp_path / "in/b.png")]
-    (tmp_path / "in/c.png").write_bytes(b"")
-    files += [picture(tmp_path / "in/d.png"), tmp_path / "in/c.png"]
+    files = [picture(tmp_path / "in/a.png", (10, 10, 20), (60, 60, 30), (120, 10, 20)), tmp_path / "in/b.png"]
+    files[1].write_bytes(b"")
+    files += [picture(tmp_path / "in" / name) for name in ("c.png", "d.png")]
     table = tmp_path / "rows.csv"
     assert run(files, table=table, copies=tmp_path / "out") == 1
-    wanted = f"4 files, 2 faces, 2 without a face, 1 could not be read; rows in {table}"
+    wanted = f"4 files, 3 faces, 2 without a face, 1 could not be read; rows in {table}"
     assert capsys.readouterr().out.splitlines()[-1] == wanted
     result = Recognizer(tiny_model(), BrightSquares())(files[0])
     drawn = annotated(decode(files[0], channels=3), result.faces)
@@ -70,9 +70,9 @@ def test_the_last_line_counts_files_and_faces(tmp_path: Path, capsys: pytest.Cap
     assert {row["scheme"] for row in read_rows(table)} == {"fer7"}
     whole = table.read_bytes()
     lines = whole.splitlines(keepends=True)
-    for kept in (len(lines), 2):  # a kill may leave one of the two faces of a picture
-        table.write_bytes(b"".join(lines[:kept]))
-        assert run(files, table=table) == 1
+    for kept, copies, code in ((len(lines), None, 0), (len(lines), tmp_path / "out", 1), (2, None, 1)):
+        table.write_bytes(b"".join(lines[:kept]))  # a kill may leave one of the faces of a picture
+        assert run(files, table=table, copies=copies) == code
         assert table.read_bytes() == whole
 
 

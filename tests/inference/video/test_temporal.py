@@ -81,6 +81,8 @@ def test_stretches_end_where_the_face_was_gone() -> None:
         ("a", 0.0, pytest.approx(0.3)),  # type: ignore[comparison-overlap]
         ("a", 5.0, pytest.approx(0.2)),
     ]
+    times = [0.0, 0.1, 0.2, 1.0, 2.5, 2.6]  # a second and a half is no gap
+    assert dwell_times(times, ["a"] * 6) == [("a", 0.0, pytest.approx(2.7))]  # type: ignore[comparison-overlap]
 
 
 def test_a_person_is_summed_up() -> None:
@@ -105,6 +107,23 @@ def test_a_person_is_summed_up() -> None:
     assert found["mean_change"]["happy"] == round((0.5 + 0.5 + 0.7 + 0.7) / 5.75, 4)
 
 
+def test_a_person_who_comes_and_goes_is_summed_up_in_windows_of_half_a_second() -> None:
+    times = [1.0, 1.6, *np.linspace(2.0, 2.4, 20), 3.2]
+    labels = [0, 0, *[1] * 20, 0]
+    found = person_summary(times, np.array([[0.8, 0.2], [0.3, 0.7]])[labels], ["happy", "sad"], 0.5)
+    assert [(each["start_s"], each["label"]) for each in found["windows"]] == [
+        (1.0, "happy"),
+        (1.5, "happy"),
+        (2.0, "sad"),
+        (3.0, "happy"),
+    ]
+    assert found["dwell_s"] == {
+        "happy": {"mean": 0.75, "longest": 1.0, "stretches": 2},
+        "sad": {"mean": 0.5, "longest": 0.5, "stretches": 1},
+    }
+    assert (found["dominant"], found["first_s"], found["last_s"], found["frames"]) == ("sad", 1.0, 3.2, 23)
+
+
 def test_each_rule_shows_its_label_and_number() -> None:
     times = np.arange(0, 3, 0.1).round(3)
     sure = np.array([[0.9, 0.1] if time < 1.5 else [0.3, 0.7] for time in times])
@@ -121,6 +140,9 @@ def test_each_rule_shows_its_label_and_number() -> None:
     assert slow[15][1] == 0.9
     assert [number for number, _ in held] == [0] * 17 + [1] * 13
     assert held[-1] == (1, 0.7)
+    assert held[5] == (0, 0.2)  # what is shown has this probability in the frame
+    slower = make_smoother("hysteresis", 2.0)
+    assert [slower(time, values)[0] for time, values in zip(times.tolist(), sure, strict=True)] == [0] * 19 + [1] * 11
     assert [number for number, _ in average].index(1) == 19  # it falls below a half
     assert average[-1][1] == pytest.approx(0.7, abs=0.03)
     with pytest.raises(ConfigError, match="window"):

@@ -38,6 +38,35 @@ def test_who_moves_is_expected_further_on() -> None:
     assert standing.update(0.1, np.array([box(145, 100)])) == [1]  # more than a side away
 
 
+def test_a_velocity_is_learned_slowly_and_believed_for_half_a_second() -> None:
+    tracker = Tracker()
+    for step in range(2):
+        tracker.update(step / 10, np.array([box(100 + 10 * step, 100 - 5 * step)]))
+    (track,) = tracker._tracks
+    assert track.velocity == pytest.approx((1 - np.exp(-0.1 / 0.25)) * np.array([100, -50]))
+    for x, number in ((380, 0), (480, 1)):  # where it would be after half a second, and after the whole
+        tracker = Tracker()
+        for step in range(10):
+            tracker.update(step / 10, np.array([box(100 + 20 * step, 100)]))
+        again = Tracker()
+        again.load_state_dict(tracker.state_dict())
+        for each in (tracker, again):
+            assert each.update(1.9, np.array([box(x, 100)])) == [number]
+            assert each.update(2.0, np.array([box(x, 100), box(900, 100)])) == [number, number + 1]
+    standing = Tracker()
+    standing.update(0.0, np.array([box(100, 100)]))
+    assert standing.update(1.6, np.array([box(100, 100)])) == [1]
+
+
+def test_distances_are_in_sides_of_the_face_itself() -> None:
+    tracker = Tracker()
+    tracker.update(0.0, np.array([box(100, 100, 20), box(400, 200, 200)]))
+    assert tracker.update(0.1, np.array([box(130, 100, 20), box(500, 200, 200)])) == [2, 1]
+    high = Tracker()
+    high.update(0.0, np.array([[100, 100, 30, 60]]))
+    assert high.update(0.1, np.array([[120, 100, 30, 60]])) == [0]
+
+
 def test_a_face_of_another_size_is_somebody_else() -> None:
     tracker = Tracker()
     tracker.update(0.0, np.array([box(100, 100, 30)]))
