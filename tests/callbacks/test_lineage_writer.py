@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import subprocess
+import time
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import EarlyStopping
 
+from fer_lightning.callbacks.checkpoints import BestCheckpoint
 from fer_lightning.callbacks.lineage_writer import Lineage, data_changes, how_it_ended, how_it_failed
 from fer_lightning.callbacks.provenance import code_state
 from fer_lightning.errors import DataError
-from fer_lightning.runs.checkpoint import LINEAGE_KEY
+from fer_lightning.runs.checkpoint import LINEAGE_KEY, STOPPED_KEY
 from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
 from fer_lightning.runs.records import Run
 from fer_lightning.signals import TIME_IS_UP, Stopped
@@ -307,3 +310,82 @@ def test_a_split_that_was_not_there_before_is_a_change() -> None:
     before, now = {"fingerprints": {"train": "a"}}, {"fingerprints": {"train": "a", "val": "b"}, "counts": {"val": 7}}
     assert data_changes(before, now) == ["val 0 -> 7 samples (fingerprint none -> b)"]
     assert data_changes({}, now) == []
+
+
+def begun(tmp_path: Path, status: str = "running") -> tuple[Lineage, Any]:
+    """Return the callback of a run of 2 whole epochs, which is in its third, and its trainer."""
+    lineage = Lineage()
+    lineage.node = Node("n2", "then", status)
+    lineage._earlier = [Node("n1", "before", "stopped")]
+    best = BestCheckpoint("val_loss", "min")
+    best.best = {"best": 0.5, "epoch": 1}
+    current = {"ready": 3, "started": 3, "processed": 2, "completed": 2}
+    trainer: Any = SimpleNamespace(
+        default_root_dir=str(tmp_path), global_step=25, current_epoch=9, max_epochs=5, checkpoint_callbacks=[best],
+        fit_loop=SimpleNamespace(epoch_progress=SimpleNamespace(state_dict=lambda: {"current": current})),
+        should_stop=False, early_stopping_callbacks=[],
+    )  # fmt: skip
+    return lineage, trainer
+
+
+def test_a_node_tells_how_far_it_is_while_it_runs_and_when_it_has_ended(tmp_path: Path) -> None:
+    lineage, trainer = begun(tmp_path)
+    lineage._begun = time.monotonic() - 34.26
+    lineage.on_better_validation(trainer, LightningModule())
+    earlier, running = read_lineage(tmp_path)
+    assert (earlier.id, earlier.status) == ("n1", "stopped")
+    assert (running.status, running.ended, running.end) == ("running", "", {"epochs": 2, "steps": 25})
+    assert running.monitor == {"name": "val_loss", "mode": "min", "best": 0.5, "epoch": 1}
+    assert 34.3 <= running.wall_s < 36
+    lineage.on_fit_end(trainer, LightningModule())  # which Lightning calls alone where nothing was left
+    lineage.teardown(trainer, LightningModule(), "fit")
+    assert (lineage.node and lineage.node.status, read_lineage(tmp_path)[1].status) == ("finished", "finished")
+    assert read_lineage(tmp_path)[1].ended
+
+
+@pytest.mark.parametrize(
+    ("before", "error", "how", "after"),
+    [
+        ("running", Stopped(signal.SIGTERM), "on_exception", ("stopped", "SIGTERM")),
+        ("running", ValueError("bad"), "on_exception", ("failed", "ValueError: bad")),
+        ("finished", Stopped(signal.SIGTERM), "on_exception", ("finished", "SIGTERM")),
+        ("finished", ValueError("bad"), "on_exception", ("failed", "ValueError: bad")),
+        ("running", Stopped(signal.SIGTERM), "close", ("stopped", "SIGTERM")),
+        ("running", ValueError("bad"), "close", ("failed", "ValueError: bad")),
+        ("finished", ValueError("bad"), "close", ("finished", "")),
+    ],
+)
+def test_what_has_ended_well_is_not_called_stopped(
+    before: str, error: BaseException, how: str, after: tuple[str, str], tmp_path: Path
+) -> None:
+    lineage, trainer = begun(tmp_path, before)
+    if how == "close":
+        lineage.close(trainer, error)
+    else:
+        lineage.on_exception(trainer, LightningModule(), error)
+    assert lineage.node is not None
+    assert (lineage.node.status, lineage.node.reason) == after
+    lineage.on_fit_end(trainer, LightningModule())
+    assert (lineage.node.status, lineage.node.reason) == after
+
+
+def test_why_a_callback_has_ended_a_run(tmp_path: Path) -> None:
+    lineage, trainer = begun(tmp_path)
+    patient, other = EarlyStopping("val_acc", patience=3, mode="max"), EarlyStopping("val_loss", patience=3)
+    trainer.early_stopping_callbacks = [patient, other]
+
+    def why() -> str:
+        checkpoint: dict[str, Any] = {}
+        lineage.on_save_checkpoint(trainer, LightningModule(), checkpoint)
+        return str(checkpoint[LINEAGE_KEY][STOPPED_KEY])
+
+    other.wait_count = 3
+    assert why() == ""
+    trainer.should_stop = True
+    assert why() == "early stopping: val_loss did not get better for 3 validations"
+    patient.wait_count = 5  # of a run that went on after it
+    assert why() == "early stopping: val_acc did not get better for 5 validations"
+    patient.wait_count, other.wait_count = 2, 1
+    assert why() == "a callback stopped it"
+    other.stopped_epoch, other.stopping_reason_message = 4, "val_loss is\n  NaN"
+    assert why() == "early stopping: val_loss is NaN"

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fer_lightning.callbacks import progressive_size
 from fer_lightning.callbacks.progressive_size import ProgressiveSize
 from fer_lightning.errors import ConfigError
+from fer_lightning.models.task import EmotionTask
 from tests.helpers.cli import fit
+from tests.helpers.data import StripesDataModule
+from tests.helpers.parts import PooledBackbone
 
 NETWORK = "--model.backbone=resnet10t"
 PATH = "--trainer.callbacks+=ProgressiveSize"
@@ -89,3 +94,29 @@ def test_what_cannot_work_is_refused_before_training(
     assert fit(tmp_path, PATH, *options, epochs=1) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_change_of_the_size_is_told_once_and_the_data_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progressive_size, "rank_zero_info", said.append)
+    callback, data = ProgressiveSize({0: 8, 0.5: 16}), StripesDataModule()
+    task = EmotionTask(
+        PooledBackbone(), class_names=list(data.class_names), num_classes=7, preprocessing=data.preprocessing
+    )
+    trainer: Any = SimpleNamespace(datamodule=data, max_epochs=4)
+    for _ in range(2):
+        said.clear()
+        callback.setup(trainer, task, "fit")
+        assert data.steps.training_size is not None
+        assert [data.steps.training_size(share) for share in (0.0, 0.4, 0.5)] == [8, 8, 16]
+        for trainer.current_epoch in (0, 0, 1, 2, 3):
+            callback.on_train_batch_start(trainer, task, None, 0)
+        assert said == [
+            "epoch 0: training images of 8 pixels (from 0 of the run on)",
+            "epoch 2: training images of 16 pixels (from 0.5 of the run on)",
+        ]
+        callback.teardown(trainer, task, "fit")
+        assert data.steps.training_size is None
+    for trainer.max_epochs in (None, -1, 0):
+        with pytest.raises(ConfigError, match="must know the length of the run"):
+            callback.setup(trainer, task, "fit")

@@ -13,7 +13,8 @@ from lightning.pytorch import LightningModule, Trainer
 from sklearn.metrics import f1_score, log_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fer_lightning.callbacks.reports import EvaluationReport, gather_rows
+from fer_lightning.callbacks.checkpoints import BestCheckpoint
+from fer_lightning.callbacks.reports import EvaluationReport, _history_csv, _model_name, gather_rows
 from fer_lightning.callbacks.run_page import curves
 from fer_lightning.emotions import SEVEN
 from tests.helpers.cli import TINY, fer, fit
@@ -184,3 +185,107 @@ def test_a_run_that_gets_no_better_shows_the_report_of_its_earlier_start(
     table = first[first.index("Best validation") : first.index("report  ")]
     assert table in again
     assert (moved / "tiny/version_0/val/report.json").read_bytes() == report
+
+
+def test_the_table_of_metrics_has_every_column_that_any_epoch_has() -> None:
+    history = [
+        {"epoch": 0.0, "step": 10.0, "lr": 0.123456789, "train_loss": 1.5},
+        {"epoch": 1.0, "step": 1234567.0, "lr": 1e-05, "val_acc": 2 / 3},
+    ]
+    assert _history_csv(history).splitlines() == [
+        "epoch,step,lr,train_loss,val_acc",
+        "0,10,0.123457,1.5,",
+        "1,1234567,1e-05,,0.666667",
+    ]
+
+
+def test_predictions_of_one_validation_are_not_those_of_the_next() -> None:
+    report = EvaluationReport()
+    for value in (0.25, 0.75):
+        report._batches.append({"index": torch.tensor([4]), "probs": torch.tensor([[value]])})
+        assert report._joined()["probs"].tolist() == [[value]]
+    assert report._joined() == {}
+
+
+def test_the_rate_is_that_of_the_first_group() -> None:
+    report = EvaluationReport()
+    groups = [{"lr": 0.5}, {"lr": 0.25}]
+    trainer: Any = SimpleNamespace(optimizers=[SimpleNamespace(param_groups=groups)])
+    report.on_train_batch_end(trainer, LightningModule(), None, None, 0)
+    assert report._rate == 0.5
+
+
+def test_a_row_of_the_training_part_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    overlap = {("val", "train"): [5, 9], ("train", "val"): [1]}
+    table = SimpleNamespace(overlap=lambda split, against: np.array(overlap[split, against]))
+    monkeypatch.setattr("fer_lightning.callbacks.reports.datamodule_of", lambda _: SimpleNamespace(table=table))
+    report, trainer = EvaluationReport(), Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    rows = {"index": np.array([1, 5, 7])}
+    report._data = {"overlap_with_train": {"val": 2, "test": 0}}
+    assert report._seen(trainer, "val", rows).tolist() == [False, True, False]
+    assert report._seen(trainer, "test", rows).tolist() == [False] * 3
+    assert [report._shared(trainer, split, rows) for split in ("val", "test", "other")] == [1, 0, None]
+
+
+def test_what_could_not_be_written_is_tried_again_after_the_epoch_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, written = EvaluationReport(pictures=False), list[str]()
+    report._best = {}, {}
+    full = [True, True, False]  # the disk, each time
+
+    def write(*args: Any) -> None:
+        if full.pop(0):
+            raise OSError(28, "No space left on device")
+        written.append("report")
+
+    monkeypatch.setattr(report, "_write", write)
+    trainer: Any = SimpleNamespace(
+        callback_metrics={}, current_epoch=0, global_step=5, is_global_zero=True, default_root_dir=str(tmp_path)
+    )
+    report._write_best(trainer)
+    for count in (0, 1, 1):
+        report.on_train_epoch_end(trainer, LightningModule())
+        assert len(written) == count
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,step,lr\n0,5,0\n"
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_end_of_a_run_tells_the_best_validation(
+    validated: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, best = EvaluationReport(pictures=False), BestCheckpoint("val_loss", "min")
+    best.best = {"best": 0.12345, "epoch": 3} if validated else {}
+    report._table = "the table"
+    trainer: Any = SimpleNamespace(
+        default_root_dir=str(tmp_path), is_global_zero=True, checkpoint_callbacks=[best], loggers=[]
+    )
+    report.on_fit_end(trainer, LightningModule())
+    place = f"report       {tmp_path}/val/report.json\ncheckpoint   {tmp_path}/checkpoints/best.ckpt\n"
+    assert capsys.readouterr().out == (
+        f"\nBest validation (val_loss 0.1235)\n\nthe table\n\n{place}" if validated else ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "stopped", "told"),
+    [("validate", False, True), ("test", False, True), ("fit", False, False), ("test", True, False)],
+)
+def test_an_evaluation_that_was_not_stopped_prints_its_table(
+    stage: str, stopped: bool, told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = EvaluationReport(pictures=False)
+    report._table = "the table"
+    trainer: Any = SimpleNamespace(default_root_dir=str(tmp_path), is_global_zero=True, interrupted=stopped)
+    report.teardown(trainer, LightningModule(), stage)
+    assert capsys.readouterr().out == (f"\nthe table\n\nreport       {tmp_path}/report.json\n" if told else "")
+
+
+def test_a_model_is_named_by_its_network_or_the_class_of_it() -> None:
+    task, trainer = LightningModule(), SimpleNamespace()
+    trainer.lightning_module = task
+    names = []
+    for backbone in ("resnet18", {"class_path": "my.Net", "init_args": {}}, {"width": 8}):
+        task.hparams["backbone"] = backbone
+        names.append(_model_name(trainer))  # type: ignore[arg-type]
+    assert names == ["resnet18", "my.Net", "dict"]

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
+from fer_lightning.callbacks import unfreezing as unfreezing_module
 from fer_lightning.callbacks.unfreezing import GradualUnfreezing
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.layer_groups import layer_groups
@@ -199,7 +200,9 @@ def test_lower_groups_have_smaller_rates() -> None:
     seen = train(task, callback, epochs=1)
     # decayed: head, layers.4, layers.0; not decayed: head, layers.4 and the norm's vectors
     assert seen.rates[0] == pytest.approx([0.1, 0.05, 0.0005, 0.1, 0.05, 0.005])
-    assert seen.rates[0] == train(task, callback, epochs=1).rates[0]  # the shares are not taken twice
+    again = train(task, callback, epochs=1)
+    assert seen.rates[0] == again.rates[0]  # the shares are not taken twice
+    assert again.trainable == seen.trainable  # and the head begins alone again
 
 
 def test_schedules_move_all_groups_alike() -> None:
@@ -355,3 +358,49 @@ def test_what_is_frozen_has_no_gradient_left() -> None:
     callback._apply(1)
     kept = {name for name, parameter in task.named_parameters() if parameter.grad is not None}
     assert kept == {f"{LAYERS}.4.weight", f"{LAYERS}.4.bias", "classifier.head.fc.weight", "classifier.head.fc.bias"}
+
+
+def test_a_schedule_may_ask_for_all_groups_by_number_and_name_an_epoch_without_a_change() -> None:
+    trainer: Any = type("Trainer", (), {"strategy": SingleDeviceStrategy("cpu")})()
+    callback = GradualUnfreezing(schedule={3: 3, 1: 3})
+    callback.setup(trainer, new_task(), "fit")
+    assert callback.schedule == {1: 3, 3: 3}
+    assert [callback.decide(epoch, 3)[0] for epoch in range(4)] == [0, 3, 3, 3]
+
+
+def test_a_run_that_follows_a_failed_one_starts_with_the_shares_of_the_task() -> None:
+    trainer: Any = type("Trainer", (), {"strategy": SingleDeviceStrategy("cpu")})()
+    task, callback = new_task(), GradualUnfreezing(every=1, backbone_lr_factor=0.5, group_lr_decay=0.25)
+    before = task.rates
+    for _ in range(2):
+        callback.setup(trainer, task, "fit")
+        assert (task.rates.backbone_lr_factor, task.rates.layer_lr_decay) == (0.5, 0.25)
+        callback._apply(0)
+        callback.on_exception(trainer, task, KeyError())
+        assert all(parameter.requires_grad for parameter in task.parameters())
+    callback.teardown(trainer, task, "fit")
+    assert task.rates == before
+
+
+def test_a_norm_that_stays_frozen_for_long_trains_afterwards() -> None:
+    task, callback = new_task(), GradualUnfreezing(every=1)
+    norm = task.classifier.backbone.get_submodule("layers.1")
+    callback._find_groups(task)
+    for count in (0, 1, 3):
+        callback._apply(count)
+        assert norm.training is (count == 3 or not count)
+        norm.eval()
+
+
+def test_a_change_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(unfreezing_module, "rank_zero_info", said.append)
+    task, callback = new_task(), GradualUnfreezing(every=2)
+    callback._find_groups(task)
+    trainer: Any = type("Trainer", (), {})()
+    for trainer.current_epoch in (0, 0, 1, 2, 3):
+        callback.on_train_batch_start(trainer, task, None, 0)
+    assert said == [
+        "epoch 0: 0 of 3 layer groups train (one more after every 2 epochs)",
+        "epoch 2: 1 of 3 layer groups train (one more after every 2 epochs)",
+    ]
