@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,11 +16,13 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
+from torch.utils.data import DataLoader, TensorDataset
 
 from fer_lightning.callbacks import graceful_stop
 from fer_lightning.callbacks.checkpoints import may_stop_after
 from fer_lightning.callbacks.graceful_stop import GracefulStop, _LoaderStart
-from fer_lightning.runs.checkpoint import find_checkpoint
+from fer_lightning.errors import NonFiniteError, StorageError
+from fer_lightning.runs.checkpoint import SAVED_KEY, find_checkpoint
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.runs.lock import LOCK
 from fer_lightning.signals import TIME_IS_UP, Stopped, exit_code, stopping_at_once
@@ -420,3 +423,148 @@ def test_of_two_signals_the_larger_number_is_told_whichever_came_first(signals: 
     for signum in signals:
         stop._handle(signum, None)
     assert stop._request() == max(signals)
+
+
+def test_another_run_of_the_same_callback_knows_nothing_of_the_first() -> None:
+    stop = GracefulStop()
+    stop._handle(signal.SIGINT, None)
+    stop.signum, stop._trained, stop._ending, stop._written, stop._deadline = 2, True, True, True, 0.0
+    stop.setup(Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", devices=1), BoringModel(), "fit")
+    assert (stop.signum, stop._trained, stop._ending, stop._written) == (0, False, False, False)
+    assert stop._request() == 0
+    stop._handle(signal.SIGINT, None)  # the first Ctrl-C of this run
+    assert stop._request() == signal.SIGINT
+    with pytest.raises(KeyboardInterrupt):
+        stop._handle(signal.SIGINT, None)
+
+
+def test_a_process_that_was_forked_does_not_stop_the_run() -> None:
+    stop = GracefulStop()
+    stop._owner = os.getpid() + 1
+    stop._handle(signal.SIGTERM, None)
+    assert stop._request() == 0
+
+
+def test_the_time_is_up_from_its_second_on_until_training_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    stop, trainer = GracefulStop(), cast(Any, SimpleNamespace(world_size=1))
+    stop._deadline = time.monotonic() + 1000
+    assert stop._request() == 0
+    stop._deadline = time.monotonic() - 1
+    assert stop._request() == TIME_IS_UP
+    stop.on_train_end(trainer, BoringModel())
+    assert (stop.signum, capsys.readouterr().err) == (0, "")
+    stop._handle(signal.SIGTERM, None)
+    stop.on_train_end(trainer, BoringModel())
+    assert capsys.readouterr().err == "fer: SIGTERM came when training was done: the run is complete\n"
+
+
+def test_processes_agree_on_the_largest_signal_and_on_whether_one_is_blocked() -> None:
+    def reduce(state: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        return torch.maximum(state, torch.tensor([12, 1])) if reduce_op == "max" else state
+
+    trainer: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device="cpu", reduce=reduce))
+    stop = GracefulStop()
+    assert stop._agreed(trainer) == (12, True)
+    stop._handle(signal.SIGTERM, None)
+    assert stop._agreed(trainer) == (signal.SIGTERM, True)
+    assert stop.signum == signal.SIGTERM
+
+
+def test_the_signal_of_a_cluster_is_taken_over_whichever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", devices=1)
+    slurm = SLURMEnvironment(requeue_signal=signal.SIGUSR2)
+    monkeypatch.setattr(trainer._accelerator_connector, "cluster_environment", slurm)
+    before, stop = signal.getsignal(signal.SIGUSR2), GracefulStop()
+    stop.setup(trainer, BoringModel(), "fit")
+    stop.install(trainer)
+    assert signal.getsignal(signal.SIGUSR2) == stop._handle
+    assert stop.installed
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # by somebody else
+    stop.restore()
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN
+    assert not stop.installed
+    signal.signal(signal.SIGUSR2, before)
+
+
+def test_the_first_work_of_a_loader_is_kept_and_hardened_once() -> None:
+    workers: list[int] = []
+    data = TensorDataset(torch.zeros(1))
+    one, none = (DataLoader[Any](data, num_workers=count, worker_init_fn=workers.append) for count in (1, 0))
+    graceful_stop._harden([one, none, "no loader"])
+    first = one.worker_init_fn
+    assert isinstance(first, _LoaderStart)
+    assert none.worker_init_fn == workers.append
+    graceful_stop._harden(one)
+    assert one.worker_init_fn is first
+    before = [signal.getsignal(number) for number in HANDLED]
+    first(3)
+    for number, handler in zip(HANDLED, before, strict=True):
+        signal.signal(number, handler)
+    assert workers == [3]
+
+
+@pytest.mark.parametrize(
+    ("error", "trained", "rank", "file"),
+    [
+        (ValueError(), True, 0, "dump.ckpt"),
+        (ValueError(), True, 2, "dump_rank2.ckpt"),
+        (ValueError(), False, 0, None),
+        (NonFiniteError(), True, 0, None),
+        (StorageError(), True, 0, None),
+        (KeyboardInterrupt(), True, 0, None),
+        (Stopped(signal.SIGTERM), True, 0, None),
+    ],
+)
+def test_which_errors_leave_a_dump(
+    error: BaseException, trained: bool, rank: int, file: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dumped: list[Path] = []
+    monkeypatch.setattr(graceful_stop, "_dump", lambda trainer, path, exception: dumped.append(path))
+    stop = GracefulStop()
+    stop._trained = trained
+    trainer: Any = SimpleNamespace(global_rank=rank, default_root_dir=str(tmp_path))
+    stop.on_exception(trainer, BoringModel(), error)
+    assert dumped == ([] if file is None else [tmp_path / "checkpoints" / file])
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"), [({"exact": False}, True), ({"exact": True}, False), ({}, False), (None, False)]
+)
+def test_only_a_dump_is_told_when_a_run_goes_on_from_it(
+    saved: dict[str, Any] | None, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer: Any = SimpleNamespace(is_global_zero=True)
+    GracefulStop().on_load_checkpoint(trainer, BoringModel(), {} if saved is None else {SAVED_KEY: saved})
+    assert ("this checkpoint is the dump of an error" in capsys.readouterr().err) is told
+
+
+@pytest.mark.parametrize(
+    ("there", "trained", "ending", "written", "said"),
+    [
+        (False, False, False, False, "before the first step"),
+        (False, True, False, False, "after 7 steps, without any checkpoint"),
+        (True, True, True, True, "after 7 steps; go on with --ckpt_path {file}"),
+        (True, True, True, False, "after 7 steps, which are lost; go on from the steps before with --ckpt_path {file}"),
+        (True, False, False, False, "after 7 steps; go on with --ckpt_path {file}"),
+    ],
+)
+def test_what_is_said_of_a_stop(
+    there: bool,
+    trained: bool,
+    ending: bool,
+    written: bool,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "checkpoints/resume.ckpt"
+    if there:
+        file.parent.mkdir()
+        file.touch()
+    stop = GracefulStop()
+    stop.signum, stop._trained, stop._ending, stop._written = signal.SIGTERM, trained, ending, written
+    trainer: Any = SimpleNamespace(default_root_dir=str(tmp_path), global_step=7)
+    with pytest.raises(Stopped) as stopped:
+        stop._stop(trainer)
+    assert stopped.value.signum == signal.SIGTERM
+    assert capsys.readouterr().err == f"fer: stopped by SIGTERM {said.format(file=file)}\n"

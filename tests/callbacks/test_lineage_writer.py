@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import signal
 import subprocess
 import time
@@ -17,7 +18,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from fer_lightning.callbacks.checkpoints import BestCheckpoint
 from fer_lightning.callbacks.lineage_writer import Lineage, data_changes, how_it_ended, how_it_failed
 from fer_lightning.callbacks.provenance import code_state
-from fer_lightning.errors import DataError
+from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.runs.checkpoint import LINEAGE_KEY, STOPPED_KEY
 from fer_lightning.runs.lineage import LINEAGE, Node, read_lineage
 from fer_lightning.runs.records import Run
@@ -389,3 +390,30 @@ def test_why_a_callback_has_ended_a_run(tmp_path: Path) -> None:
     assert why() == "a callback stopped it"
     other.stopped_epoch, other.stopping_reason_message = 4, "val_loss is\n  NaN"
     assert why() == "early stopping: val_loss is NaN"
+
+
+@pytest.mark.parametrize(
+    ("branched", "limit", "refused"),
+    [(True, 2, True), (True, 1, True), (True, 3, False), (True, -1, False), (True, None, False), (False, 2, False)],
+)
+def test_a_changed_run_needs_more_epochs_than_are_done(branched: bool, limit: int | None, refused: bool) -> None:
+    lineage = Lineage()
+    lineage.branched = branched
+    trainer: Any = SimpleNamespace(state=SimpleNamespace(fn="fit"), is_global_zero=True, max_epochs=limit)
+    current = {"processed": 2, "ready": 2, "started": 2, "completed": 1}
+    checkpoint = {"epoch": 1, "global_step": 20, "loops": {"fit_loop": {"epoch_progress": {"current": current}}}}
+    if refused:
+        with pytest.raises(ConfigError, match=f"has 2 epochs done; raise --trainer.max_epochs, which is {limit}"):
+            lineage.on_load_checkpoint(trainer, LightningModule(), checkpoint)
+    else:
+        lineage.on_load_checkpoint(trainer, LightningModule(), checkpoint)
+
+
+def test_each_start_has_an_id_of_its_own() -> None:
+    lineage, ids = Lineage(), set()
+    trainer: Any = SimpleNamespace(datamodule=StripesDataModule())
+    for _ in range(3):
+        lineage.setup(trainer, LightningModule(), "fit")
+        ids.add(lineage._id)
+    assert len(ids) == 3
+    assert all(re.fullmatch("[0-9a-f]{8}", each) for each in ids)

@@ -117,6 +117,9 @@ def test_a_change_of_the_size_is_told_once_and_the_data_are_given_back(monkeypat
         ]
         callback.teardown(trainer, task, "fit")
         assert data.steps.training_size is None
+    callback.setup(trainer, task, "fit")
+    callback.on_train_batch_start(trainer, task, None, 0)
+    assert said.pop().startswith("epoch 3: training images of 16 pixels")  # another run tells it again
     for trainer.max_epochs in (None, -1, 0):
         with pytest.raises(ConfigError, match="must know the length of the run"):
             callback.setup(trainer, task, "fit")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from sklearn.metrics import f1_score, log_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -75,6 +76,7 @@ def test_a_run_leaves_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (text,) = board.Tensors("configuration/text_summary")
     assert "    name: tiny" in text.tensor_proto.string_val[0].decode()
     assert {"val/confusion_matrix", "val/worst_mistakes"} <= set(board.Tags()["images"])
+    assert board.Images("val/confusion_matrix")[-1].step == 20
 
 
 def test_a_test_leaves_its_page(
@@ -156,9 +158,12 @@ def test_predictions_of_the_focus_part_are_not_reported() -> None:
     outputs = {"index": torch.tensor([3]), "label": torch.tensor([1]), "logits": torch.tensor([[0.0, 1.0]])}
     for loader in (1, 0, 1):
         report.on_validation_batch_end(trainer, LightningModule(), outputs, None, 0, loader)
+    outputs = {**outputs, "logits": torch.tensor([[0.0, 3.0]], dtype=torch.bfloat16)}
+    report.on_validation_batch_end(trainer, LightningModule(), outputs, None, 1)
+    assert report._batches.pop()["probs"].tolist() == torch.tensor([[0.0, 3.0]]).softmax(1).tolist()
     [kept] = report._batches
     assert kept["target"].tolist() == [1]
-    assert torch.equal(kept["probs"], outputs["logits"].softmax(1))
+    assert torch.equal(kept["probs"], torch.tensor([[0.0, 1.0]]).softmax(1))
 
 
 def test_evaluations_write_beside_the_checkpoint(tmp_path: Path) -> None:
@@ -258,13 +263,15 @@ def test_the_end_of_a_run_tells_the_best_validation(
     best.best = {"best": 0.12345, "epoch": 3} if validated else {}
     report._table = "the table"
     trainer: Any = SimpleNamespace(
-        default_root_dir=str(tmp_path), is_global_zero=True, checkpoint_callbacks=[best], loggers=[]
-    )
+        default_root_dir=str(tmp_path), is_global_zero=True, checkpoint_callbacks=[best],
+        loggers=[TensorBoardLogger(tmp_path, "", ""), TensorBoardLogger(tmp_path / "board", "x", "y")],
+    )  # fmt: skip
     report.on_fit_end(trainer, LightningModule())
     place = f"report       {tmp_path}/val/report.json\ncheckpoint   {tmp_path}/checkpoints/best.ckpt\n"
-    assert capsys.readouterr().out == (
-        f"\nBest validation (val_loss 0.1235)\n\nthe table\n\n{place}" if validated else ""
-    )
+    watched = tmp_path.parent, tmp_path / "board/x"
+    watch = "".join(f"watch        tensorboard --logdir {each}\n" for each in watched)
+    told = f"\nBest validation (val_loss 0.1235)\n\nthe table\n\n{place}{watch}"
+    assert capsys.readouterr().out == (told if validated else "")
 
 
 @pytest.mark.parametrize(
