@@ -62,7 +62,7 @@ class Entry:
 
 def public_test(root: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:
     """Return images ``(N, 48, 48)`` and labels of PublicTest, and which of the images are not in Training too."""
-    table = FER2013DataModule(root=root).table
+    table = FER2013DataModule(root=str(root)).table
     rows, train = table.rows("val"), table.rows("train")
     known = {digest.tobytes() for digest in table.digests[train]}
     alone = np.array([digest.tobytes() not in known for digest in table.digests[rows]])
@@ -81,7 +81,7 @@ def of_ours(folder: Path, faces: NDArray[np.uint8]) -> list[Entry]:
     forms += [(title, read_onnx(file)) for title, file in files if file.exists()]
     entries = []
     for form, model in forms:
-        probs = np.concatenate([model.probabilities(part) for part in images.split(256)])
+        probs = np.concatenate([model.probabilities(part) for part in torch.split(images, 256)])
         entries.append(Entry(full.card.name, form, count, probs, partial(model.backend, model.scaled(images[:1]))))
     return entries
 

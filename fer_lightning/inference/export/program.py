@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.inference.model import Model, TorchBackend
+from fer_lightning.models.classifier import EmotionClassifier
+from fer_lightning.models.views import mean_logits, views_of
 from fer_lightning.preprocessing import normalised
 from fer_lightning.text import first_line
 
@@ -19,15 +21,20 @@ __all__ = ["ProgramBackend", "exportable", "program_bytes"]
 
 
 class _WithNormalisation(nn.Module):
-    """A classifier of images in 0..1."""
+    """A classifier of images in 0..1. Several views of each go through the network as one batch."""
 
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+    def __init__(self, network: EmotionClassifier, mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.network, self.mean, self.std = network, mean, std
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(normalised(images, self.mean, self.std))
-        return logits
+        ready = normalised(images, self.mean, self.std)
+        if self.network.views == "none":
+            logits: Tensor = self.network(ready)
+            return logits
+        views = list(views_of(ready, self.network.views))
+        each = self.network.decided(self.network.logits(torch.cat(views)))
+        return mean_logits(each.view(len(views), -1, each.shape[1]).unbind())
 
 
 def exportable(model: Model) -> tuple[nn.Module, Tensor]:

@@ -95,6 +95,20 @@ def test_any_number_of_images_gives_int8_its_ranges(exported: tuple[Model, Path]
     assert (small(images).argmax(1) == model.backend(images).argmax(1)).float().mean() > 0.8
 
 
+def test_views_are_one_batch_and_int8_keeps_small_probabilities() -> None:
+    import onnx
+
+    model = tiny_model(preprocessing=COLOUR)
+    kinds = [node.op_type for node in onnx.load_from_string(onnx_bytes(model)).graph.node]
+    model.set_views("flip")
+    content = onnx_bytes(model)
+    assert [node.op_type for node in onnx.load_from_string(content).graph.node].count("Conv") == kinds.count("Conv")
+    images = model.scaled(crops(64))
+    images[:, :, ::2] *= 4  # so that some probabilities are small
+    differences = OnnxBackend(quantized(content, images))(images) - model.backend(images)
+    assert differences.abs().max() < 1
+
+
 def test_the_folder_is_a_model_folder(exported: tuple[Model, Path]) -> None:
     model, folder = exported
     assert np.array_equal(model_of_folder(folder).probabilities(crops(4)), model.probabilities(crops(4)))
