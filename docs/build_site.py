@@ -6,13 +6,16 @@ generated from the parsers and the exported names. ``make docs`` calls this befo
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import fer_lightning
 import fer_lightning.data
@@ -108,15 +111,35 @@ def accepted(types: Types) -> str:
 
 
 def api() -> str:
-    """Return the page of the Python API, which mkdocstrings fills."""
-    homes = {name: getattr(fer_lightning, name) for name in fer_lightning.__all__ if name != "__version__"}
+    """Return the page of the Python API, which mkdocstrings fills.
+
+    Raises:
+        SystemExit: if something on it is not documented.
+    """
+    names = [getattr(fer_lightning, name) for name in fer_lightning.__all__ if name != "__version__"]
+    exported = [getattr(fer_lightning.data, name) for name in fer_lightning.data.__all__]
+    sets = [value for value in exported if isinstance(value, type) and value.__name__.endswith("DataModule")]
+    if lacking := [place for value in (*names, *sets) for place in undocumented(value)]:
+        raise SystemExit(f"not documented: {', '.join(lacking)}")
     text = ["# Python API", "", "Scripts that use these are on [the page for Python](python.md).", ""]
-    text += [f"::: {value.__module__}.{name}" for name, value in homes.items()]
+    text += [f"::: {value.__module__}.{value.__name__}" for value in names]
     text += ["", "Data sets are in `fer_lightning.data`.", ""]
-    for name in fer_lightning.data.__all__:
-        value = getattr(fer_lightning.data, name)
-        text += [f"::: {value.__module__}.{name}"] if isinstance(value, type) and name.endswith("DataModule") else []
-    return "\n\n".join(text) + "\n"
+    return "\n\n".join([*text, *(f"::: {value.__module__}.{value.__name__}" for value in sets)]) + "\n"
+
+
+def undocumented(value: Any) -> list[str]:
+    """Return what a function or class lacks: its docstring, those of its public members, arguments below ``Args``."""
+    name, text = value.__qualname__, inspect.cleandoc(value.__doc__ or "")
+    lacking = [] if text else [name]
+    told = re.search(r"^Args:\n((?: .*\n|\n)+)", f"{text}\n", re.MULTILINE)
+    known = re.findall(r"^    \*{0,2}(\w+):", told[1], re.MULTILINE) if told else []
+    lacking += [f"{name}({each})" for each in inspect.signature(value).parameters if each not in known]
+    for member, part in vars(value).items() if isinstance(value, type) else ():
+        part = getattr(part, "__func__", part)
+        is_method = inspect.isfunction(part) or isinstance(part, property | cached_property)
+        if is_method and not member.startswith("_") and not part.__doc__:
+            lacking.append(f"{name}.{member}")
+    return lacking
 
 
 def build(folder: Path) -> None:

@@ -89,7 +89,7 @@ _WITHOUT_BETA: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
     "square_root": square_root,
 }
 METHODS: tuple[str, ...] = (*_WITHOUT_BETA, "effective_number")
-"""What :func:`class_weights` accepts as ``method``."""
+"""What ``class_weights`` accepts as ``method``."""
 
 
 def class_weights(

@@ -1,6 +1,6 @@
 """Names, order and codes of the expressions: the only place that knows them.
 
-Everything downstream reads ``class_names`` from a :class:`LabelScheme`. A data set declares its own raw codes here and
+Everything downstream reads ``class_names`` from a ``LabelScheme``. A data set declares its own raw codes here and
 is mapped *by name*, so that no two sets can disagree silently about what "4" means.
 """
 
@@ -70,6 +70,7 @@ EIGHT = LabelScheme("fer8", (*SEVEN.class_names, "contempt"))
 """The seven and contempt, as in FER+ and AffectNet, in this project's order."""
 
 SCHEMES: dict[str, LabelScheme] = {scheme.name: scheme for scheme in (SEVEN, EIGHT)}
+"""The lists of classes that there are, by name."""
 
 SYNONYMS: dict[str, str] = {
     "anger": "angry",
@@ -141,7 +142,7 @@ _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # Y
 
 
 def is_expression(name: str) -> bool:
-    """Tell whether :func:`canonical` knows a name.
+    """Tell whether ``canonical`` knows a name.
 
     >>> is_expression("Anger"), is_expression("7_contempt"), is_expression("joyful")
     (True, True, False)

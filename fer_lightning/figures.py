@@ -92,10 +92,15 @@ _CLASS_COLORS = {
     "neutral": "sky",
 }
 SPLIT_COLORS = {"train": COLORS["blue"], "val": COLORS["vermillion"], "test": COLORS["green"]}
+"""The colour of each split in every picture."""
 INK = "#222222"
+"""Colour of text."""
 FAINT = "#767676"
+"""Colour of what matters less."""
 GRID = "#E3E3E3"
+"""Colour of lines behind the data."""
 BLANK = "#F4F4F4"
+"""Colour of areas without a value."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
@@ -123,6 +128,7 @@ STYLE: dict[Any, Any] = {
     "figure.titleweight": "bold",
     "figure.facecolor": "white",
 }
+"""Matplotlib's settings for every picture."""
 
 
 def class_colors(class_names: Sequence[str]) -> dict[str, tuple[int, int, int]]:

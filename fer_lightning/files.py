@@ -83,7 +83,7 @@ def part_beside(path: Path) -> Iterator[Path]:
 
 
 def parts_in(folder: Path, name: str | None = None) -> list[Path]:
-    """Return what :func:`part_beside` named in a folder and is unfinished, of one destination or of all."""
+    """Return what ``part_beside`` named in a folder and is unfinished, of one destination or of all."""
     found = []
     with contextlib.suppress(OSError):
         for path in folder.iterdir():

@@ -5,8 +5,8 @@ mean over the batch, and compute in float32 whatever the precision of the logits
 labels give. Those that depend on the class counts get them from the task, which takes them from the data module.
 
 Plain cross-entropy, with label smoothing and soft labels, is ``torch.nn.CrossEntropyLoss``. The class-balanced loss of
-Cui et al. 2019 is :class:`WeightedCrossEntropy` or :class:`FocalLoss` with ``method: effective_number``; the balanced
-softmax of Ren et al. 2020 is :class:`LogitAdjustedLoss` with ``tau: 1``.
+Cui et al. 2019 is ``WeightedCrossEntropy`` or ``FocalLoss`` with ``method: effective_number``; the balanced
+softmax of Ren et al. 2020 is ``LogitAdjustedLoss`` with ``tau: 1``.
 """
 
 from __future__ import annotations
@@ -255,12 +255,12 @@ class FocalLoss(WeightedCrossEntropy):
     """Focal loss (Lin et al. 2017, arXiv:1708.02002) of a softmax: ``(1 - p)^gamma`` times cross-entropy.
 
     Samples that are predicted well count less. With soft labels, the focal term of each class is weighted by its share.
-    ``gamma`` 0 is :class:`WeightedCrossEntropy`.
+    ``gamma`` 0 is ``WeightedCrossEntropy``.
 
     Args:
         gamma: how fast the loss of easy samples falls; 0 and more.
-        method: how class weights follow from the counts, as in :class:`WeightedCrossEntropy`.
-        **options: of :class:`WeightedCrossEntropy`.
+        method: how class weights follow from the counts, as in ``WeightedCrossEntropy``.
+        **options: of ``WeightedCrossEntropy``.
     """
 
     def __init__(self, gamma: float = 2.0, method: Method = "none", **options: Any) -> None:
@@ -287,7 +287,7 @@ class LDAMLoss(WeightedCrossEntropy):
         max_margin: margin of the rarest class; 0.5 in the paper's code.
         scale: factor of the logits after the margin; 30 in the paper's code.
         reweight_from_epoch: first epoch, from 0, with class weights (160 of 200 in the paper); ``null`` for never.
-        method: how these weights follow from the counts, as in :class:`WeightedCrossEntropy`.
+        method: how these weights follow from the counts, as in ``WeightedCrossEntropy``.
         beta: of the effective number; 0.9999 in the paper's code.
         cap: the most times the smallest weight that the largest may be; without it, more than 100 is an error.
         multipliers: further factor by class name; not bounded by ``cap``.
@@ -379,7 +379,7 @@ def _mean(costs: Tensor, shares: Tensor, smoothing: float, weights: Tensor | Non
 
 
 def _refuse_explosion(owner: str, counts: Mapping[str, int], weights: Mapping[str, float]) -> None:
-    """Raise :class:`ConfigError` if a weight is more than :data:`MOST_WEIGHT` times the smallest one."""
+    """Raise ``ConfigError`` if a weight is more than ``MOST_WEIGHT`` times the smallest one."""
     present = [name for name, count in counts.items() if count > 0]
     low, high = min(present, key=weights.__getitem__), max(present, key=weights.__getitem__)
     ratio = weights[high] / weights[low]
@@ -391,7 +391,7 @@ def _refuse_explosion(owner: str, counts: Mapping[str, int], weights: Mapping[st
 
 
 def _within(what: str, value: float, low: float = 0.0, below: float = math.inf) -> float:
-    """Return a value; raise :class:`ConfigError` if it is outside its range or not finite."""
+    """Return a value; raise ``ConfigError`` if it is outside its range or not finite."""
     if not low <= value < below:
         bound = f"at least {low:g}" + ("" if math.isinf(below) else f" and below {below:g}")
         raise ConfigError(f"{what} must be {bound}, not {value:g}")

@@ -173,7 +173,7 @@ def bin_means(bins: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean confidence and accuracy of each bin, float64 ``(B,)`` each; NaN for an empty bin.
 
     Args:
-        bins: int64 ``(3, B)`` from :func:`calibration_bins`.
+        bins: int64 ``(3, B)`` from ``calibration_bins``.
     """
     samples, correct, units = bins.double().unbind()
     return units / CONFIDENCE_SCALE / samples, correct / samples
@@ -191,7 +191,7 @@ def expected_calibration_error(bins: Tensor) -> Tensor:
         0.25
 
     Args:
-        bins: int64 ``(3, B)`` from :func:`calibration_bins`.
+        bins: int64 ``(3, B)`` from ``calibration_bins``.
     """
     samples, correct, units = bins.double().unbind()
     return (correct - units / CONFIDENCE_SCALE).abs().sum() / samples.sum()
@@ -226,11 +226,11 @@ class EmotionMetrics(Metric):
 
     Args:
         class_names: canonical names in label order; they end up in the keys.
-        **kwargs: of :class:`torchmetrics.Metric`.
+        **kwargs: of ``torchmetrics.Metric``.
 
     Attributes:
         confusion: int64 ``(K, K)``, rows true, columns predicted.
-        bins: int64 ``(3, 15)``, see :func:`calibration_bins`.
+        bins: int64 ``(3, 15)``, see ``calibration_bins``.
         faults: int64 ``(2,)``: samples left out because of a NaN or infinite logit, and because of a target outside
             ``0..K-1``.
 

@@ -69,7 +69,7 @@ class ScaledRates:
         return optimizer
 
     def check(self, optimizer: Optimizer) -> None:
-        """Raise :class:`ConfigError` if the schedule has set rates of its own, without the shares."""
+        """Raise ``ConfigError`` if the schedule has set rates of its own, without the shares."""
         first = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
         kept = [start / rate for start, rate in zip(first, self.rates, strict=True) if rate > 0]
         if any(not math.isclose(ratio, kept[0], rel_tol=1e-6) for ratio in kept):
@@ -83,7 +83,7 @@ class ScaledRates:
 class StepSchedule(LRScheduler):
     """Base of schedules that move at every optimizer step and need to know how many there will be.
 
-    The task calls :meth:`plan` once the trainer knows the number of steps. A run that is resumed with another length
+    The task calls ``plan`` once the trainer knows the number of steps. A run that is resumed with another length
     goes on where the schedule of that length stands at its step.
     """
 
@@ -96,7 +96,7 @@ class StepSchedule(LRScheduler):
         return state
 
     def plan(self, total_steps: float) -> None:
-        """Set the number of steps of the run and start at the first; :class:`ConfigError` if it has no end."""
+        """Set the number of steps of the run and start at the first; ``ConfigError`` if it has no end."""
         if not math.isfinite(total_steps) or total_steps < 1:
             raise ConfigError(
                 f"{type(self).__name__} must know the length of the run: set trainer.max_epochs or trainer.max_steps"
@@ -232,7 +232,7 @@ class PlateauWatch:
         self.load_state_dict(self._stored)
 
     def step(self, values: Mapping[str, Tensor]) -> None:
-        """Show the schedule scalars by name of a validation; :class:`ConfigError` if the watched one is missing."""
+        """Show the schedule scalars by name of a validation; ``ConfigError`` if the watched one is missing."""
         if self.schedule is None:
             return
         if self.monitor not in values:

@@ -94,7 +94,7 @@ class Findings:
             self._former = [str(name) for name in json.loads((folder / numbers).read_text(encoding="utf-8"))["files"]]
 
     def write(self, name: str, content: str | bytes) -> Path:
-        """Write a file and return it; raise an :class:`OSError` if that cannot be."""
+        """Write a file and return it; raise an ``OSError`` if that cannot be."""
         self._files.append(name)
         return write_atomically(self.folder / name, content)
 

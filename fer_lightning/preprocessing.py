@@ -1,7 +1,7 @@
 """From pixels to a network's input: the channels, the size and the scale that it was trained with.
 
-There is one way, :func:`prepare`, for training, evaluation, distillation and serving. What a network expects of it is a
-:class:`.Preprocessing`, plain values that are stored with its weights.
+There is one way, ``prepare``, for training, evaluation, distillation and serving. What a network expects of it is a
+``Preprocessing``, plain values that are stored with its weights.
 
 Images are resized by one weight matrix for each axis, ``Wy @ image @ Wx.T``, in float32, colour being turned to gray
 before. Two rules say what the weights are; both stretch the sides independently of each other:
@@ -75,7 +75,7 @@ def scaled(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return images in the network's channels and size, not normalised yet: float32 ``(N, c, S, S)`` in 0..1.
 
     Args:
-        images: as in :func:`prepare`.
+        images: as in ``prepare``.
         preprocessing: of the network.
 
     Raises:
@@ -107,7 +107,7 @@ def check_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
 
 
 def to_channels(images: Tensor, channels: int) -> Tensor:
-    """Return images of 1 (gray) or 3 channels: colour becomes gray by :data:`LUMA`, gray is repeated.
+    """Return images of 1 (gray) or 3 channels: colour becomes gray by ``LUMA``, gray is repeated.
 
     >>> colour = torch.tensor([255, 255, 0], dtype=torch.uint8).view(1, 3, 1, 1)
     >>> to_channels(colour, 1).item()
@@ -151,7 +151,7 @@ def resized(images: Tensor, size: int, interpolation: Interpolation = "area") ->
 
 
 def resized_picture(picture: NDArray[np.uint8], size: int, interpolation: Interpolation = "area") -> NDArray[np.uint8]:
-    """Return what :func:`resized` makes of one picture uint8 ``(H, W, C)``; on the CPU, as fast as Pillow.
+    """Return what ``resized`` makes of one picture uint8 ``(H, W, C)``; on the CPU, as fast as Pillow.
 
     Returned is uint8 ``(size, size, C)``, halves rounded up; the picture itself if it has that size.
 

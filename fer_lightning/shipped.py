@@ -26,7 +26,7 @@ def shipped_file(path: Path, folder: str) -> Path:
 
     Args:
         path: as it was typed.
-        folder: of the package, see :func:`shipped`.
+        folder: of the package, see ``shipped``.
     """
     if path.is_absolute() or ".." in path.parts or path.exists():
         return path

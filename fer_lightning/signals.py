@@ -37,7 +37,7 @@ def signal_name(signum: int) -> str:
 
 
 class Stopped(SystemExit):
-    """A signal has ended the run, or its time was up; the exit code is that of :func:`exit_code`.
+    """A signal has ended the run, or its time was up; the exit code is that of ``exit_code``.
 
     ``agreed`` tells whether all processes of the run end here together, ``requeue`` whether SLURM is to start the job
     again.
@@ -57,7 +57,7 @@ def in_main_thread() -> bool:
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Let SIGTERM raise :class:`Stopped` meanwhile, so that what was begun is cleared away.
+    """Let SIGTERM raise ``Stopped`` meanwhile, so that what was begun is cleared away.
 
     Outside the main thread nothing changes.
     """

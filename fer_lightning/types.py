@@ -11,7 +11,7 @@ from typing_extensions import NotRequired, TypedDict
 __all__ = ["Batch", "Interpolation", "Preprocessing", "prediction_columns"]
 
 Interpolation = Literal["area", "bilinear"]
-"""A rule of resizing; see :mod:`.preprocessing`."""
+"""A rule of resizing; see ``preprocessing``."""
 
 
 class Batch(TypedDict):

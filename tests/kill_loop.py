@@ -152,7 +152,7 @@ def struck(arguments: list[str], moment: Moment, epochs: int, log: Path) -> tupl
     """Start the command and kill it at a moment; ``epochs`` is how many it may train.
 
     Returns:
-        Its number, how it ended, as :func:`ended` says it, and what it was doing when it was struck.
+        Its number, how it ended, as ``ended`` says it, and what it was doing when it was struck.
     """
     counts[:] = bytes(len(counts))
     counts[MAY_TRAIN] = epochs

@@ -88,6 +88,30 @@ def test_the_site_is_put_together(tmp_path: Path) -> None:
             assert link.startswith("http") or (path.parent / link).exists(), f"{path.name}: {link}"
 
 
+class Shown:
+    """Has a gap.
+
+    Args:
+        told: is told.
+    """
+
+    def __init__(self, told: int, untold: int) -> None: ...
+
+    def method(self) -> None: ...
+
+    @property
+    def value(self) -> int:
+        """Is told."""
+        return 0
+
+
+def test_a_gap_in_the_api_is_named() -> None:
+    undocumented = runpy.run_path(str(ROOT / "docs/build_site.py"))["undocumented"]
+    assert undocumented(Shown) == ["Shown(untold)", "Shown.method"]
+    assert undocumented(commands) == ["commands(page)"]
+    assert undocumented(function_of) == ["function_of", "function_of(words)"]
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "checkpoints/README.md"], ids=str)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):

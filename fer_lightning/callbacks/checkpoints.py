@@ -71,7 +71,7 @@ def may_stop_after(batch: int, accumulate: int, epoch_ends: bool, validates: boo
 
 
 def may_stop_here(trainer: Trainer, batch_idx: int) -> bool:
-    """Ask :func:`may_stop_after` for a trainer that is in ``on_train_batch_end``."""
+    """Ask ``may_stop_after`` for a trainer that is in ``on_train_batch_end``."""
     loop = trainer.fit_loop.epoch_loop
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None  # a batch has been fetched
@@ -140,7 +140,7 @@ class _NotWrittenError(Exception):
 
 
 class FollowsBest(Callback, ABC):
-    """A callback that :class:`BestCheckpoint` tells of each better validation."""
+    """A callback that ``BestCheckpoint`` tells of each better validation."""
 
     @abstractmethod
     def on_better_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -214,7 +214,7 @@ class BestCheckpoint(ModelCheckpoint):
         self.best = best if state_dict["dirpath"] == self.dirpath else {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decide inside the epoch; raise :class:`ConfigError` if the monitored metric is not logged."""
+        """Decide inside the epoch; raise ``ConfigError`` if the monitored metric is not logged."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         if self.monitor not in trainer.callback_metrics:
@@ -267,7 +267,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def _moved(state: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the state of a :class:`BestCheckpoint` with the paths that its files have in another folder."""
+    """Return the state of a ``BestCheckpoint`` with the paths that its files have in another folder."""
 
     def here(path: str) -> str:
         return str(folder / Path(path).name) if path else path

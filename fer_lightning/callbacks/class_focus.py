@@ -46,7 +46,7 @@ class ClassFocus(Callback):
           the network learns.
         - ``regret``: a class is drawn more often the further its F1 is below what its labels allow; its weight changes
           slowly, has bounds, and does not grow where the training F1 is far above. Each image is drawn once at the
-          beginning of the run and again towards its end (:class:`.RegretRule` has the numbers).
+          beginning of the run and again towards its end (``RegretRule`` has the numbers).
 
     A class that is drawn more often is also predicted more often: ``--model.prior_correction true`` corrects for that.
 

@@ -47,7 +47,7 @@ class ExplanationMaps(Callback):
         self._explainer: Explainer | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check before training that there is a network to look into; raise :class:`ConfigError` if there is none."""
+        """Check before training that there is a network to look into; raise ``ConfigError`` if there is none."""
         if stage == "fit" and not isinstance(pl_module, EmotionTask):
             raise ConfigError("ExplanationMaps needs an EmotionTask")
 

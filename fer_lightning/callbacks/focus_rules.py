@@ -3,9 +3,9 @@
 All rules return the draws of each class and say why. An epoch keeps its length. ``counts`` are the training images of
 each class, int64 ``(K,)``; ``max_repeats`` is how often an image may be drawn in an epoch, at least 1. Three rules:
 
-- :func:`static_draws`: always the same, proportional to ``n^power``.
-- :func:`bottom_k_draws`: the classes of lowest F1 are drawn several times as often; what many reports do.
-- :class:`RegretRule`: bounded, smoothed, and measured against what the labels allow.
+- ``static_draws``: always the same, proportional to ``n^power``.
+- ``bottom_k_draws``: the classes of lowest F1 are drawn several times as often; what many reports do.
+- ``RegretRule``: bounded, smoothed, and measured against what the labels allow.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def ceilings_of(class_names: Sequence[str], given: Mapping[str, float] | None = 
 
     Args:
         class_names: the classes in label order.
-        given: by name, instead of :data:`CEILINGS`.
+        given: by name, instead of ``CEILINGS``.
     """
     known = CEILINGS if given is None else given
     if given is None and not set(class_names) <= set(known):
@@ -126,7 +126,7 @@ def ceilings_of(class_names: Sequence[str], given: Mapping[str, float] | None = 
 
 @dataclass(frozen=True)
 class RegretState:
-    """State of :class:`RegretRule` between epochs, ``(K,)`` each; the averages are not yet corrected for their bias.
+    """State of ``RegretRule`` between epochs, ``(K,)`` each; the averages are not yet corrected for their bias.
 
     Attributes:
         updates: number of epochs seen.
@@ -157,7 +157,7 @@ class RegretState:
 
     @classmethod
     def restored(cls, values: Mapping[str, Any]) -> RegretState:
-        """Return the state that :meth:`plain` gave."""
+        """Return the state that ``plain`` gave."""
         f1, train_f1, log_weights, best = (
             np.array(values[name], np.float64) for name in ("f1", "train_f1", "log_weights", "best")
         )
@@ -286,7 +286,7 @@ class RegretRule:
         return best, stale
 
     def plan(self, state: RegretState, counts: NDArray[np.int64], progress: float, reasons: Sequence[str]) -> FocusPlan:
-        """Return the draws of an epoch by the state and the reasons that :meth:`update` gave for the one before it.
+        """Return the draws of an epoch by the state and the reasons that ``update`` gave for the one before it.
 
         ``progress`` is the share of the run that lies before the epoch, 0..1.
         """

@@ -67,7 +67,7 @@ class GracefulStop(Checkpoint):
     """Ends a run that gets a signal, or whose time is up, where it can go on exactly; dumps its state at an error.
 
     From the first batch on, SIGTERM, SIGUSR1 and the first Ctrl-C, to any of the processes, only set a flag; the
-    processes agree on it after each batch. At the next batch that :func:`may_stop_after` allows, or at the end of the
+    processes agree on it after each batch. At the next batch that ``may_stop_after`` allows, or at the end of the
     epoch, ``checkpoints/resume.ckpt`` is written and the run ends with the exit code 143, 138 or 130. A second Ctrl-C
     ends it at once. Before training, and in an evaluation, the handlers from before Lightning's stay in place: its own
     talks to the other processes from inside the handler, which can hang.
@@ -82,11 +82,11 @@ class GracefulStop(Checkpoint):
     last`` never takes it. After a non-finite loss there is none, because the state is not worth keeping, nor at a full
     disk.
 
-    It is a :class:`~lightning.pytorch.callbacks.Checkpoint` so that Lightning calls it behind all callbacks whose state
+    It is a ``Checkpoint`` so that Lightning calls it behind all callbacks whose state
     belongs into the checkpoint; among the checkpoint callbacks it must be the last.
 
     Attributes:
-        signum: number of the signal that ended the run, :data:`TIME_IS_UP`, or 0.
+        signum: number of the signal that ended the run, ``TIME_IS_UP``, or 0.
         max_seconds: time after which the run stops, ``None`` for no limit.
         requeue_signal: number of the signal at which SLURM is to start the job again, ``None`` for none.
         installed: whether signals only set the flag now.
@@ -238,12 +238,12 @@ class GracefulStop(Checkpoint):
     # Write the checkpoint in one hook and raise in the next, so that Lightning can log this step in between.
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Raise :class:`Stopped` if the checkpoint to stop at is written."""
+        """Raise ``Stopped`` if the checkpoint to stop at is written."""
         if self._ending:
             self._stop(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise :class:`Stopped` if the checkpoint to stop at is written; keep the loader's processes alive."""
+        """Raise ``Stopped`` if the checkpoint to stop at is written; keep the loader's processes alive."""
         if self._ending:
             self._stop(trainer)
         if self.installed:

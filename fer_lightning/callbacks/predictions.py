@@ -17,7 +17,7 @@ __all__ = ["PredictionWriter"]
 
 
 class PredictionWriter(Callback):
-    """Writes ``predictions.csv``, with the columns of :func:`.prediction_columns`, into the trainer's folder.
+    """Writes ``predictions.csv``, with the columns of ``prediction_columns``, into the trainer's folder.
 
     Args:
         calibration: makes the probabilities of the logits.
@@ -35,7 +35,7 @@ class PredictionWriter(Callback):
         self._rows: list[dict[str, Tensor]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Raise :class:`ConfigError` if the data module is not one of ours, with a samples table."""
+        """Raise ``ConfigError`` if the data module is not one of ours, with a samples table."""
         datamodule_of(trainer)
 
     def on_predict_batch_end(

@@ -54,7 +54,7 @@ class ProgressiveSize(Callback):
         return self.schedule[max(reached)], f"from {max(reached):g} of the run on"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tell the data module; raise :class:`ConfigError` if data or network cannot do it."""
+        """Tell the data module; raise ``ConfigError`` if data or network cannot do it."""
         if stage != TrainerFn.FITTING:
             return
         data = getattr(trainer, "datamodule", None)

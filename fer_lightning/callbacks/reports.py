@@ -276,7 +276,7 @@ class EvaluationReport(FollowsBest):
 
 
 def datamodule_of(trainer: Trainer) -> EmotionDataModule:
-    """Return the data module of a run, which can name its samples; raise :class:`ConfigError` if it is none of ours."""
+    """Return the data module of a run, which can name its samples; raise ``ConfigError`` if it is none of ours."""
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, EmotionDataModule):
         raise ConfigError("reports and predictions need a data module derived from EmotionDataModule")

@@ -29,7 +29,7 @@ def training_of(folder: Path, drawn: dict[str, list[tuple[float, float]]]) -> Tr
 
     Args:
         folder: of the run.
-        drawn: the curves, of :func:`curves`.
+        drawn: the curves, of ``curves``.
     """
     files = config_files(folder)
     try:

@@ -141,7 +141,7 @@ class SAM(Callback):
         self._make: Callable[[Iterable[Any]], Optimizer] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Wrap the optimizer before it is made; raise :class:`ConfigError` for a trainer that does not allow that."""
+        """Wrap the optimizer before it is made; raise ``ConfigError`` for a trainer that does not allow that."""
         if stage != TrainerFn.FITTING:
             return
         if not isinstance(pl_module, EmotionTask):
@@ -161,7 +161,7 @@ class SAM(Callback):
         pl_module.make_optimizer = sharpness_aware
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Raise :class:`ConfigError` if a schedule accumulates gradients from this epoch on."""
+        """Raise ``ConfigError`` if a schedule accumulates gradients from this epoch on."""
         self._refuse_accumulation(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

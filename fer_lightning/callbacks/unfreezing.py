@@ -23,7 +23,7 @@ class GradualUnfreezing(Callback):
     """Trains the head first, then the backbone's layer groups from the top (Howard and Ruder 2018, arXiv:1801.06146).
 
     Give either ``every`` or ``schedule``. The groups are those of
-    :func:`~fer_lightning.models.layer_groups.layer_groups`, of any timm network and of ours. Frozen parameters have
+    ``layer_groups``, of any timm network and of ours. Frozen parameters have
     ``requires_grad`` False and no gradient, so the optimizer leaves them alone, weight decay and momentum included;
     frozen batch norm uses and keeps its running statistics. Dropout stays as it is. All parameters are in the optimizer
     from the start: schedules see the same groups throughout, and what is frozen follows from the epoch alone, so there
@@ -198,7 +198,7 @@ def _checked(schedule: dict[int, int | Literal["all"]]) -> dict[int, int | Liter
 
 
 def _check_strategy(strategy: Strategy) -> None:
-    """Raise :class:`ConfigError` for strategies under which ``requires_grad`` must not change."""
+    """Raise ``ConfigError`` for strategies under which ``requires_grad`` must not change."""
     if isinstance(strategy, SingleDeviceStrategy):
         return
     options = strategy._ddp_kwargs if isinstance(strategy, DDPStrategy) else {}

@@ -151,7 +151,7 @@ class StartOrGoOn:
         return None
 
     def _refuse_begun(self, others: list[Path]) -> None:
-        """Raise :class:`ConfigError` if one of these folders, which have just been made, belongs to the same run."""
+        """Raise ``ConfigError`` if one of these folders, which have just been made, belongs to the same run."""
         for other in others:
             until = time.monotonic() + 2
             while _is_blank(other) and not _is_held(other) and time.monotonic() < until:

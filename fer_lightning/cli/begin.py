@@ -1,6 +1,6 @@
 """Beginning a run: read its data, measure the precision, make and lock its folder, track it, make the trainer.
 
-:class:`~fer_lightning.cli.trainer_cli.FERCLI` has parsed the command line before; nothing was read or written then.
+``FERCLI`` has parsed the command line before; nothing was read or written then.
 """
 
 from __future__ import annotations
@@ -53,9 +53,13 @@ __all__ = [
 
 # What the first process hands to those that Lightning's strategy starts.
 FOLDER_VARIABLE = "FER_RUN_FOLDER"
+"""Environment: the folder of the run."""
 PRECISION_VARIABLE = "FER_PRECISION"
+"""Environment: the precision that was chosen."""
 CHECKPOINT_VARIABLE = "FER_CHECKPOINT"
+"""Environment: the checkpoint that the run goes on from."""
 PARENT_VARIABLE = "FER_FIRST_PROCESS"
+"""Environment: the number of the first process."""
 
 
 def is_started_by_another() -> bool:

@@ -43,7 +43,7 @@ def looked_up(option: str, name: str, where: str, own_classes: bool) -> Named:
     """Return the class of a short name or a dotted path.
 
     Args:
-        option: the option that takes the class, a key of :data:`.FAMILIES` or another one.
+        option: the option that takes the class, a key of ``FAMILIES`` or another one.
         name: what was given.
         where: the beginning of a message.
         own_classes: classes that are not known here may have short names, too.

@@ -1,7 +1,7 @@
 """A look at a command line of ``fer fit`` and its config files before torch and Lightning are imported.
 
 Only what is certainly wrong is refused here, at once; all else is left to the parser of
-:mod:`fer_lightning.cli.trainer_cli`, which knows everything and takes seconds.
+``fer_lightning.cli.trainer_cli``, which knows everything and takes seconds.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def check_data_options(verb: str, args: Sequence[str]) -> None:
     """Refuse options of a data set of which something is certainly wrong; what a path says of it is not known yet.
 
     Raises:
-        ConfigError: as :func:`check_command_line`.
+        ConfigError: as ``check_command_line``.
     """
     if any(argument.startswith("--data.help") for argument in args):
         return

@@ -29,7 +29,7 @@ _CLEARING_S = 5.0  # how long clearing away may take: a file system or a server 
 class EndWatch:
     """Ends this process when it is told to, whatever it is doing.
 
-    Inside of ``with``, SIGTERM, SIGUSR1 and Ctrl-C raise :class:`~fer_lightning.signals.Stopped` in the main thread, so
+    Inside of ``with``, SIGTERM, SIGUSR1 and Ctrl-C raise ``Stopped`` in the main thread, so
     that what was begun is cleared away. Python calls handlers only between two of its own instructions: in a main
     thread that waits inside a library, half an hour for another process of the run, nothing would happen. So a thread
     hears of each signal too (by ``signal.set_wakeup_fd``). It calls ``clear`` and ends the process if the main thread

@@ -1,6 +1,6 @@
 """What ``fer fit`` can be told, as tables and from source files: nothing heavy is imported.
 
-The parser of :mod:`fer_lightning.cli.trainer_cli` is made of the same tables.
+The parser of ``fer_lightning.cli.trainer_cli`` is made of the same tables.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ AUTO = "auto"
 NEEDS_CHECKPOINT = (
     "fer {verb} needs --ckpt_path: a file, a run folder, or 'best' or 'last' of a --name ('auto' is for fit)"
 )
+"""What is said where a verb that needs a checkpoint gets none."""
 
 EXAMPLES = {"model.optimizer": "AdamW", "model.lr_scheduler": "WarmupCosine"}
 """A class for each option that has no class to begin with, but arguments of one may be given."""

@@ -97,7 +97,7 @@ class Peers:
         self._store.set(topic, json.dumps(dict(word)))
 
     def hear(self, topic: str = "word") -> dict[str, Any]:
-        """Wait for what process 0 has chosen; raise :class:`SystemExit` if it failed: it prints its error itself."""
+        """Wait for what process 0 has chosen; raise ``SystemExit`` if it failed: it prints its error itself."""
         # both may come between two looks, and process 0 speaks before it reports
         if self._wait(topic, "status/0") == "status/0" and not self._store.check([topic]):
             self.settle()
@@ -188,7 +188,7 @@ def _connect(rank: int, world: int, address: str, port: int) -> TCPStore:
 
 
 def check_world(trainer: Trainer, peers: Peers | None) -> None:
-    """Raise :class:`ConfigError` unless the trainer takes all processes that there are."""
+    """Raise ``ConfigError`` unless the trainer takes all processes that there are."""
     nodes = trainer.num_nodes
     if peers is None:
         starts_its_own = not trainer._accelerator_connector.cluster_environment.creates_processes_externally

@@ -38,7 +38,7 @@ class Place:
     subject: Subject | None = None
 
     def take_lock(self, when_lost: Callable[[str], None]) -> None:
-        """Keep other runs out of the folder; raise :class:`ConfigError` if one writes into it.
+        """Keep other runs out of the folder; raise ``ConfigError`` if one writes into it.
 
         ``when_lost`` is called with the reason, from any thread, if a process of another machine takes the lock over
         because this one has given no sign of life for minutes.

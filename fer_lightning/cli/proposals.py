@@ -123,7 +123,7 @@ def check_single_class(types: Types, value: str, where: str) -> None:
 
 
 def check_sources(value: object, where: str) -> None:
-    """Refuse sources of :class:`.HybridDataModule` that are no mappings: the parser would take each for a config file.
+    """Refuse sources of ``HybridDataModule`` that are no mappings: the parser would take each for a config file.
 
     Raises:
         ConfigError: with the mapping that is meant.

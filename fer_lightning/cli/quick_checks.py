@@ -1,6 +1,6 @@
 """What can be known of devices, watched metrics and names without torch: only what is certainly wrong is refused.
 
-:mod:`fer_lightning.cli.run_checks` looks at devices and metrics again when torch and the classes are there.
+``fer_lightning.cli.run_checks`` looks at devices and metrics again when torch and the classes are there.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _OURS = ("fer_lightning.", "lightning.")
 
 
 def check_accelerator(accelerator: object) -> None:
-    """Raise :class:`ConfigError` if there is no such accelerator, or none of it that torch can use."""
+    """Raise ``ConfigError`` if there is no such accelerator, or none of it that torch can use."""
     if not isinstance(accelerator, str) or accelerator == "auto":
         return
     known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
@@ -33,7 +33,7 @@ def check_accelerator(accelerator: object) -> None:
 
 
 def check_monitors(watched: Mapping[str, str], callbacks: Sequence[Callback], class_names: Sequence[str]) -> None:
-    """Raise :class:`ConfigError` for a metric that a callback watches and nothing logs.
+    """Raise ``ConfigError`` for a metric that a callback watches and nothing logs.
 
     Args:
         watched: the metrics by the option that names them, such as ``checkpoint.monitor``.

@@ -158,8 +158,8 @@ def begun(verb: str, args: list[str]) -> Iterator[FERCLI]:
     """Parse a command line and begin its run; give the CLI, whose trainer is ready.
 
     After any error before training, and a user's mistake or a signal before the first step is done, the run folder is
-    removed, if it was made for this run. The lock is released in any case. Meanwhile signals raise :class:`Stopped`, as
-    :class:`~fer_lightning.cli.end_watch.EndWatch` says.
+    removed, if it was made for this run. The lock is released in any case. Meanwhile signals raise ``Stopped``, as
+    ``EndWatch`` says.
     """
     prepare_parsing()
     start = _Start(verb, classes_first(args))

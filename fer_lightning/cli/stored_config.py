@@ -158,7 +158,7 @@ def preprocessing_changes(stored: dict[str, Any], used: dict[str, Any]) -> list[
     """Return what to print of images that are prepared otherwise than those that the network was trained with.
 
     Args:
-        stored: from :func:`stored_config`, for an evaluation.
+        stored: from ``stored_config``, for an evaluation.
         used: the configuration of the run.
     """
     before, now = (config.get("data", {}).get("init_args") or {} for config in (stored, used))

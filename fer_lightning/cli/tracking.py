@@ -116,7 +116,7 @@ class MLflowTracker(MLFlowLogger):
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Wait for queued metrics and close the run with :attr:`status`."""
+        """Wait for queued metrics and close the run with ``status``."""
         import mlflow
 
         self.send("metrics", mlflow.flush_async_logging)
@@ -202,7 +202,7 @@ def start_tracking(
 ) -> RunTracking | None:
     """Open the MLflow run of a run folder; that of its last start, where there is one at this address.
 
-    ``wanted`` and ``root`` are those of :func:`tracking_uri`; ``name`` is the experiment.
+    ``wanted`` and ``root`` are those of ``tracking_uri``; ``name`` is the experiment.
 
     Raises:
         MissingExtraError: if MLflow is not installed.

@@ -90,7 +90,7 @@ class FERCLI(LightningCLI):
     """LightningCLI for one verb: a fixed task, a data module by class, configurable callbacks.
 
     Making one parses the command line and makes model, data module and callbacks. It reads no data and writes nothing;
-    :func:`fer_lightning.cli.begin.begin` does, and makes the trainer.
+    ``fer_lightning.cli.begin.begin`` does, and makes the trainer.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.

@@ -4,7 +4,7 @@ The signature of a function is its command line, its docstring the help. Paramet
 known by their place, those behind it are options; without a default they are required. A type is ``str``, ``int``,
 ``float``, ``bool``, ``Path``, a ``Literal``, or ``tuple[..., ...]`` for any number of these, each also ``| None``.
 ``Annotated[Path, "FILE"]`` says what help calls the value, ``Annotated[Path, "FILE", "-c"]`` adds a short name. A
-parameter that is annotated with :class:`Rest` takes the options that the function does not have itself.
+parameter that is annotated with ``Rest`` takes the options that the function does not have itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Rest:
         usage: what the line of usage calls them.
         about: lines about them, for the end of the help.
         prefix: they all begin so; others are refused.
-        check: called with the verb, the function's own arguments and them, raises a :class:`FERError` for what is
+        check: called with the verb, the function's own arguments and them, raises a ``FERError`` for what is
             certainly wrong.
         hint: called with an option that does not begin so, returns the end of a message: what is meant by it.
     """
@@ -105,7 +105,7 @@ def run_function(verb: str, function: Callable[..., Any], args: Sequence[str]) -
 
 
 def read_arguments(verb: str, function: Callable[..., Any], args: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments that a command line gives to a function; see :func:`run_function`."""
+    """Return the arguments that a command line gives to a function; see ``run_function``."""
     parser = _Parser(f"fer {verb}", function)
     own, rest = parser.divided(args)
     found = vars(parser.parse_args(own))

@@ -26,9 +26,9 @@ class Command:
     """A verb of ``fer``.
 
     Attributes:
-        function: where its typed function is, as ``module:name``; see :mod:`fer_lightning.cli.verbs`.
+        function: where its typed function is, as ``module:name``; see ``fer_lightning.cli.verbs``.
         help: one line for the overview.
-        section: one of :data:`SECTIONS`; empty in a group.
+        section: one of ``SECTIONS``; empty in a group.
     """
 
     function: str
@@ -48,7 +48,7 @@ class Group:
     Attributes:
         verbs: by name.
         help: one line for the overview.
-        section: one of :data:`SECTIONS`.
+        section: one of ``SECTIONS``.
         overview: what ``fer VERB --help`` prints, with ``{verbs}`` where they are listed.
     """
 
@@ -214,3 +214,4 @@ COMMANDS: dict[str, Command | Group] = {
         "set up",
     ),
 }
+"""All verbs but those of the trainer, by name, in the order of the help."""

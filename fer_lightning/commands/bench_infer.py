@@ -89,7 +89,7 @@ def time_inference(source: str, batch: int, threads: int | None, calls: int, out
     """Measure a trained network and return a table; picture and numbers go into a folder.
 
     Args:
-        source: of the network; see :func:`.load_model`.
+        source: of the network; see ``load_model``.
         batch: faces in a call of which the throughput is measured.
         threads: of the CPU; ``None`` for as many as PyTorch takes.
         calls: with one face, that are timed; a fifth as many with a batch.

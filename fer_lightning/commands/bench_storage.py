@@ -67,7 +67,7 @@ class Measured:
 
 
 def bench_storage(images: int, size: int, folder: Path | None) -> None:
-    """Measure how generated images are read; see :func:`fer_lightning.commands.bench.storage`."""
+    """Measure how generated images are read; see ``fer_lightning.commands.bench.storage``."""
     if images < 1000 or size < 8:
         raise ConfigError(f"bench storage needs at least 1000 images of 8 pixels, not {images} of {size}")
     drawn = _drawn(size)

@@ -33,7 +33,7 @@ def time_training(of_fit: list[str], steps: int, rounds: int, against_loop: bool
     ``pure`` repeats one batch: forward, backward, optimizer step. ``data`` fetches, moves and augments batches and does
     nothing with them. ``full`` is the trainer with everything that the config asks for, ``loop`` a bare PyTorch loop
     over batches of the same loader. They take turns, so that a change in the speed of the machine affects all of them.
-    The arguments are those of :func:`fer_lightning.commands.bench.train`; what is returned is a table.
+    The arguments are those of ``fer_lightning.commands.bench.train``; what is returned is a table.
     """
     with tempfile.TemporaryDirectory(prefix="fer_bench_") as folder:
         quiet_flags = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]

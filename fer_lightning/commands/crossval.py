@@ -1,4 +1,4 @@
-"""``fer crossval``: reads its command line; what a study does is in :mod:`fer_lightning.studies.crossval`."""
+"""``fer crossval``: reads its command line; what a study does is in ``fer_lightning.studies.crossval``."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def study_options(
     config: tuple[str, ...],
     of_fit: Sequence[str],
 ) -> CrossvalOptions:
-    """Return the arguments of :func:`crossval`; raise :class:`ConfigError` for what is wrong with them."""
+    """Return the arguments of ``crossval``; raise ``ConfigError`` for what is wrong with them."""
     refuse_flags("crossval", of_fit, _OWN)
     if not arms:  # one config alone is an arm, too
         arms, config = config[-1:], config[:-1]

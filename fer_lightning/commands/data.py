@@ -21,7 +21,7 @@ _MOST_COPIES = 50  # a class that needs more has too few images to learn from
 
 
 def _check(verb: str, own: Mapping[str, Any], of_data: Sequence[str]) -> None:
-    """Raise a :class:`FERError` for a path at which nothing is, or a wrong option of the data set."""
+    """Raise a ``FERError`` for a path at which nothing is, or a wrong option of the data set."""
     check_data_options(verb, of_data)
     path = own.get("path")
     if path is not None and not Path(path).expanduser().exists():
@@ -45,6 +45,7 @@ the data set:
   --data.help CLASS     list the options of a class
 """.format(classes=f"\n{'':24}".join(data_modules()))
 OfData = Annotated[list[str], Rest("--data.OPTION VALUE", _ABOUT_DATA, "--data", _check, _nearest_of_data)]
+"""Arguments that are passed on to a data module: ``--data.OPTION VALUE``."""
 
 
 def inspect(

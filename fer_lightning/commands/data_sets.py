@@ -34,7 +34,7 @@ _MANY_COPIES = 10  # of one image: above it is told
 
 @contextmanager
 def opened(verb: str, path: str | None, flags: Sequence[str]) -> Iterator[EmotionDataModule]:
-    """Give the data set that a command line names, see :func:`.data_module`; a full disk is a :class:`FERError`."""
+    """Give the data set that a command line names, see ``data_module``; a full disk is a ``FERError``."""
     with _readable(verb):
         yield data_module(f"fer data {verb}", path, flags)
 
@@ -92,7 +92,7 @@ def _readable(verb: str) -> Iterator[None]:
 
 
 def checked_place(out: str | Path, data: EmotionDataModule) -> Path:
-    """Return where to write, checked before anything that takes long; raise :class:`ConfigError` if that cannot be."""
+    """Return where to write, checked before anything that takes long; raise ``ConfigError`` if that cannot be."""
     place = place_to_write(out)
     root = getattr(data, "root", None)
     if isinstance(root, str | Path):

@@ -45,7 +45,7 @@ def looks(*, root: Path = Path("runs"), json: bool = False) -> None:
 
 
 def _reports(root: Path) -> dict[tuple[str, str, str], tuple[str, Mapping[str, Any]]]:
-    """Return folder and content of the reports of tests of all runs, by what :attr:`Look.key` is of the look."""
+    """Return folder and content of the reports of tests of all runs, by what ``Look.key`` is of the look."""
     found: dict[tuple[str, str, str], tuple[str, Mapping[str, Any]]] = {}
     for folder in run_folders(root):
         for name, report in Run(folder).evaluations.items():

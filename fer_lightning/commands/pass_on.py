@@ -18,10 +18,11 @@ def _check(verb: str, own: Mapping[str, Any], of_fit: Sequence[str]) -> None:
 
 _ABOUT = "Options that are not listed are those of fer fit (fer fit --help)."
 OfFit = Annotated[list[str], Rest("options of fer fit", _ABOUT, check=_check)]
+"""Arguments that are passed on to ``fer fit``."""
 
 
 def refuse_flags(verb: str, of_fit: Sequence[str], reasons: Mapping[str, str]) -> None:
-    """Raise :class:`ConfigError` for the first flag that a verb sets itself, with the reason."""
+    """Raise ``ConfigError`` for the first flag that a verb sets itself, with the reason."""
     for flag in of_fit:
         key = flag.partition("=")[0].removeprefix("--")
         if flag.startswith("--") and key in reasons:

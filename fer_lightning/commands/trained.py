@@ -168,7 +168,7 @@ def steps_shown(total: int) -> Iterator[Callable[[str], None]]:
 
 
 def check_classes(model: Model, table: SamplesTable) -> None:
-    """See that a data set has the classes of a model, in the same order; raise :class:`DataError` if it has not."""
+    """See that a data set has the classes of a model, in the same order; raise ``DataError`` if it has not."""
     if tuple(table.class_names) != model.class_names:
         raise DataError(f"the model knows {', '.join(model.class_names)}; the data has {', '.join(table.class_names)}")
 

@@ -1,4 +1,4 @@
-"""``fer tune``: reads its command line; what a study does is in :mod:`fer_lightning.studies.tune`."""
+"""``fer tune``: reads its command line; what a study does is in ``fer_lightning.studies.tune``."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _EVAL_PIXELS = 2_000_000  # in a batch: the largest activation of VGG16, 64 chan
 
 
 class EmotionDataModule(LightningDataModule):
-    """Base of the data modules. A subclass gives :meth:`scan` and its defaults, nothing else.
+    """Base of the data modules. A subclass gives ``scan`` and its defaults, nothing else.
 
     Images stay uint8 until they are on the device; there they are scaled to 0..1, brought to the network's size,
     augmented and mixed (training only), brought to its channels, and normalised.
@@ -82,7 +82,7 @@ class EmotionDataModule(LightningDataModule):
         allow_empty_class: train although a class has no training image.
         soft_label_role: what the data set's soft labels are for: ``target``: trained on in place of the labels;
             ``votes``: learned by the network's auxiliary head (``model.aux_weight``) beside the labels.
-        soft_label_file: one or more CSV or NPZ files (see :mod:`.soft_labels`) of probabilities to train on.
+        soft_label_file: one or more CSV or NPZ files (see ``soft_labels``) of probabilities to train on.
         soft_label_weight: share of these probabilities in what an image is trained on; the rest is its label.
         seed: of order and augmentation; ``null`` takes that of ``seed_everything``.
         cache_dir: where parsed data sets are kept; ``null`` for the user's cache folder.

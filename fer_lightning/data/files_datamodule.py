@@ -25,10 +25,11 @@ __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "FilesDataModule"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """What most published weights of timm and torchvision were trained with."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviations that belong to ``IMAGENET_MEAN``."""
 
 
 class FilesDataModule(EmotionDataModule):
-    """Base of the data modules that read image files. A subclass gives :meth:`list_files` and its own arguments.
+    """Base of the data modules that read image files. A subclass gives ``list_files`` and its own arguments.
 
     Files are decoded once when the set is first used, to find broken ones and equal ones, and again whenever they are
     needed: memory stays flat. A data set's own splits stay as they are; those it lacks are made, stratified by class,
@@ -45,7 +46,7 @@ class FilesDataModule(EmotionDataModule):
         near_duplicates: keep near-duplicates together when splits are made.
         max_pixels: larger images are bad.
         allow_outside: accept paths and links that lead out of the data set's folder.
-        **options: of :class:`.EmotionDataModule`.
+        **options: of ``EmotionDataModule``.
     """
 
     native_size = 224

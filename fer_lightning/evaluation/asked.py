@@ -43,7 +43,7 @@ def comparison_of(
     """Find evaluations and compare them; return them and what was found.
 
     Args:
-        words: one for each; see :func:`.find_evaluations`.
+        words: one for each; see ``find_evaluations``.
         split: of runs and models.
         root: the folder of all runs.
         seed: of the resamples.
@@ -63,7 +63,7 @@ def comparison_of(
 
 
 def audit_of(folder: FoundEvaluation, groups: Sequence[str], intersect: int, shuffles: int, seed: int) -> Answer:
-    """Audit an evaluation; the arguments are those of :func:`.attributes_of` and :func:`.audit`.
+    """Audit an evaluation; the arguments are those of ``attributes_of`` and ``audit``.
 
     Raises:
         ConfigError: if no groups are named, or it has no such groups.

@@ -103,7 +103,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def check_auditable(predictions: Predictions) -> None:
-    """Raise :class:`DataError` if predictions know no true classes or no digests."""
+    """Raise ``DataError`` if predictions know no true classes or no digests."""
     if not predictions.known or (predictions.digests == "").any():
         lacking = "true classes" if not predictions.known else "digests of its images (an older version wrote it)"
         raise DataError(f"this evaluation has no {lacking}")
@@ -128,9 +128,9 @@ def audit(
     Returns:
         Plain values: ``images, distinct, class_names, split, model, shuffles, draws, seed``, ``total`` (scores of all
         images) and ``attributes``: of each ``name, unknown`` (images without a group), ``groups`` (fields of
-        :class:`.GroupScores`; of those with enough images also ``f1_low, f1_high`` and ``rest``: accuracy minus that
+        ``GroupScores``; of those with enough images also ``f1_low, f1_high`` and ``rest``: accuracy minus that
         of the others, with ``low, high``, simultaneous, and ``p``, or ``None`` without a common class), ``left_out``
-        (groups with too few images for their accuracy, which do not enter any gap), ``gap`` (fields of :class:`.Gap`,
+        (groups with too few images for their accuracy, which do not enter any gap), ``gap`` (fields of ``Gap``,
         and ``p_holm``, corrected for the number of attributes; ``None`` with fewer than two groups),
         ``equalised_odds`` (likewise) and ``classes``: of
         each class ``class`` and the fields of the gap in its recall, ``p_holm`` being corrected for the classes.

@@ -167,7 +167,7 @@ def audit_lines(found: Mapping[str, Any]) -> list[str]:
 def write_audit(
     found: Mapping[str, Any], folder: Path, notes: Sequence[str] = (), origin: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write an audit (of :func:`.audit`) as a page and as ``audit.json``; return the page.
+    """Write an audit (of ``audit``) as a page and as ``audit.json``; return the page.
 
     Args:
         found: the audit.

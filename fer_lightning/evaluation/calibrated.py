@@ -28,8 +28,8 @@ class Calibrated:
     Attributes:
         scores: ``nll`` and ``brier`` (each ``value``; ``low, high`` where known), ``ece``, ``ece_perfect`` (``low,
             high`` of a perfect model), ``accuracy``.
-        bins: of :func:`.reliability_bins`.
-        risk: of answering from the threshold on, as ``risk`` of :func:`.calibrate`; ``wanted`` is ``None`` where nobody
+        bins: of ``reliability_bins``.
+        risk: of answering from the threshold on, as ``risk`` of ``calibrate``; ``wanted`` is ``None`` where nobody
             has kept it.
         judged: which images this is judged on, as the end of a sentence.
     """

@@ -269,7 +269,7 @@ def _risk(data: _Judged, chosen: str, after: Floats, wishes: Wishes) -> dict[str
 
 
 def _least(probs: Floats, data: _Judged, coverage: float) -> tuple[float, ...]:
-    """Return the least probability of each class in a set; raise :class:`DataError` with too few images for it."""
+    """Return the least probability of each class in a set; raise ``DataError`` with too few images for it."""
     found = set_thresholds(probs, data.target, coverage, data.clusters)
     return tuple((1 - found.scores).tolist())
 

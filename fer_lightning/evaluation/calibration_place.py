@@ -26,7 +26,7 @@ class Wishes:
     """What is asked of a calibration.
 
     Attributes:
-        kind: one of :data:`.KINDS`; ``None`` for the one with the best likelihood in cross-fitting, or none at all.
+        kind: one of ``KINDS``; ``None`` for the one with the best likelihood in cross-fitting, or none at all.
         risk: share of wrong answers among those that are not marked as uncertain; ``None`` for half of that of all,
             which counts as one wrong answer where there is none.
         coverage: of the prediction sets that are judged.

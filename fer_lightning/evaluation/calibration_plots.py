@@ -30,7 +30,7 @@ def reliability_figure(bins: Mapping[str, Bins], title: str = "") -> Figure:
     the wider it is. The calibration error (ECE) stands above each diagram.
 
     Args:
-        bins: of :func:`.reliability_bins`, by the name of the stage, such as ``before``; a single one may be ``""``.
+        bins: of ``reliability_bins``, by the name of the stage, such as ``before``; a single one may be ``""``.
         title: headline, ``""`` for none.
     """
     with house_style():
@@ -80,7 +80,7 @@ def risk_figure(
     """Draw how many answers are wrong if only the most confident are kept, over the share that is kept.
 
     Args:
-        curves: ``coverage`` and ``risk`` (of :func:`.risk_points`) by the name of the stage, such as ``before``; a
+        curves: ``coverage`` and ``risk`` (of ``risk_points``) by the name of the stage, such as ``before``; a
             single one may be ``""``.
         wanted: share of wrong answers that a threshold was chosen for; ``None`` for none.
         chosen: what a threshold does: ``threshold``, ``answered`` (share of the images) and ``risk`` (``value, low,

@@ -17,6 +17,7 @@ from fer_lightning.text import counted, table_lines
 __all__ = ["PAGE", "answers_told", "calibration_lines", "verdicts", "write_calibration"]
 
 PAGE = "calibration.html"
+"""Name of the page."""
 _TITLES = {
     NONE: "as it is",
     "temperature": "temperature",
@@ -65,7 +66,7 @@ def _gain(found: Mapping[str, Any]) -> str:
 
 
 def answers_told(risk: Mapping[str, Any]) -> str:
-    """Return in a sentence what the threshold does: ``risk`` of :func:`.calibrate`, or of a :class:`.Calibrated`."""
+    """Return in a sentence what the threshold does: ``risk`` of ``calibrate``, or of a ``Calibrated``."""
     if not risk["reached"]:
         if risk["wanted"] is None:
             return "No answer is marked as uncertain."
@@ -136,7 +137,7 @@ def _set_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def calibration_lines(found: Mapping[str, Any]) -> list[str]:
-    """Return a calibration (of :func:`.calibrate`) as lines of a terminal."""
+    """Return a calibration (of ``calibrate``) as lines of a terminal."""
     heading = f"{_about(found)}\n"
     return [heading, *table_lines(_kind_rows(found)), "", *verdicts(found)]
 
@@ -148,7 +149,7 @@ def _about(found: Mapping[str, Any]) -> str:
 
 
 def write_calibration(found: Mapping[str, Any], folder: Path) -> Path:
-    """Write a calibration (of :func:`.calibrate`) into a folder as page, pictures and numbers; return the page.
+    """Write a calibration (of ``calibrate``) into a folder as page, pictures and numbers; return the page.
 
     Raises:
         OSError: if it cannot be written.

@@ -14,7 +14,7 @@ STATES = ("warning", "unknown", "ok")
 
 _EXACT = ("32", "32-true", "64", "64-true")
 Check = tuple[str, str]
-"""One of :data:`STATES`, and a sentence."""
+"""One of ``STATES``, and a sentence."""
 
 
 def checks(report: Mapping[str, Any]) -> list[Check]:

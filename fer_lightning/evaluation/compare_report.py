@@ -138,7 +138,7 @@ def write_comparison(
     origin: Mapping[str, Any] | None = None,
     speeds: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
-    """Write a comparison (of :func:`.comparison`) as a page and as ``compare.json``; return the page.
+    """Write a comparison (of ``comparison``) as a page and as ``compare.json``; return the page.
 
     Args:
         found: the comparison.

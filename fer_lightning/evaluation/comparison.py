@@ -1,8 +1,8 @@
 """Several classifiers on the same images: paired differences, and whether they are more than chance makes.
 
 Intervals hold 95 % of the resamples. Of few images, or of models without mistakes, these know too little. So a score
-whose resamples all agree has the interval of :func:`.score_ends` (Wilson's, for the accuracy), and differences reach at
-least as far as the score interval of Tango 1998 (:func:`.paired_ends`), those of macro F1 as :func:`.unseen_changes`.
+whose resamples all agree has the interval of ``score_ends`` (Wilson's, for the accuracy), and differences reach at
+least as far as the score interval of Tango 1998 (``paired_ends``), those of macro F1 as ``unseen_changes``.
 Identical images count once there.
 """
 
@@ -137,7 +137,7 @@ def comparison(evaluations: Sequence[Evaluation], draws: int = DRAWS, seed: int 
         would exceed their mean.
 
     Raises:
-        DataError: if there are fewer than two, or they cannot be compared; see :func:`aligned`.
+        DataError: if there are fewer than two, or they cannot be compared; see ``aligned``.
     """
     if len(evaluations) < 2:
         raise DataError("a comparison needs two evaluations or more")

@@ -156,7 +156,7 @@ def null_ece(
 ) -> NDArray[np.float64]:
     """Return the calibration errors that a perfect model of these confidences shows, float64 ``(draws,)``, ascending.
 
-    The error of a finite sample is never 0; see :func:`perfect_hits`.
+    The error of a finite sample is never 0; see ``perfect_hits``.
     """
     confidence = probs.max(axis=1).astype(np.float64)
     stated = np.bincount(confidence_bins(confidence, bins), weights=confidence, minlength=bins)
@@ -176,7 +176,7 @@ def fit_scaling(
     Args:
         probs: float ``(N, K)``, of images that the classifier was not trained on.
         target: true labels, int64 ``(N,)``.
-        kind: one of :data:`KINDS`.
+        kind: one of ``KINDS``.
         prior: logarithm of each class's share of the training images, float64 ``(K,)``; for the kind ``prior``.
         decay: weight of the squared distance from doing nothing, for the kinds with many numbers.
 
@@ -230,7 +230,7 @@ def cross_fitted_scaling(
     """Scale each half of the images by what was fitted on the other half.
 
     So the scores before and after can be compared on images that the fit has not seen. The half of each row, 0 or 1, is
-    int64 ``(N,)``; identical images must be in one. The other arguments are those of :func:`fit_scaling`. Returned are
+    int64 ``(N,)``; identical images must be in one. The other arguments are those of ``fit_scaling``. Returned are
     the scaled probabilities, float64 ``(N, K)``, and the scalings that were fitted on half 0 and on half 1.
     """
     first, second = (fit_scaling(probs[half == place], target[half == place], kind, prior) for place in (0, 1))

@@ -157,7 +157,7 @@ def find_evaluations(
 
 
 def _check_names(names: Sequence[str], places: Sequence[str]) -> None:
-    """Raise :class:`ConfigError` if two evaluations are called the same."""
+    """Raise ``ConfigError`` if two evaluations are called the same."""
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         alike = [place for name, place in zip(names, places, strict=True) if name == twice]

@@ -41,7 +41,7 @@ def looks_content(standing: Standing | None, accuracy: float | None, images: int
 
     Returns:
         ``number`` of this look, ``repeats`` of it before, ``gain``: by how much choosing the best of so many equal
-        models raises the accuracy, at most (see :func:`selection_gain`); ``None`` if no look was counted.
+        models raises the accuracy, at most (see ``selection_gain``); ``None`` if no look was counted.
     """
     if standing is None:
         return None
@@ -50,7 +50,7 @@ def looks_content(standing: Standing | None, accuracy: float | None, images: int
 
 
 def looks_text(looks: dict[str, Any]) -> str:
-    """Return in words what :func:`looks_content` gives."""
+    """Return in words what ``looks_content`` gives."""
     number, repeats, gain = looks["number"], looks["repeats"], looks["gain"]
     again = f", repeated {repeats} time{'s' * (repeats > 1)}" if repeats else ""
     if number < 2 or gain is None:

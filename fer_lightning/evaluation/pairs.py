@@ -38,7 +38,7 @@ def cluster_mcnemar(
     """Return the p value for two classifiers on images of which some are identical, two-sided.
 
     Each cluster of identical images counts once, by its difference: Obuchowski's test as modified by Yang, Sun and
-    Hardin 2010. Where no images are identical, :func:`mcnemar` is used; with fewer than ten clusters that differ, all
+    Hardin 2010. Where no images are identical, ``mcnemar`` is used; with fewer than ten clusters that differ, all
     signs of their differences are tried.
 
     Args:

@@ -256,7 +256,7 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def _check_rows(path: Path, rows: list[dict[str, str]], header: list[str], names: tuple[str, ...]) -> None:
-    """Raise :class:`DataError` for the first row that is not whole, or whose class or number is none."""
+    """Raise ``DataError`` for the first row that is not whole, or whose class or number is none."""
     if "index" not in header:
         raise DataError(f"{short_path(path)} has no column 'index': fer test and fer validate write it")
     for number, row in enumerate(rows, start=2):

@@ -35,7 +35,7 @@ def shifted(log_probs: NDArray[np.float64], prior: NDArray[np.float64], tau: flo
         >>> np.exp(shifted(even, prior, tau=1.0)).round(3).tolist()
         [[0.9, 0.1]]
 
-    Both are float64, ``(N, K)`` and, from :func:`.log_prior`, ``(K,)``; logits do as well.
+    Both are float64, ``(N, K)`` and, from ``log_prior``, ``(K,)``; logits do as well.
     """
     moved = log_probs + tau * prior
     moved = moved - moved.max(axis=1, keepdims=True)
@@ -60,7 +60,7 @@ def best_tau(
 
     The score is that of the rows on which ``tau`` was chosen, so that it is optimistic.
 
-    ``log_probs`` are float64 ``(N, K)``, ``target`` is int64 ``(N,)``, and ``prior``, from :func:`.log_prior`, float64
+    ``log_probs`` are float64 ``(N, K)``, ``target`` is int64 ``(N,)``, and ``prior``, from ``log_prior``, float64
     ``(K,)``. The values of ``grid`` are tried, ``score`` is maximised.
 
     Raises:
@@ -84,7 +84,7 @@ def cross_fitted(
     """Divide the rows into two halves and shift each by the ``tau`` that is best on the other half.
 
     Rows with equal values in ``groups``, uint8 ``(N, D)``, such as identical images, are in one half; the other
-    arguments are those of :func:`best_tau`. Returned are the shifted log-probabilities, float64 ``(N, K)``, and the
+    arguments are those of ``best_tau``. Returned are the shifted log-probabilities, float64 ``(N, K)``, and the
     ``tau`` of the first and of the second half.
 
     Raises:

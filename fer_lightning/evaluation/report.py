@@ -75,7 +75,7 @@ def report_content(result: EvaluationResult, context: Mapping[str, Any]) -> dict
     Args:
         result: the predictions.
         context: what the numbers depend on: ``split``, ``overlap_with_train`` (number of samples that are also in the
-            training part), ``seen`` (of :func:`.seen_images`), ``looks`` (of :func:`.looks_content`), checkpoint, split
+            training part), ``seen`` (of ``seen_images``), ``looks`` (of ``looks_content``), checkpoint, split
             fingerprint, seed, package versions, hardware, command, ... ``split``, ``seen`` and ``looks`` go to the top
             level, all else to ``context``.
 
@@ -148,7 +148,7 @@ def _plain(value: Any) -> Any:
 
 
 def text_table(summary: Mapping[str, Any]) -> str:
-    """Return the values of :func:`report_content` as a table of at most 80 columns; only names may be non-ASCII."""
+    """Return the values of ``report_content`` as a table of at most 80 columns; only names may be non-ASCII."""
 
     def score(value: float | None) -> str:
         return "n/a" if value is None else f"{value:.4f}"
@@ -216,7 +216,7 @@ def write_report(
     Args:
         folder: made if missing.
         result: the predictions; the name of the model is in the headlines.
-        context: see :func:`report_content`.
+        context: see ``report_content``.
         images: uint8 ``(rows of the samples table, C, H, W)``, for the most confident mistakes.
         pictures: which of ``PICTURES`` to draw; each costs about a third of a second.
         show: is given the stem and the pixels, uint8 ``(H, W, 3)``, of each picture.

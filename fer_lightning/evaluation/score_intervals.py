@@ -81,11 +81,11 @@ def mean_ends(values: NDArray[np.float64], ends: NDArray[np.float64]) -> Ends:
 
 
 def score_ends(matrix: NDArray[np.int64], worth: NDArray[np.float64]) -> dict[str, Ends]:
-    """Return 95 % intervals of ``accuracy`` (Wilson's), ``balanced_accuracy`` and ``f1_macro`` (:func:`mean_ends`).
+    """Return 95 % intervals of ``accuracy`` (Wilson's), ``balanced_accuracy`` and ``f1_macro`` (``mean_ends``).
 
     Args:
         matrix: int64 ``(K, K)``, rows true, with an image at least.
-        worth: see :func:`class_ends`.
+        worth: see ``class_ends``.
     """
     support, hits = matrix.sum(axis=1), np.diagonal(matrix)
     sizes = support + matrix.sum(axis=0)
@@ -138,7 +138,7 @@ def _crossing(rejected: Callable[[float], bool], inside: float, outside: float) 
 def unseen_changes(support: NDArray[np.float64]) -> float:
     """Return by how much two macro F1 may differ though no image of some tells them apart: a half width, 95 %.
 
-    Of each class :func:`paired_ends` without a difference, together as in :func:`mean_ends`.
+    Of each class ``paired_ends`` without a difference, together as in ``mean_ends``.
 
     Args:
         support: images of each class, float64 ``(K,)``; classes without any are left out.

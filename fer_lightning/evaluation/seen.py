@@ -62,7 +62,7 @@ def seen_images(result: Predictions, record: TrainedOn | None) -> dict[str, Any]
 
 
 def seen_text(seen: dict[str, Any], images: int) -> list[str]:
-    """Return the lines that say in words what :func:`seen_images` has found of so many images."""
+    """Return the lines that say in words what ``seen_images`` has found of so many images."""
     if seen["without"] is None:
         return [f"Whether the model was trained on any of them is not known: {'; '.join(seen['unknown'])}."]
     trained, chosen, without = seen["train"], seen["val"], seen["without"]

@@ -28,7 +28,7 @@ def read_speed(path: Path, weights: str = "") -> dict[str, Any]:
 
     Args:
         path: of the file.
-        weights: digest of the model's weights (see :func:`.weights_digest`); empty if it is not known.
+        weights: digest of the model's weights (see ``weights_digest``); empty if it is not known.
 
     Raises:
         DataError: if the file is damaged.
@@ -89,7 +89,7 @@ def speed_remarks(names: Sequence[str], speeds: Mapping[str, Mapping[str, Any]])
 
 
 def speed_figure(found: Mapping[str, Any], speeds: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Draw the accuracy of a comparison's models (see :func:`.comparison`) against latency and size in float32."""
+    """Draw the accuracy of a comparison's models (see ``comparison``) against latency and size in float32."""
     with house_style():
         figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)

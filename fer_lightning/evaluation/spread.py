@@ -81,7 +81,7 @@ def spread(values: Mapping[Key, float | None], folds: int | None = None) -> Spre
 def difference(
     values: Mapping[Key, float | None], reference: Mapping[Key, float | None], folds: int | None = None
 ) -> Spread:
-    """Return the :func:`spread` of an arm minus another, over the runs of a fold and a seed that both have."""
+    """Return the ``spread`` of an arm minus another, over the runs of a fold and a seed that both have."""
     paired: dict[Key, float | None] = {}
     for key in values.keys() & reference.keys():
         one, other = values[key], reference[key]

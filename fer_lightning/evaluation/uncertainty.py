@@ -50,8 +50,8 @@ def uncertainty(
 
     Returns:
         Plain values: ``distinct`` images, ``draws``, ``seed``; ``accuracy, balanced_accuracy, f1_macro`` (each
-        ``value, low, high``; those of :func:`.score_ends` where all resamples agree); ``per_class`` (by name, ends of
-        ``precision, recall, f1``, of :func:`.class_ends`, with as many images as the resamples say that a class is
+        ``value, low, high``; those of ``score_ends`` where all resamples agree); ``per_class`` (by name, ends of
+        ``precision, recall, f1``, of ``class_ends``, with as many images as the resamples say that a class is
         worth); ``confusions`` (``true, predicted, count, share, low, high`` of the
         true class, most often first); ``calibration`` (``ece, nll, brier``, ``ece_perfect`` with ``mean, low, high`` of
         a perfect model, ``confidence`` minus accuracy, ``bins``); ``unseen`` (``n``, scores, ``difference`` to all) or
@@ -129,11 +129,11 @@ def _confusions(
 
 
 def believability(result: Predictions, clusters: NDArray[np.int64], seed: int = 0) -> dict[str, Any]:
-    """Return how far the probabilities can be believed, as plain values: ``calibration`` of :func:`uncertainty`.
+    """Return how far the probabilities can be believed, as plain values: ``calibration`` of ``uncertainty``.
 
     Args:
         result: predictions with targets, at least one.
-        clusters: of :func:`distinct_images`, int64 ``(N,)``.
+        clusters: of ``distinct_images``, int64 ``(N,)``.
         seed: of the draws.
     """
     losses = np.stack([log_losses(result.probs, result.target), brier_scores(result.probs, result.target)], axis=1)

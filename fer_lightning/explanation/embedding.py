@@ -51,10 +51,10 @@ class Embedding:
 
     Attributes:
         rows: of the table, int64 ``(M,)``.
-        features: in front of the head, float32 ``(M, F)``, by when: :data:`BEFORE`, :data:`AFTER`.
+        features: in front of the head, float32 ``(M, F)``, by when: ``BEFORE``, ``AFTER``.
         places: in the plane, float64 ``(M, 2)``, likewise.
         preds: what the trained network says, int64 ``(M,)``.
-        scores: by space (:data:`PIXELS`, :data:`BEFORE`, :data:`AFTER`) and colouring, see :func:`.grouping`.
+        scores: by space (``PIXELS``, ``BEFORE``, ``AFTER``) and colouring, see ``grouping``.
     """
 
     rows: NDArray[np.int64]
@@ -128,7 +128,7 @@ def embedded(
     """Return features, maps and numbers of rows of a table.
 
     Args:
-        networks: :data:`BEFORE` and :data:`AFTER`.
+        networks: ``BEFORE`` and ``AFTER``.
         preprocessing: of their input.
         table: of the data set.
         rows: int64 ``(M,)``, of it.

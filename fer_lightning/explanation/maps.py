@@ -37,7 +37,7 @@ def class_activation_map(
 
     Args:
         network: whose decision is explained.
-        layer: from :func:`.find_layer`.
+        layer: from ``find_layer``.
         images: prepared, ``(N, C, S, S)``.
         labels: whose logit is explained, int64 ``(N,)``.
         layercam: LayerCAM instead of Grad-CAM.
@@ -60,7 +60,7 @@ def class_activation_map(
 def gradient_map(network: EmotionClassifier, images: Tensor, labels: Tensor) -> Tensor:
     """Return how strongly a logit depends on each pixel, the mean over 5x5 pixels, float32 ``(N, S, S)``.
 
-    Simonyan et al. 2014, arXiv:1312.6034; the arguments are those of :func:`class_activation_map`.
+    Simonyan et al. 2014, arXiv:1312.6034; the arguments are those of ``class_activation_map``.
     """
     with in_eval_mode(network), gradients_allowed(images.device):
         inputs = _leaf(network, images)

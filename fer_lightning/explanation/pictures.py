@@ -70,7 +70,7 @@ def grid_figure(
     """Draw stacks of pictures side by side.
 
     Args:
-        columns: of :func:`stack`, each with a caption of up to two lines.
+        columns: of ``stack``, each with a caption of up to two lines.
         names: of the rows from above.
         title: headline.
         divided: columns in front of a gap, 0 for none.

@@ -46,7 +46,7 @@ def cascade(network: EmotionClassifier, fresh: EmotionClassifier) -> Iterator[tu
 
 
 def number_of_stages(network: EmotionClassifier) -> int:
-    """Return how many networks :func:`cascade` gives."""
+    """Return how many networks ``cascade`` gives."""
     return 1 + min(len(layer_groups(network.backbone)), _MOST_STAGES)
 
 

@@ -110,7 +110,7 @@ def write_explanation(subject: Subject, maps: Maps, found: Mapping[str, Any], fo
     Args:
         subject: what was explained.
         maps: what was found.
-        found: from :func:`.judged`, with ``title``, ``about``, ``command``, ``on_drawn`` and ``made`` (how it was made,
+        found: from ``judged``, with ``title``, ``about``, ``command``, ``on_drawn`` and ``made`` (how it was made,
             by name).
         folder: to write into.
         shown: images of each class that are shown, right ones and wrong ones each.

@@ -84,7 +84,7 @@ def judged(
 
 
 def number_of_steps(explainer: Explainer, subject: Subject) -> int:
-    """Return how often :meth:`.Explainer.explained` and :func:`judged` together call ``step``."""
+    """Return how often ``Explainer.explained`` and ``judged`` together call ``step``."""
     orders = 4 + (explainer.coarse is not None) + (subject.truth is not None)
     return 3 + 1 + number_of_stages(explainer.network) + orders
 

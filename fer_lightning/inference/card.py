@@ -15,6 +15,7 @@ NOTICE = (
     "An expression is what a face shows, not what a person feels. Inferring emotions at work and in education is "
     "prohibited in the EU (AI Act, Art. 5(1)(f))."
 )
+"""What stands on every card, page and answer."""
 
 _LICENCES = ("apache-2.0", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0", "mit")
 """Licences that the hub knows by name, of those that are usual here."""

@@ -57,7 +57,7 @@ class Score:
 
     Attributes:
         detector: its name.
-        cut: one of :data:`CUTS`.
+        cut: one of ``CUTS``.
         sizes: of the faces in pixels, such as ``80-120``; ``all``.
         faces: how many there are.
         found: how many the detector has found.

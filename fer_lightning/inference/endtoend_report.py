@@ -1,4 +1,4 @@
-"""What :mod:`.endtoend` has measured, as a table, JSON and a picture."""
+"""What ``endtoend`` has measured, as a table, JSON and a picture."""
 
 from __future__ import annotations
 

@@ -58,9 +58,9 @@ def model_with_facts(
     """Load a model, with all that is known of its evaluations in its card.
 
     Args:
-        source: see :func:`.load_model`.
+        source: see ``load_model``.
         root: the folder of all runs, in which evaluations of these weights are looked for.
-        groups: columns with groups of people, by which its scores are told apart; those of :data:`GROUPS` that the
+        groups: columns with groups of people, by which its scores are told apart; those of ``GROUPS`` that the
             evaluations have, if not given.
         known: values of the card that are known better: ``name``, ``licence``.
 

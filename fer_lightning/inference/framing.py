@@ -78,7 +78,7 @@ def measured(found: Sequence[Faces], sides: Sequence[tuple[int, int]]) -> Framin
         sides: height and width of each image in pixels.
 
     Raises:
-        DataError: if there are fewer faces than :data:`FEWEST`.
+        DataError: if there are fewer faces than ``FEWEST``.
     """
     rows = []
     for faces, (height, width) in zip(found, sides, strict=True):
@@ -116,7 +116,7 @@ def plain_framings(framings: Mapping[str, Framing]) -> dict[str, dict[str, Any]]
 
 
 def framings_in(values: object) -> dict[str, Framing]:
-    """Return the framings that :func:`plain_framings` has made plain values of; ``None`` is no framing.
+    """Return the framings that ``plain_framings`` has made plain values of; ``None`` is no framing.
 
     Raises:
         CheckpointError: if they are something else.
@@ -128,7 +128,7 @@ def framings_in(values: object) -> dict[str, Framing]:
 
 
 def write_framing(folder: Path, framings: Mapping[str, Framing], **about: Any) -> Path:
-    """Write framings into a folder as :data:`FRAMING`, with what else is to be said of them; return the file."""
+    """Write framings into a folder as ``FRAMING``, with what else is to be said of them; return the file."""
     return write_atomically(folder / FRAMING, json_text({"framing": plain_framings(framings), **about}))
 
 
@@ -159,7 +159,7 @@ def crop(
         picture: uint8 ``(H, W, C)``.
         box: of the face: left, top, width, height in pixels.
         framing: of the training images, for the detector that found the box; ``None`` cuts the box with a margin of
-            :data:`MARGIN`.
+            ``MARGIN``.
         eyes: float32 ``(2, 2)``, x and y of each: the face is turned until they are level. ``None`` or NaN leaves it
             as it is.
 

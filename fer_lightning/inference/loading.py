@@ -42,9 +42,9 @@ def load_model(
 
     Args:
         source: a model folder, a run folder, a checkpoint file, an ONNX file of ours; else ``best`` or ``last`` of the
-            newest run of ``name``, the name of a released model (see :func:`.released`), or ``OWNER/NAME`` on the
-            Hugging Face hub, perhaps with ``@REVISION``; ``None`` for :data:`DEFAULT_MODEL`. Several are a list, or a
-            text, see :func:`.named_models`; faces are cut and scaled as the first one wants them.
+            newest run of ``name``, the name of a released model (see ``released``), or ``OWNER/NAME`` on the
+            Hugging Face hub, perhaps with ``@REVISION``; ``None`` for ``DEFAULT_MODEL``. Several are a list, or a
+            text, see ``named_models``; faces are cut and scaled as the first one wants them.
         root: the folder of all runs.
         name: of the experiment.
         offline: of the hub, take only what was fetched before.

@@ -106,7 +106,7 @@ class Model:
         return scheme_of(self.class_names)
 
     def set_views(self, views: Views) -> None:
-        """Choose of which views of each face the probabilities are averaged; see :data:`.models.views.Views`.
+        """Choose of which views of each face the probabilities are averaged; see ``models.views.Views``.
 
         A calibration, which is of the views so far, is left out if they change.
 

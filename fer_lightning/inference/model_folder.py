@@ -1,6 +1,6 @@
 """Trained models out of checkpoints and model folders, and into the latter.
 
-:mod:`fer_lightning.runs.model_folder` says what lies in such a folder.
+``fer_lightning.runs.model_folder`` says what lies in such a folder.
 """
 
 from __future__ import annotations

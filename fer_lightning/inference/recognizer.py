@@ -142,8 +142,8 @@ class Recognizer:
         """Load a recognizer.
 
         Args:
-            source: see :func:`.load_model`; ``None`` for the model that comes with the package.
-            detector: name of a detector, see :func:`.make_detector`; ``None`` for pictures that are faces already.
+            source: see ``load_model``; ``None`` for the model that comes with the package.
+            detector: name of a detector, see ``make_detector``; ``None`` for pictures that are faces already.
             views: where small faces are looked for.
             offline: of the Hugging Face hub, take only what was fetched before.
             coverage: of prediction sets; ``None`` for none.
@@ -163,11 +163,11 @@ class Recognizer:
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> Recognizer:
-        """Load a recognizer by the name that such a function has elsewhere; see :meth:`load`."""
+        """Load a recognizer by the name that such a function has elsewhere; see ``load``."""
         return cls.load(source, **options)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the model as a folder that :meth:`load` reads and that the Hugging Face hub takes; return the folder.
+        """Write the model as a folder that ``load`` reads and that the Hugging Face hub takes; return the folder.
 
         Raises:
             ConfigError: if the model has no PyTorch network, as one that was read from an ONNX file.

@@ -45,7 +45,7 @@ def check_form(path: Path) -> None:
     """Find out before anything is recognized whether a table can have this name.
 
     Raises:
-        ConfigError: if the suffix is none of :data:`FORMS`.
+        ConfigError: if the suffix is none of ``FORMS``.
         MissingExtraError: if Parquet is asked for without its package.
     """
     if path.suffix.lower() not in FORMS:
@@ -111,7 +111,7 @@ class RowWriter:
         sets: with a column for prediction sets.
 
     Raises:
-        ConfigError: if the suffix is none of :data:`FORMS`, the file holds rows of another model, or it cannot be
+        ConfigError: if the suffix is none of ``FORMS``, the file holds rows of another model, or it cannot be
             written.
         MissingExtraError: if Parquet is asked for without its package.
     """

@@ -27,7 +27,7 @@ _COLUMNS = ("path", "label", "x", "y", "w", "h")
 
 
 def written(scenes: Iterable[Scene], folder: Path, class_names: Sequence[str]) -> Iterator[Scene]:
-    """Give scenes on, each once it is a file of a folder; the table :data:`BOXES` follows when the last one is written.
+    """Give scenes on, each once it is a file of a folder; the table ``BOXES`` follows when the last one is written.
 
     Args:
         scenes: what is written.

@@ -1,6 +1,6 @@
 """Whole pictures with faces at known places, which test detector and classifier together.
 
-The faces are drawn persons of :class:`.SketchDataModule`, or images of any other data set with a gray border; the
+The faces are drawn persons of ``SketchDataModule``, or images of any other data set with a gray border; the
 background is drawn. Each scene is a function of the seed and its number.
 """
 

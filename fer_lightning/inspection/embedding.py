@@ -67,7 +67,7 @@ def embed_pixels(table: SamplesTable, samples: int, seed: int) -> tuple[NDArray[
     """Place the images in a plane by t-SNE of their pixels, after PCA to 50 components.
 
     Args:
-        table: the images; the part that :func:`.train_or_all` returns is used.
+        table: the images; the part that ``train_or_all`` returns is used.
         samples: draw at most so many; classes keep their shares. 3,000 take half a minute on two cores.
         seed: of the draw, of PCA and of t-SNE.
 

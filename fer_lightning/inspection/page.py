@@ -187,8 +187,8 @@ def inspect_table(
         The content of ``inspect.json``: ``schema, version, name, seed, images, image_shape`` (channels, height, width),
         ``scheme, class_names, part`` (which the faces show: ``train`` or ``all``), ``remarks`` and ``findings``
         (sentences), ``class_weights`` (inverse frequency in train, or ``None``), ``unreadable`` (``file``, ``reason``),
-        the returns of the summaries in :mod:`.statistics` (``splits, columns, subjects, pixels, sizes, soft_labels``)
-        and ``duplicates``: :meth:`.Duplicates.counts`, ``near`` and ``mirrored`` (what was looked for).
+        the returns of the summaries in ``statistics`` (``splits, columns, subjects, pixels, sizes, soft_labels``)
+        and ``duplicates``: ``Duplicates.counts``, ``near`` and ``mirrored`` (what was looked for).
 
     Raises:
         DataError: if the table is empty.

@@ -1,7 +1,7 @@
 """What a data set holds, in numbers: counts, pixels, sizes, soft labels.
 
 Functions named ``..._summary`` return plain values ready for JSON; what cannot be known is ``None``. Images are read
-once, by :func:`measure_pixels`, a few megabytes at a time.
+once, by ``measure_pixels``, a few megabytes at a time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NOT_CATEGORIES = ("width", "height", "valence", "arousal")  # measures, even wh
 
 
 def split_names(table: SamplesTable) -> list[str]:
-    """Return the splits of a table that have rows, in the usual order; rows of no split are :data:`UNUSED`."""
+    """Return the splits of a table that have rows, in the usual order; rows of no split are ``UNUSED``."""
     return [name for name in (*SPLITS, UNUSED) if len(table.rows(_stored(name)))]
 
 
@@ -62,7 +62,7 @@ def train_or_all(table: SamplesTable) -> tuple[str, NDArray[np.int64]]:
 
 
 def split_summary(table: SamplesTable) -> dict[str, Any]:
-    """Return the counts of each split: of ``train``, ``val``, ``test`` and :data:`UNUSED`, always all four.
+    """Return the counts of each split: of ``train``, ``val``, ``test`` and ``UNUSED``, always all four.
 
     Returns:
         By split: ``images, counts`` (by class), ``largest, smallest`` (names of classes that have images),
@@ -164,7 +164,7 @@ class PixelStatistics:
         contrast: float64 ``(N,)``, standard deviation of each image's pixels around the mean of their channel, 0..1.
         gray: bool ``(N,)``: all channels of the image are the same.
         histograms: int64 ``(C, 256)`` by split: how many pixels have each value.
-        face_rows: int64 ``(K,)``, images of each class in the part that :func:`train_or_all` names.
+        face_rows: int64 ``(K,)``, images of each class in the part that ``train_or_all`` names.
         face_sums: int64 ``(K, C, H, W)``, sum of those images.
         face_squares: int64 ``(K, C, H, W)``, sum of their squares.
     """
@@ -255,7 +255,7 @@ def pixel_summary(table: SamplesTable, pixels: PixelStatistics) -> dict[str, Any
 
     Returns:
         ``splits`` (by split with images: ``mean, std``, one number per channel, and ``histogram``, ``(C, 256)``),
-        ``classes`` (by class, of the part that :func:`train_or_all` names: ``images, brightness, brightness_std,
+        ``classes`` (by class, of the part that ``train_or_all`` names: ``images, brightness, brightness_std,
         contrast``), ``gray_images`` (whose channels are all the same) and ``blank`` (``images, one_colour, share,
         threshold``).
     """

@@ -22,7 +22,7 @@ _KNOWN = ("fer_lightning.", "torch.nn.", "torchvision.models.", "timm.")
 
 
 class Architecture(TypedDict):
-    """What :func:`described` builds a network from; plain values, stored in model folders."""
+    """What ``described`` builds a network from; plain values, stored in model folders."""
 
     backbone: str | dict[str, Any]
     """A name of ours or timm's, or ``class_path`` and ``init_args`` of a module."""

@@ -25,7 +25,7 @@ class AuxiliaryHead(nn.Linear):
 def auxiliary_head(
     backbone: nn.Module, preprocessing: Preprocessing, num_classes: int, weight: float
 ) -> AuxiliaryHead | None:
-    """Return an auxiliary head for a backbone; ``None`` for a weight of 0, :class:`ConfigError` below it."""
+    """Return an auxiliary head for a backbone; ``None`` for a weight of 0, ``ConfigError`` below it."""
     if not (math.isfinite(weight) and weight >= 0):
         raise ConfigError(f"model.aux_weight must be at least 0, not {weight:g}")
     if weight == 0:

@@ -1,6 +1,6 @@
 """Builds a backbone by name: a network that maps images ``(N, C, H, W)`` to features ``(N, F)``.
 
-A name is one of ours (:data:`BACKBONES`) or timm's. The width of the features is found by running the network once,
+A name is one of ours (``BACKBONES``) or timm's. The width of the features is found by running the network once,
 because attributes are not reliable: timm's VGG has 512 as ``num_features`` and returns 4096.
 """
 
@@ -62,7 +62,7 @@ def create_backbone(
     """Build a backbone by name, or take a module as it is.
 
     Args:
-        backbone: a key of :data:`BACKBONES`, any name that ``timm.create_model`` knows (also with a tag, or
+        backbone: a key of ``BACKBONES``, any name that ``timm.create_model`` knows (also with a tag, or
             ``local-dir:PATH`` and ``hf-hub:OWNER/NAME``), ``hf:PATH`` for a local Hugging Face image-classification
             folder, or a module.
         in_channels: 1 for gray, 3 for RGB.

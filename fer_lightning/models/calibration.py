@@ -60,7 +60,7 @@ class Calibration:
         return max(probabilities) < self.threshold
 
     def check_coverage(self, coverage: float) -> None:
-        """Raise :class:`ConfigError` if there are no prediction sets for a coverage."""
+        """Raise ``ConfigError`` if there are no prediction sets for a coverage."""
         if not 0 < coverage < 1:
             raise ConfigError(f"the coverage of prediction sets must be between 0 and 1, such as 0.9, not {coverage:g}")
         if f"{coverage:g}" not in self.sets:
@@ -75,7 +75,7 @@ class Calibration:
 
         Args:
             probabilities: of each class, by name, in label order.
-            coverage: for which there are sets; see :meth:`check_coverage`.
+            coverage: for which there are sets; see ``check_coverage``.
         """
         least = dict(zip(probabilities, self.sets[f"{coverage:g}"], strict=True))
         inside = [name for name in probabilities if probabilities[name] >= least[name]]
@@ -88,7 +88,7 @@ def plain_calibration(calibration: Calibration) -> dict[str, Any]:
 
 
 def calibration_in(values: Mapping[str, Any] | None, classes: int, where: Path) -> Calibration:
-    """Return the calibration that :func:`plain_calibration` has made plain values of; ``None`` is none.
+    """Return the calibration that ``plain_calibration`` has made plain values of; ``None`` is none.
 
     Args:
         values: read from a file.
@@ -134,7 +134,7 @@ def calibration_of(path: Path, content: Mapping[str, Any]) -> Calibration:
 
     Args:
         path: of the checkpoint.
-        content: of it, or of the model folder that it lies in; see :func:`.read_checkpoint`.
+        content: of it, or of the model folder that it lies in; see ``read_checkpoint``.
 
     Raises:
         CheckpointError: if the calibration is damaged.

@@ -24,10 +24,10 @@ class EmotionClassifier(nn.Module):
         backbone: maps images ``(N, C, H, W)`` to features ``(N, F)`` or feature maps ``(N, F, h, w)``.
         head: maps features ``(N, F)`` to logits ``(N, K)``.
         num_classes: K.
-        views: of each image, outside of training: their probabilities are averaged. See :data:`.views.Views`.
+        views: of each image, outside of training: their probabilities are averaged. See ``views.Views``.
 
     Attributes:
-        shift: float32 ``(K,)``, added to the logits for a decision; 0 until :meth:`set_shift` or a ``state_dict`` gives
+        shift: float32 ``(K,)``, added to the logits for a decision; 0 until ``set_shift`` or a ``state_dict`` gives
             it. See ``tau`` of the task.
     """
 
@@ -92,8 +92,8 @@ def build_classifier(
     """Build a classifier for images of one size; the head is as wide as a dry run says.
 
     ``head`` is called with the number of features and of classes (K, at least 2); ``views`` is for
-    :class:`EmotionClassifier`. All else is given to
-    :func:`~fer_lightning.models.backbones.create_backbone`, which says what it is.
+    ``EmotionClassifier``. All else is given to
+    ``create_backbone``, which says what it is.
 
     Raises:
         ConfigError: for a name, option or size that does not work, or a head that does not return ``(N, K)``.
@@ -107,7 +107,7 @@ def build_classifier(
 
 
 def _check_head(head: nn.Module, width: int, num_classes: int) -> None:
-    """Raise :class:`ConfigError` unless the head maps ``(2, F)`` to ``(2, K)``."""
+    """Raise ``ConfigError`` unless the head maps ``(2, F)`` to ``(2, K)``."""
     like = next(head.parameters(), torch.zeros(0))
     with in_eval_mode(head), torch.no_grad():
         logits = head(torch.zeros(2, width, device=like.device, dtype=like.dtype))

@@ -2,7 +2,7 @@
 
 Every class is a plain module: ``forward`` maps images ``(N, C, H, W)`` to pooled features ``(N, F)``. The contract is
 timm's: ``group_matcher`` tells stem and blocks apart, and a network's own dropout is an option of the network that acts
-at its end, on the pooled features; only :class:`CompactResNet` has it between its blocks, as its report says.
+at its end, on the pooled features; only ``CompactResNet`` has it between its blocks, as its report says.
 
 Conventions: convolutions before batch norm have no bias; Kaiming initialisation, fan-out (He et al. 2015,
 arXiv:1502.01852); the last batch norm of a residual branch starts at zero, so that training starts from the shortcuts
@@ -193,7 +193,7 @@ class DilatedResNet(nn.Module):
 class FERNet(nn.Module):
     """Plain 3x3 residual network with squeeze-excitation that ends in a global depthwise convolution.
 
-    Layout: a convolution at full resolution, one of stride 2, stages of :class:`SEResidualBlock` (each stage but the
+    Layout: a convolution at full resolution, one of stride 2, stages of ``SEResidualBlock`` (each stage but the
     first halves the resolution), then a depthwise convolution as large as what is left, 6x6 for 48x48 input. In place
     of average pooling it keeps the layout of the face (MobileFaceNets, Chen et al. 2018, arXiv:1804.07573). Plain 3x3
     convolutions rather than depthwise blocks, because they are faster on a CPU at this size.
@@ -263,7 +263,7 @@ class FERNet(nn.Module):
         return staged_groups(coarse, last=r"^gdc")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images ``(N, C, S, S)`` to features ``(N, F)``; :class:`ConfigError` if S is not ``image_size``."""
+        """Map images ``(N, C, S, S)`` to features ``(N, F)``; ``ConfigError`` if S is not ``image_size``."""
         # Exporters record what tensors do; a check on their shape would only warn there.
         recording = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         if not recording and images.shape[-2:] != (self.image_size, self.image_size):
@@ -365,7 +365,7 @@ def conv_norm(
 
 
 def conv_norm_act(in_channels: int, channels: int, act: type[nn.Module] = nn.ReLU, **options: int) -> nn.Sequential:
-    """Return convolution, batch norm and activation; ``options`` are those of :func:`conv_norm`."""
+    """Return convolution, batch norm and activation; ``options`` are those of ``conv_norm``."""
     return nn.Sequential(*conv_norm(in_channels, channels, **options), act(inplace=True))
 
 
@@ -395,6 +395,6 @@ def staged_groups(coarse: bool, last: str) -> dict[str, Any]:
 
 
 def check_probability(name: str, value: float) -> None:
-    """Raise :class:`ConfigError` unless ``value`` lies in [0, 1)."""
+    """Raise ``ConfigError`` unless ``value`` lies in [0, 1)."""
     if not 0.0 <= value < 1.0:
         raise ConfigError(f"{name} must be at least 0 and less than 1, got {value}")

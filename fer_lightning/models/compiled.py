@@ -38,7 +38,7 @@ class TrainingFeatures:
         return {"compiled": self.compiled, "_run": None}
 
     def check(self) -> None:
-        """Raise :class:`ConfigError` if code is to be compiled and there is no C++ compiler."""
+        """Raise ``ConfigError`` if code is to be compiled and there is no C++ compiler."""
         names = (os.environ["CXX"],) if "CXX" in os.environ else _COMPILERS
         if self.compiled and not any(map(shutil.which, names)):
             raise ConfigError(

@@ -139,7 +139,7 @@ class Distillation:
         self.teachers: Teachers | None = None
 
     def load(self, read: Callable[[Path], Teacher], class_names: Sequence[str]) -> None:
-        """Load the teachers, before training; see :meth:`Teachers.load`."""
+        """Load the teachers, before training; see ``Teachers.load``."""
         self.teachers = Teachers.load(self.paths, read, class_names)
 
     def mixed(self, loss: Tensor, logits: Tensor, images: Tensor, given: Preprocessing) -> Tensor:

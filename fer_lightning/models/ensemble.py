@@ -36,11 +36,11 @@ _PLACE = "backbone.members"  # of the members' weights
 
 
 class Ensemble(nn.Module):
-    """Trained networks whose probabilities are averaged, as a backbone in front of :class:`NoHead`.
+    """Trained networks whose probabilities are averaged, as a backbone in front of ``NoHead``.
 
     Args:
         members: of each a JSON text, so that no parser takes it for classes to make: ``architecture`` (see
-            :class:`.Architecture`), ``class_names`` in its label order and ``preprocessing`` of its input. Weights come
+            ``Architecture``), ``class_names`` in its label order and ``preprocessing`` of its input. Weights come
             from a ``state_dict``.
         class_names: in the order of what is returned.
         preprocessing: of the images that are given. A member with another one gets them resized and normalised anew.
@@ -81,10 +81,10 @@ class NoHead(nn.Identity):
 
 
 def write_ensemble(paths: Sequence[Path], file: Path) -> Path:
-    """Write checkpoints as one that averages their probabilities, and return its file; see :func:`ensemble_checkpoint`.
+    """Write checkpoints as one that averages their probabilities, and return its file; see ``ensemble_checkpoint``.
 
     Raises:
-        CheckpointError: as :func:`ensemble_checkpoint`.
+        CheckpointError: as ``ensemble_checkpoint``.
     """
     torch.save(ensemble_checkpoint(paths), file)
     return file

@@ -13,6 +13,7 @@ from fer_lightning.metrics import EmotionMetrics, MeanLoss, load_sums, saved_sum
 __all__ = ["EpochScores", "Split", "score_names"]
 
 Split = Literal["train", "val", "test"]
+"""A split that is scored."""
 
 
 def score_names(class_names: Sequence[str]) -> tuple[str, ...]:
@@ -59,9 +60,9 @@ class EpochScores(nn.Module):
             sums.reset()
 
     def saved(self, alone: bool) -> list[dict[str, Tensor]]:
-        """Return what the training epoch has summed up so far, see :func:`.saved_sums`."""
+        """Return what the training epoch has summed up so far, see ``saved_sums``."""
         return saved_sums(self._of_training, alone)
 
     def load(self, sums: list[dict[str, Tensor]]) -> None:
-        """Go on with the sums of a checkpoint, see :func:`.load_sums`."""
+        """Go on with the sums of a checkpoint, see ``load_sums``."""
         load_sums(self._of_training, sums)

@@ -69,7 +69,7 @@ class MLPHead(nn.Module):
 class CosineHead(nn.Module):
     """Cosines of the features with a direction for each class, times a scale (Wang et al. 2018, arXiv:1801.05599).
 
-    How long features and weights are does not count. :class:`.LDAMLoss` is meant for such logits and brings its own
+    How long features and weights are does not count. ``LDAMLoss`` is meant for such logits and brings its own
     scale of 30: give this head ``scale: 1`` there.
 
     Args:
@@ -104,7 +104,7 @@ class CosineHead(nn.Module):
 
 
 def _check(in_features: int, num_classes: int, dropout: float) -> None:
-    """Raise :class:`ConfigError` for sizes that make no head."""
+    """Raise ``ConfigError`` for sizes that make no head."""
     if in_features < 1:
         raise ConfigError(f"a head needs at least 1 feature, got {in_features}")
     if num_classes < 2:

@@ -116,7 +116,7 @@ class RateShares:
         }
 
     def check_resumed(self, stored: Mapping[str, float]) -> None:
-        """Raise :class:`ConfigError` for other shares than those stored, which the optimizer's state would bring back.
+        """Raise ``ConfigError`` for other shares than those stored, which the optimizer's state would bring back.
 
         A checkpoint that names no share had 1.
         """

@@ -34,7 +34,7 @@ class PrecisionChoice:
 
 
 def check_precision(precision: object) -> None:
-    """Raise :class:`ConfigError` for weights other than float32, which images are, and logits where scores are made."""
+    """Raise ``ConfigError`` for weights other than float32, which images are, and logits where scores are made."""
     if precision is not None and str(precision) not in ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed"):
         raise ConfigError(f"trainer.precision {precision} is not supported: choose 32-true, bf16-mixed or 16-mixed")
 

@@ -55,7 +55,7 @@ class PriorCorrection:
         return self.tau * _log_prior_on(tuple(self.class_counts.values()), torch.device("cpu"))
 
     def check(self) -> None:
-        """Raise :class:`ConfigError` if ``tau`` is not 0 and the class counts are not known."""
+        """Raise ``ConfigError`` if ``tau`` is not 0 and the class counts are not known."""
         if self.tau != 0 and self.class_counts is None:
             raise ConfigError(
                 f"model.tau {self.tau:g} needs the training samples of each class, which the checkpoint does not hold"
@@ -64,6 +64,6 @@ class PriorCorrection:
 
 @lru_cache(maxsize=8)
 def _log_prior_on(counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return :func:`.log_prior` of class counts, float32 ``(K,)`` on a device."""
+    """Return ``log_prior`` of class counts, float32 ``(K,)`` on a device."""
     with torch.inference_mode(False):  # what is kept must serve training too
         return torch.from_numpy(log_prior(counts)).float().to(device)

@@ -12,7 +12,7 @@ __all__ = ["check_weighable", "weighted_loss"]
 
 
 def check_weighable(criterion: nn.Module) -> None:
-    """Raise :class:`ConfigError` if a loss cannot weigh its samples."""
+    """Raise ``ConfigError`` if a loss cannot weigh its samples."""
     plain = isinstance(criterion, nn.CrossEntropyLoss) and criterion.weight is None and criterion.reduction == "mean"
     if not plain and not isinstance(criterion, (LogitAdjustedLoss, WeightedCrossEntropy)):
         raise ConfigError(
@@ -25,7 +25,7 @@ def weighted_loss(criterion: nn.Module, logits: Tensor, target: Tensor, weight: 
     """Return the mean of the losses of samples times their weights ``(N,)``; of weights 1 it is the loss itself.
 
     Raises:
-        ConfigError: see :func:`check_weighable`.
+        ConfigError: see ``check_weighable``.
     """
     check_weighable(criterion)
     if isinstance(criterion, nn.CrossEntropyLoss):

@@ -47,7 +47,7 @@ def create_timm(
     """Build a network of timm without its last layer.
 
     Args:
-        name: as for :func:`.create_backbone`, like the arguments that follow.
+        name: as for ``create_backbone``, like the arguments that follow.
         in_channels: of the images.
         pretrained: start from the weights that timm publishes.
         image_size: side of the images, for networks that are built for one size.

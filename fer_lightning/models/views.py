@@ -20,7 +20,7 @@ _SHIFT = 1 / 24  # of the side: 2 pixels of 48
 
 
 def check_views(views: str) -> None:
-    """Raise :class:`ConfigError` if such views are not known."""
+    """Raise ``ConfigError`` if such views are not known."""
     if views not in get_args(Views):
         raise ConfigError(f"model.views must be one of {', '.join(get_args(Views))}, not {views}")
 

@@ -172,7 +172,7 @@ def _value(leaves: Mapping[str, Any], key: str) -> Any:
 
 
 def value_at(config: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a key as :func:`config_changes` names it; of a class, its path with its arguments."""
+    """Return the value of a key as ``config_changes`` names it; of a class, its path with its arguments."""
     return _value(dict(flat(config)), key)
 
 
@@ -202,5 +202,5 @@ def learned_changes(stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[
 
 
 def what_differs(stored: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
-    """Return a line for each of the :func:`learned_changes` of two configurations."""
+    """Return a line for each of the ``learned_changes`` of two configurations."""
     return [change_text(change) for change in learned_changes(stored, used)]

@@ -57,13 +57,13 @@ CONFIG_KEY = "fer_config"
 
 LINEAGE_KEY = "fer_lineage"
 """Key of what wrote the checkpoint: ``node``, the id of the start of the run, and ``data``, ``counts`` and
-``fingerprints`` of its splits, and :data:`STOPPED_KEY`."""
+``fingerprints`` of its splits, and ``STOPPED_KEY``."""
 
 MEMBERS_KEY = "fer_members"
 """Key of what the models of an ensemble were read from: of each, ``checkpoint``, a path, and its ``sha256``."""
 
 STOPPED_KEY = "stopped"
-"""Key in :data:`LINEAGE_KEY` of why a callback ended the training with the epoch just done, empty if none did."""
+"""Key in ``LINEAGE_KEY`` of why a callback ended the training with the epoch just done, empty if none did."""
 
 SAVED_KEY = "fer"
 """Key of how the checkpoint was saved: ``exact`` is false in a dump of an interrupted step; ``written`` is the time,
@@ -177,7 +177,7 @@ def weights_digest(state: Mapping[str, Any]) -> str:
     """Return a digest of a network's weights, 32 hexadecimal digits, the same in whatever file they are.
 
     Args:
-        state: tensors by name; in a checkpoint the names begin with :data:`NETWORK_PREFIX`, and others are left out.
+        state: tensors by name; in a checkpoint the names begin with ``NETWORK_PREFIX``, and others are left out.
     """
     import torch  # listing runs must not wait for it
 
@@ -264,7 +264,7 @@ def named_models(given: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def checkpoint_in(folder: Path, file: str) -> Path:
-    """Return a checkpoint of a folder of a run or of checkpoints; raise :class:`CheckpointError` if it has none."""
+    """Return a checkpoint of a folder of a run or of checkpoints; raise ``CheckpointError`` if it has none."""
     for candidate in (folder / file, folder / CHECKPOINTS / file):
         if candidate.is_file():
             return candidate

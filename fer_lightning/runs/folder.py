@@ -18,6 +18,7 @@ from fer_lightning.errors import ConfigError
 __all__ = ["CONFIG", "Claim", "claim_run_folder", "config_files", "newest_run", "run_folders", "versions"]
 
 CONFIG = "config.yaml"
+"""Name of the configuration in the folder of a run."""
 _CONFIG = re.compile(r"config(?:_(\d+))?\.yaml")
 _NUMBER = re.compile(r"version_(\d+)")
 
@@ -48,7 +49,7 @@ class Claim:
 
 
 def claim_run_folder(root: Path, name: str) -> Claim:
-    """Create the next free ``<root>/<name>/version_<k>``; raise :class:`ConfigError` if that cannot be."""
+    """Create the next free ``<root>/<name>/version_<k>``; raise ``ConfigError`` if that cannot be."""
     target = (root / name).absolute()
     above = next(path for path in (target, *target.parents) if path.exists())
     used = versions(root / name)

@@ -15,7 +15,9 @@ from fer_lightning.errors import ConfigError
 __all__ = ["ENDED", "LINEAGE", "SCHEMA", "Change", "Node", "Parent", "lineage_text", "read_lineage"]
 
 LINEAGE = "lineage.json"
+"""Name of the file in the folder of a run."""
 SCHEMA = 1
+"""Version of its form."""
 
 ENDED = ("finished", "stopped", "failed", "incomplete", "killed")
 """How a node can end: ``finished`` when all epochs are done or a callback stopped it early, ``stopped`` by a signal,
@@ -69,7 +71,7 @@ class Node:
     Attributes:
         id: short hash, unique over all runs.
         started: local time with zone, ISO 8601.
-        status: ``running`` or one of :data:`ENDED`.
+        status: ``running`` or one of ``ENDED``.
         reason: why it ended: a signal, an error, early stopping; empty if there is nothing to say.
         ended: like ``started``, empty as long as it is running.
         wall_s: seconds of training, the end's reports included.

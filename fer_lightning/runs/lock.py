@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 LOCK = "run.lock"
+"""Name of the file that says who writes into the folder of a run."""
 
 _BEAT_S = 30.0
 _MISSED = 6  # so many refreshes may be late: network file systems show a file's old time for up to a minute
@@ -153,7 +154,7 @@ class RunLock:
         return None if found == self.holder else found
 
     def check(self) -> bool:
-        """Tell whether the folder is still this process's; call :attr:`when_lost` if it is not."""
+        """Tell whether the folder is still this process's; call ``when_lost`` if it is not."""
         other = self.lost_to
         if other is not None and not self._released.is_set():
             self._released.set()
@@ -199,14 +200,14 @@ def living_holder(path: Path, attempts: int = 20) -> Holder | None:
     """Return who holds a lock, ``None`` if nobody does: it is not there, or its process is gone.
 
     Raises:
-        ConfigError: if its content is not that of a lock; see :func:`read_lock`.
+        ConfigError: if its content is not that of a lock; see ``read_lock``.
     """
     holder = read_lock(path, attempts)
     return None if holder is None or _has_gone(path, holder) else holder
 
 
 def refuse_if_held(folder: Path) -> None:
-    """Raise :class:`ConfigError` if a process writes into a run folder; what one that is gone has left stays there."""
+    """Raise ``ConfigError`` if a process writes into a run folder; what one that is gone has left stays there."""
     path, before = folder / LOCK, None
     while (holder := read_lock(path)) not in (None, before):
         _refuse_if_alive(path, holder)
@@ -214,7 +215,7 @@ def refuse_if_held(folder: Path) -> None:
 
 
 def _refuse_if_alive(path: Path, holder: Holder) -> None:
-    """Raise :class:`ConfigError` unless the process that holds a lock is gone, after waiting for a sign of it.
+    """Raise ``ConfigError`` unless the process that holds a lock is gone, after waiting for a sign of it.
 
     One that was killed on another machine a moment ago leaves a lock like that of one that lives.
     """

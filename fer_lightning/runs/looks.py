@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 LOG = "evaluations.jsonl"
+"""Name of the file in the folder of all runs."""
 _FIRST = ""  # in place of the hash of a line before the first
 
 
@@ -80,7 +81,7 @@ class Look:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What makes a look another one; see :func:`look_key`."""
+        """What makes a look another one; see ``look_key``."""
         return look_key(self.fingerprint, self.weights, self.settings)
 
 

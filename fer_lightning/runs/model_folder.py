@@ -8,7 +8,7 @@
         README.md            card
         trained_on.npy       digests of the images that it was trained and chosen on, unless they were left out
 
-It can be given wherever a checkpoint is taken: :func:`.read_checkpoint` reads both.
+It can be given wherever a checkpoint is taken: ``read_checkpoint`` reads both.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ __all__ = [
 ]
 
 WEIGHTS = "model.safetensors"
+"""Name of the file of weights."""
 CONFIG = "config.json"
+"""Name of the file that describes the model."""
 CARD = "README.md"
+"""Name of the model card."""
 TRAINED_ON = "trained_on.npy"
+"""Name of the file of digests of the training images."""
 _FORMAT, _SCHEMA = "fer_lightning", 1
 _NEEDED = {"architecture", "class_names", "preprocessing", "sha256", "name"}
 
@@ -91,7 +95,7 @@ def read_model_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def read_values(folder: Path) -> dict[str, Any]:
-    """Return what stands in the ``config.json`` of a model folder; raise a :class:`CheckpointError` if damaged."""
+    """Return what stands in the ``config.json`` of a model folder; raise a ``CheckpointError`` if damaged."""
     path = folder / CONFIG
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -36,7 +36,9 @@ __all__ = [
 ]
 
 METRICS = "metrics.csv"
+"""Name of the table of all epochs in the folder of a run."""
 REPORT = "report.json"
+"""Name of the file of an evaluation's numbers."""
 _TRACES = (LINEAGE, CONFIG, METRICS, CHECKPOINTS, LOCK)
 """Any of these makes a folder ``version_<k>`` a run."""
 
@@ -75,12 +77,12 @@ class Run:
 
     @property
     def lineage(self) -> list[Node]:
-        """Its starts, oldest first; see :func:`~fer_lightning.runs.lineage.read_lineage`."""
+        """Its starts, oldest first; see ``read_lineage``."""
         return read_lineage(self.folder)
 
     @property
     def history(self) -> History:
-        """The rows of ``metrics.csv``, none before its first epoch has ended; :class:`ConfigError` if damaged."""
+        """The rows of ``metrics.csv``, none before its first epoch has ended; ``ConfigError`` if damaged."""
         path = self.folder / METRICS
         try:
             with path.open(encoding="utf-8", newline="") as file:
@@ -92,7 +94,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration of its last start, empty before its first; :class:`ConfigError` if the file is damaged."""
+        """The configuration of its last start, empty before its first; ``ConfigError`` if the file is damaged."""
         return self._configuration(max)
 
     @property
@@ -161,16 +163,16 @@ class Run:
         return found
 
     def report(self, split: str) -> dict[str, Any]:
-        """Return the ``report.json`` of a split; raise :class:`DataError` if there is none, or it is damaged."""
+        """Return the ``report.json`` of a split; raise ``DataError`` if there is none, or it is damaged."""
         return read_report(self.folder / split / REPORT)
 
     def checkpoint(self, file: str) -> Path:
-        """Return a checkpoint by its name; see :func:`~fer_lightning.runs.checkpoint.checkpoint_in`."""
+        """Return a checkpoint by its name; see ``checkpoint_in``."""
         return checkpoint_in(self.folder, file)
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Return what stands in a ``report.json``; raise :class:`DataError` if there is none, or it is damaged."""
+    """Return what stands in a ``report.json``; raise ``DataError`` if there is none, or it is damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -206,7 +208,7 @@ class RunRecord:
 
     Attributes:
         run: its folder, relative to the folder of all runs.
-        status: see :attr:`Run.status`; ``unreadable`` where a file of the run is damaged.
+        status: see ``Run.status``; ``unreadable`` where a file of the run is damaged.
         epochs: that are done.
         monitor: name of the metric that decides which epoch is best; ``best`` is its best value.
         f1_macro: macro F1 of the best validation; ``accuracy`` likewise.
@@ -331,7 +333,7 @@ def sorted_records(records: Sequence[RunRecord], key: str) -> list[RunRecord]:
 
     Args:
         records: the runs.
-        key: an attribute of :class:`RunRecord`, or the name of the monitored metric. A leading ``-`` turns it round.
+        key: an attribute of ``RunRecord``, or the name of the monitored metric. A leading ``-`` turns it round.
 
     Raises:
         ConfigError: if there is no such key.

@@ -1,6 +1,6 @@
 """Which images a model was trained on and chosen on, as digests that travel with its weights.
 
-A checkpoint holds them under :data:`TRAINED_ON_KEY`, a model folder in a file, ``trained_on.npy``. They say of any
+A checkpoint holds them under ``TRAINED_ON_KEY``, a model folder in a file, ``trained_on.npy``. They say of any
 image whether the model has seen it, on a machine that does not have the training data.
 """
 
@@ -106,7 +106,7 @@ def without_digests(record: TrainedOn) -> TrainedOn:
 
 
 def trained_on_in(content: Mapping[str, Any], path: Path) -> TrainedOn | None:
-    """Return the record in what :func:`.read_checkpoint` gives of a file; ``None`` if it has none: of older versions.
+    """Return the record in what ``read_checkpoint`` gives of a file; ``None`` if it has none: of older versions.
 
     Raises:
         CheckpointError: if it is damaged.

@@ -43,7 +43,7 @@ class RunTree:
 
 
 def read_tree(root: Path, folder: Path) -> RunTree:
-    """Read what a run comes from and what came from that; raise :class:`ConfigError` if nothing is known of it."""
+    """Read what a run comes from and what came from that; raise ``ConfigError`` if nothing is known of it."""
     starts, problems = _read_starts(root, folder)
     by_id = {start.node.id: start for start in starts}
     last = {start.run: start for start in starts}

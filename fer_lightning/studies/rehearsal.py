@@ -42,7 +42,7 @@ _ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "aut
 
 
 def config_values(cli: FERCLI) -> dict[str, Any]:
-    """Return the values of all keys of a :func:`rehearsed` CLI, as in a config file."""
+    """Return the values of all keys of a ``rehearsed`` CLI, as in a config file."""
     values: dict[str, Any] = yaml.safe_load(config_text(cli.parser, cli.config))
     values.pop("ckpt_path", None)
     return values

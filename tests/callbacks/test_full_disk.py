@@ -74,7 +74,7 @@ def refuse(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk that can be filled: its folder, what :class:`Fill` is told of it, and how little room is left then."""
+    """A disk that can be filled: its folder, what ``Fill`` is told of it, and how little room is left then."""
 
     folder: Path
     plan: dict[str, Any]

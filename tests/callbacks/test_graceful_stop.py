@@ -162,7 +162,7 @@ def test_a_signal_when_all_is_done_is_told_and_nothing_is_lost(
 
 
 class Clock:
-    """The clock of :class:`GracefulStop`, which :class:`Slow` can put on."""
+    """The clock of ``GracefulStop``, which ``Slow`` can put on."""
 
     def __init__(self) -> None:
         self.passed = 0.0

@@ -13,7 +13,7 @@ from fer_lightning.errors import ConfigError
 
 
 class DataModuleContract:
-    """Inherit and define :meth:`make`."""
+    """Inherit and define ``make``."""
 
     def make(self, **options: Any) -> EmotionDataModule:
         """Return the data module on a small data set."""

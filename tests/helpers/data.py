@@ -47,7 +47,7 @@ class StripesDataModule(EmotionDataModule):
         train: training samples.
         val: validation samples.
         test: test samples.
-        **options: of :class:`EmotionDataModule`.
+        **options: of ``EmotionDataModule``.
     """
 
     native_size = SIDE

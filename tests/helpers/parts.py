@@ -127,7 +127,7 @@ class NaNLoss(nn.Module):
 
 
 class StoppedError(Exception):
-    """What :class:`StopAt` raises."""
+    """What ``StopAt`` raises."""
 
 
 class StopAt(Callback):

@@ -1,7 +1,7 @@
 """Augmentation of whole batches, on the device where they are.
 
 Flip, rotation, scale and shift are one affine ``grid_sample`` with parameters of their own for each sample; light,
-erasing, occlusion and noise follow. Every random number comes from the sample's key (see :mod:`.randomness`).
+erasing, occlusion and noise follow. Every random number comes from the sample's key (see ``randomness``).
 """
 
 from __future__ import annotations

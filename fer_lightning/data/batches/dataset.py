@@ -23,7 +23,7 @@ __all__ = ["TableDataset", "as_it_is", "quiet_worker", "spare_cores"]
 class TableDataset(Dataset[Batch]):
     """The samples of a table.
 
-    Items are rows of the table, or (row, key) as :class:`.EpochSampler` draws them. A loader fetches them through
+    Items are rows of the table, or (row, key) as ``EpochSampler`` draws them. A loader fetches them through
     ``__getitems__``: for images held in memory that is one indexing operation for a batch, no Python for each image.
 
     Args:

@@ -20,7 +20,7 @@ class DeviceSteps:
         augment: changes the images of training batches, or ``None``.
         mix: mixes the samples of training batches after that, or ``None``.
         training_size: side of training images, pixels, by progress (epochs done over epochs to do); ``None`` for the
-            network's own. Set by :class:`.ProgressiveSize`.
+            network's own. Set by ``ProgressiveSize``.
     """
 
     def __init__(self, preprocessing: Preprocessing, augment: BatchAugment | None, mix: BatchMix | None) -> None:

@@ -1,7 +1,7 @@
 """Mixup and cutmix of whole batches, on the device where they are.
 
 Each image is mixed with another one of its batch, and its label with that one's label. Every random number comes from
-the samples' keys (see :mod:`.randomness`), so that a resumed run and any number of workers mix the same.
+the samples' keys (see ``randomness``), so that a resumed run and any number of workers mix the same.
 """
 
 from __future__ import annotations

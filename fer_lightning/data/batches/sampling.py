@@ -84,7 +84,7 @@ class QuotaSampler(EpochSampler):
     stopped and wrapping at its end. Of ``n`` rows each is thus drawn ``quota / n`` times in an epoch, rounded down or
     up; while the quotas stay, all are drawn equally often over time. The draws of all classes are shuffled together.
 
-    Further to those of :class:`EpochSampler`:
+    Further to those of ``EpochSampler``:
 
     Args:
         labels: int64 ``(N,)``: label of each of the rows.
@@ -151,7 +151,7 @@ class ResumableLoader(DataLoader[Batch]):
         dataset: gives whole batches through ``__getitems__``.
         sampler: what is drawn, in which order.
         position: returns (epoch, number of batches of it already processed).
-        **options: further arguments of :class:`torch.utils.data.DataLoader`.
+        **options: further arguments of ``torch.utils.data.DataLoader``.
     """
 
     sampler: EpochSampler
@@ -172,4 +172,4 @@ class ResumableLoader(DataLoader[Batch]):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Accept what :meth:`state_dict` returned."""
+        """Accept what ``state_dict`` returned."""

@@ -2,7 +2,7 @@
 
 albumentations draws its random numbers from generators inside the pipeline: loader processes repeat each other's,
 epochs repeat each other, and ``seed_everything`` does not reach them. Here every picture comes with its draw's key
-(see :mod:`.randomness`), and all generators of the pipeline start anew from that key alone.
+(see ``randomness``), and all generators of the pipeline start anew from that key alone.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class SampleTransform:
         The picture has 1 or 3 channels and is C-contiguous; all random numbers come from the key, int64 of any sign.
 
         Raises:
-            ConfigError: if the pipeline has changed size, channels or type, which :meth:`check` finds beforehand.
+            ConfigError: if the pipeline has changed size, channels or type, which ``check`` finds beforehand.
         """
         self._restart(key)
         changed: NDArray[np.uint8] = self.pipeline(image=picture)["image"]

@@ -87,7 +87,7 @@ _LONGEST_LINK = 4096  # bytes
 
 
 def is_archive(path: Path) -> bool:
-    """Tell whether a file is an archive that :func:`open_root` opens, by its first bytes or by its name."""
+    """Tell whether a file is an archive that ``open_root`` opens, by its first bytes or by its name."""
     return _form(path) is not None
 
 
@@ -127,7 +127,7 @@ def open_root(root: Path, cache_dir: Path | None = None, limits: ArchiveLimits |
     Args:
         root: a folder or an archive; or a folder that holds nothing but one of these, at any depth, beside texts such
             as a README. Whatever is neither is returned as it is.
-        cache_dir: where archives are unpacked, once for each content; ``None`` for :func:`.default_cache_dir`.
+        cache_dir: where archives are unpacked, once for each content; ``None`` for ``default_cache_dir``.
         limits: what an archive may hold.
 
     Returns:
@@ -208,7 +208,7 @@ def unpacked_once(source: Path, digest: str, cache_dir: Path | None, write: Call
     Args:
         source: the archive or data set, for the folder's name and messages.
         digest: of its content.
-        cache_dir: the cache; ``None`` for :func:`.default_cache_dir`.
+        cache_dir: the cache; ``None`` for ``default_cache_dir``.
         write: fills a folder that exists; it raises nothing but a DataError or an OSError.
 
     Raises:

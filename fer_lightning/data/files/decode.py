@@ -163,10 +163,10 @@ def decode(source: Path | bytes, *, channels: int | None = None, max_pixels: int
 def decode_with_facts(
     source: Path | bytes, *, channels: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[np.uint8], FileFacts]:
-    """Return what :func:`decode` returns, and what the file is.
+    """Return what ``decode`` returns, and what the file is.
 
     Raises:
-        DataError: as :func:`decode`.
+        DataError: as ``decode``.
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"expected 1 or 3 channels, got {channels}")

@@ -29,7 +29,7 @@ class FileImages(LazyImages):
         boxes: int64 ``(N, 4)``: x, y, width, height of the part of each image to take, in pixels of the upright image,
             or ``None`` for all of it.
         max_pixels: largest number of pixels that is decoded.
-        interpolation: how images are resized; see :mod:`.preprocessing`.
+        interpolation: how images are resized; see ``preprocessing``.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FileImages(LazyImages):
 
 
 class ResizedImages(LazyImages):
-    """Other images at another size and with other channels; the arguments are those of :class:`FileImages`."""
+    """Other images at another size and with other channels; the arguments are those of ``FileImages``."""
 
     def __init__(self, images: ImageArray, size: int, channels: int, interpolation: Interpolation = "area") -> None:
         super().__init__(len(images), channels, size)

@@ -39,7 +39,7 @@ class Listing:
         soft_labels: float32 ``(N, K)``, or ``None``.
         columns: further columns.
         left_out: (place, reason) of rows that were not listed; the user gets a warning with these.
-        remarks: what was found out about the data set, see :class:`.SamplesTable`.
+        remarks: what was found out about the data set, see ``SamplesTable``.
     """
 
     root: Path
@@ -84,7 +84,7 @@ def read_listing(
 ) -> SamplesTable:
     """Look at every file of a listing and return the table of the good ones; images are decoded again when asked for.
 
-    The options are those of :class:`.FilesDataModule`. ``wanted``, bool ``(N,)``, tells which files will be used: a bad
+    The options are those of ``FilesDataModule``. ``wanted``, bool ``(N,)``, tells which files will be used: a bad
     one among the others is left out in any case.
 
     Raises:

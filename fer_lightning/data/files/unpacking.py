@@ -76,7 +76,7 @@ class Unpacking:
                 handle.write(chunk)
 
     def add_link(self, name: str, target: str) -> None:
-        """Note a symbolic link, to be made by :meth:`make_links`."""
+        """Note a symbolic link, to be made by ``make_links``."""
         place = self._place(name)
         if place is not None:
             self.links[place] = name, target

@@ -128,7 +128,7 @@ def read_description(root: Path) -> StoredSet:
 
 
 def scan_arrow(root: str | Path, verify: bool = False) -> SamplesTable:
-    """Read the columns of a converted set; no image is decoded. The arguments are those of :class:`ArrowDataModule`.
+    """Read the columns of a converted set; no image is decoded. The arguments are those of ``ArrowDataModule``.
 
     Raises:
         DataError: if the set is missing, incomplete or damaged; the message names the file.
@@ -187,7 +187,7 @@ class ArrowDataModule(StoredDataModule):
     Args:
         root: folder of Arrow files, or a ``.parquet`` file; or an archive of either.
         verify: compare checksums of all files before use.
-        **options: of :class:`.EmotionDataModule`.
+        **options: of ``EmotionDataModule``.
     """
 
     def __init__(self, root: str, verify: bool = False, **options: Any) -> None:

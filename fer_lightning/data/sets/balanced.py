@@ -1,7 +1,7 @@
 """FER2013 with its rare expressions filled up: images of another set first, synthetic ones for what is still lacking.
 
 Source:
-    FER2013 (see :mod:`.fer2013`) and any other data set; the report on compact networks took the angry, disgusted and
+    FER2013 (see ``fer2013``) and any other data set; the report on compact networks took the angry, disgusted and
     surprised faces of AffectNet (Mollahosseini et al. 2017, arXiv:1708.03985), and then synthesised (rotation 15
     degrees, shift 10 %, zoom 10 %, flip) until each expression had 4,500 training images.
 Layout:
@@ -194,7 +194,7 @@ class BalancedFER2013DataModule(FER2013DataModule):
         at_least: training images of each expression, reached by synthesis; 0 for no synthesis.
         recipe: how far synthetic images differ from their parents.
         synthesis_seed: chooses the images that are injected and what is synthesised, whatever the seed of the run.
-        **options: of :class:`.FER2013DataModule`.
+        **options: of ``FER2013DataModule``.
     """
 
     def __init__(

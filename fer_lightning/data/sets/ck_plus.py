@@ -9,7 +9,7 @@ Layout, one of:
       ``extended-cohn-kanade-images`` and ``Emotion_labels``, do too;
     - ``anger/S010_004_00000017.png`` and so on (CK+48: the last three frames, 48x48), also in ``CK+48/``; folders
       named by a code are read where it is proven to be the one below (``1`` .. ``7``), else ``mapping`` must say it.
-    - ``ckextended.csv``: pixels in FER2013's columns, with codes of its own (see :mod:`.ck_plus_csv`).
+    - ``ckextended.csv``: pixels in FER2013's columns, with codes of its own (see ``ck_plus_csv``).
 Classes:
     neutral, angry, contempt, disgust, fear, happy, sad, surprise (codes 0..7). Of a labelled sequence the last frames
     show its expression and the first one is neutral; CK+48 has no neutral faces. With seven classes the 18 sequences of
@@ -74,7 +74,7 @@ def list_ck_plus(
 ) -> Listing:
     """List CK+, whichever way it lies on disk; layouts and classes stand in this module's docstring.
 
-    The arguments are those of :class:`CKPlusDataModule`. There are no splits; sources are ``ck_plus``.
+    The arguments are those of ``CKPlusDataModule``. There are no splits; sources are ``ck_plus``.
 
     Raises:
         ConfigError: for a wrong argument.
@@ -325,7 +325,7 @@ class CKPlusDataModule(FilesDataModule):
         neutral: take the first frame of each sequence as neutral; without it, and in CK+48, pass ``allow_empty_class``.
         mapping: in trees of class folders, meanings of codes and of names that are not known, such as
             ``{0: angry, 1: contempt}``; ``null`` leaves a class out.
-        **options: of :class:`.FilesDataModule`.
+        **options: of ``FilesDataModule``.
     """
 
     def __init__(

@@ -134,7 +134,7 @@ def evidence_of_labels(
     splits: NDArray[np.str_],
     others: Mapping[str, NDArray[np.str_]],
 ) -> Evidence | None:
-    """Return what proves some codes among the labels of a table, see :func:`.meanings_of_labels`."""
+    """Return what proves some codes among the labels of a table, see ``meanings_of_labels``."""
     names: dict[int, list[str]] = defaultdict(list)
     counts: dict[str, Counter[int]] = defaultdict(Counter)
     for label, path, split in zip(labels.tolist(), paths.tolist(), splits.tolist(), strict=True):

@@ -1,8 +1,8 @@
 """From codes that name class folders, or stand in a column of labels, to expressions.
 
-A user's mapping goes before everything else; then comes what is proven (see :mod:`.code_evidence`), then the codes of a
+A user's mapping goes before everything else; then comes what is proven (see ``code_evidence``), then the codes of a
 data set whose data module was chosen, unless copies with other codes are about. A code that none of these explains is
-refused by :func:`.read_names`, which offers the tables that fit.
+refused by ``read_names``, which offers the tables that fit.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ def meanings_of_labels(
         paths: ``(N,)``: path of each row's image.
         splits: ``(N,)``, ``""`` for none.
         others: the other columns of text by name, ``(N,)`` each.
-        mapping: see :func:`meanings_of`.
+        mapping: see ``meanings_of``.
         class_names: likewise.
 
     Returns:
-        What :func:`meanings_of` returns.
+        What ``meanings_of`` returns.
 
     Raises:
         DataError: if two things prove different tables.
@@ -117,7 +117,7 @@ def _meanings(
     find: Callable[[Collection[int]], Evidence | None],
     own: Codes | None = None,
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
-    """Return what :func:`meanings_of` does of names; ``find`` returns the evidence for some codes."""
+    """Return what ``meanings_of`` does of names; ``find`` returns the evidence for some codes."""
     given = {code_key(name): value for name, value in (mapping or {}).items()}
     classes = {code_key(name) for name in class_names or ()}
     codes = sorted({code for name in set(names) - classes if (code := code_of(name)) is not None})

@@ -3,7 +3,7 @@
 Source:
     whatever the user has: folders, manifests, and any other data module, each with a name and a kind.
 Layout:
-    see :mod:`.image_folder` and :mod:`.manifest`.
+    see ``image_folder`` and ``manifest``.
 Classes:
     the seven, or those of ``class_names``; rows of other classes are left out and counted.
 Splits:
@@ -48,7 +48,7 @@ class HybridSource:
     """One source of a hybrid set.
 
     Args:
-        path: whatever :class:`.ImageFolderDataModule` or :class:`.ManifestDataModule` reads: a folder, a table, or an
+        path: whatever ``ImageFolderDataModule`` or ``ManifestDataModule`` reads: a folder, a table, or an
             archive of either.
         data: another data module instead of a path.
         kind: ``real``, ``web`` or ``synthetic``, for rows that do not say it themselves.
@@ -69,7 +69,7 @@ class HybridDataModule(FilesDataModule):
         class_names: the classes; ``null`` for the seven.
         leave_out: name of a source that is used for testing only.
         keep_splits: keep the splits that the sources bring along, and make the missing ones.
-        **options: of :class:`.FilesDataModule`.
+        **options: of ``FilesDataModule``.
     """
 
     native_size = 256

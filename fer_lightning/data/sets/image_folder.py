@@ -8,7 +8,7 @@ Layout, one of:
 Classes:
     folder names by any known name of an expression; ``mapping`` for other names, ``class_names`` for classes of your
     own. Folders named by a code (``0`` .. ``6``) are read where something proves which expression it stands for (see
-    :mod:`.code_evidence`), and told; else ``mapping`` must say it.
+    ``code_evidence``), and told; else ``mapping`` must say it.
 Files:
     whatever has the suffix of an image, at any depth. Other files in class folders, and images outside of them, are
     left out and counted; hidden files and folders are not looked at. Linked folders inside of the tree are followed.
@@ -89,7 +89,7 @@ def list_image_folder(
 ) -> Listing:
     """List a tree of images; the layouts stand in this module's docstring.
 
-    The arguments are those of :class:`ImageFolderDataModule`.
+    The arguments are those of ``ImageFolderDataModule``.
 
     Raises:
         DataError: if the layout is another.
@@ -168,7 +168,7 @@ class ImageFolderDataModule(FilesDataModule):
         class_names: classes of your own, in the order of their labels; ``null`` takes the seven, or the eight if there
             is contempt.
         source: name of this set in reports; ``null`` for the name of the folder.
-        **options: of :class:`.FilesDataModule`.
+        **options: of ``FilesDataModule``.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ Layout, one of:
 Classes:
     labels by any known name of an expression; ``mapping`` for others, ``class_names`` for your own. Codes are read
     where something proves which expression each stands for, such as a column of names beside them (see
-    :mod:`.code_evidence`), and told; else ``mapping`` must say it.
+    ``code_evidence``), and told; else ``mapping`` must say it.
 Converted sets:
     beside a table that ``fer data convert --to folders`` or ``fer data balance`` wrote, ``fer_dataset.json`` gives the
     classes, the size, the channels, mean and deviation, unless they are given.
@@ -63,7 +63,7 @@ def list_manifest(
     class_names: list[str] | None = None,
     source: str | None = None,
 ) -> Listing:
-    """Turn a manifest into a listing; the arguments are those of :class:`ManifestDataModule`.
+    """Turn a manifest into a listing; the arguments are those of ``ManifestDataModule``.
 
     Raises:
         DataError: for an unknown split, an image (with boxes: a face) that stands twice, an incomplete box.
@@ -171,7 +171,7 @@ class ManifestDataModule(FilesDataModule):
         class_names: classes of your own, in the order of their labels; ``null`` takes those of a converted set, unless
             a ``mapping`` gives it others; else the seven, or the eight if there is contempt.
         source: name of this set in reports where the table has no column ``source``; ``null`` for the table's name.
-        **options: of :class:`.FilesDataModule`.
+        **options: of ``FilesDataModule``.
     """
 
     def __init__(

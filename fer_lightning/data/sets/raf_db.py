@@ -52,7 +52,9 @@ GENDERS = ("male", "female", "")
 """Meaning of the codes 0..2; 2 is "unsure"."""
 
 RACES = ("Caucasian", "African-American", "Asian")
+"""Values of the column ``race``, by their code in the annotations."""
 AGE_GROUPS = ("0-3", "4-19", "20-39", "40-69", "70+")
+"""Values of the column ``age_group``, years, by their code in the annotations."""
 
 _CODES = Codes("RAF-DB", RAFDB_CODES)
 _LISTS = ("list_patition_label.txt", "list_partition_label.txt")
@@ -70,7 +72,7 @@ def list_raf_db(
 ) -> Listing:
     """List RAF-DB, whichever way it lies on disk; layouts and splits stand in this module's docstring.
 
-    The arguments are those of :class:`RAFDBDataModule`. Sources are ``raf_db``.
+    The arguments are those of ``RAFDBDataModule``. Sources are ``raf_db``.
 
     Raises:
         DataError: if the data set is missing, ambiguous or malformed; the message names the file.
@@ -256,7 +258,7 @@ class RAFDBDataModule(FilesDataModule):
         aligned: take the aligned images of 100x100 pixels; else the face boxes of the original ones.
         mapping: in trees of class folders, meanings of codes and of names that are not known; ``null`` leaves a class
             out.
-        **options: of :class:`.FilesDataModule`.
+        **options: of ``FilesDataModule``.
     """
 
     native_size = 100

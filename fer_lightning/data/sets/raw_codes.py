@@ -60,7 +60,7 @@ def list_code_folders(
 ) -> Listing:
     """List a tree of images whose class folders are named by code or by expression.
 
-    Layouts and arguments are those of :func:`.list_image_folder`. Known expressions that are not among ``class_names``
+    Layouts and arguments are those of ``list_image_folder``. Known expressions that are not among ``class_names``
     are left out and counted, and so are folders that stand for no expression: ``no_class`` has their names, lower case,
     and what they stand for.
 

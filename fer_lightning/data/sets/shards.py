@@ -80,7 +80,7 @@ class ShardsDataModule(StoredDataModule):
             ``local:<folder>`` for a slow disk that is copied like a download. Downloads are kept in ``cache_dir``.
         verify: compare checksums of all files of a folder before use.
         max_cache_size: of all downloads, such as ``100GB``; ``null`` for three quarters of the free disk.
-        **options: of :class:`.EmotionDataModule`.
+        **options: of ``EmotionDataModule``.
     """
 
     def __init__(self, root: str, verify: bool = False, max_cache_size: str | None = None, **options: Any) -> None:

@@ -1,7 +1,7 @@
 """Balance between the classes of a training split: fewer rows of the common ones, or more draws of the rare ones.
 
-Pure functions: which rows stay is chosen by a hash of (seed, content), as in :mod:`.splits`, and how often each class
-is drawn follows from the counts. :class:`.QuotaSampler` turns these numbers into an epoch.
+Pure functions: which rows stay is chosen by a hash of (seed, content), as in ``splits``, and how often each class
+is drawn follows from the counts. ``QuotaSampler`` turns these numbers into an epoch.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def draws_per_class(
 ) -> dict[str, int]:
     """Return how many draws of an epoch each class gets, by name, in the order of ``counts``.
 
-    - ``none`` and ``cap`` (whose rows :func:`cap_classes` has chosen already): the count times its multiplier, rounded.
+    - ``none`` and ``cap`` (whose rows ``cap_classes`` has chosen already): the count times its multiplier, rounded.
     - ``oversample``: the largest count times its multiplier, rounded.
     - ``weighted``: the draws sum to the number of rows; shares are proportional to ``n`` times the inverse-frequency
       weight, that is equal, times the multiplier; whole numbers by largest remainder.
@@ -121,11 +121,11 @@ def draws_per_class(
 
     Args:
         counts: number of training rows by class name, in label order.
-        balance: see :class:`Balance`.
-        multipliers: factor by class name, as for :func:`.class_weights`.
+        balance: see ``Balance``.
+        multipliers: factor by class name, as for ``class_weights``.
 
     Raises:
-        ConfigError: for a multiplier that :func:`.class_weights` would refuse, or if no draw is left.
+        ConfigError: for a multiplier that ``class_weights`` would refuse, or if no draw is left.
     """
     rows = np.array(list(counts.values()), np.int64)
     factors = class_factors(list(counts), multipliers)

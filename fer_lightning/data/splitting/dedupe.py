@@ -169,7 +169,7 @@ def find_duplicates(table: SamplesTable, near: bool = True, mirrored: bool = Fal
 
     Args:
         table: the samples, in any splits.
-        near: look for near-duplicates, see :func:`.near_duplicates`.
+        near: look for near-duplicates, see ``near_duplicates``.
         mirrored: count mirror images as near-duplicates.
     """
     small = thumbnails(table.images) if table.thumbnails is None else table.thumbnails
@@ -252,8 +252,8 @@ def clean(
 
     Args:
         table: the samples.
-        duplicates: of this table, from :func:`find_duplicates`.
-        conflicts: see :data:`Conflicts`.
+        duplicates: of this table, from ``find_duplicates``.
+        conflicts: see ``Conflicts``.
         near: leave out near-duplicates as well; a row stays if none of the rows that stay is its near-duplicate, also
             where a chain of near-duplicates connects them.
 

@@ -1,6 +1,6 @@
 """The focus part: training images set apart to tell which classes need more of them.
 
-It serves :class:`.ClassFocus` alone. Judging that on the validation split would choose the training by what chooses the
+It serves ``ClassFocus`` alone. Judging that on the validation split would choose the training by what chooses the
 model, and then the model's score there means less; the test split is out of the question.
 """
 
@@ -25,7 +25,7 @@ def set_apart(table: SamplesTable, fraction: float, cache_dir: Path | None = Non
     """Move a share of the training rows to the split ``focus``: stratified, what is linked kept together.
 
     Linked are equal and nearly equal images, those of one person, and synthetic ones with the image they were made of
-    (:func:`.linked_groups`). What is linked to another split stays in training: an image of
+    (``linked_groups``). What is linked to another split stays in training: an image of
     the focus part stands, also nearly, neither in training nor in validation or test.
 
     Args:

@@ -1,6 +1,6 @@
 """Cross-validation: the training rows in k parts, each of which is held out once.
 
-Rows are divided by a hash of (seed, content), as in :mod:`.splits`: the same folds on every machine, in every run and
+Rows are divided by a hash of (seed, content), as in ``splits``: the same folds on every machine, in every run and
 whatever the order of the rows.
 """
 
@@ -94,7 +94,7 @@ def fold_splits(
     """Hold one fold of the training rows out for validation.
 
     A validation part that the table has is not used, neither to train nor to validate: over all folds, each training
-    row is validated on once. Rows that must stay together are those of :func:`.linked_groups`. Training rows that are
+    row is validated on once. Rows that must stay together are those of ``linked_groups``. Training rows that are
     linked to a test row are never held out, as the fold chooses the checkpoint that is tested; they stay in training,
     from which ``drop_overlap`` removes identical ones.
 
@@ -133,7 +133,7 @@ def fold_splits(
 
 
 def linked_names(table: SamplesTable, near: bool, cache_dir: Path | None) -> NDArray[np.void]:
-    """Return the group of each row as one value, ``(N,)``; arguments and groups are those of :func:`.linked_groups`.
+    """Return the group of each row as one value, ``(N,)``; arguments and groups are those of ``linked_groups``.
 
     A table without thumbnails gets cached ones, for which all its images are looked at once.
     """

@@ -1,6 +1,6 @@
 """Balance between groups of people inside each class: more draws, or more weight in the loss, for the rare ones.
 
-Pure functions of a table: how often each class is drawn, and what it weighs, is left to :mod:`.balance` and the loss.
+Pure functions of a table: how often each class is drawn, and what it weighs, is left to ``balance`` and the loss.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fer_lightning.text import did_you_mean
 __all__ = ["MOST_REPEATS", "GroupBalance", "GroupBalanceKind", "equal_shares"]
 
 GroupBalanceKind = Literal["none", "draws", "weights"]
+"""What is done about groups of unequal size: nothing, more draws, or weights in the loss."""
 MOST_REPEATS = 4.0
 """Times that an image of a rare group is drawn, or counts, at most, compared with once."""
 
@@ -74,7 +75,7 @@ class GroupBalance:
             raise ConfigError(f"data.group_balance {self.kind} needs groups: pass --data.groups '[gender]'")
 
     def check(self, table: SamplesTable) -> None:
-        """Raise :class:`ConfigError` if a column is not in the table, or empty in all training rows."""
+        """Raise ``ConfigError`` if a column is not in the table, or empty in all training rows."""
         known = [name for name, column in table.columns.items() if column.dtype.kind == "U"]
         for name in self.columns:
             if name not in known:

@@ -6,7 +6,7 @@ faces are cut out alike, and strangers agree in such a hash.
 
 Stages:
     1. Descriptor: the lowest frequencies of the thumbnail without the mean, of unit length. Pairs whose descriptors
-       correlate by :data:`CORRELATION` or more are found by products of blocks of matrices: all pairs are looked at,
+       correlate by ``CORRELATION`` or more are found by products of blocks of matrices: all pairs are looked at,
        in a memory that does not grow with their number.
     2. Screening: what of one descriptor cannot be made from the other by a small shift or stretch (tangent distance:
        Simard, LeCun and Denker 1993, "Efficient pattern recognition using a new transformation distance").
@@ -48,9 +48,12 @@ __all__ = [
     "thumbnails",
 ]
 
-THUMBNAIL_SIDE = 24  # pixels
-CORRELATION = 0.75  # of the descriptors: below it, a pair is not looked at
-MAX_DISTANCE = 0.18  # of pairs: other shots of a session begin at 0.20, strangers at 0.24
+THUMBNAIL_SIDE = 24
+"""Side of the pictures that are compared, pixels."""
+CORRELATION = 0.75
+"""Correlation of two descriptors below which a pair is not looked at."""
+MAX_DISTANCE = 0.18
+"""Distance up to which a pair is of the same picture: other shots of a session begin at 0.20, strangers at 0.24."""
 
 _CHUNK = 1 << 22  # values of images that are worked on at a time: 32 MB in float64
 _GRAY = {1: (65536,), 3: (19595, 38470, 7471)}  # ITU-R BT.601 in 1/65536, as Pillow has it
@@ -79,7 +82,7 @@ def thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def thumbnails(images: ImageArray) -> NDArray[np.uint8]:
-    """Return the thumbnails of images, uint8 ``(N, S, S)``, as :func:`thumbnail` makes them, in chunks."""
+    """Return the thumbnails of images, uint8 ``(N, S, S)``, as ``thumbnail`` makes them, in chunks."""
     small = np.empty((len(images), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     chunk = max(_CHUNK // max(int(np.prod(images.shape[1:])), 1), 1)
     with tqdm(total=len(images), desc="thumbnails", unit="image", disable=None, leave=False) as bar:
@@ -160,7 +163,7 @@ def near_duplicates(thumbnails: NDArray[np.uint8], mirrored: bool = False, max_d
     Args:
         thumbnails: uint8 ``(N, S, S)``.
         mirrored: find mirror images as well.
-        max_distance: see :class:`Pairs`; a larger one than the default finds different photographs too.
+        max_distance: see ``Pairs``; a larger one than the default finds different photographs too.
 
     Raises:
         ValueError: if the thumbnails are of another size.
@@ -353,7 +356,7 @@ def _screened(
 def _distances(
     first: NDArray[np.uint8], second: NDArray[np.uint8], flip: bool, max_distance: float
 ) -> NDArray[np.float64]:
-    """Return the distances of :class:`Pairs`, ``(P,)``; of one direction only where it is above ``max_distance``."""
+    """Return the distances of ``Pairs``, ``(P,)``; of one direction only where it is above ``max_distance``."""
     one, other = _blurred(first[:, :, ::-1] if flip else first), _blurred(second)
     distance = _aligned(one, other)
     near = distance <= max_distance

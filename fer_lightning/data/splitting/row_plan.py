@@ -84,7 +84,7 @@ class RowPlan:
         Args:
             files: ``(N,)``: the files of the data set.
             splits: ``(N,)``: the splits that it brings along.
-            made: returns which splits are made for rows of such splits, see :func:`.missing_splits`.
+            made: returns which splits are made for rows of such splits, see ``missing_splits``.
 
         Raises:
             DataError: if the table cannot be read, or names other files.
@@ -118,7 +118,7 @@ class RowPlan:
         near: bool = True,
         cache_dir: Path | None = None,
     ) -> SamplesTable:
-        """Return a table, of which :meth:`kept` has been applied already, with the splits of this plan.
+        """Return a table, of which ``kept`` has been applied already, with the splits of this plan.
 
         Args:
             table: the samples, splits assigned.

@@ -64,7 +64,7 @@ def grouped_holdout(
 ) -> NDArray[np.bool_]:
     """Choose at most so many rows of each class (``wanted``, by label), never splitting a group.
 
-    Arguments and result are those of :func:`grouped_stratified_holdout`.
+    Arguments and result are those of ``grouped_stratified_holdout``.
 
     Raises:
         DataError: if labels and groups differ in length.
@@ -171,7 +171,7 @@ def group_digests(digests: NDArray[np.uint8], component: NDArray[np.int64]) -> N
 def missing_splits(
     splits: NDArray[np.str_], val_fraction: float, test_fraction: float, test_per_class: int | None = None
 ) -> tuple[str, ...]:
-    """Return which parts :func:`complete_splits` would make, ``test`` before ``val``, with its ConfigErrors."""
+    """Return which parts ``complete_splits`` would make, ``test`` before ``val``, with its ConfigErrors."""
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
             raise ConfigError(f"data.{name} must be at least 0 and below 1, not {fraction:g}")

@@ -17,6 +17,7 @@ from fer_lightning.errors import DataError
 __all__ = ["IMAGE", "arrow_columns", "arrow_schema", "table_of_columns"]
 
 IMAGE = "image"
+"""Name of the column of encoded images."""
 _OWN = ("label", "class_name", "split", "source", "file", "digest", "source_digest", "soft_label", "thumbnail")
 
 

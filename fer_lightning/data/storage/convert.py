@@ -38,6 +38,7 @@ from fer_lightning.text import one_line, short_path
 __all__ = ["Format", "check_target", "convert_table"]
 
 Format = Literal["arrow", "shards", "folders", "parquet", "csv"]
+"""A form in which a set can be stored."""
 
 _FILES: dict[str, str] = {"parquet": ".parquet", "csv": ".csv"}  # formats that are one file
 _MEASURED = 10_000  # training images that mean and deviation are taken from

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 METADATA = "fer_dataset.json"
+"""Name of the file that describes a converted set."""
 FORMAT_VERSION = 1  # raise it whenever an older program would misread a newer set
 
 

@@ -64,7 +64,7 @@ class EncodedImages(LazyImages):
 
     @property
     def opened(self) -> Any:
-        """The result of :meth:`_open`, called once in each process."""
+        """The result of ``_open``, called once in each process."""
         if self._process != os.getpid():
             self._opened = self._open()
             self._process = os.getpid()

@@ -24,6 +24,7 @@ Encoding = Literal["png", "jpeg", "webp"]
 """``png`` keeps every pixel; ``jpeg`` and ``webp`` are smaller and lossy."""
 
 SUFFIXES: dict[str, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+"""Suffix of the files of each encoding."""
 
 _CHUNK_BYTES = 1 << 24  # of pixels that are in memory at a time; there are about three such chunks
 _CHUNK_ROWS = 512

@@ -223,7 +223,7 @@ class ShardLoader:
         position: returns (epoch, number of batches of it already processed).
         batch_size: samples in a batch.
         world: number of processes.
-        **options: further arguments of :class:`torch.utils.data.DataLoader`.
+        **options: further arguments of ``torch.utils.data.DataLoader``.
     """
 
     def __init__(
@@ -298,5 +298,5 @@ class ShardLoader:
         return dict(self._layout)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned."""
+        """Take over what ``state_dict`` returned."""
         self._resumed = dict(state)

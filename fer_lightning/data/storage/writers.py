@@ -1,6 +1,6 @@
 """Writers of encoded images and their columns: Arrow, Parquet, shards, folders.
 
-A writer gets chunks of rows in the order of :meth:`SetWriter.order` and returns the names of the files it wrote.
+A writer gets chunks of rows in the order of ``SetWriter.order`` and returns the names of the files it wrote.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ INDEX = "index.parquet"
 """Columns of a set of shards."""
 
 POSITION = "position"
-"""Column of :data:`INDEX`: place of the row among the images of its split."""
+"""Column of ``INDEX``: place of the row among the images of its split."""
 
 UNUSED = "unused"
 """Folder of the rows that no split uses."""
@@ -177,7 +177,7 @@ class ParquetSetWriter(_InOrder):
         self._writer.add_key_value_metadata({PARQUET_KEY: text.encode()})
 
     def finish(self, digests: NDArray[np.uint8]) -> list[str]:
-        """Return no names: the file is finished by :meth:`close`, after the description."""
+        """Return no names: the file is finished by ``close``, after the description."""
         return []
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ class FolderSetWriter(_InOrder):
 
 
 class ShardSetWriter:
-    """litdata shards, a sub-folder for each split, and :data:`INDEX` with all columns but the images.
+    """litdata shards, a sub-folder for each split, and ``INDEX`` with all columns but the images.
 
     Training rows are laid out in a fixed random order: a reader shuffles the shards and the images inside of each
     shard only, so that a table sorted by class would give batches of one class.

@@ -132,7 +132,7 @@ def warn_left_out(where: str, left_out: Sequence[tuple[str, str]]) -> None:
 
 
 def check_on_error(value: str) -> None:
-    """Raise a ConfigError unless a value is one of :data:`OnError`."""
+    """Raise a ConfigError unless a value is one of ``OnError``."""
     if value not in ("raise", "skip"):
         raise ConfigError(f"on_error must be 'raise' or 'skip', not {excerpt(value)}")
 

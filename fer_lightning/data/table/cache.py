@@ -33,7 +33,7 @@ def cached_arrays(
     Args:
         key: file name without suffix: a digest of the source, and everything else that the arrays depend on.
         build: gives the arrays by name; its errors pass through, and nothing is stored then.
-        cache_dir: where to keep them; ``None`` for :func:`default_cache_dir`.
+        cache_dir: where to keep them; ``None`` for ``default_cache_dir``.
     """
     folder = default_cache_dir() if cache_dir is None else cache_dir.expanduser()
     if folder is None:

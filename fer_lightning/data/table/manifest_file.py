@@ -1,6 +1,6 @@
 """Tables of samples in files: CSV, Parquet or JSON with one row per image.
 
-Columns: ``path`` and ``label``, by whichever name (see :mod:`.label_columns`); optional ``split``, ``source``, ``kind``
+Columns: ``path`` and ``label``, by whichever name (see ``label_columns``); optional ``split``, ``source``, ``kind``
 (real, web, synthetic), ``subject``, ``gender``, ``skin_type``, ``age_group``; any further column of texts and numbers
 is kept as it is.
 """

@@ -25,7 +25,7 @@ _LARGEST = 1 << 28  # bytes of a sheet, unpacked
 
 
 def expw_row(fields: Sequence[str]) -> list[str] | None:
-    """Return a row of ExpW's list for :data:`EXPW_COLUMNS`, its label as a name; ``None`` for a row of another form.
+    """Return a row of ExpW's list for ``EXPW_COLUMNS``, its label as a name; ``None`` for a row of another form.
 
     The codes are those of FER2013, as its README says.
 

@@ -19,9 +19,11 @@ from fer_lightning.errors import DataError, LabelError
 __all__ = ["DIGEST_BYTES", "FOCUS", "SPLITS", "SamplesTable", "concatenate", "content_digests", "with_classes"]
 
 SPLITS = ("train", "val", "test")
+"""The splits that a data set may have."""
 FOCUS = "focus"
-"""Training rows that a run has set apart (see :mod:`.focus_part`); no data set comes with them."""
+"""Training rows that a run has set apart (see ``focus_part``); no data set comes with them."""
 DIGEST_BYTES = 16
+"""Length of the hash of an image's pixels."""
 _COLUMNS = ("labels", "splits", "sources", "files", "digests")  # arrays that every table has
 
 
@@ -42,7 +44,7 @@ class SamplesTable:
 
     Attributes:
         class_names: canonical names; the position is the label.
-        images: uint8 ``(N, C, H, W)``: an array in memory, or anything that reads like one (see :mod:`.images`).
+        images: uint8 ``(N, C, H, W)``: an array in memory, or anything that reads like one (see ``images``).
         labels: int64 ``(N,)``.
         splits: ``(N,)`` strings: ``train``, ``val``, ``test``, ``focus``, or ``""`` for rows that no split uses.
         sources: ``(N,)`` strings: where a row comes from, for example ``fer2013/Training``.
@@ -54,7 +56,7 @@ class SamplesTable:
             ``valence``, ``arousal``, ``width`` and ``height`` (pixels of the file), ... Unknown is ``""`` in a column
             of strings, NaN in one of numbers.
         thumbnails: uint8 ``(N, S, S)``: small gray copies by which near-duplicates are found (see
-            :mod:`.near_duplicates`), or ``None`` where they have not been made.
+            ``near_duplicates``), or ``None`` where they have not been made.
         left_out: (place, reason) of rows that the data set has and the table has not.
         remarks: what was found out about the data set as a whole, a sentence each; printed when it is
             read, and in every report.

@@ -7,7 +7,7 @@ seen it: out-of-fold predictions, the usual way to distil a network's knowledge 
   are ignored, so that the tables ``predictions.csv`` of this program can be given as they are;
 - ``.npz``: arrays ``files`` (texts) or ``digests`` (uint8 ``(N, 8)`` or longer, or hexadecimal texts),
   ``probabilities`` ``(N, K)`` and ``class_names``; perhaps ``own_label``, digests of images that keep their label.
-  :func:`write_soft_labels` writes such a file.
+  ``write_soft_labels`` writes such a file.
 
 ``checkpoints/fer2013_soft_labels.npz`` is found wherever the program is called: it comes with the package.
 

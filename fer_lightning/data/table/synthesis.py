@@ -136,7 +136,7 @@ def synthesise(table: SamplesTable, at_least: int, *, seed: int = 0, recipe: Rec
     """Append children of training images until each class has so many training images.
 
     The children of a class are spread evenly: each distinct image gets as many as any other or one more. Parents are
-    the training rows of :func:`parent_candidates`. A child is a training row with its parent's label, source, soft
+    the training rows of ``parent_candidates``. A child is a training row with its parent's label, source, soft
     label and further columns, ``kind`` synthetic, ``parent`` the parent's file, and file ``<parent's file>~<number>``,
     from 1. If the table has children already, only the missing ones are added.
 

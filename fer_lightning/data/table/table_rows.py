@@ -1,4 +1,4 @@
-"""Reads the rows of a table (CSV, Parquet or JSON) as texts; :mod:`.label_columns` says which column is which."""
+"""Reads the rows of a table (CSV, Parquet or JSON) as texts; ``label_columns`` says which column is which."""
 
 from __future__ import annotations
 

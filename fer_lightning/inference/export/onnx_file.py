@@ -1,7 +1,7 @@
 """ONNX files: the network with its normalisation in the graph, and all else that a model is in the metadata.
 
 Input ``image``: float32 ``(batch, c, S, S)`` in 0..1. Output ``logits``: float32 ``(batch, K)``, those to decide by;
-the calibration in the metadata makes the probabilities of them; see :class:`.Calibration`.
+the calibration in the metadata makes the probabilities of them; see ``Calibration``.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def onnx_bytes(model: Model) -> bytes:
 
 
 def write_onnx(model: Model, path: Path) -> Path:
-    """Write a model as an ONNX file and return its path; see :func:`onnx_bytes` for what can go wrong."""
+    """Write a model as an ONNX file and return its path; see ``onnx_bytes`` for what can go wrong."""
     return write_atomically(path, onnx_bytes(model))
 
 

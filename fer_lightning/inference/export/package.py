@@ -87,7 +87,7 @@ def export(model: Model, folder: Path, samples: Samples | None = None, program: 
         A check of each form, the original first; they are also in ``export.json``.
 
     Raises:
-        ConfigError: if a form differs by more than :data:`LARGEST`, or int8 agrees less than :data:`LEAST_AGREEMENT`,
+        ConfigError: if a form differs by more than ``LARGEST``, or int8 agrees less than ``LEAST_AGREEMENT``,
             or there is something else in the folder.
         MissingExtraError: without the packages for it.
     """

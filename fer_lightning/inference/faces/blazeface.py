@@ -21,6 +21,7 @@ from fer_lightning.text import first_line
 __all__ = ["BlazeFace", "Kind"]
 
 Kind = Literal["full", "short"]
+"""Which BlazeFace: for faces up to five metres away (``full``), or two (``short``)."""
 
 _INPUT = {"full": 192, "short": 128}  # side of the network's input in pixels
 _CELLS: dict[str, tuple[tuple[int, int], ...]] = {"full": ((48, 1),), "short": ((16, 2), (8, 6))}
@@ -37,7 +38,7 @@ class BlazeFace:
             faces, up to 2 m, and finds faces that nearly fill the picture.
         min_score: least score of a face, above 0 and below 1.
         min_size: least side of a face in pixels.
-        views: where smaller faces are looked for; see :func:`.in_views`.
+        views: where smaller faces are looked for; see ``in_views``.
 
     Raises:
         ConfigError: if the file cannot be read or a value is out of range.

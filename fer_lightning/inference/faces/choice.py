@@ -29,7 +29,7 @@ def make_detector(name: str = "auto", views: Views = "none", **options: Any) -> 
     """Make a detector.
 
     Args:
-        name: one of :data:`DETECTORS`, the ``.onnx`` file of YuNet, or the class path of a callable that takes
+        name: one of ``DETECTORS``, the ``.onnx`` file of YuNet, or the class path of a callable that takes
             ``options`` and makes a detector.
         views: where small faces are looked for, by BlazeFace.
         **options: of the detector, such as ``min_score`` and ``min_size``.
@@ -60,11 +60,11 @@ def detectors_named(names: Sequence[str] = (), views: Views = "none") -> dict[st
     """Make several detectors, by name; all whose files are there where none is named.
 
     Args:
-        names: as for :func:`make_detector`.
+        names: as for ``make_detector``.
         views: likewise.
 
     Raises:
-        ConfigError: as :func:`make_detector` does.
+        ConfigError: as ``make_detector`` does.
     """
     if not names:
         found = [name for name, kind in _KINDS.items() if blazeface_file(kind) is not None]

@@ -84,7 +84,7 @@ def _inside(box: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
 
 
 def check_limits(min_score: float, min_size: float) -> None:
-    """Raise a :class:`ConfigError` for a least score that is not between 0 and 1, or a least side that is negative."""
+    """Raise a ``ConfigError`` for a least score that is not between 0 and 1, or a least side that is negative."""
     if not 0 < min_score < 1:
         raise ConfigError(f"the least score of a face (min_score) must be above 0 and below 1, not {min_score:g}")
     if not 0 <= min_size < float("inf"):

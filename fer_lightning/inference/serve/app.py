@@ -19,18 +19,15 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from fer_lightning import __version__
 from fer_lightning.data.files.decode import TooManyPixelsError, decode
 from fer_lightning.errors import DataError
+from fer_lightning.inference.card import NOTICE
 from fer_lightning.inference.recognizer import Face, Recognizer
 from fer_lightning.inference.serve.body import BadRequestError, images_of
 from fer_lightning.inference.serve.guard import Guard, problem
 from fer_lightning.inference.serve.schema import ERRORS, REFUSALS, REQUEST, Answer, Health, Labels
 from fer_lightning.inference.serve.settings import Access, Limits
 
-__all__ = ["NOTICE", "make_app"]
+__all__ = ["make_app"]
 
-NOTICE = (
-    "An expression is what a face shows, not what a person feels. Inferring emotions at work and in education is "
-    "prohibited in the EU (AI Act, Art. 5(1)(f))."
-)
 _TYPES = {
     ".css": "text/css",
     ".html": "text/html",

@@ -20,6 +20,7 @@ from fer_lightning.runs.model_folder import released
 __all__ = ["MISSING", "page_files", "page_or_why_not", "write_page"]
 
 MISSING = "the page was not built here: run make web in the repository, or install a released package"
+"""What is said where the page has no runtime."""
 _SOURCE = Path(__file__).parent / "page"
 _OWN = ("index.html", "page.css", "app.js", "draw.js", "recognize.js", "faces.js", "pixels.js", "NOTICE.txt")
 _DETECTORS: dict[str, Kind] = {"blazeface_full.onnx": "full", "blazeface_short.onnx": "short"}
@@ -30,7 +31,7 @@ def page_files(model: Model, source: str | None = None, served: bool = True) -> 
 
     Args:
         model: whose network is put into the page.
-        source: what it was loaded from, see :func:`.load_model`: an exported folder has the network in it already.
+        source: what it was loaded from, see ``load_model``: an exported folder has the network in it already.
         served: whether a server that recognizes is behind the page, so that it offers to send pictures there.
 
     Raises:
@@ -54,7 +55,7 @@ def page_files(model: Model, source: str | None = None, served: bool = True) -> 
 
 
 def page_or_why_not(model: Model, source: str | None = None) -> dict[str, bytes] | str:
-    """Return what :func:`page_files` does; where that is not possible, print and return why."""
+    """Return what ``page_files`` does; where that is not possible, print and return why."""
     try:
         return page_files(model, source)
     except FERError as error:
@@ -68,10 +69,10 @@ def write_page(model: Model, folder: Path, source: str | None = None) -> Path:
     Args:
         model: whose network is put into the page.
         folder: to write; must not exist or be empty.
-        source: as in :func:`page_files`.
+        source: as in ``page_files``.
 
     Raises:
-        ConfigError: as :func:`page_files`, or if there is something in the folder, or it cannot be written.
+        ConfigError: as ``page_files``, or if there is something in the folder, or it cannot be written.
         MissingExtraError: without the packages for ONNX.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

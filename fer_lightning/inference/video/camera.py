@@ -138,7 +138,7 @@ class Camera:
         self._stopped = True
 
     def read(self, first: int = 0) -> Iterator[Frame]:
-        """Give the newest frame each time, until the camera or the time ends or :meth:`stop` is called.
+        """Give the newest frame each time, until the camera or the time ends or ``stop`` is called.
 
         Args:
             first: no frame has a lower number.

@@ -70,7 +70,7 @@ class _Follower:
 
     Args:
         recognizer: of faces and expressions.
-        baselines: as in :func:`seen_frames`.
+        baselines: as in ``seen_frames``.
     """
 
     def __init__(self, recognizer: Recognizer, baselines: Baselines | None) -> None:

@@ -13,6 +13,7 @@ from fer_lightning.errors import ConfigError
 __all__ = ["NEUTRAL", "Baselines", "least_shift"]
 
 NEUTRAL = "neutral"
+"""The class of a face at rest."""
 MARGIN = float(np.log(2.0))
 """At rest, neutral is at least twice as probable as any other class."""
 _LEAST = 1e-6  # the probabilities in a table are rounded: none counts as less
@@ -38,7 +39,7 @@ class Baselines:
     """The neutral face of each person: the mean of the first seconds in which the person was seen.
 
     During these seconds probabilities stay as they are. From then on the log-probabilities are shifted as
-    :func:`least_shift` says and normalised again. A person who was away and has a new number is new here too.
+    ``least_shift`` says and normalised again. A person who was away and has a new number is new here too.
 
     Args:
         class_names: of the model, in label order.

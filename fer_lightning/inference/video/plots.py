@@ -62,7 +62,7 @@ def time_figure(
         times: of the frames, ``(N,)``, in seconds.
         probabilities: float32 ``(N, K)``.
         class_names: ``(K,)``.
-        shown: ``windows`` of :func:`.person_summary`.
+        shown: ``windows`` of ``person_summary``.
         title: of the picture.
         longest_gap: seconds without a frame over which a line goes on.
     """

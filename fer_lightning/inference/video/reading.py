@@ -175,7 +175,7 @@ class Video:
 
 
 def av_package() -> Any:
-    """Return PyAV; raise :class:`MissingExtraError` if it is not installed.
+    """Return PyAV; raise ``MissingExtraError`` if it is not installed.
 
     FFmpeg says nothing by itself: at any level but ``None``, PyAV's default, its threads wait for Python's lock to log,
     and closing a file waits for the threads, with that lock.

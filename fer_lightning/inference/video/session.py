@@ -69,7 +69,7 @@ class Session:
         watch: sees each new frame.
 
     Attributes:
-        persons: what was seen of each, by number, once :meth:`run` has ended.
+        persons: what was seen of each, by number, once ``run`` has ended.
         frames: how many were recognized, with those of earlier starts.
         without: frames without a face.
         problem: what is wrong with the source; empty if nothing is.

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Smooth = Literal["none", "majority", "exponential", "hysteresis"]
-"""Names of the rules by which a label over time is shown; see :func:`make_smoother`."""
+"""Names of the rules by which a label over time is shown; see ``make_smoother``."""
 
 Smoother = Callable[[float, NDArray[np.floating]], tuple[int, float]]
 """Takes a time in seconds and probabilities ``(K,)``; returns the class that is shown and the number beside it."""
@@ -38,8 +38,8 @@ class Following:
 
     Attributes:
         window: seconds of the majority label and of smoothing.
-        smooth: what is shown as a person's label; see :func:`.make_smoother`.
-        neutral: seconds from which each person's neutral face is taken; 0 for not at all. See :class:`.Baselines`.
+        smooth: what is shown as a person's label; see ``make_smoother``.
+        neutral: seconds from which each person's neutral face is taken; 0 for not at all. See ``Baselines``.
 
     Raises:
         ConfigError: if a time is out of range.
@@ -57,7 +57,7 @@ class Following:
 
 
 def _check_lasting(what: str, seconds: float) -> None:
-    """Raise :class:`ConfigError` unless a time is above 0."""
+    """Raise ``ConfigError`` unless a time is above 0."""
     if not seconds > 0:
         raise ConfigError(f"a {what} must be longer than 0 seconds, not {seconds}")
 

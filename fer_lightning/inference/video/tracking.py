@@ -107,7 +107,7 @@ class Tracker:
         return {"next": self._next, "tracks": tracks}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Go on from a state of :meth:`state_dict`."""
+        """Go on from a state of ``state_dict``."""
         tracks = state["tracks"]
         assert isinstance(tracks, list)
         self._tracks = [_Track(int(n), np.array(b), float(t), np.array(v)) for n, b, t, v in tracks]

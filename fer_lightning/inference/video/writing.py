@@ -77,7 +77,7 @@ class VideoWriter:
                 pass
 
     def _frames(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """Give what waits until :meth:`close` was called; nothing after that."""
+        """Give what waits until ``close`` was called; nothing after that."""
         while not self._ended and (item := self._waiting.get()) is not None:
             yield item
         self._ended = True

@@ -17,7 +17,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class CrossvalOptions:
-    """The arguments of :func:`fer_lightning.commands.crossval.crossval`; ``flags`` are those of ``fer fit``."""
+    """The arguments of ``fer_lightning.commands.crossval.crossval``; ``flags`` are those of ``fer fit``."""
 
     arms: tuple[Arm, ...]
     folds: int | None

@@ -49,9 +49,12 @@ GROUP_SCORES = {"worst_group": "worst group", "group_gap": "group gap"}
 between the highest and the lowest."""
 
 LESS_IS_BETTER = ("ece", "group_gap")
+"""Scores of which less is better."""
 
 TRAINED = "as trained"
+"""The predicted class is the most probable one."""
 TUNED = "tau tuned"
+"""The predicted class is chosen after adding ``tau`` times the log prior."""
 DECISIONS = (TRAINED, TUNED)
 """How the predicted class was chosen: by the largest probability, or after adding ``tau`` times the log prior."""
 
@@ -66,7 +69,7 @@ class RunResult:
         arm: its arm.
         key: fold and seed.
         folder: its folder.
-        scores: of each split that was evaluated and each of :data:`DECISIONS`, by score. ``None`` is not known; the
+        scores: of each split that was evaluated and each of ``DECISIONS``, by score. ``None`` is not known; the
             tuned ones are missing where class counts are.
         taus: of each split: the amount that was chosen on the validation split, or the two of its halves.
         class_names: in label order.
@@ -97,7 +100,7 @@ class RunResult:
 
 
 def scores_of(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the scores in a report (of :func:`.report_content`, or read back from ``report.json``), flat."""
+    """Return the scores in a report (of ``report_content``, or read back from ``report.json``), flat."""
     recalls = {name: row["recall"] for name, row in report["per_class"].items()}
     known = [recall for recall in recalls.values() if recall is not None]
     worst: dict[str, float | None] = {"worst_recall": min(known) if known else None}
@@ -165,9 +168,9 @@ def _groups_of(run: Run) -> list[str]:
 
 
 def group_scores_of(predictions: Predictions, columns: Sequence[str]) -> dict[str, float | None]:
-    """Return the :data:`GROUP_SCORES` of the groups that columns make together; ``None`` with fewer than two of them.
+    """Return the ``GROUP_SCORES`` of the groups that columns make together; ``None`` with fewer than two of them.
 
-    Groups with too few images to say anything (see :func:`.too_few`) do not count.
+    Groups with too few images to say anything (see ``too_few``) do not count.
     """
     try:
         attribute = attributes_of(predictions, columns, len(columns))[-1]

@@ -139,7 +139,7 @@ def left_out_rows(run: FoldRun, table: SamplesTable, known: TrainedOn) -> NDArra
     Args:
         run: the run.
         table: its data, with the splits of its fold.
-        known: which images its network was trained on; see :func:`seen_by`.
+        known: which images its network was trained on; see ``seen_by``.
 
     Raises:
         DataError: if the network was trained on an image of its fold.

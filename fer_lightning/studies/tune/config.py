@@ -38,14 +38,14 @@ class Base:
 
 
 def read_base(of_fit: Sequence[str]) -> Base:
-    """Parse and instantiate the base configuration; raise :class:`FERError` for what is wrong with it."""
+    """Parse and instantiate the base configuration; raise ``FERError`` for what is wrong with it."""
     cli = rehearsed(of_fit)
     names = score_names(cli.datamodule.class_names)
     return Base(config_values(cli), ("val_loss", *(f"val_{name}" for name in names)))
 
 
 def check_space(of_fit: Sequence[str], space: SearchSpace, file: Path) -> None:
-    """Try both ends of every range and every choice; raise :class:`ConfigError` for one that does not work."""
+    """Try both ends of every range and every choice; raise ``ConfigError`` for one that does not work."""
     for values in combinations(space):
         try:
             rehearsed([*of_fit, *as_flags(values)])
@@ -67,7 +67,7 @@ def _short(values: Mapping[str, Value]) -> str:
 
 
 def check_metric(metric: str, base: Base) -> None:
-    """Raise :class:`ConfigError` for a metric that looks misspelt."""
+    """Raise ``ConfigError`` for a metric that looks misspelt."""
     close = difflib.get_close_matches(metric, base.metrics, n=1)
     if metric not in base.metrics and close:  # others may be logged by callbacks
         raise ConfigError(f"--metric '{metric}' is not logged; did you mean '{close[0]}'?")

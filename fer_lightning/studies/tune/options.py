@@ -9,12 +9,14 @@ from typing import Literal
 __all__ = ["Pruner", "Sampler", "TuneOptions"]
 
 Sampler = Literal["tpe", "random", "grid"]
+"""What proposes settings."""
 Pruner = Literal["median", "hyperband", "none"]
+"""What ends hopeless trials early."""
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """The options of :func:`fer_lightning.commands.tune.tune`, beside those of ``fer fit``."""
+    """The options of ``fer_lightning.commands.tune.tune``, beside those of ``fer fit``."""
 
     space: Path
     trials: int

@@ -71,7 +71,7 @@ class Parameter:
         return self.choices or (self.low, self.high)
 
     def grid(self) -> tuple[Value, ...]:
-        """Return all values in order; raise :class:`ConfigError` if they cannot be counted."""
+        """Return all values in order; raise ``ConfigError`` if they cannot be counted."""
         if self.choices:
             return self.choices
         step = self.step

@@ -28,7 +28,7 @@ SQLITE_SECONDS = 60
 
 
 def open_storage(where: str) -> optuna.storages.BaseStorage:
-    """Open a storage, an Optuna journal or, with ``://``, a database; raise :class:`ConfigError` if that fails."""
+    """Open a storage, an Optuna journal or, with ``://``, a database; raise ``ConfigError`` if that fails."""
     if "://" not in where:
         return _journal(Path(where))
     options = {"connect_args": {"timeout": SQLITE_SECONDS}} if where.startswith("sqlite:") else None

@@ -91,7 +91,7 @@ def is_abandoned(trial: FrozenTrial, now: datetime) -> bool:
 
 
 def run_search(options: TuneOptions, of_fit: Sequence[str]) -> int:
-    """Run or resume a study; see :func:`fer_lightning.commands.tune.tune`."""
+    """Run or resume a study; see ``fer_lightning.commands.tune.tune``."""
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(logging.ERROR)
     space = load_space(options.space)

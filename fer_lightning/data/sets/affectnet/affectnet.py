@@ -13,7 +13,7 @@ Layout, one of:
     - ``train/<class>/*.jpg``, ``val/<class>/*.jpg``, ``test/<class>/*.jpg``, or ``<class>/*.jpg`` alone, with classes
       by name or by code (``0`` .. ``7``), as they are passed around. Some copies have the codes below, others count the
       names in alphabetical order: codes are read where the numbers of images or a table beside them prove which (see
-      :mod:`.code_evidence`), else ``mapping`` must say it.
+      ``code_evidence``), else ``mapping`` must say it.
     The automatically annotated part is not used: a network labelled it.
 Classes:
     neutral, happy, sad, surprise, fear, disgust, angry, contempt (codes 0..7); 8 none, 9 uncertain and 10 no face are
@@ -85,7 +85,7 @@ def list_affectnet(
 ) -> Listing:
     """List AffectNet, whichever way it lies on disk; layouts and splits stand in this module's docstring.
 
-    The arguments are those of :class:`AffectNetDataModule`. Sources are ``affectnet/training`` and
+    The arguments are those of ``AffectNetDataModule``. Sources are ``affectnet/training`` and
     ``affectnet/validation``, in trees ``affectnet``.
 
     Raises:
@@ -324,7 +324,7 @@ class AffectNetDataModule(FilesDataModule):
             training).
         mapping: in trees of class folders, meanings of codes and of names that are not known, such as
             ``{0: angry, 1: contempt}``; ``null`` leaves a class out.
-        **options: of :class:`.FilesDataModule`.
+        **options: of ``FilesDataModule``.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ __all__ = ["FER2013DataModule", "UsageDataModule", "UsageSplits", "read_fer2013"
 
 
 class UsageSplits:
-    """Which official parts serve which split; the arguments are those of :class:`UsageDataModule`.
+    """Which official parts serve which split; the arguments are those of ``UsageDataModule``.
 
     Raises:
         ConfigError: for an unknown usage, one that serves two splits, or a wrong fraction.
@@ -83,7 +83,7 @@ def _is_holdout(val: str) -> bool:
 
 
 def _split_usages(train: str, val: str, test: str) -> dict[str, list[int]]:
-    """Return the usages of each split, as positions in :data:`.USAGES`."""
+    """Return the usages of each split, as positions in ``USAGES``."""
     parts = {
         split: _parse_usages(split, "none" if split == "val" and _is_holdout(text) else text)
         for split, text in zip(SPLITS, (train, val, test), strict=True)
@@ -124,7 +124,7 @@ def scan_fer2013(
 ) -> SamplesTable:
     """Read FER2013, whichever way it lies on disk; layouts, splits and licence stand in this module's docstring.
 
-    The arguments are those of :func:`read_fer2013` and :class:`FER2013DataModule`; without ``hold_out`` the validation
+    The arguments are those of ``read_fer2013`` and ``FER2013DataModule``; without ``hold_out`` the validation
     ``holdout`` leaves its rows in training.
 
     Returns:
@@ -161,7 +161,7 @@ def _remarks(layout: Layout) -> tuple[str, ...]:
 def read_fer2013(
     root: str | Path, on_error: OnError = "raise", cache_dir: str | Path | None = None
 ) -> tuple[Layout, Fer2013Rows]:
-    """Find the data set, in a folder, an archive or a CSV, and read it; raises what :func:`scan_fer2013` raises."""
+    """Find the data set, in a folder, an archive or a CSV, and read it; raises what ``scan_fer2013`` raises."""
     check_on_error(on_error)
     try:
         cache = None if cache_dir is None else Path(cache_dir)
@@ -183,7 +183,7 @@ class UsageDataModule(EmotionDataModule):
         holdout_fraction: share of the training rows that ``holdout`` takes, above 0 and below 1.
         split_seed: chooses which rows ``holdout`` takes.
         on_error: ``raise`` stops at the first bad row; ``skip`` leaves bad rows out and counts them.
-        **options: of :class:`.EmotionDataModule`.
+        **options: of ``EmotionDataModule``.
     """
 
     native_mean = (0.5077,)  # of the 28,709 Training images
@@ -218,7 +218,7 @@ class FER2013DataModule(UsageDataModule):
         root: folder with ``fer2013.csv``, ``icml_face_data.csv`` or ``train/`` and ``test/``; the CSV itself; or an
             archive of either.
         soft_labels: train on the FER+ votes, from ``fer2013new.csv`` beside the data.
-        **options: of :class:`UsageDataModule`.
+        **options: of ``UsageDataModule``.
     """
 
     def __init__(self, root: str, soft_labels: bool = False, **options: Any) -> None:

@@ -73,7 +73,7 @@ def read_csv_rows(path: Path, on_error: OnError = "raise", codes: Mapping[int, s
     Args:
         path: the file.
         on_error: what to do with a bad row.
-        codes: expression of each code; labels are positions in :data:`.EIGHT`.
+        codes: expression of each code; labels are positions in ``EIGHT``.
 
     Raises:
         DataError: if the file is not such a CSV, if a row is bad and ``on_error`` is ``raise``, or if more than half
@@ -229,7 +229,7 @@ def _parse_pixels(text: bytes) -> NDArray[np.uint8]:
 
 
 def _parse_pixels_slowly(text: bytes) -> NDArray[np.uint8]:
-    """Like :func:`_parse_pixels` for any white space; raise a DataError that says what is wrong."""
+    """Like ``_parse_pixels`` for any white space; raise a DataError that says what is wrong."""
     values = text.split()
     if len(values) != _PIXELS:
         raise DataError(f"expected {_PIXELS} pixel values ({SIDE}x{SIDE}), found {len(values)}")

@@ -20,7 +20,7 @@ _CODES = {usage.lower(): code for code, usage in enumerate(USAGES)}
 
 
 def usage_code(name: str) -> int | None:
-    """Return the position of a usage in :data:`USAGES`, ``None`` if it is none of them; case does not matter."""
+    """Return the position of a usage in ``USAGES``, ``None`` if it is none of them; case does not matter."""
     return _CODES.get(name.strip().lower())
 
 
@@ -33,7 +33,7 @@ class Fer2013Rows:
     Attributes:
         images: uint8 ``(N, 48, 48)``.
         labels: int64 ``(N,)``.
-        usages: int64 ``(N,)``: positions in :data:`USAGES`.
+        usages: int64 ``(N,)``: positions in ``USAGES``.
         numbers: int64 ``(N,)``: row of the original file, from 0, good and bad rows counted; -1 if not known.
         places: ``(N,)`` strings: line of the CSV, or path relative to the root.
         digests: uint8 ``(N, 16)``: content hash of each image.

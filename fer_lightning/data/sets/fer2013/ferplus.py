@@ -4,9 +4,9 @@ Source:
     Barsoum et al. 2016, "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
     Distribution", arXiv:1608.01041, github.com/microsoft/FERPlus.
 Layout:
-    FER2013 in any of its layouts (see :mod:`.fer2013`), with ``fer2013new.csv`` beside it; or the folders that FER+'s
-    own ``generate_training_data.py`` writes (see :mod:`.ferplus_folders`); or a CSV in FER2013's form with FER+'s codes
-    in place of the votes (see :mod:`.ferplus_csv`).
+    FER2013 in any of its layouts (see ``fer2013``), with ``fer2013new.csv`` beside it; or the folders that FER+'s
+    own ``generate_training_data.py`` writes (see ``ferplus_folders``); or a CSV in FER2013's form with FER+'s codes
+    in place of the votes (see ``ferplus_csv``).
 Classes:
     the seven and contempt. Votes for "unknown" and "not a face" are no classes: rows on which they win are left out.
 Splits:
@@ -72,9 +72,9 @@ def label_votes(
     single_votes: bool = False,
     share: float = 0.3,
 ) -> VotedLabels:
-    """Turn votes into labels; the policies are those of :class:`FERPlusDataModule`.
+    """Turn votes into labels; the policies are those of ``FERPlusDataModule``.
 
-    Votes are int64 ``(N, 10)``, columns in the order of :data:`.FERPLUS_COLUMNS`; ``fer2013_labels``, int64 ``(N,)`` in
+    Votes are int64 ``(N, 10)``, columns in the order of ``FERPLUS_COLUMNS``; ``fer2013_labels``, int64 ``(N,)`` in
     0..6, serve ``ties="fer2013"``. Barsoum et al. drop single votes as noise, and their share is 0.3.
 
     Raises:
@@ -140,7 +140,7 @@ class FERPlusDataModule(UsageDataModule):
         ties: rows with two winners: ``drop``, ``fer2013`` (FER2013's label decides) or ``first``.
         single_votes: count votes that only one person gave.
         share: for ``multi``.
-        **options: of :class:`.UsageDataModule`.
+        **options: of ``UsageDataModule``.
     """
 
     class_names = EIGHT.class_names

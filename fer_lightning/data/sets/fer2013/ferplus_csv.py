@@ -1,7 +1,7 @@
 """FER+ as pixels: a table in FER2013's form, ``emotion,pixels,Usage``, whose codes are those of FER+.
 
 Such tables circulate in place of the votes: of each image the expression that won, ``0`` neutral to ``7`` contempt.
-They look like FER2013's but for the code 7, which is contempt; naming :class:`.FERPlusDataModule` says what they are.
+They look like FER2013's but for the code 7, which is contempt; naming ``FERPlusDataModule`` says what they are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def read_ferplus_csv(
     """Read images and labels, ``None`` if no row is contempt: the codes may be FER2013's then.
 
     Returns:
-        The rows; votes int64 ``(N, 10)``, columns as in :data:`.FERPLUS_COLUMNS`, all for the label; what is to be
+        The rows; votes int64 ``(N, 10)``, columns as in ``FERPLUS_COLUMNS``, all for the label; what is to be
         told of the codes.
 
     Raises:

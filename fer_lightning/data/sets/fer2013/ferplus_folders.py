@@ -25,6 +25,7 @@ from fer_lightning.text import excerpt, one_line, short_path, unreadable
 __all__ = ["LABELS_FILE", "ferplus_folders", "read_ferplus_folders"]
 
 LABELS_FILE = "label.csv"
+"""Name of the table in each folder."""
 
 _FORMAT = 1  # raise it whenever the same files would be read into other arrays
 _FOLDERS = ("fer2013train", "fer2013valid", "fer2013test")  # in the order of USAGES
@@ -32,7 +33,7 @@ _WIDTH = 2 + len(FERPLUS_COLUMNS)
 
 
 def ferplus_folders(root: Path) -> list[tuple[int, Path]]:
-    """Return (usage, as a position in :data:`.USAGES`, folder) of each part that the script has written."""
+    """Return (usage, as a position in ``USAGES``, folder) of each part that the script has written."""
     if not root.is_dir():
         return []
     tops = [path for path in root.iterdir() if path.name.lower() in _FOLDERS]
@@ -46,7 +47,7 @@ def read_ferplus_folders(
 
     Returns:
         The rows, whose ``labels`` say nothing (all 0), and the votes int64 ``(N, 10)``, columns as in
-        :data:`.FERPLUS_COLUMNS`.
+        ``FERPLUS_COLUMNS``.
 
     Raises:
         DataError: if a table is malformed, an image is bad and ``on_error`` is ``raise``, or more than half are bad;

@@ -23,6 +23,7 @@ from fer_lightning.text import excerpt, one_line, short_path, unreadable
 __all__ = ["VOTES_FILE", "aligned_votes", "find_votes", "has_votes", "read_votes", "votes_to_soft_labels"]
 
 VOTES_FILE = "fer2013new.csv"
+"""Name of the table of votes, as Microsoft published it."""
 
 _NO_EXPRESSION = ("unknown", "NF")
 _NAMES = "soft labels need names <Usage>_<row of fer2013.csv>"
@@ -42,7 +43,7 @@ def find_votes(folders: Sequence[Path]) -> Path:
 
 
 def has_votes(folders: Sequence[Path]) -> bool:
-    """Tell whether :func:`find_votes` finds a file."""
+    """Tell whether ``find_votes`` finds a file."""
     return any((folder / VOTES_FILE).is_file() for folder in folders)
 
 
@@ -50,8 +51,8 @@ def read_votes(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Read a file of votes.
 
     Returns:
-        The usages int64 ``(M,)``, as positions in :data:`.USAGES`, and the votes int64 ``(M, 10)``, columns in the
-        order of :data:`.FERPLUS_COLUMNS`.
+        The usages int64 ``(M,)``, as positions in ``USAGES``, and the votes int64 ``(M, 10)``, columns in the
+        order of ``FERPLUS_COLUMNS``.
 
     Raises:
         DataError: if the file is malformed; the message names the line.
@@ -123,7 +124,7 @@ def aligned_votes(rows: Fer2013Rows, layout: Layout) -> NDArray[np.int64]:
     """Return the votes of each row, int64 ``(N, 10)``, aligned by its number in the original file.
 
     A single file must have as many rows as the votes; in a folder the names of the files give the numbers. Columns are
-    in the order of :data:`.FERPLUS_COLUMNS`.
+    in the order of ``FERPLUS_COLUMNS``.
 
     Raises:
         DataError: if there are no votes, or the two do not belong together: in number, in a row's usage, or because

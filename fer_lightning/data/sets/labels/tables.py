@@ -3,14 +3,14 @@
 =============================================================  ====================================================
 in the folder                                                  what is read
 =============================================================  ====================================================
-``images/`` and ``labels/*.txt``, ``data.yaml``                YOLO's form (see :mod:`.yolo`)
+``images/`` and ``labels/*.txt``, ``data.yaml``                YOLO's form (see ``yolo``)
 a table with columns for path and label, by any known name     its rows
 ``train_labels.csv`` and ``test_labels.csv``, ``train.csv``    their rows; the names give the splits
 ``train/metadata.csv``, ``test/metadata.jsonl``                Hugging Face's form; the folders give the splits
 ``train-00000-of-00001.parquet``, ``dataset_info.json``        images and labels in one file (see
-                                                               :mod:`.hugging_face`)
+                                                               ``hugging_face``)
 ``labels/train.csv``, ``annotations/labels.csv``               tables in a folder of their own, beside ``images/``
-images alone, whose names hold the expression                  see :mod:`.file_names`
+images alone, whose names hold the expression                  see ``file_names``
 =============================================================  ====================================================
 """
 
@@ -67,7 +67,7 @@ def label_tables(root: Path, columns: Columns | None = None) -> list[Path]:
 
 
 def has_labels(root: Path) -> bool:
-    """Tell whether a folder of images has labels that :func:`read_labels` finds."""
+    """Tell whether a folder of images has labels that ``read_labels`` finds."""
     return bool(is_yolo(root) or _is_packed(root) or tables_to_read(root)) or known_names(root) is not None
 
 
@@ -89,8 +89,8 @@ def read_labels(
     Args:
         place: a table, or a folder in one of the forms of this module's docstring.
         images: folder that the paths of a table are relative to; ``None`` for the folder itself, or that of the table.
-        columns: which columns of a table are meant, see :func:`.read_manifest`.
-        pattern: the labels are in the names of the files, see :func:`.read_file_names`.
+        columns: which columns of a table are meant, see ``read_manifest``.
+        pattern: the labels are in the names of the files, see ``read_file_names``.
         cache_dir: where images that lie in Parquet or Arrow files are written.
 
     Returns:

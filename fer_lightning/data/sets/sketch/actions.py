@@ -36,6 +36,7 @@ ACTION_UNITS: dict[int, str] = {
     26: "jaw dropped",
     64: "eyes lowered",
 }
+"""Movements of the face that are drawn, by their number in the Facial Action Coding System."""
 
 UPPER_UNITS = (1, 2, 4, 5, 6, 7, 64)
 """Those that move brows and eyes; the others move nose, mouth and chin."""
@@ -87,7 +88,7 @@ _ASYMMETRY = 0.12
 
 @dataclass(frozen=True)
 class Actions:
-    """Activations in 0..1 of each unit in :data:`ACTION_UNITS`.
+    """Activations in 0..1 of each unit in ``ACTION_UNITS``.
 
     Attributes:
         halves: of the left and the right half of the picture.
@@ -136,7 +137,7 @@ class Dice:
 
 
 def sample_actions(expression: str, dice: Dice, difficulty: float = 1.0) -> Actions:
-    """Return the activations of one face that shows an expression, a key of :data:`PROTOTYPES`.
+    """Return the activations of one face that shows an expression, a key of ``PROTOTYPES``.
 
     Difficulty 0 gives full activations and nothing else; 1 gives 0.5..1, traces of a neighbouring expression and stray
     movements; up to 2.

@@ -10,6 +10,7 @@ from fer_lightning.data.sets.sketch.rendering import RGB, mix
 __all__ = ["AGE_GROUPS", "SKIN_TONES", "Person", "sample_person"]
 
 AGE_GROUPS = ("young", "adult", "older")
+"""Values of the column ``age_group``."""
 
 SKIN_TONES: dict[str, tuple[RGB, RGB]] = {
     "light": ((245, 220, 202), (228, 190, 160)),
@@ -34,8 +35,8 @@ class Person:
     """A face at rest. Lengths are in face units (half the height of the head).
 
     Attributes:
-        skin_tone: a key of :data:`SKIN_TONES`.
-        age_group: one of :data:`AGE_GROUPS`.
+        skin_tone: a key of ``SKIN_TONES``.
+        age_group: one of ``AGE_GROUPS``.
         glasses: whether the person wears any.
         width: half the width of the head.
         chin: height of the chin below the origin.

@@ -36,7 +36,9 @@ __all__ = [
 ]
 
 Points = NDArray[np.float64]
+"""Corners of a line or an area, float64 ``(N, 2)``, x before y."""
 RGB = tuple[float, float, float]
+"""Red, green and blue: a colour in 0..255, or factors of one."""
 
 _ANGLES = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
 _CIRCLE_X, _CIRCLE_Y = np.cos(_ANGLES), np.sin(_ANGLES)

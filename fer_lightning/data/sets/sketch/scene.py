@@ -54,7 +54,7 @@ class Scene:
 
 
 def sample_scene(name: str, rng: np.random.Generator, difficulty: float) -> Scene:
-    """Return a random scene of an expression, a key of :data:`.PROTOTYPES`; the noise comes from ``rng`` afterwards."""
+    """Return a random scene of an expression, a key of ``PROTOTYPES``; the noise comes from ``rng`` afterwards."""
     dice = Dice(rng)
     person = sample_person(dice, difficulty)
     actions = sample_actions(name, dice, difficulty)

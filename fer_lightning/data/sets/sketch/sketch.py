@@ -63,14 +63,14 @@ def draw_cutout(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Draw a face with head, hair and shoulders whole, to be put on another background.
 
-    The middle of it, half as wide and half as high, is what :func:`draw_face` draws of the same state of ``rng`` with
+    The middle of it, half as wide and half as high, is what ``draw_face`` draws of the same state of ``rng`` with
     ``size``, but for the background and the noise.
 
     Args:
         expression: one of the seven, by any known name.
         rng: source of all that is random; the same state gives the same bytes.
         size: side of that middle part in pixels, 32..512.
-        difficulty: as of :func:`draw_face`.
+        difficulty: as of ``draw_face``.
 
     Returns:
         The picture, uint8 RGB ``(2 size, 2 size, 3)``, and how much of each pixel is the person, float32
@@ -101,8 +101,8 @@ def scan_sketch(
     Each drawing is a person of its own and depends on (seed, split, number) alone, and its number decides what it
     shows: a smaller or an unbalanced table is a part of a larger, balanced one.
 
-    ``counts`` are drawings per split, none where a split is left out; ``None`` stands for :data:`DEFAULT_COUNTS`. The
-    other arguments are those of :func:`draw_face` and :class:`SketchDataModule`. The table has the columns
+    ``counts`` are drawings per split, none where a split is left out; ``None`` stands for ``DEFAULT_COUNTS``. The
+    other arguments are those of ``draw_face`` and ``SketchDataModule``. The table has the columns
     ``skin_tone``, ``age_group`` and ``glasses``.
 
     Raises:
@@ -196,7 +196,7 @@ class SketchDataModule(EmotionDataModule):
         class_ratio: share of an expression relative to the others, such as ``{disgust: 0.1}``; the totals stay.
         size: side of the drawings, pixels.
         colour: draw in colour.
-        **options: of :class:`.EmotionDataModule`.
+        **options: of ``EmotionDataModule``.
     """
 
     native_mean = (0.5,)
@@ -239,8 +239,8 @@ class SketchDataModule(EmotionDataModule):
         What differs between such a picture and that in the table is what these units have moved.
 
         Args:
-            rows: int64 ``(M,)``, of :attr:`table`.
-            resting: action units (keys of :data:`.ACTION_UNITS`) that rest: all of them, if not given.
+            rows: int64 ``(M,)``, of ``table``.
+            resting: action units (keys of ``ACTION_UNITS``) that rest: all of them, if not given.
 
         Returns:
             Pictures, uint8 ``(M, C, H, W)``; with no unit resting, those in the table, byte for byte.
