@@ -102,6 +102,10 @@ PROVEN: dict[str, tuple[Callable[[Path], Path], dict[int, str]]] = {
         beside("labels.txt", words(AFFECTNET_CODES).replace(",", ": "), range(8)),
         AFFECTNET_CODES,
     ),
+    "alphabetical by the second of two texts": (
+        lambda root: beside("a.txt", "about\n")(beside("classes.csv", words(ALPHABETICAL), range(8))(root)),
+        ALPHABETICAL,
+    ),
     "FER2013 by a list of files": (
         beside("list.csv", "".join(f"train/{code}/{code + 1}.png,{name}\n" for code, name in FER2013_CODES.items())),
         FER2013_CODES,
@@ -198,7 +202,11 @@ def test_numbers_of_images_prove_a_table(tmp_path: Path) -> None:
         ("FER2013", [3995, 436, 4097, 7215, 4830, 3171, 4965]),
         ("FER2013", [958, 111, 1024, 1774, 1247, 831, 1233]),
         ("FER2013", [4953, 547, 5121, 8989, 6077, 4002, 6198]),
+        ("FER2013", [467, 56, 496, 895, 653, 415, 607]),
+        ("FER2013", [491, 55, 528, 879, 594, 416, 626]),
+        ("RAF-DB", [1290, 281, 717, 4772, 1982, 705, 2524]),
         ("RAF-DB", [329, 74, 160, 1185, 478, 162, 680]),
+        ("RAF-DB", [1619, 355, 877, 5957, 2460, 867, 3204]),
         ("AffectNet", [74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750]),
         ("AffectNet", [74874, 134415, 25459, 14090, 6378, 3803, 24882]),
         ("", [3995, 436, 4097, 7215, 4830, 3171, 4966]),
@@ -212,6 +220,26 @@ def test_numbers_of_labels_prove_a_table(whose: str, counts: list[int]) -> None:
     assert (found.whose if found else "") == whose
     tables = {"FER2013": FER2013_CODES, "RAF-DB": dict(enumerate(RAFDB_CODES.values())), "AffectNet": AFFECTNET_CODES}
     assert found is None or all(tables[whose][code] == name for code, name in found.table.items())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "whose"),
+    [
+        ("Training_{0:05}.png", "PublicTest_{0}_copy.png", "FER2013"),
+        ("Training_{0:05}.png", "{0}.png", ""),
+        ("train_{0:05}_aligned.jpg", "test_{0}_aligned.jpg", "RAF-DB"),
+        ("train_{0:05}.jpg", "test_{0:04}.jpg", "RAF-DB"),
+        ("train_{0:04}.jpg", "test_{0:04}.jpg", ""),
+        ("train_{0:05}.jpg", "test_{0:05}.jpg", ""),
+        ("S005_001_{0:08}.png", "S{0:03}_002_00000011.png", "CK+"),
+        ("S005_001_{0:08}.png", "S5_1_{0}.png", ""),
+    ],
+)
+def test_which_names_of_files_prove_a_table(first: str, second: str, whose: str) -> None:
+    codes = np.arange(1, 7).repeat(2)
+    paths = np.array([(second if row % 2 else first).format(code) for row, code in enumerate(codes)])
+    found = evidence_of_labels(Path("set.csv"), range(1, 7), codes.astype(str), paths, np.full(12, ""), {})
+    assert (found.whose if found else "") == whose
 
 
 def test_what_contradicts_itself_stops_and_either_proposal_works(tmp_path: Path) -> None:

@@ -265,7 +265,11 @@ def test_training_rows_are_laid_out_shuffled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"balance": "oversample"}, {"class_multipliers": {"disgust": 3.0}}, {"per_class": 5}, {"drop_overlap": True}],
+    [
+        *({"balance": "oversample"}, {"balance": "weighted"}, {"group_balance": "oversample"}, {"keep": "rows.csv"}),
+        *({"class_multipliers": {"disgust": 3.0}}, {"per_class": 5}, {"drop_overlap": True}),
+        *({"focus_fraction": 0.2}, {"folds": 5}),
+    ],
 )
 def test_what_shards_cannot_do_is_told_with_what_can(options: dict[str, Any], trainable: Path) -> None:
     with pytest.raises(ConfigError, match=rf"data.{next(iter(options))} cannot be had of shards.*--to arrow"):

@@ -44,6 +44,20 @@ def test_a_face_that_looks_sad_at_rest_is_neutral_afterwards() -> None:
     assert baselines.applied(1, 3.3, resting) == pytest.approx(resting)  # each person has a face of their own
 
 
+def test_the_mean_is_of_all_frames_of_the_first_seconds_and_an_impossible_class_counts_a_little() -> None:
+    baselines = Baselines(SEVEN.class_names, 0.3)
+    seen = [shares(sad=0.9, neutral=0.001), shares(sad=0.6, neutral=0.1), shares(sad=0.5, neutral=0.0)]
+    for step, values in enumerate(seen):
+        baselines.applied(0, step / 10, values)
+    now = np.array(shares(sad=0.7, neutral=0.2, happy=0.04))
+    moved = now.copy()
+    for number in range(7):
+        if number != NEUTRAL:
+            rest = np.log(np.maximum([values[number] for values in seen], 1e-6)).mean()
+            moved[number] *= np.exp(-max(0.0, rest - np.log([0.001, 0.1, 1e-6]).mean() + np.log(2)))
+    assert baselines.applied(0, 0.3, now.tolist()) == pytest.approx(moved / moved.sum())
+
+
 def test_who_looks_neutral_at_rest_stays_as_they_are() -> None:
     baselines, resting = Baselines(SEVEN.class_names, 1), shares(neutral=0.8)
     baselines.applied(0, 0.0, resting)
