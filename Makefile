@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: train test test-slow test-recipes reproduce lint format install web docs clean
+.PHONY: train test test-slow test-recipes reproduce lint format install web dist docs clean
 
 train: install  ## train on drawn faces (no download), in one to two minutes
 	$(BIN)/fer fit --config configs/quickstart.yaml
@@ -43,6 +43,11 @@ $(STAMP): pyproject.toml constraints.txt
 web: install  ## fetch the runtime of the page of `fer serve` and the face detector; a wheel built afterwards carries them
 	$(BIN)/python -m fer_lightning.inference.serve.runtime web
 	$(BIN)/python -m fer_lightning.inference.faces.model_files
+
+dist: web  ## the source distribution and the wheel made of it, in dist/
+	rm -rf build dist
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt build
+	$(BIN)/python -m build
 
 docs: install  ## the documentation site in build/site, from docs/ and the parsers; a broken link is an error
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"

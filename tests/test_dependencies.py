@@ -135,6 +135,9 @@ def test_an_undeclared_import_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert undeclared(path) == ["models/new.py:5: litdata", "models/new.py:4: optuna"]
 
 
-def test_the_version_is_told_alike() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+def test_the_version_stands_in_one_place() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    number = re.compile(rf"(?<![\d.]){re.escape(version)}(?![\d.])".encode())
+    texts = [*PACKAGE.rglob("*.py"), *ROOT.glob("docs/*.md"), *ROOT.glob("*.*"), ROOT / "Makefile"]
+    told = {path.name for path in texts if path.is_file() and number.search(path.read_bytes())}
+    assert told - {"CHANGELOG.md", "constraints.txt"} == {"pyproject.toml"}

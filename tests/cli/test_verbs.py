@@ -191,7 +191,7 @@ def test_the_docstring_is_the_help(capsys: pytest.CaptureFixture[str], monkeypat
     assert "A table:\n  name   value\n" in out
     assert "what is measured, files or folders" in " ".join(out.split())
     assert re.findall(r"\(default:[^)]*\)", out) == ["(default: 1.0)", "(default: 0)", "(default: csv)"]
-    assert "-n N, --limit N" in out
+    assert re.search("-n( N)?, --limit N", out)  # from Python 3.13 on without the first N
     assert "of all (default: 1.0)" in out
     assert max(map(len, out.splitlines())) < 80
     assert run_function("pass", passing, ["-h"]) == 0
