@@ -159,6 +159,7 @@ def test_a_damaged_checkpoint_that_is_named_is_refused(tmp_path: Path, capsys: p
     assert f"{resume} is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # tests/test_kill_grid.py kills with 0 and 2 loader processes, in less time
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resume_is_exact_after_a_kill(tmp_path: Path, workers: int) -> None:
     options = [*AUGMENT, *MOMENTUM, f"--data.num_workers={workers}", f"--trainer.default_root_dir={tmp_path}"]
@@ -194,14 +195,15 @@ def run_alone(options: list[str], plan: dict[str, object]) -> int:
     return trained.returncode
 
 
+@pytest.mark.slow  # tests/test_kill_grid.py sends signals to the group, too, in less time
 @pytest.mark.parametrize(
     ("signum", "workers", "options"),
     [
         (signal.SIGTERM, 2, ("--trainer.accumulate_grad_batches=2",)),
-        pytest.param(signal.SIGINT, 2, (), marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 0, (), marks=pytest.mark.slow),
+        (signal.SIGINT, 2, ()),
+        (signal.SIGTERM, 0, ()),
         (signal.SIGINT, 0, ("--trainer.accumulate_grad_batches=2",)),
-        pytest.param(signal.SIGUSR1, 2, tuple(EMA), marks=pytest.mark.slow),
+        (signal.SIGUSR1, 2, tuple(EMA)),
     ],
 )
 def test_resume_is_exact_after_a_signal_to_the_group(
