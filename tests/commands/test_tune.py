@@ -37,7 +37,7 @@ from fer_lightning.studies.tune.study import has_turn, is_abandoned, trial_verdi
 from tests.helpers.cli import TINY, fer, same_weights
 from tests.helpers.fake_fit import LR, flags, score
 from tests.helpers.sets import write_set
-from tests.studies.test_child_runs import FAKE, REPOSITORY, wait_for
+from tests.studies.test_child_runs import FAKE, REPOSITORY, fit_here, wait_for
 
 SPACE = f"{LR}: {{low: 1e-4, high: 1e-1, log: true}}\ndata.batch_size: {{choices: [16, 32, 64]}}\n"
 OPTIMIZER = ["--model.optimizer=torch.optim.Adam", "--trainer.max_epochs=3"]
@@ -433,7 +433,10 @@ def test_the_spaces_that_we_ship_fit_the_configs_that_they_name(path: Path, tmp_
     check_space(of_fit, load_space(path), path)
 
 
-def test_real_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_children", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_real_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_children: bool) -> None:
+    if not in_children:
+        monkeypatch.setattr(child_runs, "_run", fit_here)
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert tune(tmp_path, "--trials=2", space="data.batch_size: {choices: [8, 16]}") == 0

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from fer_lightning.callbacks.graceful_stop import GracefulStop
 from fer_lightning.errors import ConfigError
 from fer_lightning.runs.folder import newest_run
 from fer_lightning.runs.lock import lock_run_folder
+from fer_lightning.runs.records import History, Run
 from fer_lightning.studies import child_runs
 from fer_lightning.studies.child_runs import ChildResult, fit_in_child
-from tests.helpers.cli import TINY, fit, same_weights
+from tests.helpers.cli import TINY, fer, fit, same_weights
 
 FAKE = (sys.executable, "-m", "tests.helpers.fake_fit")
 REPOSITORY = Path(__file__).parents[2]
@@ -188,7 +190,21 @@ class WaitForStop(Callback):
             wait_for(lambda: stop._request())
 
 
-def test_a_real_run_that_was_stopped_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fit_here(
+    command: list[str], log: Path, folder: Callable[[], Path | None], follow: Callable[[History], bool] | None
+) -> tuple[int, bool, int]:
+    """Do what a child is told to do, as ``child_runs._run`` does, in this process: importing takes most of its time."""
+    code = fer(*command[command.index("fit") :])
+    run = folder()
+    if follow is not None and run is not None:
+        assert follow(Run(run).history)
+    return code, False, 0
+
+
+@pytest.mark.parametrize("in_child", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_real_run_that_was_stopped_goes_on_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_child: bool
+) -> None:
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     options = ["--trainer.max_epochs=4", "--resume_checkpoint.every_n_steps=2"]
@@ -196,6 +212,8 @@ def test_a_real_run_that_was_stopped_goes_on_exactly(tmp_path: Path, monkeypatch
     stopped = train(tmp_path, *TINY, *options, wait, follow=lambda history: len(history) < 2)
     assert (stopped.exit_code, stopped.stopped) == (143, True)
     assert len(stopped.history) < 4
+    if not in_child:
+        monkeypatch.setattr(child_runs, "_run", fit_here)
     resumed = train(tmp_path, *TINY, *options)
     assert (resumed.exit_code, resumed.message, len(resumed.history)) == (0, "", 4)
     assert fit(tmp_path, *options, name="whole", epochs=4) == 0
