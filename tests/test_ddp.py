@@ -97,13 +97,12 @@ def test_torchrun_makes_one_run(tmp_path: Path) -> None:
     assert printed.count("Best validation") == 1
 
 
+@pytest.mark.slow  # tests/cli/test_peers.py lets threads be the processes
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ([*TWO, "--data.batch_size=0"], "data.batch_size must be at least 1"),
-        pytest.param(
-            ["--trainer.devices=1"], "torchrun started 2 processes, but the trainer takes 1", marks=pytest.mark.slow
-        ),
+        (["--trainer.devices=1"], "torchrun started 2 processes, but the trainer takes 1"),
     ],
 )
 def test_a_mistake_is_told_once_by_all_processes_together(tmp_path: Path, options: list[str], told: str) -> None:

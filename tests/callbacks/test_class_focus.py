@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -111,17 +112,16 @@ def test_what_makes_no_sense_is_told_before_training(
 
 @pytest.mark.parametrize("mode", ["bottom_k", "regret"])
 @pytest.mark.parametrize("step", [30, 42, 55])  # of 21 batches in an epoch: inside, at its end, inside
-def test_resume_is_exact(tmp_path: Path, mode: str, step: int) -> None:
+def test_resume_is_exact(tmp_path: Path, whole_run: Callable[..., Path], mode: str, step: int) -> None:
     options = [*PART, FOCUS, f"--trainer.callbacks.mode={mode}", "--model.prior_correction=true"]
     options += ["--trainer.callbacks.warmup=0", "--resume_checkpoint.every_n_steps=2", "--data.augment=BatchAugment"]
     stop = "--trainer.callbacks+=tests.helpers.parts.StopAt"
-    assert fit(tmp_path, *options, name="whole", epochs=4) == 0
+    whole, parts = whole_run(*options, epochs=4), tmp_path / "parts/version_0"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_TEST_STOP_AT", str(step))
         with pytest.raises(StoppedError):
             fit(tmp_path, *options, stop, name="parts", epochs=4)
     assert fit(tmp_path, *options, "--ckpt_path=last", name="parts", epochs=4) == 0
-    whole, parts = (tmp_path / name / "version_0" for name in ("whole", "parts"))
     for file in ("resume.ckpt", "best.ckpt"):
         assert same_weights(whole / "checkpoints" / file, parts / "checkpoints" / file)
     assert (whole / "class_focus.csv").read_text() == (parts / "class_focus.csv").read_text()

@@ -249,6 +249,7 @@ def test_bad_data_leaves_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFix
     assert not root.exists()
 
 
+@pytest.mark.slow  # tests/callbacks/test_graceful_stop.py interrupts runs in its own process
 def test_ctrl_c_exits_130(tmp_path: Path) -> None:
     (tmp_path / "my_interrupt.py").write_text(
         "import os, signal\nfrom lightning.pytorch import Callback\n"
