@@ -89,7 +89,7 @@ class _Place:
             return
         if self.folder.suffix == ".onnx":
             raise ConfigError(f"{model} stays as it is: measure for the run that it is from, and export that again")
-        self.checkpoint = find_checkpoint(model, Path("runs"), "default", BEST)
+        self.checkpoint = find_checkpoint(model, Path("runs"), None, BEST)
         run = run_folder_of(self.checkpoint)
         if run is None:
             raise CheckpointError(f"{model} lies in no run folder, where the framing could be kept: export it first")

@@ -43,8 +43,9 @@ def recognize(
 
     Args:
         paths: pictures, videos, folders and archives of them, or patterns.
-        model: a model folder, a run folder, a checkpoint, best or last of the newest run, the name of a released model
-            (fer models list) or OWNER/NAME on the Hugging Face hub; several, A,B, are averaged; the default if none.
+        model: a run (folder, name, or best or last of the newest), a checkpoint, a model folder, the name of a released
+            model (fer models list) or OWNER/NAME on the Hugging Face hub; several, A,B, are averaged; the default if
+            none.
         camera: 0 or another number, or a device such as /dev/video0, instead of paths; nothing is kept unless asked.
         seconds: end the camera after this time; else by Ctrl-C.
         headless: print a line each second instead of showing the camera in a window.

@@ -22,6 +22,7 @@ from fer_lightning.runs.checkpoint import (
     run_folder_of,
 )
 from fer_lightning.runs.model_folder import CARD, CONFIG, TRAINED_ON, WEIGHTS, is_model_folder, released
+from fer_lightning.runs.records import find_run
 from fer_lightning.text import first_line
 
 __all__ = ["DEFAULT_MODEL", "checkpoint_of", "load_model"]
@@ -35,23 +36,23 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 def load_model(
     source: str | Path | Sequence[str | Path] | None = None,
     root: Path = Path("runs"),
-    name: str = "default",
+    name: str | None = None,
     offline: bool = False,
 ) -> Model:
     """Load a trained model, or several as one that averages their probabilities.
 
     Args:
-        source: a model folder, a run folder, a checkpoint file, an ONNX file of ours; else ``best`` or ``last`` of the
-            newest run of ``name``, the name of a released model (see ``released``), or ``OWNER/NAME`` on the
+        source: a model folder, a run folder, a checkpoint file, an ONNX file of ours; else the name of a run, ``best``
+            or ``last`` of the newest run, the name of a released model (see ``released``), or ``OWNER/NAME`` on the
             Hugging Face hub, perhaps with ``@REVISION``; ``None`` for ``DEFAULT_MODEL``. Several are a list, or a
             text, see ``named_models``; faces are cut and scaled as the first one wants them.
         root: the folder of all runs.
-        name: of the experiment.
+        name: of the experiment, for ``best`` and ``last``; ``None`` for all.
         offline: of the hub, take only what was fetched before.
 
     Raises:
         CheckpointError: if there is no such model or it is damaged, or several have other classes than the first.
-        ConfigError: if its network cannot be built here.
+        ConfigError: if its network cannot be built here, or a folder of this name holds no run.
     """
     ours = released()
     if source is None:
@@ -72,8 +73,9 @@ def load_model(
     return model_of_checkpoint(path, path.stem if run is None else f"{run.parent.name}/{run.name}")
 
 
-def _place(source: str, root: Path, name: str, offline: bool) -> Path:
+def _place(source: str, root: Path, name: str | None, offline: bool) -> Path:
     """Return the folder of a model, its checkpoint or its ONNX file; the arguments are as in load_model."""
+    source = _run_of_name(source, root)
     ours, path = released(), Path(source).expanduser()
     if not path.exists() and source in ours:
         path = ours[source]
@@ -91,6 +93,13 @@ def _place(source: str, root: Path, name: str, offline: bool) -> Path:
         raise CheckpointError(f"{error}; models that come with the package: {', '.join(ours)}") from error
 
 
+def _run_of_name(source: str, root: Path) -> str:
+    """Return the folder of the newest run where its name is given, else a model as it was given."""
+    if Path(source).expanduser().exists() or source in released() or not (root / source).is_dir():
+        return source
+    return str(find_run(source, root))
+
+
 def _ensemble(paths: Sequence[Path]) -> Model:
     """Return the model that averages the probabilities of several; how it cuts faces is known if one of them tells."""
     files = [path / WEIGHTS if is_model_folder(path) else path for path in paths]
@@ -106,9 +115,13 @@ def _ensemble(paths: Sequence[Path]) -> Model:
 
 
 def checkpoint_of(source: str | Path, root: Path = Path("runs")) -> Path | None:
-    """Return the file with the weights of a model, ``None`` of one of the hub; the arguments are as in load_model."""
+    """Return the file with the weights of a model, ``None`` of one of the hub; the arguments are as in ``load_model``.
+
+    Raises:
+        ConfigError: if a folder of this name holds no run.
+    """
     try:
-        return find_checkpoint(str(source), root, "default", BEST)
+        return find_checkpoint(_run_of_name(str(source), root), root, None, BEST)
     except CheckpointError:
         return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_lightning.errors import CheckpointError
-from fer_lightning.runs.folder import versions
+from fer_lightning.runs.folder import run_folders, versions
 from fer_lightning.runs.model_folder import WEIGHTS, is_in_model_folder, is_model_folder, read_model_folder, released
 from fer_lightning.text import excerpt
 
@@ -204,14 +204,14 @@ def run_folder_of(checkpoint: Path) -> Path | None:
     return folder.parent if folder.name == CHECKPOINTS else None
 
 
-def find_checkpoint(wanted: str, root: Path, name: str, file: str) -> Path:
+def find_checkpoint(wanted: str, root: Path, name: str | None, file: str) -> Path:
     """Find a checkpoint file.
 
     Args:
         wanted: a file, a run folder, a model folder, the name of a released model, or ``best`` or ``last`` of the
             newest run that has one.
         root: the folder of all runs.
-        name: name of the experiment, for ``best`` and ``last``.
+        name: name of the experiment, for ``best`` and ``last``; ``None`` for all: the one written last.
         file: which file of a run folder to take where ``wanted`` is a folder.
 
     Raises:
@@ -229,10 +229,13 @@ def find_checkpoint(wanted: str, root: Path, name: str, file: str) -> Path:
     if wanted not in ("best", "last"):
         raise CheckpointError(f"there is no checkpoint {wanted}{_what_there_is(root)}")
     file = BEST if wanted == "best" else RESUME
-    for version in reversed(versions(root / name)):
-        if (version / CHECKPOINTS / file).is_file():
-            return version / CHECKPOINTS / file
-    raise CheckpointError(f"no run in {root / name} has a '{wanted}' checkpoint ({file}){_what_there_is(root)}")
+    runs = run_folders(root) if name is None else versions(root / name)
+    found = [path for run in runs if (path := run / CHECKPOINTS / file).is_file()]
+    if found:
+        return found[-1] if name is not None else max(found, key=lambda path: path.stat().st_mtime)
+    raise CheckpointError(
+        f"no run in {root if name is None else root / name} has a '{wanted}' checkpoint ({file}){_what_there_is(root)}"
+    )
 
 
 def named_models(given: str | Path | Sequence[str | Path]) -> list[str]:

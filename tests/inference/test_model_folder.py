@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.inference.framing import Framing
-from fer_lightning.inference.loading import load_model
+from fer_lightning.inference.loading import checkpoint_of, load_model
 from fer_lightning.inference.model import Card
 from fer_lightning.inference.model_folder import model_of_folder, write_model_folder
 from fer_lightning.models.task import EmotionTask
@@ -42,7 +42,10 @@ def test_a_checkpoint_gives_what_its_task_gives(whole_run: Callable[..., Path], 
     with torch.inference_mode():
         wanted = task(normalised(images, task.preprocessing["mean"], task.preprocessing["std"]))
     assert torch.equal(model.backend(images), wanted)
-    assert model.card.name == "whole/version_0"
+    root = run.parents[1]
+    assert model.card.name == load_model("whole", root).card.name == "whole/version_0"
+    assert load_model("best", root).card.name == load_model("last", root).card.name == "whole/version_0"
+    assert checkpoint_of("whole", root) == run / "checkpoints/best.ckpt"
     assert model.card.training["code"] == json.loads((run / "lineage.json").read_text())["nodes"][-1]["code"]
     assert model.card.training["code"]["package"]
     with pytest.raises(ConfigError, match=r"needs the class .*TinyBackbone"):
@@ -101,6 +104,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_model(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="there is no run 'empty' in"):
+        load_model("empty", tmp_path)
 
 
 def test_a_folder_is_evaluated_as_its_checkpoint_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

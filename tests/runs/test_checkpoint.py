@@ -24,8 +24,8 @@ from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 STATE = {"state_dict": {"weight": torch.arange(1000.0)}, "epoch": 3}
 
 
-def with_checkpoints(root: Path, version: int, *files: str) -> Path:
-    folder = root / "a" / f"version_{version}" / "checkpoints"
+def with_checkpoints(root: Path, version: int, *files: str, name: str = "a") -> Path:
+    folder = root / name / f"version_{version}" / "checkpoints"
     folder.mkdir(parents=True)
     for file in files:
         (folder / file).touch()
@@ -53,6 +53,13 @@ def test_last_and_best_take_the_newest_run_that_has_one(tmp_path: Path) -> None:
     new = with_checkpoints(tmp_path, 10, RESUME)
     assert find_checkpoint("last", tmp_path, "a", BEST) == new / RESUME
     assert find_checkpoint("best", tmp_path, "a", RESUME) == old / BEST
+    other = with_checkpoints(tmp_path, 0, BEST, name="b/c")
+    os.utime(other / BEST, (0, 0))
+    assert find_checkpoint("best", tmp_path, None, BEST) == old / BEST
+    os.utime(other / BEST)
+    assert find_checkpoint("best", tmp_path, None, BEST) == other / BEST
+    with pytest.raises(CheckpointError, match="no run in .*none has a 'best' checkpoint"):
+        find_checkpoint("best", tmp_path / "none", None, BEST)
 
 
 def test_files_and_run_folders_are_taken_as_given(tmp_path: Path) -> None:
