@@ -34,18 +34,25 @@ Rows = list[tuple[str, ...]]
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Return in a sentence which attributes make a difference to the accuracy that chance does not explain."""
+    """Return which attributes make a difference to the accuracy, or to the recall of a class, beyond chance."""
     compared = [each for each in found["attributes"] if any(group.get("rest") for group in each["groups"])]
     if not compared:
         return "No attribute has two groups with images enough, and of the same classes, to be compared."
     sure = [each["name"] for each in compared if each["gap"]["p_holm"] < _LEVEL]
+    recalls = [
+        f"{gap['class']} between groups of {each['name']}"
+        for each in compared
+        for gap in each["classes"]
+        if gap["p_holm"] * len(compared) < _LEVEL  # Holm over its classes, Bonferroni over attributes
+    ]
+    listed = [*recalls[:_LISTED], *[f"{len(recalls) - _LISTED} more"] * (len(recalls) > _LISTED)]
+    also = f" By class, more than chance explains: recall of {joined(listed)}." if recalls else ""
     if not sure:
-        return (
-            f"Chance explains every difference in accuracy between groups of {joined([a['name'] for a in compared])}."
-        )
+        names = joined([each["name"] for each in compared])
+        return f"Chance explains every difference in accuracy between groups of {names}.{also}"
     others = [each["name"] for each in compared if each["name"] not in sure]
     rest = f"; chance explains those of {joined(others)}" if others else ""
-    return f"Groups of {joined(sure)} differ in accuracy by more than chance explains{rest}."
+    return f"Groups of {joined(sure)} differ in accuracy by more than chance explains{rest}.{also}"
 
 
 def verdicts(found: Mapping[str, Any]) -> list[str]:

@@ -85,10 +85,23 @@ CHANCE = attribute("gender", gap=gap("m", "f", 0.02, 0.033, 0.064, 0.03, 0.06))
 
 
 def test_the_verdict_goes_by_corrected_p_values() -> None:
-    assert verdict(made_up()) == "Groups of skin differ in accuracy by more than chance explains."
-    assert verdict(made_up(CHANCE)) == "Chance explains every difference in accuracy between groups of gender."
-    assert verdict(made_up(CHANCE, attribute(), attribute("age"))) == (
+    differ = "Groups of skin differ in accuracy by more than chance explains."
+    assert (
+        verdict(made_up()) == f"{differ} By class, more than chance explains: recall of angry between groups of skin."
+    )
+    assert verdict(made_up(attribute(classes=[]))) == differ
+    calm = "Chance explains every difference in accuracy between groups of"
+    assert verdict(made_up({**CHANCE, "classes": []})) == f"{calm} gender."
+    assert verdict(made_up(CHANCE)) == (
+        f"{calm} gender. By class, more than chance explains: recall of angry between groups of gender."
+    )
+    assert verdict(made_up(CHANCE, attribute(), attribute("age"))) == (  # where three could be found, 0.024 is no proof
         "Groups of skin and age differ in accuracy by more than chance explains; chance explains those of gender."
+    )
+    sure = [{"class": f"c{place}", **gap("I", "III", 0.31, 0.052, 0.083, 0.0001, 0.001)} for place in range(8)]
+    assert verdict(made_up({**CHANCE, "classes": sure})).endswith(
+        "recall of c0 between groups of gender, c1 between groups of gender, c2 between groups of gender, c3 between "
+        "groups of gender, c4 between groups of gender, c5 between groups of gender and 2 more."
     )
     nothing = attribute(gap=None, groups=[group("I", 0.8)])
     assert verdict(made_up(nothing)) == (
