@@ -189,3 +189,103 @@ def test_variables_that_contradict_each_other_are_named(monkeypatch: pytest.Monk
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
     with pytest.raises(ConfigError, match="SLURM did not say how many processes there are.*ntasks-per-node"):
         find_peers()
+
+
+def test_a_rank_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"TORCHELASTIC_RUN_ID": "a", "RANK": "x", "WORLD_SIZE": "4", "MASTER_ADDR": "h", "MASTER_PORT": "1"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="torchrun did not say how many processes there are: .*'x'"):
+        find_peers()
+
+
+@pytest.mark.parametrize(
+    ("rank", "agent", "master"), [(0, None, True), (1, None, False), (0, "True", False), (0, "False", True)]
+)
+def test_each_meeting_has_words_of_its_own_in_the_store_of_the_first(
+    rank: int, agent: str | None, master: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefixes: list[str] = []
+    made: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    monkeypatch.setattr(peers, "_meetings", itertools.count(5))
+    monkeypatch.setattr(peers, "PrefixStore", lambda prefix, store: prefixes.append(prefix))
+    monkeypatch.setattr(peers, "TCPStore", lambda *args, **options: made.append((args, options)))
+    for name, value in (("TORCHELASTIC_RESTART_COUNT", None), ("TORCHELASTIC_USE_AGENT_STORE", agent)):
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
+    Peers(rank, 3, "node", 29500, "torchrun")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    Peers(rank, 3, "node", 29500, "torchrun")
+    assert prefixes == ["fer/0/5", "fer/2/6"]
+    args, options = made[0]
+    assert args == ("node", 29500, 3)
+    assert (options["is_master"], options["wait_for_workers"], options["multi_tenant"]) == (master, False, True)
+
+
+class Told:
+    """Stands for a store, which knows some words."""
+
+    def __init__(self, words: dict[str, str]) -> None:
+        self.words = words
+        self.heard = 0
+
+    def check(self, names: list[str]) -> bool:
+        return all(name in self.words for name in names)
+
+    def get(self, name: str) -> str:
+        return self.words[name]
+
+    def set(self, name: str, word: str) -> None:
+        self.words[name] = word
+
+    def add(self, name: str, more: int) -> int:
+        self.heard += more
+        return self.heard
+
+
+def first_of(
+    world: int, monkeypatch: pytest.MonkeyPatch, hears: int = 0, **words: str
+) -> tuple[Peers, Told, list[float]]:
+    """Return process 0, its store, and a clock by which another process hears the verdict at each look."""
+    peer, store, clock = (
+        object.__new__(Peers),
+        Told({f"status/{name[1:]}": word for name, word in words.items()}),
+        [0.0],
+    )
+    peer.rank, peer.world, peer.launcher, peer._store = 0, world, "SLURM", store  # type: ignore[assignment]
+
+    def sleep(seconds: float) -> None:
+        clock.append(clock[-1] + seconds)
+        store.heard = min(hears, store.heard + 1)
+
+    monkeypatch.setattr(peers, "time", SimpleNamespace(monotonic=lambda: clock[-1], sleep=sleep))
+    return peer, store, clock
+
+
+WRONG = '{"host": "b", "error": "no data", "code": 2}'
+RIGHT = '{"host": "a", "error": "", "code": 1}'
+
+
+def test_an_error_of_the_first_process_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer, store, clock = first_of(3, monkeypatch, hears=2, s0=WRONG, s2=RIGHT)
+    assert peer._judge() == (2, "no data")
+    assert store.words["verdict"] == "2"
+    assert store.heard == 2
+    assert len(clock) == 3  # looked until both others have heard
+
+
+def test_the_store_is_kept_for_four_seconds_for_those_who_never_hear(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer, _, clock = first_of(3, monkeypatch, hears=1, s0=RIGHT, s1=RIGHT, s2=WRONG)
+    assert peer._judge() == (2, "process 2 of 3, on b: no data")
+    assert 4.0 <= clock[-1] < 4.2
+    peer, store, clock = first_of(2, monkeypatch, s0=RIGHT, s1=RIGHT)
+    assert peer._judge() == (0, "")
+    assert (store.words["verdict"], len(clock)) == ("0", 1)
+
+
+def test_who_waits_for_half_an_hour_is_told_for_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer, _, clock = first_of(2, monkeypatch, s0=RIGHT)
+    with pytest.raises(ConfigError, match="process 0 of 2 waited 30 minutes for the others, which SLURM was to start"):
+        peer._wait("status/1")
+    assert clock[-1] >= 1800

@@ -8,7 +8,14 @@ import torch
 import yaml
 
 from fer_lightning.cli.start import begun
-from fer_lightning.cli.stored_config import as_file, newest_exact, peek, stored_config
+from fer_lightning.cli.stored_config import (
+    as_file,
+    check_class_arguments,
+    newest_exact,
+    peek,
+    preprocessing_changes,
+    stored_config,
+)
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, TASK_KEY, find_checkpoint
 from tests.helpers.cli import fer, fit
@@ -175,3 +182,58 @@ def test_a_file_holds_the_values_for_a_while() -> None:
     with as_file({"name": "a"}) as path:
         assert yaml.safe_load(Path(path).read_text()) == {"name": "a"}
     assert not Path(path).exists()
+
+
+def test_a_value_that_is_empty_is_not_looked_for_in_the_next_argument(tmp_path: Path) -> None:
+    assert peek(["--name=", "--ckpt_path=last"]) == ("last", "", "runs")
+    config = tmp_path / "c.yaml"
+    config.write_text("name: null\nckpt_path: null\ntrainer.default_root_dir: null\n")
+    assert peek([f"--config={config}"]) == (None, "default", "runs")
+    config.write_text("name: later\n")
+    assert peek(["--name=a", f"--config={config}"])[1] == "later"  # what comes last counts
+    config.write_text("model:\nname: a\n")
+    assert peek([f"--config={config}"])[1] == "a"
+
+
+@pytest.mark.parametrize(
+    ("args", "stored", "proposal"),
+    [
+        (["--model.lr_scheduler.warmup=0.2"], {}, "--model.lr_scheduler WarmupCosine --model.lr_scheduler.warmup 0.2"),
+        (["--model.lr_scheduler.init_args.warmup", "a b"], {}, "WarmupCosine --model.lr_scheduler.warmup 'a b'"),
+        (["--model.optimizer.lr", "0.1"], {}, "AdamW --model.optimizer.lr 0.1 --model.optimizer.weight_decay 0.05"),
+        (
+            ["--model.optimizer.eps=1e-6"],
+            {"optimizer": None},
+            "AdamW --model.optimizer.lr 0.001 --model.optimizer.weight_decay 0.05 --model.optimizer.eps 1e-6",
+        ),
+        (["--model.optimizer.lr=0.1"], {"optimizer": {"class_path": "torch.optim.SGD"}}, ""),
+        (["--model.optimizer.lr=0.1", "--model.optimizer=SGD"], {}, ""),
+        (["--model.optimizer.lr=0.1", "--config=a.yaml"], {}, ""),
+        (["--model.optimizer.lr=0.1", "-c", "a.yaml"], {}, ""),
+        (["--model.optimizer.lr=0.1", "--model", "a.yaml"], {}, ""),
+        (["--model.optimizers=0.1", "--name=a"], {}, ""),
+    ],
+)
+def test_arguments_of_a_class_that_the_run_does_not_have_are_told_with_it(
+    args: list[str], stored: dict[str, object], proposal: str
+) -> None:
+    if not proposal:
+        check_class_arguments(["--ckpt_path=last", *args], {"model": stored})
+        return
+    with pytest.raises(ConfigError) as told:
+        check_class_arguments(["--ckpt_path=last", *args], {"model": stored})
+    assert str(told.value).endswith(f"{proposal}?")
+    assert str(told.value).startswith(args[0].partition("=")[0].replace(".init_args", ""))
+
+
+def test_what_is_told_of_other_preprocessing() -> None:
+    def config(**given: object) -> dict[str, dict[str, object]]:
+        return {"data": {"init_args": given}}
+
+    stored = config(image_size=48, mean=[0.5], std=[0.25], batch_size=8)
+    used = config(image_size=64, mean=None, std=[0.25], batch_size=9)
+    assert preprocessing_changes(stored, used) == [
+        "data.image_size 64, the model was trained at 48",
+        "data.mean of the data set itself, the model was trained at [0.5]",
+    ]
+    assert preprocessing_changes({}, used) == preprocessing_changes({"data": {"init_args": None}}, used) == []
