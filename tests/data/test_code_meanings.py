@@ -237,9 +237,66 @@ def test_numbers_of_labels_prove_a_table(whose: str, counts: list[int]) -> None:
 )
 def test_which_names_of_files_prove_a_table(first: str, second: str, whose: str) -> None:
     codes = np.arange(1, 7).repeat(2)
-    paths = np.array([(second if row % 2 else first).format(code) for row, code in enumerate(codes)])
+    paths = np.array([f"a/{(second if row % 2 else first).format(code)}" for row, code in enumerate(codes)])
     found = evidence_of_labels(Path("set.csv"), range(1, 7), codes.astype(str), paths, np.full(12, ""), {})
     assert (found.whose if found else "") == whose
+
+
+MEANT = {0: "angry", 1: "happy", 2: "sad"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "proven"),
+    [
+        ("CLASSES.CSV", "\ufeff0,angry\n1,happy\n2,sad\n", True),
+        ("a.txt", "0;angry\n1;happy\n2;sad\n", True),
+        ("a.txt", "0 angry\n1 happy\n2 sad\n", True),
+        ("a.txt", "angry  0\nhappy=1\nsad:2\n", True),
+        ("a.tsv", "0\tangry\n1\thappy\n2\tsad\n", True),
+        ("a.csv", "train\\0\\x.png,angry\ntrain\\1\\x.png,happy\n2/x.png,SAD\n", True),
+        ("a.csv", "0,angry,48\n1,happy,48\n2,sad,48\n", True),  # no code is as large as 48
+        ("a.json", '{"0": "angry", "happy": 1, "2": "sad", "size": 48}', True),
+        ("a.csv", "0,angry,1\n1,happy,2\n2,sad,0\n", False),  # two codes in a row
+        ("a.csv", "0,angry,fear\n1,happy,fear\n2,sad,fear\n", False),
+        ("a.csv", "0,angry\n0,fear\n1,happy\n2,sad\n", False),
+        ("a.csv", "0,angry\n1,angry\n2,sad\n", False),
+        ("a.csv", "0,angry\n1,happy\n", False),
+        ("a.md", "0,angry\n1,happy\n2,sad\n", False),
+    ],
+)
+def test_what_a_text_beside_must_say(name: str, text: str, proven: bool, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    for code in (*MEANT, 99):  # 99 is a code of nobody's
+        write_picture(tmp_path / str(code) / "x.png", code)
+    found = evidence_of_folders(tmp_path, [("", tmp_path / str(code)) for code in (*MEANT, 99)])
+    assert (found.table if found else None) == (MEANT if proven else None)
+
+
+@pytest.mark.parametrize(
+    ("files", "proven"),
+    [
+        (["Angry_1.PNG", "HAPPY-2.png", "3sad.png"], True),
+        (["angry_1.png", "happy_2.png", "sad_3.png fear_4.png"], False),
+        (["angry_1.png", "happy_2.png", "sad_fear.png"], False),
+        (["angry_1.png", "happy_2.png", "angry_3.png"], False),
+        (["angry_1.png"], False),
+        (["angry_1.png", "happy_2.png", "3.png"], False),
+    ],
+)
+def test_what_names_of_files_must_say(files: list[str], proven: bool, tmp_path: Path) -> None:
+    for code, names in enumerate(files):
+        for name in names.split():
+            write_picture(tmp_path / str(code) / name, code)
+    found = evidence_of_folders(tmp_path, [("", tmp_path / str(code)) for code in range(len(files))])
+    assert (found.table if found else None) == (MEANT if proven else None)
+
+
+def test_numbers_of_images_are_those_of_a_part() -> None:
+    counts = [3995, 436, 4097, 7215, 4830, 3171, 4965, 491, 55, 528, 879, 594, 416, 626]  # Training, PrivateTest
+    labels, splits = np.repeat([*"0123456"] * 2, counts), np.repeat(["train"] * 7 + ["test"] * 7, counts)
+    found = evidence_of_labels(Path("set.csv"), range(7), labels, np.full(len(labels), "x.png"), splits, {})
+    assert found is not None
+    assert found.table == FER2013_CODES
 
 
 def test_what_contradicts_itself_stops_and_either_proposal_works(tmp_path: Path) -> None:
