@@ -183,6 +183,47 @@ def test_a_damaged_video_is_told_and_its_rows_stay(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize(
+    ("options", "loaded", "outputs"),
+    [
+        ([], ((None, "auto", "squares", False, None), {"min_score": 0.5, "min_size": 0.0}), Outputs()),
+        (
+            [
+                *("--model=m", "--detector=haar", "--views=fine", "--offline", "--set=0.9"),
+                *("--min-score=0.7", "--min-size=9", "--out=o.csv", "--annotate=a", "--report=r", "--every=3"),
+                *("--window=2", "--smooth=hysteresis", "--neutral=4s", "--on-error=raise"),
+            ],
+            (("m", "haar", "fine", True, 0.9), {"min_score": 0.7, "min_size": 9.0}),
+            Outputs(Path("o.csv"), Path("a"), Path("r"), 3, Following(2.0, "hysteresis", 4.0), skip=False),
+        ),
+        (["--no-detect"], ((None, None, "squares", False, None), {"min_score": 0.5, "min_size": 0.0}), Outputs()),
+    ],
+)
+def test_what_is_said_reaches_the_recognition(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    loaded: tuple[tuple[object, ...], dict[str, float]],
+    outputs: Outputs,
+) -> None:
+    found: list[object] = []
+
+    def load(*given: object, **more: float) -> str:
+        found.append((given, more))
+        return "recognizer"
+
+    def everything(*given: object) -> int:
+        found.append(given)
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "x.png")
+    monkeypatch.setattr("fer_lightning.inference.recognizer.Recognizer.load", load)
+    monkeypatch.setattr("fer_lightning.inference.many.recognize_all", everything)
+    assert main(["recognize", "x.png", *options]) == 0
+    assert found == [loaded, ("recognizer", {Path("x.png"): "x.png"}, outputs)]
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--out", "rows.xls"], "rows.xls: a table of predictions ends in .csv, .jsonl, .parquet"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from fer_lightning.inference.recognizer import Recognizer
 from fer_lightning.inference.serve.app import make_app
@@ -61,11 +63,33 @@ def test_a_form_with_images_is_answered(client: TestClient) -> None:
     assert list(first[0]["probabilities"]) == list(tiny_model().class_names)
 
 
+def test_what_a_server_allows_unless_told_otherwise() -> None:
+    limits = Limits(body=16 * 2**20, images=16, pixels=25_000_000, read_s=10.0, waiting=64, retry_s=1, threads=2)
+    assert Limits() == limits
+    assert Access() == Access(token="", hosts=("localhost", "127.0.0.1", "::1"), public="")
+
+
+def test_a_box_is_told_by_its_corner_width_and_height(client: TestClient) -> None:
+    picture = scene()
+    picture[30:50, 60:110] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    answer = client.post("/recognize", files=form(*[buffer.getvalue()] * 16))  # as many as may be
+    assert [[image["faces"][0][key] for key in "xywh"] for image in answer.json()["images"]] == [[60, 30, 50, 20]] * 16
+
+
+def test_a_jpeg_may_have_a_hundred_scans(client: TestClient) -> None:
+    file = jpeg((20, 20, 40))
+    for more, status in ((99, 200), (100, 422)):
+        assert client.post("/recognize", files=form(file + b"\xff\xda" * more)).status_code == status
+
+
 @pytest.mark.parametrize("before", ["", "data:image/png;base64,"])
 def test_json_with_base64_is_answered_as_the_form_is(client: TestClient, before: str) -> None:
     file = png((20, 20, 40))
     images = [before + base64.b64encode(file).decode()] * 2
-    answer = client.post("/recognize", json={"images": images})
+    body, kind = json.dumps({"images": images}).encode(), " Application/JSON ; charset=utf-8"
+    answer = client.post("/recognize", content=body, headers={"content-type": kind})
     assert answer.status_code == 200
     assert answer.json()["images"][0] == client.post("/recognize", files=form(file)).json()["images"][0]
     assert len(answer.json()["images"]) == 2
@@ -82,14 +106,15 @@ def test_labels_and_health(client: TestClient) -> None:
 
 def test_metrics_count_answers_and_faces() -> None:
     with client_of() as client:
-        client.post("/recognize", files=form(png((20, 20, 40))))
+        client.get("/health")  # is not counted
+        client.post("/recognize", files=form(png((20, 20, 30), (80, 20, 40)), png()))
         client.post("/recognize", files=form(b"junk"))
         client.post("/recognize", content=b"", headers={"content-type": "text/plain"})
         lines = client.get("/metrics").text.splitlines()
     assert 'fer_requests_total{status="200"} 1.0' in lines
     assert 'fer_requests_total{status="422"} 1.0' in lines
     assert 'fer_requests_total{status="415"} 1.0' in lines
-    assert "fer_faces_total 1.0" in lines
+    assert "fer_faces_total 2.0" in lines
     assert "fer_request_seconds_count 1.0" in lines
 
 
@@ -161,8 +186,8 @@ def test_a_body_that_is_too_large_is_refused_whatever_it_promises() -> None:
         assert client.post("/recognize", content=bytes(10_001), headers=kind).status_code == 413
         assert client.post("/recognize", content=(bytes(5000) for _ in range(3)), headers=kind).status_code == 413
         assert client.post("/recognize", content=(bytes(5000) for _ in range(2)), headers=kind).status_code == 422
-        for promise in ("-5", "x", "1" * 40, "٣"):
-            answer = client.post("/recognize", content=b"", headers={**kind, "content-length": promise.encode()})
+        for promise in (b"-5", b"x", b"1" * 40, "٣".encode(), b"\xb2"):
+            answer = client.post("/recognize", content=b"", headers={**kind, "content-length": promise})
             assert answer.status_code == 400
             assert "Content-Length" in detail(answer)
 
@@ -206,6 +231,7 @@ def test_a_request_that_failed_makes_room_again() -> None:
     with client_of(Limits(waiting=1)) as client:
         assert client.post("/recognize", files=form(b"junk")).status_code == 422
         assert client.post("/recognize", files=form(png())).status_code == 200
+        assert client.get("/health").json()["waiting"] == 0
 
 
 @pytest.mark.parametrize(
@@ -227,8 +253,9 @@ def test_with_a_token_only_those_who_have_it_are_answered(sent: str | None, stat
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
 def test_programs_of_this_machine_are_answered(client: TestClient, host: str) -> None:
     assert client.get("/health", headers={"host": host}).status_code == 200
-    same = {"host": host, "origin": f"http://{host.lower()}"}
-    assert client.post("/recognize", files=form(png()), headers=same).status_code == 200
+    for origin in (host, host.lower()):
+        same = {"host": host, "origin": f"http://{origin}", "authorization": "Bearer of another"}
+        assert client.post("/recognize", files=form(png()), headers=same).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -265,6 +292,8 @@ def test_a_proxy_may_pass_requests_on_under_its_name() -> None:
         for host in ("faces.example.org", "Faces.Example.org:443"):
             assert client.get("/health", headers={"host": host, **origin}).status_code == 200
         assert client.get("/health", headers={"host": "other.example.org"}).status_code == 403
+    with client_of(access=Access(public="Faces.Example.org")) as client:
+        assert client.get("/health", headers={"host": "faces.example.org", **origin}).status_code == 200
 
 
 def test_every_answer_says_where_pages_may_load_from(client: TestClient) -> None:
@@ -273,7 +302,9 @@ def test_every_answer_says_where_pages_may_load_from(client: TestClient) -> None
         assert policy.startswith("default-src 'self';")
         assert "http" not in policy
         assert "*" not in policy
+        assert policy.endswith("; frame-ancestors 'none'")
         assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
     assert client.get("/health", headers={"host": "evil.example"}).headers["content-security-policy"] == policy
 
 
