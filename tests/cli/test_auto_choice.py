@@ -13,7 +13,7 @@ from fer_lightning.cli import auto
 from fer_lightning.cli.auto import StartOrGoOn
 from fer_lightning.errors import ConfigError
 from fer_lightning.runs.folder import Claim, claim_run_folder
-from fer_lightning.runs.lock import Holder
+from fer_lightning.runs.lock import Holder, lock_run_folder
 from tests.runs.test_lock import dead_process, held_by
 
 
@@ -133,7 +133,7 @@ def test_a_folder_that_another_start_holds_is_left_to_it(
 
 
 def test_who_is_faster_has_the_folder(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock_run_folder, tries = auto.lock_run_folder, list[Path]()
+    tries: list[Path] = []
 
     def late(folder: Path) -> Any:
         tries.append(folder)
