@@ -28,7 +28,7 @@ from fer_lightning.losses import (
 )
 from fer_lightning.models.precision import measure_precision
 from fer_lightning.models.task import EmotionTask
-from tests.helpers.cli import fer, fit, same_weights, weights, written_config
+from tests.helpers.cli import QUICK, fer, fit, same_weights, weights, written_config
 
 FER2013 = {"angry": 3995, "disgust": 436, "fear": 4097, "happy": 7215, "sad": 4830, "surprise": 3171, "neutral": 4965}
 COUNTS = np.array(list(FER2013.values()), float)
@@ -334,7 +334,7 @@ def test_a_run_with_each_loss_by_its_short_name(options: tuple[str, ...], tmp_pa
     assert model["loss"]["class_path"].endswith(f".{options[0]}")
     loaded = EmotionTask.load_from_checkpoint(best, map_location="cpu")
     assert torch.isfinite(loaded.criterion(*batch()))
-    assert fer("validate", f"--ckpt_path={best}") == 0
+    assert fer("validate", f"--ckpt_path={best}", *QUICK) == 0
 
 
 def test_precision_is_measured_with_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

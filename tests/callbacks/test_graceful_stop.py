@@ -26,7 +26,7 @@ from fer_lightning.runs.checkpoint import SAVED_KEY, find_checkpoint
 from fer_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from fer_lightning.runs.lock import LOCK
 from fer_lightning.signals import TIME_IS_UP, Stopped, exit_code, stopping_at_once
-from tests.helpers.cli import fer, fit, same_weights
+from tests.helpers.cli import QUICK, fer, fit, same_weights
 from tests.helpers.parts import StoppedError
 
 STEPS = 10  # batches of 8 in an epoch of 84
@@ -294,7 +294,7 @@ def test_evaluation_keeps_its_handlers(tmp_path: Path) -> None:
     (folder / LOCK).write_text("held by nobody: evaluation does not look")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GracefulStop, "install", lambda *_: pytest.fail("installed"))
-        assert fer("validate", f"--ckpt_path={folder}", "--trainer.enable_progress_bar=false") == 0
+        assert fer("validate", f"--ckpt_path={folder}", *QUICK) == 0
 
 
 def handlers(environment: object, monkeypatch: pytest.MonkeyPatch) -> set[int]:

@@ -12,14 +12,14 @@ from fer_lightning.emotions import SEVEN
 from fer_lightning.models.calibration import Calibration, plain_calibration
 from fer_lightning.runs.looks import LOG, read_looks
 from fer_lightning.types import prediction_columns
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import QUICK, fer, fit
 
 
 def test_predictions_are_those_of_the_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(tmp_path) == 0
     folder = tmp_path / "tiny/version_0"
     for verb in ("test", "predict"):
-        assert fer(verb, f"--ckpt_path={folder}", "--trainer.enable_progress_bar=false") == 0
+        assert fer(verb, f"--ckpt_path={folder}", *QUICK) == 0
     looks = read_looks(tmp_path)
     assert [look.verb for look in looks] == ["test", "predict"]
     assert (looks[0].key, looks[1].n) == (looks[1].key, 28)  # the same weights and images: a repeat

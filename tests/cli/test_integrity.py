@@ -19,7 +19,7 @@ from fer_lightning.inference.model_folder import write_model_folder
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.looks import LOG, broken_links, read_looks
 from fer_lightning.runs.trained_on import TrainedOn, digest_numbers, read_trained_on
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import QUICK, fer, fit
 from tests.helpers.data import OtherStripesDataModule, PlantedDataModule, StripesDataModule
 
 NO_BAR = "--trainer.enable_progress_bar=false"
@@ -57,7 +57,7 @@ def test_checkpoints_know_their_training_and_validation_images(trained: Path) ->
 
 def test_planted_training_images_are_told_by_the_model_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = root / "tiny/version_0"
-    assert fer("test", f"--ckpt_path={run}", PLANTED, NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={run}", PLANTED, *QUICK) == 0
     out = capsys.readouterr().out
     found = report_in(run / "test")["seen"]
     rows = read_predictions(run / "test")
@@ -76,13 +76,13 @@ def test_planted_training_images_are_told_by_the_model_alone(root: Path, capsys:
 def test_evaluations_compute_in_float32_and_overwrite_no_other(root: Path) -> None:
     run = root / "tiny/version_0"
     path = f"--ckpt_path={run}"
-    assert fer("test", path, NO_BAR) == 0
+    assert fer("test", path, *QUICK) == 0
     first = report_in(run / "test")
     assert first["context"]["precision"] == "32-true"
     assert first["looks"] == {"number": 1, "repeats": 0, "gain": 0}
     for other in (["--data.test=14"], ["--trainer.precision=bf16-mixed"], ["--model.tau=0.5"]):
-        assert fer("test", path, NO_BAR, *other) == 0
-    assert fer("test", path, NO_BAR) == 0
+        assert fer("test", path, *QUICK, *other) == 0
+    assert fer("test", path, *QUICK) == 0
     folders = sorted(path.name for path in run.glob("test*"))
     assert [name for name in folders if name != "test"] == sorted(
         f"test-{report_in(run / name)['context']['evaluation']}" for name in folders if name != "test"
@@ -103,7 +103,7 @@ def test_an_older_evaluation_and_one_of_other_weights_stay(root: Path) -> None:
     run = root / "tiny/version_0"
     (run / "test").mkdir()
     (run / "test/report.json").write_text('{"context": {}}')
-    assert fer("test", f"--ckpt_path={run}/checkpoints/resume.ckpt", NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={run}/checkpoints/resume.ckpt", *QUICK) == 0
     assert (run / "test/report.json").read_text() == '{"context": {}}'
     assert len(list(run.glob("test-*/report.json"))) == 1
 
@@ -115,7 +115,7 @@ def test_a_run_that_cannot_be_written_to_is_evaluated_elsewhere(
     access = os.access
     monkeypatch.setattr("os.access", lambda path, mode, **options: path != run and access(path, mode, **options))
     before = sorted(root.rglob("*"))
-    assert fer("test", f"--ckpt_path={run}", f"--trainer.default_root_dir={own}", NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={run}", f"--trainer.default_root_dir={own}", *QUICK) == 0
     assert sorted(root.rglob("*")) == before
     said = f"{run} cannot be written to: the evaluation is written to {own}/tiny/version_0\n"
     assert said in capsys.readouterr().out
@@ -127,7 +127,7 @@ def test_a_log_that_cannot_be_written_stops_a_test_before_it_looks(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / LOG).mkdir()
-    assert fer("test", f"--ckpt_path={root}/tiny/version_0", NO_BAR) == 2
+    assert fer("test", f"--ckpt_path={root}/tiny/version_0", *QUICK) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fer: ")]
     assert line == f"fer: error: the look at the test split cannot be noted in {root / LOG}: Is a directory"
     assert not (root / "tiny/version_0/test/report.json").exists()
@@ -139,7 +139,7 @@ def test_the_same_network_in_a_model_folder_is_no_further_look(
     assert fit(tmp_path / "runs", "--model.backbone=compact_resnet_418k", epochs=1) == 0
     run = tmp_path / "runs/tiny/version_0"
     folder = write_model_folder(load_model(run), tmp_path / "model")
-    assert fer("test", f"--ckpt_path={run}", NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={run}", *QUICK) == 0
     here = [NO_BAR, f"--trainer.default_root_dir={tmp_path / 'runs'}"]
     assert fer("test", f"--ckpt_path={folder}", PLANTED, "--name=own", *here) == 0
     assert report_in(tmp_path / "runs/own/version_0")["seen"]["train"] == PlantedDataModule.PLANTED
@@ -153,7 +153,7 @@ def test_old_checkpoints_say_that_nothing_is_known(root: Path, capsys: pytest.Ca
     content = read_checkpoint(path)
     del content["fer_trained_on"]
     torch.save(content, path)
-    assert fer("test", f"--ckpt_path={path}", NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={path}", *QUICK) == 0
     seen = report_in(root / "tiny/version_0/test")["seen"]
     assert (seen["train"], seen["val"], seen["without"]) == (None, None, None)
     out = " ".join(capsys.readouterr().out.split())
@@ -165,7 +165,7 @@ def test_a_removed_or_changed_line_is_found(root: Path, capsys: pytest.CaptureFi
     assert fer(*looks) == 0
     assert "no look at a test split is noted" in capsys.readouterr().out
     for test in (28, 21, 14):
-        assert fer("test", f"--ckpt_path={root}/tiny/version_0", f"--data.test={test}", NO_BAR) == 0
+        assert fer("test", f"--ckpt_path={root}/tiny/version_0", f"--data.test={test}", *QUICK) == 0
     capsys.readouterr()
     assert fer(*looks) == 0
     head, *rows, _, end = capsys.readouterr().out.splitlines()
@@ -234,7 +234,7 @@ def test_what_is_not_known_is_named(root: Path, tmp_path: Path) -> None:
     record, _ = parents_of(root, f"--model.weights={file}")
     assert record.unknown == ("weights theirs.pth",)
     assert len(record.train) == 84
-    assert fer("test", f"--ckpt_path={root}/child/version_0", NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={root}/child/version_0", *QUICK) == 0
     assert report_in(root / "child/version_0/test")["seen"]["unknown"] == list(record.unknown)
 
 
@@ -262,7 +262,7 @@ def test_digests_can_be_left_out(root: Path, capsys: pytest.CaptureFixture[str])
     left = "84 training and 28 validation images whose digests were left out"
     assert (len(record.train), len(record.val), record.unknown) == (0, 0, (left,))
     capsys.readouterr()
-    assert fer("test", f"--ckpt_path={root}/private/version_0", NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={root}/private/version_0", *QUICK) == 0
     seen = report_in(root / "private/version_0/test")["seen"]
     assert seen == {"train": None, "val": None, "unknown": [left], "without": None}
     assert f"on any of them is not known: {left}." in " ".join(capsys.readouterr().out.split())

@@ -18,7 +18,7 @@ from fer_lightning.cli.stored_config import (
 )
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.runs.checkpoint import CONFIG_KEY, SAVED_KEY, TASK_KEY, find_checkpoint
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import QUICK, fer, fit
 from tests.helpers.folders import write_folders
 
 
@@ -175,7 +175,7 @@ def test_a_class_that_the_model_does_not_know_is_left_out_as_the_error_says(
     assert fer("test", *given) == 2
     told = capsys.readouterr().err.strip()
     _, _, cure = told.partition("leave contempt out: ")
-    assert fer("test", *given, *shlex.split(cure)) == 0
+    assert fer("test", *given, *shlex.split(cure), *QUICK) == 0
 
 
 def test_a_file_holds_the_values_for_a_while() -> None:

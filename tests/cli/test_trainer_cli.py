@@ -11,9 +11,8 @@ import pytest
 import torch
 import yaml
 
-from tests.helpers.cli import TINY, fer, fit, weights, written_config
+from tests.helpers.cli import QUICK, TINY, fer, fit, weights, written_config
 
-NO_BAR = "--trainer.enable_progress_bar=false"
 USER_CODE = '''
 import numpy as np
 import torch
@@ -109,7 +108,7 @@ def test_a_users_own_parts_work_by_class_path_alone(tmp_path: Path, monkeypatch:
     Path("mine.yaml").write_text(yaml.safe_dump(config))
     assert fer("fit", "--config=mine.yaml", "--name=mine") == 0
     assert Path("witness.txt").read_text() == "Squared Scaled"
-    assert fer("test", "--ckpt_path=best", "--name=mine", NO_BAR) == 0
+    assert fer("test", "--ckpt_path=best", "--name=mine", *QUICK) == 0
     report = json.loads(Path("runs/mine/version_0/test/report.json").read_text())
     assert report["class_names"] == ["dark", "light"]
     assert report["scheme"] == "custom"
@@ -121,7 +120,7 @@ def test_evaluation_from_the_checkpoint_alone_repeats_the_run(tmp_path: Path) ->
     assert fit(tmp_path, *ema, "--trainer.precision=bf16-mixed", epochs=3) == 0
     folder = tmp_path / "tiny/version_0"
     as_trained = "--trainer.precision=bf16-mixed"
-    assert fer("validate", f"--ckpt_path={folder}/checkpoints/best.ckpt", as_trained, NO_BAR) == 0
+    assert fer("validate", f"--ckpt_path={folder}/checkpoints/best.ckpt", as_trained, *QUICK) == 0
     run, again = (json.loads((folder / part / "report.json").read_text()) for part in ("val", "validate"))
     for key in ("accuracy", "f1_macro", "ece", "confusion_matrix", "per_class"):
         assert run[key] == again[key]
@@ -134,7 +133,7 @@ def test_flags_beat_the_checkpoint_and_each_difference_is_printed(
 ) -> None:
     assert fit(tmp_path) == 0
     capsys.readouterr()
-    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_0", "--data.test=14", NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_0", "--data.test=14", *QUICK) == 0
     out = capsys.readouterr().out
     assert "changed against the checkpoint: data.test 28 -> 14" in out
     assert out.count("changed against") == 1
@@ -160,7 +159,7 @@ def test_pretrained_weights_are_not_asked_for_again(tmp_path: Path) -> None:
     torch.save({k.removeprefix("classifier.backbone."): v for k, v in state.items() if ".backbone." in k}, file)
     assert fit(tmp_path, f"--model.weights={file}", name="tuned", epochs=1) == 0
     file.unlink()
-    assert fer("test", f"--ckpt_path={tmp_path}/tuned/version_0", NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={tmp_path}/tuned/version_0", *QUICK) == 0
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])

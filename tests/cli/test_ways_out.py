@@ -23,7 +23,7 @@ from fer_lightning.emotions import EIGHT
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.epoch_scores import score_names
 from fer_lightning.models.task import _default_optimizer
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import QUICK, fer, fit
 from tests.helpers.folders import write_folders, write_table
 
 THREE = {"angry": 8, "happy": 8, "sad": 8}
@@ -80,9 +80,9 @@ def test_no_test_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert fer("test", f"--ckpt_path={run}") == 2
     said = capsys.readouterr().err
     assert "fer validate scores the validation split; train with --data.test_fraction 0.2 to set a test part" in said
-    assert fer("validate", f"--ckpt_path={run}") == 0
+    assert fer("validate", f"--ckpt_path={run}", *QUICK) == 0
     assert fit(tmp_path, *data, "--data.test_fraction", "0.2", epochs=1) == 0
-    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_1") == 0
+    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_1", *QUICK) == 0
 
 
 def test_what_is_watched_is_known_before_a_run_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,4 +222,4 @@ def test_a_name_of_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
     assert fer("runs", "show", "faces/small", f"--root={tmp_path}") == 0
     assert "faces/small/version_0" in capsys.readouterr().out
-    assert fer("test", "--ckpt_path=best", "--name=faces/small", f"--trainer.default_root_dir={tmp_path}") == 0
+    assert fer("test", "--ckpt_path=best", "--name=faces/small", f"--trainer.default_root_dir={tmp_path}", *QUICK) == 0

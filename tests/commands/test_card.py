@@ -19,18 +19,16 @@ from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model_folder import write_model_folder
 from fer_lightning.runs.checkpoint import read_checkpoint, weights_digest
 from fer_lightning.runs.model_folder import CONFIG
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import QUICK, fer, fit
 from tests.inference.helpers import tiny_model
-
-NO_BAR = "--trainer.enable_progress_bar=false"
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("card") / "runs"
     assert fit(root, "--seed_everything=0", "--model.loss=FocalLoss") == 0
-    assert fer("test", f"--ckpt_path={root}/tiny/version_0", NO_BAR) == 0
-    assert fer("test", f"--ckpt_path={root}/tiny/version_0", "--model.tau=0.5", NO_BAR) == 0
+    assert fer("test", f"--ckpt_path={root}/tiny/version_0", *QUICK) == 0
+    assert fer("test", f"--ckpt_path={root}/tiny/version_0", "--model.tau=0.5", *QUICK) == 0
     return root
 
 

@@ -19,6 +19,7 @@ TINY = [
     "--trainer.enable_model_summary=false",
     "--report.pictures=false",
 ]
+QUICK = ["--trainer.enable_progress_bar=false", "--report.pictures=false"]  # for evaluations, which keep neither
 
 
 def fer(*args: str) -> int:

@@ -16,7 +16,7 @@ from fer_lightning.inference.model import Card
 from fer_lightning.inference.model_folder import model_of_folder, write_model_folder
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs.model_folder import CONFIG, WEIGHTS, is_model_folder
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import QUICK, fer, fit
 from tests.inference.helpers import CALIBRATION, tiny_model
 
 
@@ -116,8 +116,8 @@ def test_a_folder_is_evaluated_as_its_checkpoint_is(tmp_path: Path, capsys: pyte
     run = tmp_path / "tiny/version_0"
     folder = write_model_folder(load_model(run), tmp_path / "model")
     data = ("--data=tests.helpers.data.StripesDataModule", f"--trainer.default_root_dir={tmp_path / 'own'}")
-    assert fer("test", f"--ckpt_path={run}", "--trainer.precision=32-true") == 0
-    assert fer("test", f"--ckpt_path={folder}", *data) == 0
+    assert fer("test", f"--ckpt_path={run}", "--trainer.precision=32-true", *QUICK) == 0
+    assert fer("test", f"--ckpt_path={folder}", *data, *QUICK) == 0
     reports = [run / "test/report.json", tmp_path / "own/default/version_0/report.json"]
     first, second = (json.loads(path.read_text()) for path in reports)
     assert first["confusion_matrix"] == second["confusion_matrix"]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.task import EmotionTask
-from tests.helpers.cli import fer, fit, weights
+from tests.helpers.cli import QUICK, fer, fit, weights
 from tests.helpers.data import StripesDataModule
 from tests.helpers.parts import TinyBackbone
 
@@ -88,7 +88,7 @@ def test_it_trains_with_mixing_and_is_left_out_of_evaluation(
     assert fit(tmp_path, *VOTES, "--data.mix=BatchMix", "--trainer.precision=bf16-mixed", epochs=1) == 0
     checkpoint = tmp_path / "tiny/version_0/checkpoints/best.ckpt"
     assert "aux_head.weight" in weights(checkpoint)
-    assert fer("test", f"--ckpt_path={checkpoint}") == 0
+    assert fer("test", f"--ckpt_path={checkpoint}", *QUICK) == 0
     report = (tmp_path / "tiny/version_0/val/report.json").read_text()
     assert "votes of the training rows" in report
     capsys.readouterr()

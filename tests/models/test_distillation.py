@@ -13,7 +13,7 @@ from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.models.classifier import EmotionClassifier
 from fer_lightning.models.distillation import Distillation, Teachers, change_preprocessing, distillation_loss
 from fer_lightning.types import Preprocessing
-from tests.helpers.cli import fer, fit, weights
+from tests.helpers.cli import QUICK, fer, fit, weights
 
 NAMES = ("angry", "happy", "sad")
 
@@ -171,7 +171,7 @@ def test_a_student_of_another_size_learns_from_a_run_folder(tmp_path: Path, teac
     learned = weights(checkpoint)
     assert learned.keys() == alone.keys()  # nothing of the teacher's
     assert not torch.equal(learned["classifier.head.fc.weight"], alone["classifier.head.fc.weight"])
-    assert fer("test", f"--ckpt_path={checkpoint}") == 0
+    assert fer("test", f"--ckpt_path={checkpoint}", *QUICK) == 0
 
 
 def test_a_student_of_one_teacher_as_of_itself_twice(tmp_path: Path, teacher: Path) -> None:

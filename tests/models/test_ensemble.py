@@ -17,7 +17,7 @@ from fer_lightning.runs.checkpoint import TASK_KEY, read_checkpoint, weights_dig
 from fer_lightning.runs.looks import read_looks
 from fer_lightning.runs.model_folder import CARD
 from fer_lightning.runs.trained_on import joined, read_trained_on
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import QUICK, fer, fit
 
 SMALL = json.dumps({"stem": [4, 4], "stages": [[4, 1], [8, 1], [8, 1]]})
 NETWORK = ("--model.backbone=fer_b_fast", f"--model.backbone_args={SMALL}")
@@ -42,12 +42,12 @@ def test_an_evaluation_averages_probabilities_and_is_one_of_its_own(
 ) -> None:
     single = []
     for number in (0, 1):
-        assert fer("test", f"--ckpt_path={member(root, number)}") == 0
+        assert fer("test", f"--ckpt_path={member(root, number)}", *QUICK) == 0
         single.append(read_predictions(member(root, number) / "test" / PREDICTIONS))
     before = {path: path.read_bytes() for path in root.glob("m*/version_0/test/*.csv")}
     own = f"--trainer.default_root_dir={root}"
-    assert fer("test", f"--ckpt_path={member(root, 0)},{member(root, 1)}", own) == 0
-    assert fer("test", f"--ckpt_path=[{member(root, 1)}, {member(root, 0)}]", own) == 0
+    assert fer("test", f"--ckpt_path={member(root, 0)},{member(root, 1)}", own, *QUICK) == 0
+    assert fer("test", f"--ckpt_path=[{member(root, 1)}, {member(root, 0)}]", own, *QUICK) == 0
     assert {path: path.read_bytes() for path in root.glob("m*/version_0/test/*.csv")} == before
     tables = [read_predictions(root / f"ensemble/version_{number}" / PREDICTIONS) for number in (0, 1)]
     assert np.allclose(tables[0].probs, np.mean([each.probs for each in single], axis=0), atol=2e-6)
@@ -105,7 +105,7 @@ def test_a_pattern_becomes_one_model_folder_with_the_same_answers(root: Path, tm
     card = (out / CARD).read_text()
     assert "- averages `m0/version_0/checkpoints/best.ckpt`, SHA-256" in card
     data = ("--data=tests.helpers.data.StripesDataModule", f"--trainer.default_root_dir={tmp_path}")
-    assert fer("test", f"--ckpt_path={out}", *data) == 0
+    assert fer("test", f"--ckpt_path={out}", *data, *QUICK) == 0
     assert isinstance(model.backend, TorchBackend)
     report = json.loads((tmp_path / "default/version_0/report.json").read_text())
     assert report["context"]["weights"] == weights_digest(model.backend.network.state_dict())

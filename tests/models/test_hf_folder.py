@@ -21,7 +21,7 @@ from fer_lightning.models.hf_folder import (
 )
 from fer_lightning.models.layer_groups import layer_groups
 from fer_lightning.types import Preprocessing
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import QUICK, fer, fit
 
 transformers = pytest.importorskip("transformers")
 
@@ -203,7 +203,7 @@ def test_by_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     options = [f"--model.backbone=hf:{folder}", "--model.backbone_args.keep_head=true", "--model.layer_lr_decay=0.5"]
     own = ["--data.mean=[0.5]", "--data.std=[0.5]"]
     assert fit(tmp_path, *options, *own, "--trainer.callbacks+=GradualUnfreezing", "--trainer.callbacks.every=1") == 0
-    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_0") == 0
+    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_0", *QUICK) == 0
     assert fit(tmp_path, f"--model.backbone=hf:{tmp_path}/none", name="none") == 2
     assert "is no folder; expected one saved by" in capsys.readouterr().err
     given = ["--model.backbone=HFFolderBackbone", f"--model.backbone.path={folder}", "--model.backbone.in_channels=1"]

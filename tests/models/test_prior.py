@@ -14,7 +14,7 @@ from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.prior import PriorCorrection
 from fer_lightning.models.task import EmotionTask
-from tests.helpers.cli import fer, fit
+from tests.helpers.cli import QUICK, fer, fit
 from tests.helpers.data import StripesDataModule
 from tests.helpers.parts import TinyBackbone
 
@@ -89,7 +89,7 @@ def test_a_checkpoint_remembers_the_shares(tmp_path: Path) -> None:
     assert fit(tmp_path, "--data.per_class=3", "--model.tau=0.5", epochs=1) == 0
     stored = torch.load(tmp_path / "tiny/version_0/checkpoints/best.ckpt", weights_only=True)["fer_task"]
     assert stored["class_counts"] == dict.fromkeys(NAMES, 3)
-    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_0") == 0
+    assert fer("test", f"--ckpt_path={tmp_path}/tiny/version_0", *QUICK) == 0
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def written(run: Path, verb: str, *options: str) -> torch.Tensor:
     """Return the probabilities that ``fer test`` or ``fer predict`` writes, by row of the table."""
-    assert fer(verb, f"--ckpt_path={run}", "--trainer.enable_progress_bar=false", *options) == 0
+    assert fer(verb, f"--ckpt_path={run}", *QUICK, *options) == 0
     [newest] = sorted(run.glob(f"{verb}*/predictions.csv"), key=lambda path: path.stat().st_mtime_ns)[-1:]
     with newest.open() as file:
         rows = sorted(csv.DictReader(file), key=lambda row: int(row["index"]))
