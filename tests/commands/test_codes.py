@@ -23,6 +23,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("verb", ["inspect", "convert"])
+@pytest.mark.usefixtures("blank_pictures")
 def test_each_verb_stops_and_goes_on_with_what_it_proposes(
     verb: str,
     digits: Path,
@@ -68,6 +69,7 @@ def test_fit_stops_and_goes_on_with_what_it_proposes(
     assert "0 angry, 1 disgust, 2 fear" in json.loads(report.read_text())["context"]["data"]["remarks"][0]
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_another_data_module_can_be_pasted_behind_the_first(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

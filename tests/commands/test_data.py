@@ -213,6 +213,7 @@ class TestInspect:
                 Image.open(out / name).verify()
                 assert name in (out / "index.html").read_text()
 
+    @pytest.mark.usefixtures("blank_pictures")
     def test_enlarged_files_are_told_before_they_are_converted(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -228,6 +229,7 @@ class TestInspect:
             assert fer("data", "inspect", str(stored / form), f"--out={tmp_path / form}") == 0
             assert "were enlarged" not in capsys.readouterr().out
 
+    @pytest.mark.usefixtures("blank_pictures")
     def test_rows_of_no_split_are_counted(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         root = write_folders(tmp_path / "faces", 3)
         args = ["--data.per_class=1", "--data.val_fraction=0", SMALL, f"--out={tmp_path / 'page'}"]

@@ -208,6 +208,7 @@ class TestConvert:
         assert flags == ["--data", read[form][0], "--data.root", str(read[form][1])]
         assert train(*flags, "--trainer.fast_dev_run=true", "--data.num_workers=0") == 0
 
+    @pytest.mark.usefixtures("blank_pictures")
     def test_classes_of_ones_own(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         source, stored = write_folders(tmp_path / "faces", {"yawn": 4, "wink": 4}), tmp_path / "set"
         classes = "--data.class_names=[yawn, wink]"

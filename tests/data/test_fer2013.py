@@ -346,6 +346,7 @@ class TestFER2013DataModule(DataModuleContract):
         assert proposed(message) == ["--data.val=holdout"]
         assert fer(*typed, *proposed(message)) == 0
 
+    @pytest.mark.usefixtures("blank_pictures")
     def test_a_file_without_usage_is_one_of_training_images(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

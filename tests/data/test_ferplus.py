@@ -308,6 +308,7 @@ class TestPixels:
             _ = FERPlusDataModule(str(root), cache_dir=str(tmp_path / "c")).table
 
     @pytest.mark.parametrize(("labels", "codes"), [(NAMES, NAMES), (range(8), EIGHT.class_names)])
+    @pytest.mark.usefixtures("blank_pictures")
     def test_each_way_out_of_the_message_works(
         self, labels: Sequence[object], codes: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

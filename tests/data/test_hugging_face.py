@@ -207,6 +207,7 @@ def test_what_datasets_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert detect_datamodule(tmp_path / "saved" / "train")[0] == "ManifestDataModule"
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_verbs_open_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = named(tmp_path / "set")
     assert fer("data", "inspect", str(root), "--out", str(tmp_path / "page")) == 0

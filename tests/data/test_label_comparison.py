@@ -34,6 +34,7 @@ def write_beside(root: Path, wrong: int = 3, name: str = "labels.csv") -> Path:
     return write_table(root / name, rows)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_table_that_contradicts_the_folders_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
     table = write_beside(root)

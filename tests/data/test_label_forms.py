@@ -364,6 +364,7 @@ class TestColumnsOfOtherNames:
     """``data.columns`` says what no name tells, and the message says what to type."""
 
     @pytest.mark.parametrize("header", [("photo_of", "mood"), ("yes", "a b: c"), ("x1", "no"), None])
+    @pytest.mark.usefixtures("blank_pictures")
     def test_the_proposal_works(
         self, header: Sequence[str] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -386,6 +387,7 @@ class TestColumnsOfOtherNames:
         assert report["images"] == len(rows)
         assert "label from column" in report["findings"][0]
 
+    @pytest.mark.usefixtures("blank_pictures")
     def test_a_folder_with_such_a_table_gives_the_same_proposal(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -397,6 +399,7 @@ class TestColumnsOfOtherNames:
         assert options == ["--data.columns={path: photo_of, label: mood}"]
         assert fer(*typed, *options) == 0
 
+    @pytest.mark.usefixtures("blank_pictures")
     def test_a_column_may_be_no_split(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         rows = [(path, label, "studio") for path, label in faces(tmp_path)]
         path = table(tmp_path / "t.csv", ("image", "label", "subset"), rows)
@@ -634,6 +637,7 @@ class TestNamesOfFiles:
         table(tmp_path / "sizes.csv", ("photo_of", "width"), [(path, 24) for path, _ in rows])
         assert labels(read(tmp_path)) == dict(rows)
 
+    @pytest.mark.usefixtures("blank_pictures")
     def test_a_pattern_names_others(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for seed, (code, k) in enumerate((code, k) for code in "abc" for k in range(3)):
             face(tmp_path / "faces" / f"p{k}_{code}7.jpg", seed)

@@ -186,6 +186,7 @@ def test_links_and_empty_folders_are_not_stepped_into(tmp_path: Path) -> None:
     assert open_root(tmp_path / "two") == tmp_path / "two"
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_fit_opens_what_inspect_opens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "download"
     packed(write_fer2013(tmp_path / "fer2013", "csv"), place)
