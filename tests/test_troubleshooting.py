@@ -20,12 +20,12 @@ QUOTED = re.compile(r"^\| [^`|\n]*`([^`]+)`", re.M)
 FACES = ("--data=ImageFolderDataModule", "--data.root=faces")
 
 
-def written(content: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "x.yaml").write_text(content) and None
+def written(content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "x.yaml").write_text(content)
 
 
-def faces(**counts: int) -> Callable[[Path], None]:
-    return lambda folder: write_folders(folder / "faces", counts, ("train", "val")) and None
+def faces(**counts: int) -> Callable[[Path], object]:
+    return lambda folder: write_folders(folder / "faces", counts, ("train", "val"))
 
 
 def short_row(folder: Path) -> None:
@@ -58,7 +58,7 @@ def broken(folder: Path) -> None:
     (folder / "broken.ckpt").write_bytes(b"PK" + bytes(200))
 
 
-LINES: dict[str, tuple[tuple[str, ...], Callable[[Path], None] | None]] = {
+LINES: dict[str, tuple[tuple[str, ...], Callable[[Path], object] | None]] = {
     "there is no verb 'train'; did you mean fer fit?": (("train",), None),
     "there is no option --lr; did you mean ...": (("fit", "--lr=0.1"), None),
     "there is no config file x.yaml": (("fit", "--config=x.yaml"), None),
