@@ -35,7 +35,7 @@ def of_people(run: Path, split: str = "test") -> Path:
 
 def test_audit(spy: Spy, tmp_path: Path) -> None:
     folder = of_people(tmp_path / "mine/version_3")
-    spy.on("evaluation.audit.audit", ENOUGH)
+    spy.on("evaluation.asked.audit", ENOUGH)
     for options, names, drawn in (
         (["--groups=camera"], [("camera",)], (2_000, 0)),
         (["--groups=camera,age", "--shuffles=7", "--seed=5"], [("camera",), ("age",)], (7, 5)),
@@ -91,7 +91,7 @@ def test_calibrate(spy: Spy, tmp_path: Path) -> None:
 def test_compare(spy: Spy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = [of_people(tmp_path / name / "version_0") for name in ("a", "b")]
     monkeypatch.chdir(tmp_path)
-    spy.on("evaluation.comparison.comparison", ENOUGH)
+    spy.on("evaluation.asked.comparison", ENOUGH)
     for options, seed in (([], 0), (["--seed=6"], 6)):
         assert fer("compare", *map(str, places), *options) == 2
         (evaluations,), given = spy.calls["comparison"]
