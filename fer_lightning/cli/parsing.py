@@ -87,17 +87,20 @@ def readable_errors() -> Iterator[None]:
     except ModuleNotFoundError as error:  # of a part that needs a package of its own
         raise MissingExtraError(folded(error)) from error
     except (ArgumentError, MisconfigurationException, TypeError, ValueError) as error:
-        ours = _ours(error)
-        if ours is not None:
-            # if it was raised (has a traceback), drop the parser's wrapper; else keep that as the cause
-            raise ours from (None if ours.__traceback__ else error)
+        for cause in _causes(error):
+            if isinstance(cause, FERError):
+                # if it was raised (has a traceback), drop the parser's wrapper; else keep that as the cause
+                raise cause from (None if cause.__traceback__ else error)
+            if isinstance(cause, ModuleNotFoundError):
+                raise MissingExtraError(folded(cause)) from error
         if isinstance(error, ArgumentError):
             raise ConfigError(readable(str(error))) from error
         said = of_lightning(error) or f"{readable(str(error))} (FER_DEBUG=1 shows where)"
         raise ConfigError(said) from error
 
 
-def _ours(error: BaseException | None) -> FERError | None:
-    while error is not None and not isinstance(error, FERError):
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it was raised because of, the last one first."""
+    while error is not None:
+        yield error
         error = error.__cause__ or error.__context__
-    return error

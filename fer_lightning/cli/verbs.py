@@ -228,12 +228,17 @@ def _is_option(argument: str) -> bool:
 
 
 def _taken_apart(hint: Any) -> tuple[Any, list[Any]]:
-    """Return a type without ``Annotated`` and ``| None``, and the annotations."""
+    """Return a type without ``Annotated`` and ``| None``, and the annotations.
+
+    Python 3.10 puts ``| None`` around the annotation of a parameter whose default is ``None``.
+    """
     marks: list[Any] = []
-    if get_origin(hint) is Annotated:
-        hint, *marks = get_args(hint)
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+    while (origin := get_origin(hint)) in (Annotated, Union, types.UnionType):
+        if origin is Annotated:
+            hint, *more = get_args(hint)
+            marks += more
+        else:
+            hint = next(kind for kind in get_args(hint) if kind is not type(None))
     return hint, marks
 
 

@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from fer_lightning.cli import begin, start
+from fer_lightning.cli.parsing import readable_errors
 from fer_lightning.cli.start import _Start, begun
 from fer_lightning.errors import CheckpointError, ConfigError, FERError, MissingExtraError
 from fer_lightning.signals import Stopped
@@ -197,3 +198,10 @@ def test_nothing_of_a_start_is_left_for_the_next(error: BaseException | None, mo
     assert given == [("fit", ["--data=C", "--data.root=x"])]  # classes before their arguments
     assert made[0].done()[-1] == "unlock"
     assert not set(names) & set(os.environ)
+
+
+def test_a_package_that_a_class_lacks_is_told_whatever_the_parser_makes_of_it() -> None:
+    wrapped = ValueError("Does not validate against any of the Union subtypes")
+    wrapped.__cause__ = ModuleNotFoundError("Requirement 'mlflow' not met")
+    with pytest.raises(MissingExtraError, match=r"^Requirement 'mlflow' not met$"), readable_errors():
+        raise wrapped

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from fer_lightning.cli.verbs import Rest, chosen_verb, read_arguments, run_function
+from fer_lightning.cli.verbs import Rest, _taken_apart, chosen_verb, read_arguments, run_function
 from fer_lightning.commands import COMMANDS, Command, Group
 from fer_lightning.errors import ConfigError
 from fer_lightning.text import folded
@@ -232,3 +232,8 @@ def _children_s() -> float:
 
 def test_folding() -> None:
     assert folded(" a\n\n  b ") == "a b"
+
+
+def test_a_type_is_the_same_as_python_3_10_gives_it() -> None:
+    for hint in (Annotated[int | None, "N"], Annotated[int | None, "N"] | None, Annotated[int, "N"] | None):
+        assert _taken_apart(hint) == (int, ["N"])
