@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -18,6 +19,11 @@ from jsonargparse import _typehints as class_lookup
 from tests.helpers.cli import fit
 
 torch.set_num_threads(1)  # two workers with two threads each would fight for two cores
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests of whole runs first, which take longest: workers that end with short ones end at the same time."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 
 def pytest_collection_finish() -> None:
@@ -89,11 +95,23 @@ def _no_seed_is_left() -> Iterator[None]:
     os.environ.pop("PL_GLOBAL_SEED", None)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _images_for_framing() -> Iterator[int]:
+    """Spare all runs, also those of fixtures, the look for faces at their end; give the images it is of elsewhere."""
+    framing = importlib.import_module("fer_lightning.cli.framing")  # here, because it imports lightning
+    with pytest.MonkeyPatch.context() as patch:
+        images: int = framing.IMAGES
+        patch.setattr(framing, "IMAGES", 0)
+        yield images
+
+
 @pytest.fixture(autouse=True)
-def _no_framing_is_measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare all runs but those of tests marked ``measures_framing`` the look for faces at their end."""
-    if request.node.get_closest_marker("measures_framing") is None:
-        monkeypatch.setattr("fer_lightning.cli.framing.IMAGES", 0)
+def _framing_is_measured_where_marked(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _images_for_framing: int
+) -> None:
+    """Let runs of tests marked ``measures_framing`` look for faces at their end."""
+    if request.node.get_closest_marker("measures_framing") is not None:
+        monkeypatch.setattr("fer_lightning.cli.framing.IMAGES", _images_for_framing)
 
 
 @pytest.fixture

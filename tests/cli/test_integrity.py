@@ -22,7 +22,6 @@ from fer_lightning.runs.trained_on import TrainedOn, digest_numbers, read_traine
 from tests.helpers.cli import QUICK, fer, fit
 from tests.helpers.data import OtherStripesDataModule, PlantedDataModule, StripesDataModule
 
-NO_BAR = "--trainer.enable_progress_bar=false"
 PLANTED = "--data=tests.helpers.data.PlantedDataModule"
 
 
@@ -140,7 +139,7 @@ def test_the_same_network_in_a_model_folder_is_no_further_look(
     run = tmp_path / "runs/tiny/version_0"
     folder = write_model_folder(load_model(run), tmp_path / "model")
     assert fer("test", f"--ckpt_path={run}", *QUICK) == 0
-    here = [NO_BAR, f"--trainer.default_root_dir={tmp_path / 'runs'}"]
+    here = [*QUICK, f"--trainer.default_root_dir={tmp_path / 'runs'}"]
     assert fer("test", f"--ckpt_path={folder}", PLANTED, "--name=own", *here) == 0
     assert report_in(tmp_path / "runs/own/version_0")["seen"]["train"] == PlantedDataModule.PLANTED
     assert fer("test", f"--ckpt_path={folder}", "--data=tests.helpers.data.StripesDataModule", *here) == 0
