@@ -150,7 +150,7 @@ LIMITS: dict[str, Words | Numbers] = {
     "trainer.gradient_clip_val": Numbers(0),
     "trainer.limit_predict_batches": _SHARES,
     "trainer.limit_test_batches": _SHARES,
-    "trainer.limit_train_batches": _SHARES,
+    "trainer.limit_train_batches": Numbers(0, 1, above=True, share=True),
     "trainer.limit_val_batches": _SHARES,
     "trainer.log_every_n_steps": Numbers(0),
     "trainer.max_epochs": Numbers(-1, then=" (-1 for no limit)"),

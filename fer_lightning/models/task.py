@@ -21,13 +21,13 @@ from fer_lightning.models.auxiliary_head import auxiliary_head, with_votes
 from fer_lightning.models.backbones import backbone_name
 from fer_lightning.models.classifier import build_classifier
 from fer_lightning.models.compiled import TrainingFeatures
+from fer_lightning.models.criterion import check_takes_labels, check_weighable, weighted_loss
 from fer_lightning.models.distillation import Distillation
 from fer_lightning.models.epoch_scores import EpochScores, Split
 from fer_lightning.models.heads import LinearHead
 from fer_lightning.models.hf_folder import MeetsData
 from fer_lightning.models.layer_groups import RateShares, parameters_by_group
 from fer_lightning.models.prior import PriorCorrection
-from fer_lightning.models.sample_weights import check_weighable, weighted_loss
 from fer_lightning.models.views import Views
 from fer_lightning.optim import PlateauWatch, ScaledRates, StepSchedule, parameter_groups
 from fer_lightning.preprocessing import input_in_words
@@ -166,6 +166,7 @@ class EmotionTask(LightningModule):
         if stage == "fit":
             self.training_features.check()
             self.take_class_counts(getattr(self.trainer, "datamodule", None))
+            check_takes_labels(self.criterion, len(self.class_names))
             if self.distillation is not None:
                 self.distillation.load(_read_task, self.class_names)
 

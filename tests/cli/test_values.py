@@ -33,7 +33,7 @@ ENDS = {
     "trainer.gradient_clip_val": ("0", ""),
     "trainer.limit_predict_batches": ("0", "1.0"),
     "trainer.limit_test_batches": ("0", "1.0"),
-    "trainer.limit_train_batches": ("0", "1.0"),
+    "trainer.limit_train_batches": ("0.000001", "1.0"),
     "trainer.limit_val_batches": ("0", "1.0"),
     "trainer.log_every_n_steps": ("0", ""),
     "trainer.max_epochs": ("-1", ""),

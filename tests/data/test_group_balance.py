@@ -14,7 +14,7 @@ from fer_lightning.data.splitting.group_balance import GroupBalance, equal_share
 from fer_lightning.data.table.samples import SamplesTable
 from fer_lightning.errors import ConfigError
 from fer_lightning.losses import FocalLoss, LogitAdjustedLoss, WeightedCrossEntropy
-from fer_lightning.models.sample_weights import weighted_loss
+from fer_lightning.models.criterion import weighted_loss
 from tests.helpers.cli import fit
 from tests.helpers.data import StripesDataModule, stripes_table
 

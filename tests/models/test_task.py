@@ -39,6 +39,25 @@ def test_parts_are_swapped_one_level_down() -> None:
     assert isinstance(task().criterion, nn.CrossEntropyLoss)
 
 
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (
+            nn.MSELoss,
+            r"MSELoss does not take logits \(N, 7\) and labels \(N,\) \(The size .*\): take torch.nn",
+        ),
+        (nn.BCEWithLogitsLoss, "BCEWithLogitsLoss does not take logits"),
+        (nn.NLLLoss, "NLLLoss wants logarithms of probabilities"),
+        (partial(nn.CrossEntropyLoss, reduction="none"), "CrossEntropyLoss gives no single number for a batch"),
+        (nn.Identity, "Identity does not take logits"),
+    ],
+)
+def test_a_loss_that_takes_no_labels_is_refused_before_training(loss: Any, said: str, tmp_path: Path) -> None:
+    trainer = Trainer(default_root_dir=tmp_path, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.raises(ConfigError, match=said):
+        trainer.fit(task(loss=loss), datamodule=StripesDataModule())
+
+
 @pytest.mark.parametrize("missing", ["class_names", "num_classes", "preprocessing"])
 def test_what_comes_from_the_data_must_come(missing: str) -> None:
     with pytest.raises(ConfigError, match="they come from the data"):
