@@ -12,6 +12,7 @@ import pytest
 from fer_lightning.data.datamodule import EmotionDataModule
 from fer_lightning.data.detect import detect_datamodule
 from fer_lightning.data.sets.ck_plus import CKPlusDataModule, is_ck_plus, list_ck_plus
+from fer_lightning.data.sets.ck_plus_csv import find_ck_csv, is_ck_csv
 from fer_lightning.data.sets.fer2013.fer2013 import FER2013DataModule
 from fer_lightning.data.table.samples import SPLITS
 from fer_lightning.emotions import CKPLUS_CODES, EIGHT, SEVEN
@@ -237,6 +238,33 @@ def test_a_name_without_subject_is_named(sets: dict[str, Path], tmp_path: Path) 
     with pytest.raises(DataError, match="fear/image7.png: expected a name like S010_004_00000017.png"):
         list_ck_plus(root)
     assert list_ck_plus(root, on_error="skip").left_out[-1][0] == "fear/image7.png"
+    write_picture(root / "CK+48/anger/0.png", 1)  # before all others
+    listing = list_ck_plus(root, classes=8, on_error="skip")
+    shown = [CK_PLUS[int(sequence[-1])] for sequence in listing.columns["sequence"].tolist()]
+    assert np.array(listing.class_names)[listing.labels].tolist() == shown
+    assert len(shown) == 7 * 18
+
+
+def test_frames_come_by_number_and_hidden_files_are_none(copy: Path) -> None:
+    folder = copy / IMAGES / "S005/001"
+    for number in range(1, 6):
+        (folder / f"S005_001_{number:08}.png").rename(folder / f"S005_001_{number + 7}.png")
+    (copy / LABEL).rename(copy / "Emotion/S005/001/S005_001_12_emotion.txt")
+    write_text(folder / "._S005_001_9.png", "")
+    write_picture(copy / IMAGES / ".trash/001/S006_001_00000001.png", 1)
+    listing = list_ck_plus(copy)
+    first = listing.paths[listing.columns["sequence"] == "S005/001"].tolist()
+    assert [Path(path).stem for path in first] == [f"S005_001_{number}" for number in (8, 10, 11, 12)]
+
+
+@pytest.mark.parametrize("options", [{}, {"classes": 8}, {"peak_frames": 1}, {"neutral": False}, {"on_error": "skip"}])
+def test_the_module_lists_what_its_options_say(copy: Path, options: dict[str, Any]) -> None:
+    if "on_error" in options:
+        write_text(copy / LABEL, "x")
+    listing = list_ck_plus(copy, **options)
+    found = CKPlusDataModule(str(copy), **options).list_files()
+    assert (found.class_names, found.paths.tolist()) == (listing.class_names, listing.paths.tolist())
+    assert len(listing.left_out) == 1 + ("classes" not in options) + ("on_error" in options)
 
 
 def test_wrong_arguments_and_folders(sets: dict[str, Path], tmp_path: Path) -> None:
@@ -293,6 +321,28 @@ class TestPixels(DataModuleContract):
         assert detect_datamodule(self.path.parent) == ("CKPlusDataModule", self.path)
         assert self.make().table.images.shape[1:] == (1, 48, 48)
         assert (self.make().image_size, self.make().channels) == (48, 1)
+
+    def test_another_table_beside_it_or_in_its_place_is_not_taken_for_it(self) -> None:
+        other = self.path.with_name("a.csv")
+        other.write_bytes(self.path.read_bytes())
+        assert find_ck_csv(self.path.parent) == self.path
+        assert (is_ck_csv(other), find_ck_csv(other)) == (False, other)  # a path may name it
+        other.write_text("path,label\n")
+        assert find_ck_csv(other) is None
+        upper = self.path.rename(self.path.with_name("CKextended.csv"))
+        assert is_ck_csv(upper)
+
+    def test_bad_rows_are_skipped_where_asked_and_never_taken_for_good(self, caplog: pytest.LogCaptureFixture) -> None:
+        lines = self.path.read_text().splitlines()
+        self.path.write_text("\n".join([lines[0], f"x{lines[1][1:]}", *lines[2:]]) + "\n")
+        for _ in range(2):
+            caplog.clear()
+            table = self.make(on_error="skip").table
+            assert "skipped 1 bad row" in caplog.text
+            assert [table.class_names[label] for label in table.labels[:2]] == ["angry", "angry"]
+            assert "unknown emotion code 'x'" in table.left_out[0][1]
+            with pytest.raises(LabelError, match="unknown emotion code 'x'"):
+                _ = self.make().table
 
     def test_fer2013_names_the_module_that_reads_it(self) -> None:
         with pytest.raises(LabelError, match="'7' is no class of FER2013") as caught:
