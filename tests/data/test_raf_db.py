@@ -157,6 +157,8 @@ BAD_SETS: dict[str, tuple[Callable[[Path], None], str]] = {
     "box: word": (content(BOX, b"a 1 2 3"), "train_00002_boundingbox.txt: expected x1 y1 x2 y2, found 'a 1 2 3'"),
     "box: three": (content(BOX, b"1 2 3"), "train_00002_boundingbox.txt: expected x1 y1 x2 y2, found '1 2 3'"),
     "box: turned round": (content(BOX, b"9 9 1 1"), "expected a face box x1 y1 x2 y2 in pixels, found '9 9 1 1'"),
+    "box: half a pixel": (content(BOX, b"0 0 0.5 5"), "expected a face box x1 y1 x2 y2 in pixels, found '0 0 0.5 5'"),
+    "box: flat": (content(BOX, b"3 3 9 3"), "expected a face box x1 y1 x2 y2 in pixels, found '3 3 9 3'"),
     "box: far away": (content(BOX, b"0 0 1e9 5"), "expected a face box x1 y1 x2 y2 in pixels"),
     "box: outside": (content(BOX, b"500 500 600 600"), "Image/original/train_00002.jpg: expected a box"),
     "box: missing": (unlink(BOX), "Image/original/train_00002.jpg: train_00002_boundingbox.txt is missing"),
@@ -188,6 +190,24 @@ def test_bad_rows_can_be_skipped_and_are_counted(basic: Path) -> None:
     assert [place.rpartition("/")[2] for place, _ in listing.left_out] == [
         "list_patition_label.txt, line 2", "list_patition_label.txt, line 4", "train_00006.jpg",
     ]  # fmt: skip
+
+
+def test_the_module_lists_what_its_options_say(
+    basic: Path, sets: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert RAFDBDataModule(str(basic)).list_files().paths[0] == "Image/aligned/train_00001_aligned.jpg"
+    assert RAFDBDataModule(str(basic), aligned=False).list_files().paths[0] == "Image/original/train_00001.jpg"
+    (basic / LABELS).write_text("\ufeff" + (basic / LABELS).read_text(), encoding="utf-8")
+    assert len(RAFDBDataModule(str(basic)).list_files().paths) == 49
+    for number in range(2, 27):
+        label(number, f"train_{number:05}.jpg x")(basic)
+        if number == 25:
+            assert len(RAFDBDataModule(str(basic), on_error="skip").list_files().paths) == 25
+            assert "skipped 24 bad rows" in caplog.text
+    with pytest.raises(DataError, match="25 of 49 rows are bad, too many to skip"):
+        RAFDBDataModule(str(basic), on_error="skip").list_files()
+    mapped = RAFDBDataModule(str(sets["folders"]), mapping={"7": None}).list_files()
+    assert len(mapped.paths) == 42
 
 
 def test_aligned_images_need_no_boxes(basic: Path) -> None:
