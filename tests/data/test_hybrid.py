@@ -153,6 +153,10 @@ def test_another_data_module_can_be_a_source(sources: dict[str, str]) -> None:
     data = HybridDataModule(named, image_size=32)
     assert data.describe()["by_kind"]["synthetic"]["train"] > 80
     assert data.table.images[np.array([0, len(data.table) - 1])].shape == (2, 3, 32, 32)
+    side = StripesDataModule().table.images.shape[2]
+    alone = HybridDataModule({"stripes": HybridSource(data=StripesDataModule())}, image_size=32, min_side=side).table
+    assert len(alone) == len(StripesDataModule().table)  # as large as the least side is large enough
+    assert {*alone.columns["width"].tolist(), *alone.columns["height"].tolist()} == {side}
 
 
 @pytest.mark.parametrize("small", ["reject", "upscale"])
@@ -192,11 +196,38 @@ def test_rows_of_other_classes_are_left_out(sources: dict[str, str]) -> None:
     assert data.describe()["left_out"]["count"] == 60
 
 
+def test_what_rows_say_themselves_is_kept(tmp_path: Path) -> None:
+    """Splits where that is asked for, kinds, subjects and parents, and labels whatever the order of the classes."""
+    rng, lines = np.random.default_rng(3), ["path,label,split,kind,subject,parent"]
+    for row in range(12):
+        Image.fromarray(face(rng, 64)).save(tmp_path / f"{row}.png")
+        name, split = ("sad", "happy", "fear")[row % 3], ("train", "val", "test")[row // 3 % 3]
+        lines.append(f"{row}.png,{name},{split},{('', 'synthetic')[row % 2]},{('', 's')[row % 2]},{('p', '')[row % 2]}")
+    (tmp_path / "set.csv").write_text("\n".join(lines))
+
+    def table(**options: Any) -> SamplesTable:
+        named = {"mine": HybridSource(str(tmp_path / "set.csv"), kind="web")}
+        options = {"image_size": 16, "class_names": ["sad", "happy"], "allow_empty_class": True, **options}
+        return HybridDataModule(named, **options).table
+
+    kept = table(keep_splits=True)
+    rows = [int(Path(file).stem) for file in kept.files.tolist()]
+    assert kept.files.tolist() == [f"mine/{row}.png" for row in rows]
+    assert [kept.class_names[label] for label in kept.labels] == [("sad", "happy")[row % 3] for row in rows]
+    assert kept.splits.tolist() == [("train", "val", "test")[row // 3 % 3] for row in rows]
+    assert kept.columns["kind"].tolist() == [("web", "synthetic")[row % 2] for row in rows]
+    assert kept.columns["subject"].tolist() == [("", "mine/s")[row % 2] for row in rows]
+    assert kept.columns["parent"].tolist() == [("mine/p", "")[row % 2] for row in rows]
+    assert sorted(place for place, _ in kept.left_out) == sorted(f"mine/{row}.png" for row in (2, 5, 8, 11))
+    assert "test" not in table().splits.tolist()
+
+
 @pytest.mark.parametrize(
     ("named", "options", "message"),
     [
         ({}, {}, "names no source"),
         ({"a": HybridSource()}, {}, "data.sources.a: expected either a path or a data module"),
+        ({"a": HybridSource("x", StripesDataModule())}, {}, "data.sources.a: expected either a path or a data module"),
         ({"a": HybridSource(path="x", kind="fake")}, {}, "kind must be one of real, web, synthetic, not 'fake'"),
         ({"a": HybridSource(path="x")}, {"leave_out": "b"}, "there is no source 'b'"),
     ],
