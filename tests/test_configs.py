@@ -12,7 +12,8 @@ from tests.helpers.cli import fer
 from tests.helpers.configs import COMPLETE, CONFIGS, QUIET, is_heavy, names, start_of
 from tests.helpers.sets import set_of, write_set
 
-ONE_STEP = [*QUIET, "--trainer.fast_dev_run=true", "--trainer.precision=32-true", "--data.batch_size=4"]
+ONE_STEP = [*QUIET, "--trainer.fast_dev_run=true", "--trainer.precision=32-true"]
+ONE_STEP += ["--data.batch_size=4", "--data.eval_batch_size=4"]
 
 COMPARED = {
     "experiment/fer2013_b_focus": (
