@@ -404,3 +404,23 @@ def test_a_change_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
         "epoch 0: 0 of 3 layer groups train (one more after every 2 epochs)",
         "epoch 2: 1 of 3 layer groups train (one more after every 2 epochs)",
     ]
+
+
+def test_a_frozen_norm_is_kept_from_training_whoever_called_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, callback = new_task(), GradualUnfreezing(every=1)
+    norm = task.classifier.backbone.get_submodule("layers.1")
+    callback._find_groups(task)
+    trainer: Any = type("Trainer", (), {"current_epoch": 0})()
+    for _ in range(2):
+        task.train()
+        callback.on_train_batch_start(trainer, task, None, 0)
+        assert not norm.training
+    trainer.current_epoch = 2
+    callback.on_train_batch_start(trainer, task, None, 0)
+    assert norm.training
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(task, "log", lambda name, value, batch_size: logged.update({name: value}))
+    callback.on_train_epoch_end(trainer, task)
+    trained = sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)
+    assert logged == {"trainable_groups": 2.0, "trainable_parameters": float(trained)}
+    assert trained < sum(parameter.numel() for parameter in task.parameters())

@@ -167,6 +167,14 @@ def test_the_same_run_is_not_begun_twice_at_one_moment(
         (other / "config.yaml").write_text(yaml.safe_dump(settings(tmp_path if same else tmp_path / "there")))
         return own
 
+    looked: list[list[str]] = []
+    refuse = StartOrGoOn._refuse_begun
+
+    def note(one: StartOrGoOn, others: list[Path]) -> None:
+        looked.append([other.name for other in others])
+        refuse(one, others)
+
+    monkeypatch.setattr(StartOrGoOn, "_refuse_begun", note)
     monkeypatch.setattr(auto, "claim_run_folder", claim)
     if same:
         with pytest.raises(ConfigError, match=r"version_2 at this moment; start again to go on with it"):
@@ -175,3 +183,4 @@ def test_the_same_run_is_not_begun_twice_at_one_moment(
     else:
         assert taken(runs, tmp_path) == (runs / "tiny/version_1", True)
     assert old.exists()
+    assert looked == [["version_2"]]  # neither those of before nor its own, for which it would wait

@@ -75,11 +75,12 @@ def test_a_main_thread_that_listens_ends_in_good_order(signum: int) -> None:
                 signal.raise_signal(signum)
             finally:
                 signal.raise_signal(signum)  # while it clears away: not raised again
+                cleared.append(0)
 
     with pytest.raises(Stopped) as stopped:
         work()
     assert (stopped.value.signum, stopped.value.agreed, watch.signum) == (signum, False, signum)
-    assert cleared == []
+    assert cleared == [0]
     assert [signal.getsignal(number) for number in STOPPING] == before
 
 
@@ -230,6 +231,7 @@ def test_the_first_signal_is_the_one_that_is_told() -> None:
     watch.hear(TERM, 0.0)
     watch.hear(INT, 1.0)
     assert watch.signum == TERM
+    assert (watch.why, watch._code) == ("stopped by SIGTERM", 143)
     with pytest.raises(Stopped):
         watch._raise(INT, None)
     assert watch.signum == TERM
@@ -288,3 +290,10 @@ def test_outside_the_main_thread_nothing_is_watched() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_main_thread_that_has_begun_to_end_has_ten_seconds_for_it() -> None:
+    watch = EndWatch()
+    watch.hear(TERM, 0.0)
+    watch._raised = True
+    assert (watch.is_over(2.0), watch.is_over(9.99), watch.is_over(10.0)) == (False, False, True)
