@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from fer_lightning.cli.translation import readable
+import pytest
+from lightning.pytorch import Trainer
+
+from fer_lightning.cli.translation import of_lightning, readable
 
 LOSS = "Type collections.abc.Callable[[], torch.nn.modules.module.Module] expects a function or a callable class: "
 DATA = "Parser key \"data\": Problem with given class_path 'fer_lightning.data.SketchDataModule': "
@@ -135,3 +138,59 @@ def test_how_a_long_message_is_cut() -> None:
 def test_nothing_of_the_parsers_own_objects_is_said(kind: str) -> None:
     assert readable(f"Odd. Got value: {kind}(key='lr')") == "Odd"
     assert readable(f"Parser key \"name\": Expected a <class 'str'>. Got value: {kind}(a=1)") == "name must be text"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (
+            "`val_check_interval` (7) must be less than or equal to the number of the training batches (5). If you",
+            "trainer.val_check_interval 7 is more than an epoch's 5 batches; pass --trainer.val_check_interval 5",
+        ),
+        (
+            "You requested to check 0.01 of the `val_dataloader` but 0.01 * 20 < 1. Please increase the "
+            "`limit_val_batches` argument. Try at least `limit_val_batches=0.05`",
+            "trainer.limit_val_batches 0.01 of 20 batches is less than one; pass --trainer.limit_val_batches 0.05",
+        ),
+        ("Anything else", ""),
+    ],
+)
+def test_what_lightning_says_of_values_is_said_with_one_that_works(theirs: str, ours: str) -> None:
+    assert of_lightning(ValueError(theirs)) == ours
+
+
+@pytest.mark.parametrize(
+    ("options", "ours"),
+    [
+        ({"devices": [0, 1]}, "processes on a CPU are counted, not listed; pass for example --trainer.devices 2"),
+        ({"strategy": "dpp"}, "trainer.strategy: there is no 'dpp'; pass --trainer.strategy ddp"),
+        ({"strategy": "deepspeed"}, "needs a package: pip install deepspeed; or pass --trainer.strategy ddp"),
+        ({"strategy": "fsdp"}, "trainer.strategy fsdp needs a GPU; pass --trainer.strategy ddp"),
+    ],
+)
+def test_what_lightning_says_of_its_trainer_is_known(options: dict[str, Any], ours: str) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # of several classes
+        Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **options)
+    assert of_lightning(caught.value).endswith(ours)
+
+
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [
+        (
+            "Parser key \"model.optimizer\": Expected 'my.Thing' to be a subclass of <class 'torch.optim.Optimizer'>",
+            "model.optimizer: 'my.Thing' is no Optimizer; take one of ours or a class that is derived from it",
+        ),
+        (
+            f"{DATA}Validation failed: the following are required: data.root, classes",
+            "SketchDataModule needs root, classes: pass --data.root ... --data.classes ...",
+        ),
+        ("required: data, name", "the command line needs data, name: pass --data ... --name ..."),
+        (
+            "Option 'x' is not accepted in class_path='my.parts.Thing'",
+            "Thing: the class has no argument 'x'",
+        ),
+    ],
+)
+def test_classes_are_named_without_their_module(said: str, ours: str) -> None:
+    assert readable(said) == ours
