@@ -37,3 +37,15 @@ def test_a_module_that_makes_its_names_may_have_any(tmp_path: Path, monkeypatch:
         with pytest.raises(ConfigError) as told:
             looked_up("model.loss", f"spelt_out.{name}", "X", own_classes=False)
         assert str(told.value) == f"X: spelt_out has no '{name}'{hint}"
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "path"),
+    [
+        ("model.loss", "AsymmetricLossMultiLabel", "timm.loss.AsymmetricLossMultiLabel"),
+        ("model.optimizer", "Lookahead", "timm.optim.Lookahead"),
+        ("model.head", "DropBlock2d", "timm.layers.DropBlock2d"),
+    ],
+)
+def test_a_class_of_timm_is_named_by_its_path(option: str, name: str, path: str) -> None:
+    assert no_class(FAMILIES[option], name).endswith(f"did you mean {path}?")

@@ -18,6 +18,7 @@ from tests.helpers.folders import write_folders, write_table
         ("faces", "--data C --data.root x", "--data C --data.root x --data.root=faces"),  # the path counts
         ("faces", "--data=C", "--data=C --data.root=faces"),
         ("a.yaml", "--data.fold 1", "--data=a.yaml --data.fold 1"),
+        ("b.yml", "--data.fold 1", "--data=b.yml --data.fold 1"),
         ("faces", "--data.fold 1", "--data=ImageFolderDataModule --data.root=faces --data.fold 1"),
         ("set", "--data.fold 1", "--data=ManifestDataModule --data.root=set/manifest.csv --data.fold 1"),
         ("faces", "--data.help", "--data.help=ImageFolderDataModule"),
@@ -29,7 +30,8 @@ def test_a_path_becomes_the_flags_that_name_its_class(
     monkeypatch.chdir(tmp_path)
     write_folders(tmp_path / "faces", 1)
     write_table(tmp_path / "set/manifest.csv", [{"path": "a.png", "label": "happy"}])
-    (tmp_path / "a.yaml").write_text("class_path: C\n")
+    for name in ("a.yaml", "b.yml"):
+        (tmp_path / name).write_text("class_path: C\n")
     assert _named("fer data inspect", path, flags.split()) == named.split()
 
 
