@@ -36,6 +36,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(700, 10, 30)
 
 
+def pytest_unconfigure() -> None:
+    """Let the end of the process clear all away as ever: libraries look for what is left then."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the user's cache folder and variables out of all tests, and let Ctrl-C mean something.
