@@ -16,7 +16,7 @@ import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fer_lightning import files
-from fer_lightning.callbacks.full_disk import grouped
+from fer_lightning.callbacks.full_disk import RunLogger, grouped
 from fer_lightning.runs.checkpoint import BEST, read_checkpoint
 from fer_lightning.runs.records import Run
 from tests.helpers.cli import TINY, fit
@@ -169,6 +169,18 @@ def test_at_a_full_disk_checkpoint_report_and_lineage_agree_on_the_best_validati
     assert checkpoint["epoch"] == context["epoch"] == best["epoch"] == (2 if code == 0 else 0)
     assert checkpoint["global_step"] == context["step"]
     assert best["best"] == pytest.approx(losses[best["epoch"]], rel=1e-5)
+
+
+def test_after_a_full_disk_events_go_into_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = RunLogger(str(tmp_path), "tiny")
+    first = logger.experiment
+    for _ in range(2):
+        with logger._if_there_is_room():
+            raise ValueError("as Lightning says it") from OSError(errno.ENOSPC, "No space left on device")
+    assert logger.experiment is not first
+    assert capsys.readouterr().err == "fer: TensorBoard's events could not be written: No space left on device\n"
+    with pytest.raises(ValueError, match="something else"), logger._if_there_is_room():
+        raise ValueError("something else")
 
 
 def test_metrics_are_grouped_by_split_and_score() -> None:

@@ -133,6 +133,13 @@ def test_extras_models_and_speed_are_told() -> None:
     assert "an epoch of FER2013 (28,709 images) with fer_b_fast takes about " in told
 
 
+def test_the_speed_is_that_of_the_fastest_batch_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.1, 1.0, 5.0, 6.0, 7.0])  # batches of 64 images in 0.1, 4 and 1 s
+    monkeypatch.setattr("fer_lightning.commands.doctor.time.perf_counter", lambda: next(clock))
+    [found] = check_speed()
+    assert "takes about 449 s: " in found.text
+
+
 def test_a_missing_package_of_an_extra_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_is_installed", lambda requirement: requirement.name != "optuna")
     told = [finding.text for finding in check_extras()]

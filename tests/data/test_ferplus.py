@@ -246,9 +246,8 @@ class TestGenerated(DataModuleContract):
 
     def test_spaces_and_empty_lines_do_not_matter_nor_does_a_missing_part(self) -> None:
         path = self.root / "FER2013Train" / "label.csv"
-        path.write_text(
-            "\n\n".join(f" {line.replace('.png', '.png ')}" for line in path.read_text().splitlines()) + "\n\n"
-        )
+        lines = "\n\n".join(f" {line.replace('.png', '.png ')}" for line in path.read_text().splitlines())
+        path.write_text(f"{lines.strip()}\n\n", encoding="utf-8-sig")  # as Excel writes it
         (self.root / "FER2013Test" / "label.csv").unlink()
         table = self.make().table
         assert {split: len(table.rows(split)) for split in SPLITS} == {"train": 24, "val": 24, "test": 0}

@@ -88,6 +88,10 @@ def test_rows_are_matched_by_digest_whatever_their_names(tmp_path: Path) -> None
     for path in (in_csv, str(tmp_path / "a.npz")):
         found = targets(with_soft_labels(samples, "target", [path])[0])
         np.testing.assert_allclose(found[:14], values, atol=1e-6)
+    text = (tmp_path / "a.csv").read_text().replace("digest,note", "digest,file").replace(",x,", ",of elsewhere,")
+    (tmp_path / "both.csv").write_text(text)
+    found = targets(with_soft_labels(samples, "target", [str(tmp_path / "both.csv")])[0])
+    np.testing.assert_allclose(found[:14], values, atol=1e-6)
 
 
 def test_columns_are_matched_by_name(tmp_path: Path) -> None:

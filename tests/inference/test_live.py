@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fer_lightning.__main__ import main
 from fer_lightning.errors import ConfigError
 from fer_lightning.inference.faces.found import Faces
-from fer_lightning.inference.live import recognize_camera
+from fer_lightning.inference.live import _ending, recognize_camera
 from fer_lightning.inference.many import Outputs
 from fer_lightning.inference.model_folder import write_model_folder
 from fer_lightning.inference.recognizer import Recognizer
@@ -100,6 +100,19 @@ def test_ctrl_c_ends_the_session_and_writes_the_report(tmp_path: Path, signum: i
     assert len(list(read_rows(tmp_path / "rows.csv"))) == 6
     assert len(list((tmp_path / "report").glob("*/summary.json"))) == 1
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_only_the_first_signal_is_kept_from_ending_the_program() -> None:
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        with _ending(Camera(FakeCamera(1))) as told:
+            signal.raise_signal(signal.SIGINT)
+            assert (told, came) == ([signal.SIGINT], [])
+            signal.raise_signal(signal.SIGINT)
+            assert (told, came) == ([signal.SIGINT], [signal.SIGINT])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_session_adds_to_the_table(tmp_path: Path) -> None:

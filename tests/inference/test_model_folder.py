@@ -13,7 +13,7 @@ from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.inference.framing import Framing
 from fer_lightning.inference.loading import checkpoint_of, load_model
 from fer_lightning.inference.model import Card
-from fer_lightning.inference.model_folder import model_of_folder, write_model_folder
+from fer_lightning.inference.model_folder import add_framings, model_of_folder, write_model_folder
 from fer_lightning.models.task import EmotionTask
 from fer_lightning.runs.model_folder import CONFIG, WEIGHTS, is_model_folder
 from tests.helpers.cli import QUICK, fer, fit
@@ -30,6 +30,9 @@ def test_a_folder_gives_the_same_answers(tmp_path: Path) -> None:
     assert (read.class_names, read.preprocessing, read.scheme) == (model.class_names, model.preprocessing, "fer7")
     assert is_model_folder(tmp_path / "model")
     assert not is_model_folder(tmp_path)
+    add_framings(tmp_path / "model", {"haar": Framing(0.7, 0.4, 0.5), "other": Framing(0.9, 0.5, 0.5)})
+    found = model_of_folder(tmp_path / "model").framings
+    assert {name: framing.size for name, framing in found.items()} == {"haar": 0.7, "other": 0.9}
 
 
 def test_a_checkpoint_gives_what_its_task_gives(whole_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -48,6 +51,10 @@ def test_a_checkpoint_gives_what_its_task_gives(whole_run: Callable[..., Path], 
     assert checkpoint_of("whole", root) == run / "checkpoints/best.ckpt"
     assert model.card.training["code"] == json.loads((run / "lineage.json").read_text())["nodes"][-1]["code"]
     assert model.card.training["code"]["package"]
+    lineage = json.loads((run / "lineage.json").read_text())
+    lineage["nodes"].append({**lineage["nodes"][-1], "code": {"package": "later"}})
+    (run / "lineage.json").write_text(json.dumps(lineage))
+    assert load_model(run).card.training["code"] == {"package": "later"}
     with pytest.raises(ConfigError, match=r"needs the class .*TinyBackbone"):
         model_of_folder(write_model_folder(model, tmp_path / "own"))
 

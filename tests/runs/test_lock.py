@@ -82,6 +82,17 @@ def elsewhere(beat_s: float = 30.0) -> Holder:
     return replace(Holder.myself(), host="elsewhere", pid=dead_process(), beat_s=beat_s)
 
 
+@pytest.mark.parametrize(
+    ("job", "restarts", "gone"), [("7", "2", True), ("7", "1", False), ("7", "", False), ("8", "2", False)]
+)
+def test_a_process_of_another_machine_is_gone_once_slurm_has_started_its_job_again(
+    monkeypatch: pytest.MonkeyPatch, job: str, restarts: str, gone: bool
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+    assert Holder("elsewhere", 1, "", "", job="7", restarts=1).is_gone == gone
+
+
 def refreshed_ago(folder: Path, holder: Holder, seconds: float) -> Path:
     """Write the lock of a process that has refreshed it last so long ago."""
     path = held_by(folder, holder)
