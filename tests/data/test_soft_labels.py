@@ -10,10 +10,17 @@ import pytest
 from numpy.typing import NDArray
 
 from fer_lightning.data.table.samples import SamplesTable
-from fer_lightning.data.table.soft_labels import declared, read_soft_labels, read_teachers, with_soft_labels
+from fer_lightning.data.table.soft_labels import (
+    declared,
+    read_soft_labels,
+    read_teachers,
+    with_soft_labels,
+    write_soft_labels,
+)
 from fer_lightning.emotions import SEVEN
 from fer_lightning.errors import ConfigError, DataError
 from fer_lightning.evaluation.predictions import predictions_of, write_predictions
+from fer_lightning.runs.trained_on import TrainedOn, digest_numbers
 from tests.helpers.cli import fit
 from tests.helpers.data import StripesDataModule, stripes_table
 
@@ -102,6 +109,43 @@ def test_columns_are_matched_by_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(targets(with_soft_labels(samples, "target", [path])[0])[:14], values, atol=1e-6)
 
 
+def test_spaces_capitals_empty_lines_and_a_mark_at_the_beginning_do_not_matter(tmp_path: Path) -> None:
+    samples, values = table(), probabilities(14)
+    lines = ["\ufeffFile, Digest ," + ",".join(f"P_{name}" for name in NAMES), ""]
+    for digest, row in zip(samples.digests[:14], values.tolist(), strict=True):  # a digest goes before a name
+        lines += [f"other.png, {bytes(digest).hex()} ,{','.join(map(str, row))}", ""]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = targets(with_soft_labels(samples, "target", [str(tmp_path / "a.csv")])[0])
+    np.testing.assert_allclose(found[:14], values, atol=1e-6)
+    own = write_csv(tmp_path / "own.csv", "file", ["a"], np.array([[0.25, 0.75]]), ("Anger", "Joy"))
+    assert read_soft_labels(Path(own), ("Joy", "Anger")).probabilities.tolist() == [[0.75, 0.25]]
+
+
+def test_what_is_written_is_read_again_for_rows_in_any_order(tmp_path: Path) -> None:
+    """Image 3 keeps its label; image 4 is named as one that does, but has probabilities, which go before."""
+    samples, values = table(), probabilities(14)
+    numbers = digest_numbers(samples.digests)
+    few = np.array([7, 9], np.uint64)
+    train, val = np.concatenate([numbers[:14], few]), np.concatenate([numbers[2:3], few[1:], numbers[14:21]])
+    seen = TrainedOn(np.unique(train), np.unique(val), ("one does not tell",))
+    labelled = np.delete(np.arange(14), 3)
+    path = write_soft_labels(
+        tmp_path / "a.npz", samples.digests[labelled], values[labelled], NAMES, samples.digests[[3, 4]], seen, {"a": 1}
+    )
+    stored = np.load(path)
+    assert (stored["digests"].shape, stored["probabilities"].dtype) == ((13, 8), np.float16)
+    order = np.random.default_rng(0).permutation(28)
+    found = targets(with_soft_labels(samples.select(order), "target", [str(path)])[0])
+    wanted = np.eye(7)[samples.labels]
+    wanted[labelled] = values[labelled]
+    np.testing.assert_allclose(found, wanted[order], atol=1e-3)
+    told = read_teachers(path)
+    assert told is not None
+    assert told.train.tolist() == seen.train.tolist()
+    assert sorted(told.val.tolist()) == sorted(numbers[14:21].tolist())  # what was trained on is told as that
+    assert told.unknown == seen.unknown
+
+
 def test_several_entries_for_one_picture_are_averaged(tmp_path: Path) -> None:
     samples = table()
     first, second = probabilities(14), probabilities(14, seed=1)
@@ -164,6 +208,7 @@ def test_a_training_row_without_probabilities_is_named(tmp_path: Path) -> None:
         ("file,p_angry,p_sad\na,0.5,0.5\n", "has the classes angry, sad; the data has angry, disgust"),
         ("file,p_angry,p_smug\na,0.5,0.5\n", "unknown expression 'smug'"),
         ("file,{columns}\na,1,0\n", "line 2: expected 8 columns, found 3"),
+        ("file,{columns}\na,1,0,0,0,0,0,0,0\n", "line 2: expected 8 columns, found 9"),
         ("file,{columns}\na,1,0,0,0,0,0,zero\n", "line 2: a probability is no number"),
         ("file,{columns}\na,1,0,0,0,0,0,0\nb,1,1,0,0,0,0,0\n", "row 2, 'b': expected probabilities.*found 1, 1"),
         ("file,{columns}\na,2,-1,0,0,0,0,0\n", "row 1, 'a': expected probabilities of 0 or more"),

@@ -62,6 +62,14 @@ def test_registry_is_what_these_tests_cover() -> None:
     assert set(FEATURES) == set(BACKBONES)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_unless_another_is_given(name: str) -> None:
+    wanted = {"compact_resnet_418k": 0.0, "compact_mobilenet_130k": 0.0, "dilated_resnet": 0.5}.get(name, 0.2)
+    for options, share in (({}, wanted), ({"dropout": 0.35}, 0.35)):
+        layers = [each for each in BACKBONES[name](in_channels=1, **options).modules() if isinstance(each, nn.Dropout)]
+        assert {layer.p for layer in layers} == {share}
+
+
 @pytest.mark.parametrize(
     ("name", "gray", "rgb", "published"),
     [

@@ -9,7 +9,7 @@ from torch import nn
 from fer_lightning.errors import ConfigError
 from fer_lightning.models.architecture import architecture_of, described
 from fer_lightning.models.classifier import EmotionClassifier
-from fer_lightning.models.views import Views, views_of
+from fer_lightning.models.views import Views, mean_logits, views_of
 
 
 def test_the_views_are_the_image_its_mirror_image_and_both_moved_to_four_sides() -> None:
@@ -56,3 +56,26 @@ def test_the_views_are_part_of_the_architecture() -> None:
     assert described(architecture, 7, preprocessing).views == "flip"  # type: ignore[arg-type]  # a plain dict
     with pytest.raises(ConfigError, match="model.views must be one of none, flip, flip_shift, not rotate"):
         EmotionClassifier(nn.Flatten(), nn.Linear(4, 2), 2, "rotate")  # type: ignore[arg-type]  # which is the point
+
+
+def test_each_axis_has_its_own_shift_of_a_pixel_at_least() -> None:
+    for height, width, down, right in ((48, 96, 2, 4), (8, 10, 1, 1)):
+        picture = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
+        moved = list(views_of(picture, "flip_shift"))[2:6]
+        wanted = [
+            picture[..., : height - down, :],
+            picture[..., down:, :],
+            picture[..., : width - right],
+            picture[..., right:],
+        ]
+        found = [
+            moved[0][..., down:, :],
+            moved[1][..., : height - down, :],
+            moved[2][..., right:],
+            moved[3][..., : width - right],
+        ]
+        assert all(map(torch.equal, found, wanted))
+
+
+def test_an_impossible_class_stays_a_number() -> None:
+    assert torch.isfinite(mean_logits([torch.tensor([[300.0, -300.0]])] * 2)).all()
