@@ -1,7 +1,8 @@
 """Released models beside those of other packages, on the same images in one run: ``python -m tests.peers --help``.
 
 All networks see the gray faces of PublicTest as they are, 48x48 pixels. Times are of one face a call with one thread,
-the networks in turns. Of the other packages only the files of their networks are needed.
+the networks in turns. Calibrations, which were fitted on these images, are left out. Of the other packages only the
+files of their networks are needed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from fer_lightning.inference.loading import load_model
 from fer_lightning.inference.model import TorchBackend
 from fer_lightning.inference.timing import timed, using_threads
 from fer_lightning.metrics import accuracy, balanced_accuracy, confusion_matrix, macro_f1, wilson_interval
+from fer_lightning.models.calibration import Calibration
 from fer_lightning.text import table_lines
 
 TURNS, CALLS = 10, 40
@@ -81,6 +83,7 @@ def of_ours(folder: Path, faces: NDArray[np.uint8]) -> list[Entry]:
     forms += [(title, read_onnx(file)) for title, file in files if file.exists()]
     entries = []
     for form, model in forms:
+        model.calibration = Calibration()  # it was fitted on these images
         probs = np.concatenate([model.probabilities(part) for part in torch.split(images, 256)])
         entries.append(Entry(full.card.name, form, count, probs, partial(model.backend, model.scaled(images[:1]))))
     return entries

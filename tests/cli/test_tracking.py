@@ -195,9 +195,7 @@ def test_what_a_database_needs_is_named_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, missing: str
 ) -> None:
     found = __import__("importlib.util").util.find_spec
-    monkeypatch.setattr(
-        "fer_lightning.cli.tracking.importlib.util.find_spec", lambda name: None if name == "alembic" else found(name)
-    )
+    monkeypatch.setattr("fer_lightning.extras.find_spec", lambda name: None if name == "alembic" else found(name))
     monkeypatch.setattr(tracking, "MLflowTracker", lambda *given: SimpleNamespace(start=lambda: None))
     if missing:
         with pytest.raises(MissingExtraError, match=f"--mlflow needs {missing}: pip"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fer_lightning.commands.places import page_folder
 from fer_lightning.errors import ConfigError
 from fer_lightning.inference.model_folder import write_model_folder
 from tests.helpers.cli import fer
+from tests.helpers.folders import save
 from tests.helpers.predictions import guessed, write_evaluation
 from tests.inference.helpers import tiny_model
 
@@ -28,14 +30,16 @@ VERBS = {
     "framing": ["data", "framing", *DRAWN],
     "convert": ["data", "convert", *DRAWN, "--to=arrow"],
     "balance": ["data", "balance", *DRAWN],
-    "recognize": ["recognize", "MODEL"],
+    "recognize": ["recognize", "PICTURE"],
 }
 
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("places")
+    picture = save(folder / "picture.png", np.zeros((8, 8, 3), np.uint8))
     return {
+        "PICTURE": str(picture),
         "MODEL": str(write_model_folder(tiny_model(), folder / "model")),
         "EVALUATION": str(write_evaluation(folder / "one", guessed(0.6, 0))),
         "OTHER": str(write_evaluation(folder / "two", guessed(0.6, 1))),
