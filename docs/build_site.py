@@ -26,7 +26,7 @@ from fer_lightning.commands import COMMANDS, Group
 from fer_lightning.commands import SECTIONS as PURPOSES
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("CONTRIBUTING.md", "CHANGELOG.md", "configs/README.md", "checkpoints/README.md")
+COPIED = ("CONTRIBUTING.md", "CHANGELOG.md", "configs/README.md", "configs/peers.png", "checkpoints/README.md")
 
 
 def printed(*args: str) -> str:
@@ -148,7 +148,7 @@ def build(folder: Path) -> None:
     shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.py", "scripts"))
     for name in COPIED:
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+        shutil.copyfile(ROOT / name, folder / name)
     for name, page in (("verbs", verbs), ("keys", keys), ("api", api)):
         (folder / f"{name}.md").write_text(page(), encoding="utf-8")
     for path in folder.rglob("*.md"):
