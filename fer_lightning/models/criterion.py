@@ -25,7 +25,7 @@ def check_takes_labels(criterion: nn.Module, num_classes: int) -> None:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loss = copy.deepcopy(criterion).cpu()(logits, labels)
+            loss = copy.deepcopy(criterion).cpu().eval()(logits, labels)
     except Exception as error:  # a loss raises whatever it meets
         taken = f"logits (N, {num_classes}) and labels (N,)"
         raise ConfigError(f"model.loss: {name} does not take {taken} ({first_line(error)}): {instead}") from error

@@ -125,8 +125,8 @@ WRONG = {
     "fit --config broken.yaml": "broken.yaml is no YAML",
     f"fit {SKETCH} --trainer.strategy ddpp": "or deepspeed, not 'ddpp'; did you mean --trainer.strategy ddp?",
     f"fit {SKETCH} --trainer.gradient_clip_algorithm foo": "--trainer.gradient_clip_algorithm must be norm or value, n",
-    f"fit {SKETCH} --trainer.limit_train_batches 1.5": "must be a share in 0..1, or a whole number of batches, not "
-    "1.5; did you mean --trainer.limit_train_batches 1.0?",
+    f"fit {SKETCH} --trainer.limit_train_batches 1.5": "a share above 0 and at most 1, or a whole number of "
+    "batches, not 1.5; did you mean --trainer.limit_train_batches 1.0?",
     f"fit {SKETCH} --trainer.limit_val_batches=2.0": "did you mean --trainer.limit_val_batches 2?",
     f"fit {SKETCH} --trainer.val_check_interval 2.5": "above 0 and at most 1, or a whole number of batches, not 2.5; d",
     f"fit {SKETCH} --trainer.val_check_interval hourly": "must be DD:HH:MM:SS, not 'hourly'; an hour is --trainer.val_",
