@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fer_lightning.errors import ConfigError
+from fer_lightning.errors import ConfigError, FERError
 from fer_lightning.losses import LogitAdjustedLoss, WeightedCrossEntropy
 from fer_lightning.text import first_line
 
@@ -26,6 +26,8 @@ def check_takes_labels(criterion: nn.Module, num_classes: int) -> None:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loss = copy.deepcopy(criterion).cpu().eval()(logits, labels)
+    except FERError:  # it says itself what it lacks
+        raise
     except Exception as error:  # a loss raises whatever it meets
         taken = f"logits (N, {num_classes}) and labels (N,)"
         raise ConfigError(f"model.loss: {name} does not take {taken} ({first_line(error)}): {instead}") from error

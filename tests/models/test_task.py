@@ -58,6 +58,17 @@ def test_a_loss_that_takes_no_labels_is_refused_before_training(loss: Any, said:
         trainer.fit(task(loss=loss), datamodule=StripesDataModule())
 
 
+class Lacking(nn.Module):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        raise ConfigError("give it its file")
+
+
+def test_what_a_loss_says_itself_is_said(tmp_path: Path) -> None:
+    trainer = Trainer(default_root_dir=tmp_path, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.raises(ConfigError, match="^give it its file$"):
+        trainer.fit(task(loss=Lacking), datamodule=StripesDataModule())
+
+
 @pytest.mark.parametrize("missing", ["class_names", "num_classes", "preprocessing"])
 def test_what_comes_from_the_data_must_come(missing: str) -> None:
     with pytest.raises(ConfigError, match="they come from the data"):

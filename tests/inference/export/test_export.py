@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("onnxscript")
 
 from fer_lightning.errors import CheckpointError, ConfigError
 from fer_lightning.inference.export import package
-from fer_lightning.inference.export.int8 import quantized
+from fer_lightning.inference.export.int8 import _end, quantized
 from fer_lightning.inference.export.onnx_file import OnnxBackend, onnx_bytes, read_onnx, write_onnx
 from fer_lightning.inference.export.package import INT8, ONNX, PROGRAM, Samples, export, export_table
 from fer_lightning.inference.framing import Framing
@@ -107,6 +108,15 @@ def test_views_are_one_batch_and_int8_keeps_small_probabilities() -> None:
     images[:, :, ::2] *= 4  # so that some probabilities are small
     differences = OnnxBackend(quantized(content, images))(images) - model.backend(images)
     assert differences.abs().max() < 1
+
+
+def test_convolutions_are_quantized_even_as_the_last_layer() -> None:
+    nodes = [("Conv", "first", "image", "a"), ("Conv", "last", "a", "b"), ("Flatten", "flat", "b", "logits")]
+    graph = SimpleNamespace(
+        node=[SimpleNamespace(op_type=kind, name=name, input=[old], output=[new]) for kind, name, old, new in nodes],
+        output=[SimpleNamespace(name="logits")],
+    )
+    assert _end(graph) == ["flat"]
 
 
 def test_the_folder_is_a_model_folder(exported: tuple[Model, Path]) -> None:
