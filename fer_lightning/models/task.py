@@ -166,7 +166,6 @@ class EmotionTask(LightningModule):
         if stage == "fit":
             self.training_features.check()
             self.take_class_counts(getattr(self.trainer, "datamodule", None))
-            check_takes_labels(self.criterion, len(self.class_names))
             if self.distillation is not None:
                 self.distillation.load(_read_task, self.class_names)
 
@@ -174,7 +173,7 @@ class EmotionTask(LightningModule):
         """Take the ``class_counts`` of a data module, and tell a loss that depends on them how often each is drawn.
 
         Raises:
-            ConfigError: if there is no such data and the loss cannot do without.
+            ConfigError: if there is no such data and the loss cannot do without, or it takes no labels.
         """
         counts = getattr(data, "class_counts", None)
         if counts is not None:
@@ -182,15 +181,15 @@ class EmotionTask(LightningModule):
             self._set_shift()
         if getattr(getattr(data, "group_balance", None), "kind", "none") == "weights":
             check_weighable(self.criterion)
-        if not isinstance(self.criterion, TakesClassCounts):
-            return
-        if counts is not None:
-            self.criterion.set_class_counts(getattr(data, "draws", counts))
-        elif getattr(self.criterion, "lacks_class_counts", True):
-            raise ConfigError(
-                f"{type(self.criterion).__name__} needs the training samples of each class, and there is no data "
-                "module with class_counts: train with one, or call set_class_counts of the loss first"
-            )
+        if isinstance(self.criterion, TakesClassCounts):
+            if counts is not None:
+                self.criterion.set_class_counts(getattr(data, "draws", counts))
+            elif getattr(self.criterion, "lacks_class_counts", True):
+                raise ConfigError(
+                    f"{type(self.criterion).__name__} needs the training samples of each class, and there is no data "
+                    "module with class_counts: train with one, or call set_class_counts of the loss first"
+                )
+        check_takes_labels(self.criterion, len(self.class_names))
 
     def _set_shift(self) -> None:
         shift = self.prior.shift()

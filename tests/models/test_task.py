@@ -58,6 +58,11 @@ def test_a_loss_that_takes_no_labels_is_refused_before_training(loss: Any, said:
         trainer.fit(task(loss=loss), datamodule=StripesDataModule())
 
 
+def test_it_is_refused_with_the_counts_which_come_before_precision_is_measured() -> None:
+    with pytest.raises(ConfigError, match="MSELoss does not take logits"):
+        task(loss=nn.MSELoss).take_class_counts(None)
+
+
 class Lacking(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         raise ConfigError("give it its file")
